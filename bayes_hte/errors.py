@@ -1,0 +1,38 @@
+"""What can go wrong, as one small tree: say what is wrong, what was found, and the way out.
+
+HteError (a ValueError)
+├── DataError      the rows, summaries or cells cannot answer the question
+├── SpecError      a file that states something is wrong
+│   ├── ModelError     what is believed: a model file, a prior, a family
+│   └── PlanError      what is asked: a plan file
+├── FitError       the sampler could not produce a posterior
+└── OutputError    a result could not be written or read back
+"""
+
+
+class HteError(ValueError):
+    """Root of every error that bayes_hte raises on purpose."""
+
+
+class DataError(HteError):
+    """The data cannot be analysed as asked."""
+
+
+class SpecError(HteError):
+    """A plan or a model says something that cannot be carried out."""
+
+
+class ModelError(SpecError):
+    """A model file, a prior or a family is wrong, or does not fit the cells."""
+
+
+class PlanError(SpecError):
+    """A plan file is wrong."""
+
+
+class FitError(HteError):
+    """The sampler could not produce a posterior."""
+
+
+class OutputError(HteError):
+    """A result could not be written, or a saved one could not be read."""

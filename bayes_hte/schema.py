@@ -1,0 +1,200 @@
+"""The contract of the cell table: which variables, dims, dtypes and units it holds.
+
+Contracts cross the layers of this package, objects do not. Whoever makes a cell table ends with
+`check`; whoever takes one starts with it, and trusts it from there on.
+
+    dims    segment, arm          the control is the first arm, where there is one
+    coords  segment, arm          unique text labels
+            <dimension>(segment)  the level of each dimension, as text
+    data    one of the four kinds in `KINDS`, all with dims (segment, arm)
+    attrs   outcome, control      text; control is "" for published estimates
+            dimensions, notes     JSON lists of text: netCDF attributes hold no lists of one
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte.errors import DataError
+
+SEGMENT: Final = "segment"
+ARM: Final = "arm"
+OTHER_SEGMENT: Final = "other_segment"
+"""Second dim of a covariance matrix between segments: one Dataset cannot use a dim twice."""
+MISSING_LEVEL: Final = "(missing)"
+
+Kind = Literal["counts", "moments", "means", "estimates"]
+Scale = Literal["absolute", "relative", "link"]
+SCALES: Final[tuple[Scale, ...]] = ("absolute", "relative", "link")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable of the contract."""
+
+    dims: tuple[str, ...]
+    kind: Literal["i", "f"]
+    meaning: str
+
+
+VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
+    {
+        "n": Variable((SEGMENT, ARM), "i", "units in the cell; 0 where the arm was never seen"),
+        "events": Variable((SEGMENT, ARM), "i", "units whose outcome is 1"),
+        "mean": Variable((SEGMENT, ARM), "f", "mean outcome; NaN where the cell is empty"),
+        "ss": Variable((SEGMENT, ARM), "f", "sum of squared deviations from the cell's mean; 0 where empty"),
+        "se": Variable((SEGMENT, ARM), "f", "standard error of `mean` or `estimate`; NaN where the cell is empty"),
+        "estimate": Variable((SEGMENT, ARM), "f", "published effect; NaN where there is none"),
+        "covariance": Variable((SEGMENT, OTHER_SEGMENT), "f", "covariance of the estimates between segments"),
+    }
+)
+
+KINDS: Final[Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...]]]] = MappingProxyType(
+    {  # kind: (required variables, optional variables)
+        "counts": (("n", "events"), ()),
+        "moments": (("n", "mean", "ss"), ("events",)),
+        "means": (("mean", "se"), ("n",)),
+        "estimates": (("estimate", "se"), ("n", "covariance")),
+    }
+)
+
+RESERVED: Final = frozenset(
+    {*VARIABLES, ARM, OTHER_SEGMENT, "n_control", "n_treated", "raw", "raw_se", "effect", "sd", "ci_low", "ci_high"}
+    | {
+        "p_positive",
+        "p_negative",
+        "p_rope",
+        "p_harm",
+        "p_benefit",
+        "pooling",
+        "decision",
+        "cell",
+        "chain",
+        "draw",
+        "variant",
+    }
+)
+"""Names a dimension cannot have, because a result table or the model already uses them."""
+
+
+def kind_of(cells: xr.Dataset) -> Kind:
+    """Which of the four kinds of cell table this is."""
+    found = set(map(str, cells.data_vars))
+    for kind, (required, optional) in KINDS.items():
+        if set(required) <= found <= {*required, *optional}:
+            return kind
+    raise DataError(
+        f"these variables make no cell table: {sorted(found)}; known are "
+        + "; ".join(f"{kind}: {', '.join(required)}" for kind, (required, _) in KINDS.items())
+    )
+
+
+def dimensions(cells: xr.Dataset) -> list[str]:
+    """The dimensions whose levels define the segments, in the order they were given."""
+    return list(map(str, json.loads(cells.attrs["dimensions"])))
+
+
+def notes(cells: xr.Dataset) -> list[str]:
+    """What happened while the rows were reduced, as sentences."""
+    return list(map(str, json.loads(cells.attrs.get("notes", "[]"))))
+
+
+def treated_arms(cells: xr.Dataset) -> list[str]:
+    """The arms that have an effect: all but the control."""
+    control = cells.attrs["control"]
+    return [str(arm) for arm in cells[ARM].values if not control or str(arm) != control]
+
+
+def present(cells: xr.Dataset) -> xr.DataArray:
+    """Which cells hold data, dims (segment, arm)."""
+    if "n" in cells and "estimate" not in cells:
+        return cells["n"] > 0
+    return cells["estimate" if "estimate" in cells else "mean"].notnull()
+
+
+def encode(names: Iterable[str]) -> str:
+    """A list of text as a netCDF attribute."""
+    return json.dumps(list(names), ensure_ascii=False)
+
+
+def fingerprint(cells: xr.Dataset) -> str:
+    """SHA-256 of the cell table's labels and values, the same on every machine."""
+    digest = hashlib.sha256()
+    for name in [SEGMENT, ARM, *dimensions(cells)]:
+        digest.update(json.dumps([name, [str(value) for value in cells[name].values]]).encode())
+    for name in sorted(map(str, cells.data_vars)):
+        values = np.ascontiguousarray(cells[name].values, dtype="<f8")
+        digest.update(name.encode() + str(values.shape).encode() + values.tobytes())
+    digest.update(json.dumps([cells.attrs["outcome"], cells.attrs["control"]]).encode())
+    return digest.hexdigest()
+
+
+def check(cells: xr.Dataset) -> xr.Dataset:
+    """Return `cells` unchanged if they keep the contract.
+
+    Raises
+    ------
+    DataError
+        If a variable, dim, label or value breaks the contract; the message names it.
+    """
+    kind = kind_of(cells)
+    _check_labels(cells, kind)
+    for name in map(str, cells.data_vars):
+        spec = VARIABLES[name]
+        if cells[name].dims != spec.dims:
+            raise DataError(f"{name} has dims {cells[name].dims}, the cell table needs {spec.dims}")
+        if cells[name].dtype.kind != spec.kind:
+            raise DataError(
+                f"{name} has dtype {cells[name].dtype}; it must be {'int64' if spec.kind == 'i' else 'float64'}"
+            )
+    _check_values(cells)
+    return cells
+
+
+def _check_labels(cells: xr.Dataset, kind: Kind) -> None:
+    for attr in ("outcome", "control", "dimensions"):
+        if attr not in cells.attrs:
+            raise DataError(f"the cell table lacks the attribute {attr!r}; make it with bayes_hte.cells")
+    for dim in (SEGMENT, ARM):
+        if dim not in cells.coords or cells.sizes.get(dim, 0) == 0:
+            raise DataError(f"the cell table needs at least one labelled {dim}")
+        labels = [str(value) for value in cells[dim].values]
+        if len(set(labels)) != len(labels):
+            raise DataError(
+                f"{dim} labels repeat: {sorted({label for label in labels if labels.count(label) > 1})[:5]}"
+            )
+    for name in dimensions(cells):
+        if name not in cells.coords or cells[name].dims != (SEGMENT,):
+            raise DataError(f"the cell table lacks the coordinate {name!r} with dims ('segment',)")
+    control = cells.attrs["control"]
+    if kind != "estimates" and (not control or str(cells[ARM].values[0]) != control):
+        raise DataError(f"the control arm {control!r} must come first; arms are {[str(a) for a in cells[ARM].values]}")
+
+
+def _check_values(cells: xr.Dataset) -> None:
+    there = present(cells)
+    for name in ("n", "events", "ss"):
+        if name in cells and not bool((cells[name] >= 0).all()):
+            raise DataError(f"{name} must not be negative")
+    if "events" in cells and bool((cells["events"] > cells["n"]).any()):
+        bad = _first(cells, cells["events"] > cells["n"])
+        raise DataError(f"more events than units in {bad}; check which column is n and which is events")
+    for name in ("mean", "estimate", "se"):
+        if name in cells and not bool(np.isfinite(cells[name].where(there, 0.0)).all()):
+            raise DataError(f"{name} is not finite in {_first(cells, there & ~np.isfinite(cells[name]))}")
+    if "se" in cells and bool((there & ~(cells["se"] > 0)).any()):
+        bad = _first(cells, there & ~(cells["se"] > 0))
+        raise DataError(f"a standard error must be greater than 0, but is not in {bad}")
+
+
+def _first(cells: xr.Dataset, where: xr.DataArray) -> str:
+    """Name the first cell where a condition holds, and how many there are."""
+    rows, columns = np.nonzero(where.transpose(SEGMENT, ARM).values)
+    name = f"segment {str(cells[SEGMENT].values[rows[0]])!r}, arm {str(cells[ARM].values[columns[0]])!r}"
+    return name if len(rows) == 1 else f"{len(rows)} cells, the first {name}"
