@@ -1,0 +1,61 @@
+"""bayes_hte: for whom does it work, and how sure are we?
+
+Bayesian hierarchical models of heterogeneous treatment effects, from an experiment's data to a segment report.
+Names are imported when they are first used, so that a command line can answer before PyMC is loaded.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayes_hte import cells
+    from bayes_hte.analysis import Fit, fit, load, run
+    from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
+    from bayes_hte.spec import Model, Plan, read_model, read_plan
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Fit": "analysis",
+    "fit": "analysis",
+    "load": "analysis",
+    "run": "analysis",
+    "Model": "spec",
+    "Plan": "spec",
+    "read_model": "spec",
+    "read_plan": "spec",
+    **dict.fromkeys(
+        ("DataError", "FitError", "HteError", "ModelError", "OutputError", "PlanError", "SpecError"), "errors"
+    ),
+}
+
+__all__ = [
+    "DataError",
+    "Fit",
+    "FitError",
+    "HteError",
+    "Model",
+    "ModelError",
+    "OutputError",
+    "Plan",
+    "PlanError",
+    "SpecError",
+    "cells",
+    "fit",
+    "load",
+    "read_model",
+    "read_plan",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cells":
+        return import_module("bayes_hte.cells")
+    if name in _HOMES:
+        return getattr(import_module(f"bayes_hte.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'bayes_hte' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

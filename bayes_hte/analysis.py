@@ -1,0 +1,478 @@
+"""The front door: `fit`, `load`, `run`, and the `Fit` they return."""
+
+import html
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import xarray as xr
+
+from bayes_hte import schema, summary
+from bayes_hte.diagnose import Diagnosis, diagnose
+from bayes_hte.effects import Weights, cells_of, model_of
+from bayes_hte.errors import DataError, OutputError, PlanError
+from bayes_hte.model import Problem, problem
+from bayes_hte.model import build as build_model
+from bayes_hte.posterior import assemble, provenance, sample
+from bayes_hte.schema import Scale
+from bayes_hte.spec import Model, Plan, read_model, read_plan
+from bayes_hte.spec.files import model_path, sha256
+from bayes_hte.spec.plan import Sampler
+from bayes_hte.summary import Against, Question
+
+if TYPE_CHECKING:
+    import pymc as pm
+    from matplotlib.figure import Figure, SubFigure
+
+FORMAT = "bayes_hte fit 1"
+"""Written into every saved fit, so that a file of another kind or time is recognised."""
+FIRST_TRY = (0.9, 1000)
+SECOND_TRY = (0.99, 2000)
+"""target_accept and tuning steps; the second is taken once, when the first did not pass its diagnosis."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A posterior and the questions it answers. Everything is computed from `posterior`.
+
+    Attributes
+    ----------
+    posterior : xarray.DataTree
+        Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive, prior,
+        prior_predictive, observed_data, constant_data and cells. Every ArviZ function works on it.
+
+    Examples
+    --------
+    >>> import pandas as pd, bayes_hte as hte
+    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
+    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
+    >>> fit = hte.fit(cells, hte.read_model("published-estimates"), draws=4000, seed=1)  # doctest: +SKIP
+    >>> fit.table()[["school", "effect", "p_positive"]]  # doctest: +SKIP
+    """
+
+    posterior: xr.DataTree
+
+    @property
+    def cells(self) -> xr.Dataset:
+        """The cell table, dims (segment, arm)."""
+        return cells_of(self.posterior)
+
+    @property
+    def spec(self) -> Model:
+        """What was believed, as the model file states it."""
+        return model_of(self.posterior)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was asked, if the fit came from a plan."""
+        text = self.posterior.attrs.get("plan")
+        return None if text is None else Plan.model_validate_json(text)
+
+    @property
+    def model(self) -> "pm.Model":
+        """The PyMC model of this fit, built anew."""
+        return build_model(problem(self.cells, self.spec))
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """Whether the draws can be trusted; computed when the fit was made."""
+        found = json.loads(self.posterior.attrs["diagnosis"])
+        return Diagnosis(**{**found, "problems": tuple(found["problems"])})
+
+    def question(self, scale: Scale | None = None, ci_prob: float | None = None, rope: float | None = None) -> Question:
+        """Fill in what is not stated from the plan, else absolute effects and 95 % intervals."""
+        plan = self.plan
+        if plan is None:
+            return Question(scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope)
+        asked = plan.report
+        wanted = scale or asked.scale
+        return Question(
+            scale=wanted,
+            ci_prob=asked.ci_prob if ci_prob is None else ci_prob,
+            # The plan's smallest effect that matters is a number on the plan's own scale.
+            rope=asked.rope if rope is None and wanted == asked.scale else rope,
+            higher_is_better=asked.higher_is_better,
+        )
+
+    def table(
+        self,
+        scale: Scale | None = None,
+        ci_prob: float | None = None,
+        *,
+        rope: float | None = None,
+        detail: bool = False,
+    ) -> pd.DataFrame:
+        """Every segment's effect.
+
+        Parameters
+        ----------
+        scale : {"absolute", "relative", "link"}, optional
+            Difference in means (or probability), that divided by the control's mean, or log-odds /
+            the outcome itself. By default the plan's, else absolute.
+        ci_prob : float, optional
+            Probability of the intervals; by default the plan's, else 0.95.
+        rope : float, optional
+            The smallest effect that matters, on `scale`: adds p_rope, p_benefit and p_harm.
+        detail : bool
+            Add effect_mcse and p_mcse (Monte-Carlo standard errors), pooling_low and pooling_high
+            (interval of the pooling factor), complete and complete_se (the completely pooled estimate).
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per segment and arm: a column per dimension, arm, n_control, n_treated, raw,
+            raw_se (the segment on its own), effect (posterior mean), sd, ci_low, ci_high,
+            p_positive, p_negative, pooling (share of the estimate that is borrowed). ``attrs["reliable"]``
+            is False, and ``attrs["problems"]`` says why, when the diagnosis failed.
+
+        Raises
+        ------
+        DataError
+            If scale, ci_prob or rope make no sense.
+        ModelError
+            If the scale needs a control mean that the family does not have.
+        """
+        found = summary.table(self.posterior, self.question(scale, ci_prob, rope), detail=detail)
+        return self._marked(found)
+
+    def ate(
+        self, scale: Scale | None = None, ci_prob: float | None = None, *, weights: Weights | None = None
+    ) -> pd.DataFrame:
+        """The effect averaged over segments with the population's shares, one row per arm.
+
+        Parameters
+        ----------
+        scale, ci_prob
+            As in `table`.
+        weights : mapping or pandas.Series, optional
+            Population size by segment label; by default the units in all arms of the experiment.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, n_control, n_treated, effect, sd, ci_low, ci_high, p_positive, p_negative, p_mcse.
+
+        Notes
+        -----
+        It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
+        the mean over an imagined population of segments, each counted once.
+        """
+        return self._marked(summary.ate(self.posterior, self.question(scale, ci_prob), weights))
+
+    def heterogeneity(
+        self, scale: Scale | None = None, ci_prob: float | None = None, *, rope: float | None = None
+    ) -> pd.DataFrame:
+        """How much effects differ between segments.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, quantity, value (posterior mean or probability), ci_low, ci_high, meaning. Quantities:
+            effect_mean, between_sd (tau), i2, spread (SD over the population on the reported scale),
+            p_all_positive, p_all_negative, share_harmed, and p_spread_matters where a rope is stated.
+        """
+        return self._marked(summary.heterogeneity(self.posterior, self.question(scale, ci_prob, rope)))
+
+    def contrasts(
+        self,
+        against: Against = "rest",
+        scale: Scale | None = None,
+        ci_prob: float | None = None,
+        *,
+        weights: Weights | None = None,
+    ) -> pd.DataFrame:
+        """Differences between effects, from joint draws.
+
+        Parameters
+        ----------
+        against : {"rest", "ate", "pairs"}
+            Each segment less the average of all others, less the ATE, or every pair.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, segment, against, difference, sd, ci_low, ci_high, p_positive, p_negative.
+        """
+        return self._marked(summary.contrasts(self.posterior, self.question(scale, ci_prob), against, weights))
+
+    def predict_new_segment(self, scale: Scale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
+        """What to expect in a segment that was not in the experiment, one row per arm.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, effect, sd, ci_low, ci_high, p_positive, p_negative.
+        """
+        seed = int(self.posterior.attrs["seed"])
+        return self._marked(summary.predict_new_segment(self.posterior, self.question(scale, ci_prob), seed))
+
+    def plot_forest(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
+        """The forest plot; `options` are those of `bayes_hte.plot.forest`."""
+        from bayes_hte import views
+
+        return views.forest(self.posterior, self.question(scale), self.plan, **options)
+
+    def plot_shrinkage(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
+        from bayes_hte import views
+
+        return views.shrinkage(self.posterior, self.question(scale), self.plan, **options)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report: one self-contained HTML file.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written; nothing is left behind.
+        """
+        from bayes_hte.report import render
+
+        return write_text(Path(path), render(self.posterior, self.question(), self.diagnosis, self.plan))
+
+    def save(self, path: str | Path) -> Path:
+        """Save everything as one netCDF file, all or nothing.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written; nothing is left behind.
+        """
+        return write(Path(path), lambda target: self.posterior.to_netcdf(target, engine="h5netcdf"))
+
+    def _marked(self, found: pd.DataFrame) -> pd.DataFrame:
+        """A table carries the verdict with it."""
+        diagnosis = self.diagnosis
+        found.attrs["reliable"] = diagnosis.ok
+        found.attrs["problems"] = list(diagnosis.problems)
+        return found
+
+    def __repr__(self) -> str:
+        """One line: what was fitted and whether it can be trusted."""
+        return f"<Fit: {_headline(self.cells, self.spec)}; diagnosis {self.diagnosis}>"
+
+    def _repr_html_(self) -> str:
+        """Verdict and table, for notebooks."""
+        title, verdict = html.escape(_headline(self.cells, self.spec)), html.escape(str(self.diagnosis))
+        return f"<p><b>{title}</b><br>Diagnosis: {verdict}</p>" + self.table().to_html(
+            index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}"
+        )
+
+
+def _headline(cells: xr.Dataset, model: Model) -> str:
+    segments, arms = cells.sizes["segment"], schema.treated_arms(cells)
+    versus = f"{', '.join(arms)} against {cells.attrs['control']}" if cells.attrs["control"] else ", ".join(arms)
+    return f"{cells.attrs['outcome']}: {versus}, {segments} segments, {model.family}, {model.pooling} pooling"
+
+
+def fit(
+    cells: xr.Dataset,
+    model: Model | str | Path,
+    *,
+    sampler: Sampler = "auto",
+    draws: int = 4000,
+    seed: int = 1,
+    progress: bool = False,
+) -> Fit:
+    """Draw from the posterior of a model given a cell table.
+
+    Parameters
+    ----------
+    cells : xarray.Dataset
+        From `bayes_hte.cells`; dims (segment, arm).
+    model : Model, str or Path
+        What is believed; a name or path is read with `read_model`.
+    sampler : {"auto", "nuts"}
+        The engine. Both are NUTS on the PyMC model today.
+    draws : int
+        Posterior draws in all, over four chains.
+    seed : int
+        The only source of randomness.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    DataError
+        If the cells break their contract or hold nothing to compare.
+    ModelError
+        If the model does not fit the cells.
+    FitError
+        If the sampler breaks down.
+
+    Notes
+    -----
+    If the draws fail their diagnosis the model is fitted once more with smaller steps and more
+    tuning; if they fail again the result is returned and marked as unreliable.
+    """
+    model = model if isinstance(model, Model) else read_model(model)
+    if sampler not in ("auto", "nuts"):
+        raise DataError(f"no sampler {sampler!r}; there are auto and nuts")
+    if draws < 400:
+        raise DataError(f"draws={draws} is too few to report a probability; the least is 400")
+    task = problem(cells, model)
+    tree = _attempt(task, cells, model, FIRST_TRY, draws=draws, seed=seed, progress=progress)
+    diagnosis = diagnose(tree)
+    if not diagnosis.ok:
+        tree = _attempt(task, cells, model, SECOND_TRY, draws=draws, seed=seed, progress=progress)
+        diagnosis = replace(diagnose(tree), refitted=True)
+    tree.attrs["diagnosis"] = json.dumps(asdict(diagnosis))
+    return Fit(tree)
+
+
+def _attempt(
+    task: Problem,
+    cells: xr.Dataset,
+    model: Model,
+    effort: tuple[float, int],
+    *,
+    draws: int,
+    seed: int,
+    progress: bool,
+) -> xr.DataTree:
+    target_accept, tune = effort
+    drawn = sample(task, draws=draws, seed=seed, target_accept=target_accept, tune=tune, progress=progress)
+    tree = assemble(task, cells, drawn, seed=seed)
+    tree.attrs = {
+        "format": FORMAT,
+        "model": model.model_dump_json(exclude_none=True),
+        "sampler": "nuts (nutpie)",
+        **provenance(task, cells, seed=seed),
+    }
+    return tree
+
+
+def load(path: str | Path) -> Fit:
+    """Read a saved fit; runs no code from the file and needs no PyMC.
+
+    Raises
+    ------
+    OutputError
+        If the file is missing, damaged, or was not written by `Fit.save`.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise OutputError(f"no file {source}")
+    try:
+        with xr.open_datatree(source, engine="h5netcdf") as opened:
+            tree = opened.load()
+    except (OSError, ValueError, KeyError) as problem:
+        raise OutputError(f"{source} cannot be read as a saved fit: {problem}") from problem
+    if tree.attrs.get("format") != FORMAT:
+        raise OutputError(
+            f"{source} is no saved fit of this version (format {tree.attrs.get('format')!r}, not {FORMAT!r})"
+        )
+    schema.check(cells_of(tree))
+    return Fit(tree)
+
+
+def run(
+    plan: str | Path, *, data: Any = None, draws: int | None = None, seed: int | None = None, progress: bool = False
+) -> Fit:
+    """Carry out the whole analysis that a plan file describes.
+
+    Parameters
+    ----------
+    plan : str or Path
+        The plan file.
+    data : data frame, relation or path, optional
+        In place of the plan's ``data.path``.
+    draws, seed : int, optional
+        In place of the plan's.
+    progress : bool
+        Show progress.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    PlanError, ModelError, DataError, FitError
+        As the step that fails says.
+    """
+    path = Path(plan)
+    asked = read_plan(path)
+    model_file = model_path(asked.model, path.parent)
+    model = read_model(model_file)
+    cells = aggregate(asked, path.parent, data=data)
+    result = fit(
+        cells,
+        model,
+        sampler=asked.sampling.sampler,
+        draws=draws or asked.sampling.draws,
+        seed=asked.sampling.seed if seed is None else seed,
+        progress=progress,
+    )
+    result.posterior.attrs |= {
+        "plan": asked.model_dump_json(exclude_none=True),
+        "plan_sha256": sha256(path),
+        "model_sha256": sha256(model_file),
+    }
+    return result
+
+
+def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool = False) -> xr.Dataset:
+    """The cell table that a plan asks for.
+
+    Raises
+    ------
+    PlanError
+        If neither the plan nor the caller names the data.
+    DataError
+        If the data cannot be analysed as asked.
+    """
+    from bayes_hte import cells
+
+    asked = plan.data
+    if data is None and asked.path is None:
+        raise PlanError("the plan names no data: add data.path, or pass --data FILE")
+    source = folder / str(asked.path) if data is None else data
+    options = asked.model_dump(exclude={"form", "path"}, exclude_none=True)
+    options["segments"] = list(asked.segments)
+    match asked.form:
+        case "rows":
+            options["drop_missing"] = asked.drop_missing or drop_missing
+            return cells.from_rows(source, **options)
+        case "summary":
+            return cells.from_summary(source, **options)
+        case "estimates":
+            return cells.from_estimates(source, **options)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, all or nothing."""
+    return write(path, lambda target: target.write_text(text, encoding="utf-8"))
+
+
+def write(path: Path, writer: Callable[[Path], object]) -> Path:
+    """Let `writer` fill a temporary file beside `path`, then rename it: never half a file.
+
+    Raises
+    ------
+    OutputError
+        If the folder or file cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        writer(temporary)
+        temporary.chmod(0o644)
+        return temporary.replace(path)
+    except OSError as problem:
+        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

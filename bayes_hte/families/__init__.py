@@ -1,0 +1,20 @@
+"""Outcome families: one file holds everything about one kind of outcome. To add one, add a file and a line here."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from bayes_hte.families import binomial, estimate, mean, normal
+from bayes_hte.families.family import Family
+from bayes_hte.spec.model import FamilyName
+
+FAMILIES: Final[Mapping[FamilyName, Family]] = MappingProxyType(
+    {
+        "binomial": binomial.FAMILY,
+        "normal": normal.FAMILY,
+        "mean": mean.FAMILY,
+        "estimate": estimate.FAMILY,
+    }
+)
+
+__all__ = ["FAMILIES", "Family"]

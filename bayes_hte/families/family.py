@@ -1,0 +1,88 @@
+"""What every family must say, by the same names in the same order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte.errors import ModelError
+from bayes_hte.layout import Parameters
+from bayes_hte.schema import Scale
+
+if TYPE_CHECKING:
+    from pytensor.tensor.variable import TensorVariable
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of outcome.
+
+    Attributes
+    ----------
+    name : str
+        As in a model file.
+    link : str
+        ``logit`` or ``identity``.
+    has_baseline : bool
+        Whether the control's mean is part of the model.
+    statistics : callable
+        cells -> the sufficient statistics, dims (segment, arm); raises ModelError if the cells lack them.
+    likelihood : callable
+        (long form, eta, nuisance variables) -> None; adds the observed variables to the PyMC model.
+    log_likelihood : callable
+        (long form, eta, parameters) -> log density of each cell, dims (…, cell).
+    predictive : callable
+        (long form, eta, parameters, rng) -> replicated data by the name of the observed variable.
+    inverse_link : callable
+        Linear predictor -> mean outcome.
+    raw : callable
+        (statistics, scale) -> Dataset raw, raw_se with dims (segment, arm): each segment on its own.
+    effect_variance : callable
+        (statistics, parameters) -> sampling variance of a segment's effect on the link scale, were
+        it estimated alone; dims (…, segment, arm); infinite where an arm was not seen.
+    control_location : callable
+        statistics -> (mean, SD) of the control's outcome over units; what ``control_sd`` refers to.
+    """
+
+    name: str
+    link: Literal["logit", "identity"]
+    has_baseline: bool
+    statistics: Callable[[xr.Dataset], xr.Dataset]
+    likelihood: Callable[[xr.Dataset, "TensorVariable", "dict[str, TensorVariable]"], None]
+    log_likelihood: Callable[[xr.Dataset, xr.DataArray, Parameters], xr.DataArray]
+    predictive: Callable[[xr.Dataset, xr.DataArray, Parameters, np.random.Generator], dict[str, xr.DataArray]]
+    inverse_link: Callable[[xr.DataArray], xr.DataArray]
+    raw: Callable[[xr.Dataset, Scale], xr.Dataset]
+    effect_variance: Callable[[xr.Dataset, Parameters], xr.DataArray]
+    control_location: Callable[[xr.Dataset], tuple[float, float]]
+
+
+def identity(eta: xr.DataArray) -> xr.DataArray:
+    """The inverse of the identity link."""
+    return eta
+
+
+def need(cells: xr.Dataset, names: list[str], *, family: str, why: str) -> xr.Dataset:
+    """Pick the statistics a family needs, or say what the cells hold instead."""
+    missing = [name for name in names if name not in cells]
+    if missing:
+        found = sorted(map(str, cells.data_vars))
+        raise ModelError(f'family "{family}" needs {", ".join(names)} of every cell, the cells hold {found}: {why}')
+    return cells[names].assign_attrs(cells.attrs)
+
+
+def against_control(mean: xr.DataArray, variance: xr.DataArray, scale: Scale) -> xr.Dataset:
+    """Difference in means or ratio less one, with its standard error; dims (segment, arm) without the control.
+
+    The ratio's error is the delta method's: relative variance of the treated mean plus that of the control's.
+    """
+    control, control_variance = mean.isel(arm=0, drop=True), variance.isel(arm=0, drop=True)
+    treated, treated_variance = mean.isel(arm=slice(1, None)), variance.isel(arm=slice(1, None))
+    if scale == "relative":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            raw = treated / control.where(control != 0) - 1
+            spread = treated_variance + (treated / control) ** 2 * control_variance
+            return xr.Dataset({"raw": raw, "raw_se": np.sqrt(spread) / abs(control.where(control != 0))})
+    return xr.Dataset({"raw": treated - control, "raw_se": np.sqrt(treated_variance + control_variance)})

@@ -1,0 +1,105 @@
+"""Normal: a continuous outcome whose spread may differ between arms.
+
+mean[s, a] ~ Normal(baseline[s] + effect[s, a], sigma[a] / sqrt(n[s, a]))
+SS[a]      ~ Gamma(N[a] / 2, rate = 1 / (2 sigma[a]^2)),   SS[a] = Σ_s ss[s, a],  N[a] = Σ_s (n[s, a] − 1)
+
+Within-cell sums of squares are independent of the means and sigma is common to an arm, so their sum
+over segments loses nothing; a cell without variation (ss = 0) needs no special case.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte.errors import DataError
+from bayes_hte.families.family import Family, against_control, identity, need
+from bayes_hte.layout import Parameters, variant_values
+from bayes_hte.schema import Scale
+
+if TYPE_CHECKING:
+    from pytensor.tensor.variable import TensorVariable
+
+
+def statistics(cells: xr.Dataset) -> xr.Dataset:
+    """n, mean and ss."""
+    found = need(cells, ["n", "mean", "ss"], family="normal", why="give rows, or n, mean and sd")
+    if float(found["ss"].sum()) <= 0:
+        raise DataError("the outcome does not vary within any cell: its spread cannot be estimated")
+    return found
+
+
+def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]") -> None:
+    """Exact Gaussian likelihood of the sufficient statistics."""
+    import pymc as pm
+
+    sigma = nuisance["sigma"]
+    arm, n = cells["arm_index"].values, cells["n"].values
+    total, freedom = within_arm(cells)
+
+    pm.Normal("mean", eta, sigma[arm] / np.sqrt(n), observed=cells["mean"].values, dims="cell")
+    seen = np.flatnonzero((freedom > 0) & (total > 0))
+    pm.Gamma("ss", alpha=freedom[seen] / 2, beta=0.5 / sigma[seen] ** 2, observed=total[seen])
+
+
+def within_arm(cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of squares and degrees of freedom of every arm, from the long form."""
+    arm = cells["arm_index"].values
+    return np.bincount(arm, weights=cells["ss"].values), np.bincount(arm, weights=cells["n"].values - 1)
+
+
+def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
+    """Log density of the cell's units, given their mean and sum of squares."""
+    sigma = variant_values(cells, parameters["sigma"])
+    n, distance = cells["n"], cells["ss"] + cells["n"] * (cells["mean"] - eta) ** 2
+    density: xr.DataArray = -n * np.log(sigma) - distance / (2 * sigma**2) - n / 2 * np.log(2 * np.pi)
+    return density.transpose(*eta.dims)
+
+
+def predictive(
+    cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters, rng: np.random.Generator
+) -> dict[str, xr.DataArray]:
+    """Replicated cell means."""
+    se = (variant_values(cells, parameters["sigma"]) / np.sqrt(cells["n"])).transpose(*eta.dims)
+    return {"mean": eta.copy(data=rng.normal(eta.values, se.values))}
+
+
+def raw(cells: xr.Dataset, scale: Scale) -> xr.Dataset:
+    """Difference in means with Welch's standard error; NaN where an arm has one unit."""
+    n = cells["n"]
+    variance = cells["ss"] / (n - 1).where(n > 1)
+    return against_control(cells["mean"], variance / n, scale)
+
+
+def effect_variance(cells: xr.Dataset, parameters: Parameters) -> xr.DataArray:
+    """sigma[a]² / n[s, a] of the treated arm plus that of the control."""
+    with np.errstate(divide="ignore"):
+        n = cells["n"].rename(arm="variant")
+        variance = parameters["sigma"] ** 2 / n
+    control = variance.isel(variant=0, drop=True)
+    return variance.isel(variant=slice(1, None)).rename(variant="arm") + control
+
+
+def control_location(cells: xr.Dataset) -> tuple[float, float]:
+    """Mean and SD over the control's units, between segments included."""
+    control = cells.isel(arm=0)
+    n = control["n"]
+    total = float(n.sum())
+    mean = float((n * control["mean"].fillna(0)).sum() / total)
+    ss = float((control["ss"] + n * (control["mean"].fillna(mean) - mean) ** 2).sum())
+    return mean, float(np.sqrt(ss / max(total - 1, 1)))
+
+
+FAMILY = Family(
+    name="normal",
+    link="identity",
+    has_baseline=True,
+    statistics=statistics,
+    likelihood=likelihood,
+    log_likelihood=log_likelihood,
+    predictive=predictive,
+    inverse_link=identity,
+    raw=raw,
+    effect_variance=effect_variance,
+    control_location=control_location,
+)

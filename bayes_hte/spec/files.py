@@ -1,0 +1,177 @@
+"""Reading plan and model files: TOML, a closed schema, and errors that name the way out. Runs no code."""
+
+import hashlib
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bayes_hte.errors import ModelError, PlanError, SpecError
+from bayes_hte.spec.model import Model
+from bayes_hte.spec.plan import Plan
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+MAX_BYTES = 1_000_000
+"""A plan or model is a page of text; anything longer is another file given by mistake."""
+
+
+def models_folder() -> Path:
+    """Where the shipped models are: inside a wheel, or beside the package in a checkout."""
+    packaged = _PACKAGE / "_models"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "models"
+
+
+def shipped_models() -> list[str]:
+    """Names that `read_model` knows without a path.
+
+    Examples
+    --------
+    >>> from bayes_hte.spec import shipped_models
+    >>> "conversion" in shipped_models()
+    True
+    """
+    return sorted(path.stem for path in models_folder().glob("*.toml"))
+
+
+def model_path(source: str | Path, folder: Path | None = None) -> Path:
+    """The file of a model: a shipped name, or a path relative to `folder`."""
+    if str(source) in shipped_models():
+        return models_folder() / f"{source}.toml"
+    path = (folder or Path()) / source
+    if path.suffix != ".toml":
+        close = get_close_matches(str(source), shipped_models(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise ModelError(
+            f"no model {str(source)!r}{hint} Shipped are {shipped_models()}; a model of yours is a .toml file"
+        )
+    return path
+
+
+def read_model(source: str | Path) -> Model:
+    """Read a model: one of the shipped ones by name, or your own file by path.
+
+    Parameters
+    ----------
+    source : str or Path
+        A name such as ``"conversion"``, or the path of a ``.toml`` file.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or the file is not valid; the message names the key.
+
+    Examples
+    --------
+    >>> import bayes_hte as hte
+    >>> hte.read_model("conversion").family
+    'binomial'
+    """
+    return parse(model_path(source), Model, ModelError)
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.toml`` file.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    PlanError
+        If the file is missing or not valid; the message names the key.
+    """
+    return parse(Path(path), Plan, PlanError)
+
+
+def parse[T: BaseModel](path: Path, kind: type[T], error: type[SpecError]) -> T:
+    """Validate one TOML file against its schema."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise error(f"{path} has {size:,} bytes; a {kind.__name__.lower()} file is a page of text")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"no file {path}; the folder has {_neighbours(path)}") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path} cannot be read: {problem}") from problem
+    except tomllib.TOMLDecodeError as problem:
+        raise error(f"{path} is not valid TOML: {problem}") from problem
+    return validate(content, kind, error, where=str(path))
+
+
+def validate[T: BaseModel](content: dict[str, Any], kind: type[T], error: type[SpecError], *, where: str) -> T:
+    """Build the value, turning pydantic's report into sentences."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as problem:
+        lines = [_sentence(item, kind, content) for item in problem.errors()]
+        raise error(f"{where}: " + "; ".join(dict.fromkeys(lines))) from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _neighbours(path: Path) -> str:
+    found = sorted(item.name for item in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+    return ", ".join(found) if found else "no .toml files"
+
+
+def _sentence(item: Any, kind: type[BaseModel], content: dict[str, Any]) -> str:
+    place = [str(part) for part in item["loc"]]
+    dotted = ".".join(_without_tags(place, content))
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(kind, place[:-1])
+        close = get_close_matches(place[-1], known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        return f"unknown key {dotted!r}{hint} Known keys here: {', '.join(known)}"
+    if item["type"] == "missing":
+        return f"the key {dotted!r} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{dotted}: {message}" if dotted else message
+
+
+def _without_tags(place: list[str], content: Any) -> list[str]:
+    """Leave out the tags that pydantic puts into a path for the member of a union."""
+    kept: list[str] = []
+    for part in place:
+        if isinstance(content, dict) and part not in content and content.get("dist", content.get("form")) == part:
+            continue
+        kept.append(part)
+        content = content.get(part) if isinstance(content, dict) else None
+    return kept
+
+
+def _known_keys(kind: type[BaseModel], place: list[str]) -> list[str]:
+    """Keys the schema allows at a place, read from the JSON Schema that editors use."""
+    schema = kind.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in place:
+        node = _resolve(schema, node, part)
+    return sorted(node.get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any], part: str) -> dict[str, Any]:
+    """Follow one step of a path through properties, references and tagged unions."""
+    target = node.get("properties", {}).get(part, node)
+    for option in target.get("anyOf", []):
+        if "$ref" in option or "discriminator" in option:
+            target = option
+    mapping = target.get("discriminator", {}).get("mapping", {})
+    reference = mapping.get(part, target.get("$ref"))
+    if reference:
+        target = schema["$defs"][str(reference).rsplit("/", 1)[-1]]
+    return dict(target)

@@ -1,0 +1,145 @@
+"""`Plan`: what one experiment asks. The data, the arms, the declared segments, the model, the reporting."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from bayes_hte.schema import Scale
+
+Text = Annotated[str, Field(min_length=1)]
+Sampler = Literal["auto", "nuts"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rows(_Closed):
+    """One row per unit.
+
+    Attributes
+    ----------
+    path : str
+        CSV or Parquet file, relative to the plan file; may be left to ``--data``.
+    outcome, arm, control : str
+        Columns of the outcome and the arm; the arm that is the control.
+    segments : tuple of str
+        The dimensions declared before the test.
+    drop_missing : bool
+        Drop units without a finite outcome, and say how many.
+    """
+
+    form: Literal["rows"] = "rows"
+    path: Text | None = None
+    outcome: Text
+    arm: Text
+    control: Text
+    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    drop_missing: bool = False
+
+
+class Summary(_Closed):
+    """One row per segment and arm: n and events, or n, mean and sd, or mean and se."""
+
+    form: Literal["summary"] = "summary"
+    path: Text | None = None
+    outcome: Text = "outcome"
+    arm: Text
+    control: Text
+    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    n: Text | None = None
+    events: Text | None = None
+    mean: Text | None = None
+    sd: Text | None = None
+    se: Text | None = None
+
+
+class Estimates(_Closed):
+    """One row per segment: a published effect and its standard error."""
+
+    form: Literal["estimates"] = "estimates"
+    path: Text | None = None
+    outcome: Text = "effect"
+    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    estimate: Text
+    se: Text
+    arm: Text | None = None
+    n: Text | None = None
+
+
+Data = Annotated[Rows | Summary | Estimates, Field(discriminator="form")]
+
+
+class Sampling(_Closed):
+    """How the posterior is drawn: a run with the same seed and versions gives the same numbers."""
+
+    sampler: Sampler = "auto"
+    draws: Annotated[int, Field(ge=400, le=1_000_000)] = 4000
+    seed: Annotated[int, Field(ge=0)] = 1
+
+
+class Reporting(_Closed):
+    """How effects are shown.
+
+    Attributes
+    ----------
+    scale : str
+        ``absolute``, ``relative`` or ``link``.
+    ci_prob : float
+        Probability of every interval.
+    rope : float or None
+        The smallest effect that matters, on `scale`: adds ``p_rope`` (too small to matter),
+        ``p_benefit`` (above it) and ``p_harm`` (below its negative) to the table.
+    unit : str
+        What an absolute effect counts ("USD per customer"); shown beside every number.
+    higher_is_better : bool
+        False when the outcome is bad (deaths, churn): words and ``p_harm`` turn round.
+    """
+
+    scale: Scale = "absolute"
+    ci_prob: Annotated[FiniteFloat, Field(gt=0.5, lt=1)] = 0.95
+    rope: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    unit: str = ""
+    higher_is_better: bool = True
+
+
+class Plan(_Closed):
+    """The analysis that was declared before the test.
+
+    Attributes
+    ----------
+    title : str
+        One line at the top of the report.
+    question : str
+        What the people who ran the experiment want to know.
+    exploratory : bool
+        True if the segments were chosen after the data were seen; the report then says so.
+    model : str
+        The name of a shipped model, or the path of a model file relative to the plan.
+    data : Rows, Summary or Estimates
+        Where the data are and what its columns mean.
+    sampling : Sampling
+    report : Reporting
+    """
+
+    title: Text
+    question: str = ""
+    exploratory: bool = False
+    source: str = ""
+    model: Text
+    data: Data
+    sampling: Sampling = Sampling()
+    report: Reporting = Reporting()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_unless_said(cls, content: Any) -> Any:
+        if isinstance(content, dict) and isinstance(content.get("data"), dict):
+            return {**content, "data": {"form": "rows", **content["data"]}}
+        return content
+
+    @model_validator(mode="after")
+    def _relative_needs_baseline(self) -> Self:
+        if isinstance(self.data, Estimates) and self.report.scale == "relative":
+            raise ValueError('report.scale = "relative" needs the control\'s mean, which published estimates lack')
+        return self

@@ -1,0 +1,313 @@
+"""From joint draws to tables. Every number shown has an interval, every probability its Monte-Carlo error."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayes_hte import schema
+from bayes_hte.effects import (
+    Weights,
+    average,
+    cells_of,
+    effects,
+    family_of,
+    new_segment,
+    parameters,
+    pooling_factor,
+    raw,
+    shares,
+)
+from bayes_hte.errors import DataError
+from bayes_hte.schema import Scale
+
+Against = Literal["ate", "rest", "pairs"]
+MAX_PAIRS_OF = 200
+"""Pairs of more segments than this are more rows than anyone reads, and gigabytes of draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """How an answer is wanted.
+
+    Attributes
+    ----------
+    scale : str
+        ``absolute``, ``relative`` or ``link``.
+    ci_prob : float
+        Probability of the intervals, with equal tails: 0 is outside exactly when p_positive or
+        p_negative is above (1 + ci_prob) / 2.
+    rope : float or None
+        The smallest effect that matters, on `scale`.
+    higher_is_better : bool
+        Which side of zero is harm.
+    """
+
+    scale: Scale = "absolute"
+    ci_prob: float = 0.95
+    rope: float | None = None
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be answered."""
+        if self.scale not in schema.SCALES:
+            raise DataError(f"no scale {self.scale!r}; scales are {', '.join(schema.SCALES)}")
+        if not 0 < self.ci_prob < 1:
+            raise DataError(f"ci_prob is a probability between 0 and 1, not {self.ci_prob}")
+        if self.rope is not None and not self.rope > 0:
+            raise DataError(f"rope is the smallest effect that matters, greater than 0, not {self.rope}")
+
+
+def describe(draws: xr.DataArray, question: Question) -> dict[str, xr.DataArray]:
+    """Posterior mean, SD, interval and probabilities of signs, over chains and draws."""
+    sample = ("chain", "draw")
+    tail = (1 - question.ci_prob) / 2
+    bounds = draws.quantile([tail, 1 - tail], dim=sample)
+    return {
+        "effect": draws.mean(sample),
+        "sd": draws.std(sample, ddof=1),
+        "ci_low": bounds.isel(quantile=0, drop=True),
+        "ci_high": bounds.isel(quantile=1, drop=True),
+        "p_positive": (draws > 0).mean(sample),
+        "p_negative": (draws < 0).mean(sample),
+    }
+
+
+def beyond_rope(draws: xr.DataArray, question: Question) -> dict[str, xr.DataArray]:
+    """Probability that an effect is too small to matter, does good, does harm."""
+    if question.rope is None:
+        return {}
+    sample, gain = ("chain", "draw"), draws if question.higher_is_better else -draws
+    return {
+        "p_rope": (abs(draws) <= question.rope).mean(sample),
+        "p_benefit": (gain > question.rope).mean(sample),
+        "p_harm": (gain < -question.rope).mean(sample),
+    }
+
+
+def table(tree: xr.DataTree, question: Question, *, detail: bool = False) -> pd.DataFrame:
+    """One row per segment and arm; see `Fit.table` for the columns."""
+    cells = cells_of(tree)
+    draws = effects(tree, question.scale)
+    estimate = raw(tree, question.scale)
+    columns = {
+        **_sizes(cells),
+        "raw": estimate["raw"],
+        "raw_se": estimate["raw_se"],
+        **describe(draws, question),
+        "pooling": pooling_factor(tree).mean(("chain", "draw")),
+        **beyond_rope(draws, question),
+    }
+    if detail:
+        columns |= _detail(tree, draws, estimate, question)
+    return _frame(columns, cells)
+
+
+def _detail(
+    tree: xr.DataTree, draws: xr.DataArray, estimate: xr.Dataset, question: Question
+) -> dict[str, xr.DataArray]:
+    """What a reviewer asks next: Monte-Carlo errors, the pooling factor's interval, complete pooling."""
+    tail = (1 - question.ci_prob) / 2
+    factor = pooling_factor(tree).quantile([tail, 1 - tail], dim=("chain", "draw"))
+    complete, complete_se = complete_pooling(estimate)
+    return {
+        "effect_mcse": monte_carlo_error(draws),
+        "p_mcse": monte_carlo_error(draws > 0),
+        "pooling_low": factor.isel(quantile=0, drop=True),
+        "pooling_high": factor.isel(quantile=1, drop=True),
+        "complete": complete.broadcast_like(estimate["raw"]),
+        "complete_se": complete_se.broadcast_like(estimate["raw"]),
+    }
+
+
+def complete_pooling(estimate: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """One effect for all: the inverse-variance mean of the raw estimates and its standard error, per arm."""
+    usable = np.isfinite(estimate["raw"]) & (estimate["raw_se"] > 0)
+    weight = (1 / estimate["raw_se"] ** 2).where(usable)
+    total = weight.sum("segment")
+    mean = (weight * estimate["raw"]).sum("segment") / total.where(total > 0)
+    return mean, total.where(total > 0) ** -0.5
+
+
+def monte_carlo_error(draws: xr.DataArray) -> xr.DataArray:
+    """Standard error of the mean of draws that depend on each other (ArviZ).
+
+    Where all N draws of an event agree its probability is not exactly 0 or 1: the error of half an
+    event in N + 1 draws is given instead.
+    """
+    import arviz_stats as az
+
+    error: xr.DataArray = az.mcse(draws.astype(float).to_dataset(name="x"), method="mean")["x"]
+    if draws.dtype != bool:
+        return error
+    size = draws.sizes["chain"] * draws.sizes["draw"]
+    floor = np.sqrt(0.5 / (size + 1) / size)
+    settled = draws.all(("chain", "draw")) | ~draws.any(("chain", "draw"))
+    return error.where(~settled, floor)
+
+
+def ate(tree: xr.DataTree, question: Question, weights: Weights | None = None) -> pd.DataFrame:
+    """One row per arm; see `Fit.ate`."""
+    cells = cells_of(tree)
+    draws = average(effects(tree, question.scale), shares(cells, weights))
+    sizes = {name: values.sum("segment", min_count=1) for name, values in _sizes(cells).items()}
+    columns = {**sizes, **describe(draws, question), **beyond_rope(draws, question)}
+    columns["p_mcse"] = monte_carlo_error(draws > 0)
+    return _frame(columns, cells, dims=("arm",))
+
+
+def heterogeneity(tree: xr.DataTree, question: Question, weights: Weights | None = None) -> pd.DataFrame:
+    """One row per arm and quantity; see `Fit.heterogeneity`."""
+    draws = effects(tree, question.scale)
+    share = shares(cells_of(tree), weights)
+    rows: list[dict[str, Any]] = []
+    for arm in map(str, draws["arm"].values):
+        rows += _common_effect(tree, arm, question)
+        rows += _spread(draws.sel(arm=arm), share, arm, question)
+    return pd.DataFrame(rows, columns=["arm", "quantity", "value", "ci_low", "ci_high", "meaning"])
+
+
+def _common_effect(tree: xr.DataTree, arm: str, question: Question) -> list[dict[str, Any]]:
+    """The centre and the between-segment SD of the shared prior, and I², on the link scale."""
+    posterior = tree["posterior"].to_dataset()
+    rows = []
+    if "effect_mean" in posterior:
+        centre = posterior["effect_mean"].sel(arm=arm)
+        rows.append(_row(arm, "effect_mean", centre, "the effect that segments shrink to, link scale", question))
+    if "effect_between" in posterior:
+        tau = posterior["effect_between"].sel(arm=arm)
+        rows.append(_row(arm, "between_sd", tau, "SD of true effects between segments (tau), link scale", question))
+        typical = _typical_variance(tree, arm)
+        inconsistency = tau**2 / (tau**2 + typical)
+        meaning = "share of the variation of raw estimates that is not chance (I²)"
+        rows.append(_row(arm, "i2", inconsistency, meaning, question))
+    return rows
+
+
+def _typical_variance(tree: xr.DataTree, arm: str) -> float:
+    """The sampling variance of a typical segment: Higgins & Thompson (2002), Statistics in Medicine 21:1539."""
+    family = family_of(tree)
+    variance = family.effect_variance(family.statistics(cells_of(tree)), parameters(tree)).sel(arm=arm)
+    sample = [dim for dim in ("chain", "draw") if dim in variance.dims]
+    w = (1 / variance.mean(sample)).values
+    w = w[w > 0]
+    if len(w) < 2:
+        return float(1 / w.sum()) if len(w) else float("inf")
+    return float((len(w) - 1) * w.sum() / (w.sum() ** 2 - (w**2).sum()))
+
+
+def _spread(draws: xr.DataArray, share: xr.DataArray, arm: str, question: Question) -> list[dict[str, Any]]:
+    """How much, and in which direction, the segments at hand differ on the reported scale."""
+    mean = average(draws, share)
+    spread = ((draws - mean) ** 2 * share).sum("segment") ** 0.5
+    gain = draws if question.higher_is_better else -draws
+    harmed: xr.DataArray = (gain < 0).mean(("chain", "draw")) > 0.9
+    rows = [
+        _row(arm, "spread", spread, f"SD of effects over the population, {question.scale} scale", question),
+        _point(arm, "p_all_positive", (draws > 0).all("segment"), "probability that every effect is positive"),
+        _point(arm, "p_all_negative", (draws < 0).all("segment"), "probability that every effect is negative"),
+        _point(arm, "share_harmed", share.where(harmed, 0).sum(), "share of units in segments with P(harm) > .9"),
+    ]
+    if question.rope is not None:
+        meaning = f"probability that the spread exceeds {question.rope:g}, the smallest effect that matters"
+        rows.append(_point(arm, "p_spread_matters", spread > question.rope, meaning))
+    return rows
+
+
+def _row(arm: str, quantity: str, draws: xr.DataArray, meaning: str, question: Question) -> dict[str, Any]:
+    tail = (1 - question.ci_prob) / 2
+    low, high = np.quantile(draws.values, [tail, 1 - tail])
+    return {
+        "arm": arm,
+        "quantity": quantity,
+        "value": float(draws.mean()),
+        "ci_low": float(low),
+        "ci_high": float(high),
+        "meaning": meaning,
+    }
+
+
+def _point(arm: str, quantity: str, draws: xr.DataArray, meaning: str) -> dict[str, Any]:
+    nan = float("nan")
+    value = float(draws.mean())
+    return {"arm": arm, "quantity": quantity, "value": value, "ci_low": nan, "ci_high": nan, "meaning": meaning}
+
+
+def contrasts(tree: xr.DataTree, question: Question, against: Against, weights: Weights | None = None) -> pd.DataFrame:
+    """One row per comparison; see `Fit.contrasts`.
+
+    Raises
+    ------
+    DataError
+        If there is one segment, or too many for all pairs.
+    """
+    draws, share = effects(tree, question.scale), shares(cells_of(tree), weights)
+    if draws.sizes["segment"] < 2:
+        raise DataError("one segment has nothing to be compared with")
+    match against:
+        case "ate":
+            difference = (draws - average(draws, share)).expand_dims(against=["ATE"])
+        case "rest":
+            rest = (draws - average(draws, share)) / (1 - share)
+            difference = rest.expand_dims(against=["rest"])
+        case "pairs":
+            return _pairs(draws, question)
+        case _:
+            raise DataError(f"no contrast against {against!r}; there are ate, rest and pairs")
+    found = xr.Dataset(describe(difference, question))
+    rows = found.transpose("arm", "segment", "against").to_dataframe().reset_index()
+    return rows[["arm", "segment", "against", *found.data_vars]].rename(columns={"effect": "difference"})
+
+
+def _pairs(draws: xr.DataArray, question: Question) -> pd.DataFrame:
+    size = draws.sizes["segment"]
+    if size > MAX_PAIRS_OF:
+        raise DataError(f"{size} segments make {size * (size - 1) // 2:,} pairs; compare against rest or ate instead")
+    frames = []
+    for position in range(size - 1):
+        one, others = draws.isel(segment=position, drop=True), draws.isel(segment=slice(position + 1, None))
+        found = xr.Dataset(describe(one - others, question)).rename(segment="against")
+        frame = found.transpose("arm", "against").to_dataframe().reset_index()
+        frame.insert(1, "segment", str(draws["segment"].values[position]))
+        frames.append(frame)
+    columns = ["arm", "segment", "against", "effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative"]
+    rows = pd.concat(frames, ignore_index=True)[columns].rename(columns={"effect": "difference"})
+    return rows.sort_values("arm", kind="stable", ignore_index=True)
+
+
+def predict_new_segment(tree: xr.DataTree, question: Question, seed: int) -> pd.DataFrame:
+    """One row per arm; see `Fit.predict_new_segment`."""
+    draws = new_segment(tree, question.scale, seed)
+    columns = {**describe(draws, question), **beyond_rope(draws, question)}
+    return _frame(columns, cells_of(tree), dims=("arm",))
+
+
+def _sizes(cells: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Units per arm; unknown for most published estimates."""
+    arms = schema.treated_arms(cells)
+    treated = cells.sel(arm=arms)
+    unknown = xr.full_like(treated[next(iter(treated.data_vars))].astype(float), np.nan)
+    if "n" not in cells:
+        return {"n_control": unknown, "n_treated": unknown}
+    if not cells.attrs["control"]:
+        return {"n_control": unknown, "n_treated": treated["n"]}
+    control = cells["n"].sel(arm=cells.attrs["control"], drop=True)
+    return {"n_control": control.broadcast_like(treated["n"]), "n_treated": treated["n"]}
+
+
+def _frame(
+    columns: dict[str, xr.DataArray], cells: xr.Dataset, dims: tuple[str, ...] = ("segment", "arm")
+) -> pd.DataFrame:
+    """Columns side by side, segments outermost, one column per dimension first."""
+    data = xr.Dataset({name: values.reset_coords(drop=True) for name, values in columns.items()})
+    frame = data.transpose(*dims).to_dataframe(dim_order=list(dims)).reset_index()
+    levels = {}
+    if "segment" in dims:
+        rows = frame["segment"].map({str(s): i for i, s in enumerate(cells["segment"].values)}).to_numpy()
+        levels = {name: cells[name].values[rows].astype(str) for name in schema.dimensions(cells)}
+    for name in ("n_control", "n_treated"):
+        if name in frame:
+            frame[name] = frame[name].astype("Int64")
+    return pd.concat([pd.DataFrame(levels, index=frame.index), frame[["arm", *columns]]], axis=1)
