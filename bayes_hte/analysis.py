@@ -2,9 +2,6 @@
 
 import html
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +20,7 @@ from bayes_hte.schema import Scale
 from bayes_hte.spec import Model, Plan, read_model, read_plan
 from bayes_hte.spec.files import model_path, sha256
 from bayes_hte.spec.plan import Sampler
+from bayes_hte.storage import write, write_text
 from bayes_hte.summary import Against, Question
 
 if TYPE_CHECKING:
@@ -376,7 +374,13 @@ def load(path: str | Path) -> Fit:
 
 
 def run(
-    plan: str | Path, *, data: Any = None, draws: int | None = None, seed: int | None = None, progress: bool = False
+    plan: str | Path,
+    *,
+    data: Any = None,
+    drop_missing: bool = False,
+    draws: int | None = None,
+    seed: int | None = None,
+    progress: bool = False,
 ) -> Fit:
     """Carry out the whole analysis that a plan file describes.
 
@@ -386,6 +390,8 @@ def run(
         The plan file.
     data : data frame, relation or path, optional
         In place of the plan's ``data.path``.
+    drop_missing : bool
+        Drop units without a finite outcome, even if the plan does not ask for it.
     draws, seed : int, optional
         In place of the plan's.
     progress : bool
@@ -400,24 +406,57 @@ def run(
     PlanError, ModelError, DataError, FitError
         As the step that fails says.
     """
+    return answer(prepare(plan, data=data, drop_missing=drop_missing), draws=draws, seed=seed, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan with its model and its cells: everything there is before the fit.
+
+    Attributes
+    ----------
+    plan : Plan
+    model : Model
+    cells : xarray.Dataset
+    hashes : dict
+        SHA-256 of the plan and model files.
+    """
+
+    plan: Plan
+    model: Model
+    cells: xr.Dataset
+    hashes: dict[str, str]
+
+
+def prepare(plan: str | Path, *, data: Any = None, drop_missing: bool = False) -> Prepared:
+    """Read the plan and its model, reduce the data to cells, and check that they fit together.
+
+    Raises
+    ------
+    PlanError, ModelError, DataError
+        As the step that fails says.
+    """
     path = Path(plan)
     asked = read_plan(path)
     model_file = model_path(asked.model, path.parent)
     model = read_model(model_file)
-    cells = aggregate(asked, path.parent, data=data)
+    cells = aggregate(asked, path.parent, data=data, drop_missing=drop_missing)
+    problem(cells, model)
+    return Prepared(asked, model, cells, {"plan_sha256": sha256(path), "model_sha256": sha256(model_file)})
+
+
+def answer(prepared: Prepared, *, draws: int | None = None, seed: int | None = None, progress: bool = False) -> Fit:
+    """Fit what was prepared; the plan and the hashes travel with the result."""
+    asked = prepared.plan.sampling
     result = fit(
-        cells,
-        model,
-        sampler=asked.sampling.sampler,
-        draws=draws or asked.sampling.draws,
-        seed=asked.sampling.seed if seed is None else seed,
+        prepared.cells,
+        prepared.model,
+        sampler=asked.sampler,
+        draws=draws or asked.draws,
+        seed=asked.seed if seed is None else seed,
         progress=progress,
     )
-    result.posterior.attrs |= {
-        "plan": asked.model_dump_json(exclude_none=True),
-        "plan_sha256": sha256(path),
-        "model_sha256": sha256(model_file),
-    }
+    result.posterior.attrs |= {"plan": prepared.plan.model_dump_json(exclude_none=True), **prepared.hashes}
     return result
 
 
@@ -449,30 +488,8 @@ def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
             return cells.from_estimates(source, **options)
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file, all or nothing."""
-    return write(path, lambda target: target.write_text(text, encoding="utf-8"))
-
-
-def write(path: Path, writer: Callable[[Path], object]) -> Path:
-    """Let `writer` fill a temporary file beside `path`, then rename it: never half a file.
-
-    Raises
-    ------
-    OutputError
-        If the folder or file cannot be written.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        writer(temporary)
-        temporary.chmod(0o644)
-        return temporary.replace(path)
-    except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+def cell_frame(cells: xr.Dataset) -> pd.DataFrame:
+    """The cell table as a data frame: one row per segment and arm, one column per dimension and statistic."""
+    names = [name for name in map(str, cells.data_vars) if cells[name].dims == (schema.SEGMENT, schema.ARM)]
+    frame = cells[names].to_dataframe(dim_order=[schema.SEGMENT, schema.ARM]).reset_index()
+    return frame[[*schema.dimensions(cells), schema.ARM, *names]]

@@ -43,9 +43,10 @@ def sample(
     import pymc as pm
 
     try:
+        per_chain = -(-draws // CHAINS)
         with build(task):
             tree = pm.sample(
-                draws=-(-draws // CHAINS),
+                draws=per_chain,
                 tune=tune,
                 chains=CHAINS,
                 nuts_sampler="nutpie",
@@ -57,6 +58,8 @@ def sample(
             )
     except (RuntimeError, pm.exceptions.SamplingError) as problem:
         raise FitError(f"the sampler broke down: {problem}; look at the data with `bayes-hte check`") from problem
+    if tree["posterior"].sizes["draw"] < per_chain:  # nutpie answers Ctrl-C with the draws it has
+        raise KeyboardInterrupt
     stats = tree["sample_stats"].to_dataset().drop_vars("divergence_message", errors="ignore")
     return _tidy(tree["posterior"].to_dataset()), stats
 

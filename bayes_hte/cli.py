@@ -1,0 +1,206 @@
+"""The command line: run, aggregate, check, show. Heavy libraries are imported inside the commands.
+
+argparse, because --help must answer at once: cyclopts and rich alone take longer than that to import.
+
+Exit codes: 0 done; 1 the data, plan or model is wrong (one message, nothing written); 2 wrong usage;
+3 the fit did not pass its own diagnosis (results written and marked so); 130 stopped by Ctrl-C.
+"""
+
+import argparse
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from bayes_hte import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bayes_hte.analysis import Prepared
+    from bayes_hte.spec import Model
+
+DATA_WRONG, UNRELIABLE, STOPPED = 1, 3, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option, with one line of help each."""
+    top = argparse.ArgumentParser(
+        prog="bayes-hte",
+        description="For whom does it work, and how sure are we? "
+        "Bayesian hierarchical models of heterogeneous treatment effects.",
+        epilog="exit codes: 0 done; 1 the data, plan or model is wrong; 2 wrong usage; "
+        "3 the fit did not pass its own diagnosis (results written and marked so)",
+    )
+    top.add_argument("--version", action="version", version=f"bayes-hte {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    one = _command(commands, "run", run, "carry out a plan: report.html, effects.csv, summary.json, fit.nc")
+    _add_plan(one)
+    one.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: results/<plan>)")
+    one.add_argument("--draws", type=int, metavar="N", help="posterior draws in all, in place of the plan's")
+    one.add_argument("--seed", type=int, metavar="N", help="seed, in place of the plan's")
+    one.add_argument("--quiet", action="store_true", help="show no progress")
+
+    one = _command(commands, "aggregate", aggregate, "reduce the data to the cell table, and print it as CSV")
+    _add_plan(one)
+    one.add_argument("--out", type=Path, metavar="FILE", help="write to a .csv or .json file instead")
+
+    _add_plan(_command(commands, "check", check, "validate plan, model and data, without fitting"))
+
+    one = _command(commands, "show", show, "show a model as mathematics, in words and as PyMC text")
+    one.add_argument("model", metavar="MODEL", help='a shipped name such as "conversion", or a model file')
+    return top
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    action: Callable[[Namespace], int],
+    summary: str,
+) -> argparse.ArgumentParser:
+    found = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    found.set_defaults(action=action)
+    return found
+
+
+def _add_plan(command: argparse.ArgumentParser) -> None:
+    command.add_argument("plan", type=Path, metavar="PLAN.toml", help="the plan file")
+    command.add_argument("--data", type=Path, metavar="FILE", help="CSV or Parquet, in place of the plan's data.path")
+    command.add_argument("--drop-missing", action="store_true", help="drop units without a finite outcome")
+    command.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
+
+
+def run(asked: Namespace) -> int:
+    """Carry out the analysis that a plan describes."""
+    plan: Path = asked.plan
+    console = _console(asked.quiet or asked.json)
+    folder = asked.out or Path("results") / (plan.parent.resolve().name if plan.stem == "plan" else plan.stem)
+
+    with _stage(console, "reading"):
+        from bayes_hte import analysis, export
+
+        _probe(folder)
+        prepared = analysis.prepare(plan, data=asked.data, drop_missing=asked.drop_missing)
+        _show_warnings(console, prepared)
+    with _stage(console, "fitting"):
+        fit = analysis.answer(prepared, draws=asked.draws, seed=asked.seed, progress=console.is_terminal)
+    with _stage(console, "reporting"):
+        written = export.write_results(fit, folder, stage=lambda name: None)
+    if asked.json:
+        sys.stdout.write(export.to_json(export.summary(fit)))
+    else:
+        _print_result(fit.table().to_string(index=False, max_rows=40), str(fit.diagnosis), written)
+    return 0 if fit.diagnosis.ok else UNRELIABLE
+
+
+def aggregate(asked: Namespace) -> int:
+    """Reduce the data to the cell table."""
+    from bayes_hte import analysis, export
+    from bayes_hte.spec import read_plan
+    from bayes_hte.storage import write_text
+
+    plan = read_plan(asked.plan)
+    cells = analysis.aggregate(plan, asked.plan.parent, data=asked.data, drop_missing=asked.drop_missing)
+    frame = analysis.cell_frame(cells)
+    as_json = asked.json or (asked.out is not None and asked.out.suffix == ".json")
+    text = export.to_json(frame.to_dict(orient="records")) if as_json else export.to_csv(frame)
+    if asked.out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(asked.out, text)
+    return 0
+
+
+def check(asked: Namespace) -> int:
+    """Validate a plan, its model and its data, without fitting."""
+    from bayes_hte import analysis, export
+    from bayes_hte import cells as cell_tables
+
+    prepared = analysis.prepare(asked.plan, data=asked.data, drop_missing=asked.drop_missing)
+    warnings, sizes = list(cell_tables.check(prepared.cells)), prepared.cells.sizes
+    if asked.json:
+        found = {"ok": True, "segments": sizes["segment"], "arms": sizes["arm"], "warnings": warnings}
+        sys.stdout.write(export.to_json(found))
+        return 0
+    print(f"The plan, the model and the data fit together: {sizes['segment']} segments, {sizes['arm']} arms.")
+    for warning in warnings:
+        print(_printable(f"- {warning}"))
+    return 0
+
+
+def show(asked: Namespace) -> int:
+    """Show a model as mathematics, in words and as PyMC text."""
+    from bayes_hte.spec import read_model
+
+    print(_model_text(read_model(asked.model)))
+    return 0
+
+
+def _model_text(model: "Model") -> str:
+    from bayes_hte import words
+
+    parts = [model.title, *(f"    {line}" for line in words.mathematics(model)), ""]
+    parts += [*(f"- {line}" for line in words.sentences(model)), "", words.pymc_text(model)]
+    return "\n".join(parts)
+
+
+def _probe(folder: Path) -> None:
+    """Find out now, not after the fit, that the results cannot be written."""
+    from bayes_hte.export import reserve
+
+    reserve(folder).rmdir()
+
+
+def _show_warnings(console: "Console", prepared: "Prepared") -> None:
+    from rich.text import Text
+
+    from bayes_hte import cells as cell_tables
+
+    for warning in cell_tables.check(prepared.cells):
+        console.print(Text(_printable(f"  note: {warning}"), style="yellow"))
+
+
+@contextmanager
+def _stage(console: "Console", name: str) -> Iterator[None]:
+    """One line per step on stderr: what is done, and how long it took."""
+    begun = perf_counter()
+    console.print(f"{name} …", style="dim", highlight=False)
+    yield
+    console.print(f"{name}: {perf_counter() - begun:.1f} s", style="dim", highlight=False)
+
+
+def _print_result(table: str, diagnosis: str, written: list[Path]) -> None:
+    print(_printable(table))
+    print(f"\ndiagnosis: {diagnosis}")
+    print("written:   " + ", ".join(str(path) for path in written))
+
+
+def _console(quiet: bool) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=quiet)
+
+
+def main() -> None:
+    """Run the command line, and turn what goes wrong into one message and an exit code."""
+    asked = parser().parse_args()
+    from bayes_hte.errors import HteError
+
+    try:
+        code = asked.action(asked)
+    except HteError as problem:
+        print(_printable(f"error: {problem}"), file=sys.stderr)
+        code = DATA_WRONG
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        code = STOPPED
+    sys.exit(code)
+
+
+def _printable(message: str) -> str:
+    """Control characters in hostile names must not reach the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in message)
