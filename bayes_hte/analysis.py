@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = "bayes_hte fit 1"
 """Written into every saved fit, so that a file of another kind or time is recognised."""
-FIRST_TRY = (0.9, 1000)
-SECOND_TRY = (0.99, 2000)
+FIRST_TRY = (0.95, 1000)
+SECOND_TRY = (0.995, 2500)
 """target_accept and tuning steps; the second is taken once, when the first did not pass its diagnosis."""
 
 

@@ -1,0 +1,55 @@
+"""Small cell tables that every test file can ask for; made by hand, so that no test needs the data layer."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from bayes_hte import schema
+
+CellMaker = Callable[..., xr.Dataset]
+
+
+def table(data: dict[str, np.ndarray], *, arms: tuple[str, ...], control: str, dimension: str = "device") -> xr.Dataset:
+    """A checked cell table with one dimension."""
+    labels = [f"s{i}" for i in range(len(next(iter(data.values()))))]
+    return schema.check(
+        xr.Dataset(
+            {name: (("segment", "arm"), values) for name, values in data.items()},
+            coords={"segment": labels, "arm": list(arms), dimension: ("segment", labels)},
+            attrs={"outcome": "visit", "control": control, "dimensions": schema.encode([dimension]), "notes": "[]"},
+        )
+    )
+
+
+@pytest.fixture
+def counts() -> xr.Dataset:
+    """Six segments of unequal size, three arms, one cell that was never seen."""
+    n = np.array([[900, 850, 870], [400, 420, 380], [60, 70, 50], [30, 25, 20], [12, 9, 8], [500, 480, 0]])
+    events = np.array([[90, 120, 140], [40, 60, 44], [5, 12, 4], [0, 4, 3], [1, 0, 2], [55, 70, 0]])
+    return table({"n": n, "events": events}, arms=("control", "email", "sms"), control="control")
+
+
+@pytest.fixture
+def moments() -> xr.Dataset:
+    """Five segments, two arms; one cell of a single unit, one without variation."""
+    n = np.array([[200, 190], [50, 60], [12, 10], [8, 1], [4, 5]])
+    mean = np.array([[10.0, 11.5], [12.0, 12.4], [9.0, 10.0], [11.0, 14.0], [8.0, 9.5]])
+    sd = np.array([[3.0, 3.2], [2.8, 3.1], [3.3, 2.5], [2.0, 0.0], [0.0, 3.0]])
+    return table({"n": n, "mean": mean, "ss": sd**2 * (n - 1)}, arms=("control", "email"), control="control")
+
+
+@pytest.fixture
+def means(moments: xr.Dataset) -> xr.Dataset:
+    """Means with standard errors, number of units unknown."""
+    se = np.array([[0.3, 0.25], [0.4, 0.5], [0.9, 1.0], [0.7, 2.5], [1.5, 1.4]])
+    return table({"mean": moments["mean"].values, "se": se}, arms=("control", "email"), control="control")
+
+
+@pytest.fixture
+def schools() -> xr.Dataset:
+    """Rubin's (1981) eight schools."""
+    y = np.array([[28.0], [8.0], [-3.0], [7.0], [-1.0], [1.0], [18.0], [12.0]])
+    se = np.array([[15.0], [10.0], [16.0], [11.0], [9.0], [11.0], [10.0], [18.0]])
+    return table({"estimate": y, "se": se}, arms=("coaching",), control="", dimension="school")
