@@ -1,0 +1,118 @@
+"""Put cells in their places: from a list of cells to the cell table, and pooling cells that share a place.
+
+Pooling uses Chan's formula for several groups at once, with mean the pooled mean of a cell:
+
+    n = Σ n_g      mean = r + Σ n_g (mean_g - r) / n      ss = Σ ss_g + Σ n_g (mean_g - mean)²
+
+where r is the mean of any one group: differences are small when means are large, so no digits are lost.
+
+References
+----------
+Chan, Golub & LeVeque 1983, Algorithms for computing the sample variance, The American Statistician 37:242.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from bayes_hte import schema
+from bayes_hte.cells.labels import Key, natural_order, order_segments, segment_labels
+from bayes_hte.schema import ARM, OTHER_SEGMENT, SEGMENT
+
+type Column = npt.NDArray[np.int64 | np.float64]
+
+EMPTY = MappingProxyType({"n": 0, "events": 0, "mean": np.nan, "ss": 0.0, "se": np.nan, "estimate": np.nan})
+"""What an empty cell holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a cell table says of itself beside its numbers."""
+
+    outcome: str
+    control: str
+    dims: Sequence[str]
+    source: str
+    notes: Sequence[str] = field(default=())
+
+
+def assemble(
+    keys: Sequence[Key], columns: Mapping[str, Column], about: About, covariance: Column | None = None
+) -> xr.Dataset:
+    """Make the cell table from distinct cells; combinations of segment and arm that are not among them are empty.
+
+    Parameters
+    ----------
+    keys
+        Segment and arm of each cell.
+    columns
+        Variables of the cell table, one value per cell.
+    about
+        Attributes.
+    covariance
+        Between the cells, in their order; all are in one arm.
+    """
+    segments = order_segments(levels for levels, _ in keys)
+    arms = natural_order(arm for _, arm in keys)
+    arms.sort(key=lambda arm: arm != about.control)  # stable: the control first
+    row = {levels: i for i, levels in enumerate(segments)}
+    column = {arm: i for i, arm in enumerate(arms)}
+    place = [row[levels] for levels, _ in keys], [column[arm] for _, arm in keys]
+
+    labels = segment_labels(segments)
+    coords: dict[str, tuple[str, list[str]]] = {
+        dim: (SEGMENT, [levels[i] for levels in segments]) for i, dim in enumerate(about.dims)
+    }
+    cells = xr.Dataset(
+        {
+            name: ((SEGMENT, ARM), _fill(name, values, place, (len(segments), len(arms))))
+            for name, values in columns.items()
+        },
+        coords=coords | {SEGMENT: (SEGMENT, labels), ARM: (ARM, arms)},
+        attrs={
+            "outcome": about.outcome,
+            "control": about.control,
+            "dimensions": schema.encode(about.dims),
+            "notes": schema.encode(dict.fromkeys(about.notes)),
+            "source": about.source,
+        },
+    )
+    if covariance is not None:
+        order = np.argsort(place[0])
+        cells["covariance"] = (SEGMENT, OTHER_SEGMENT), covariance[np.ix_(order, order)]
+        cells = cells.assign_coords({OTHER_SEGMENT: (OTHER_SEGMENT, labels)})
+    return schema.check(cells)
+
+
+def _fill(name: str, values: Column, place: tuple[list[int], list[int]], shape: tuple[int, int]) -> Column:
+    grid = np.full(shape, EMPTY[name], dtype=values.dtype)
+    grid[place] = values
+    return grid
+
+
+def pool(keys: Sequence[Key], columns: Mapping[str, Column]) -> tuple[list[Key], dict[str, Column]]:
+    """Pool the groups that have the same key; columns are n, mean and ss, or n and events, or all four."""
+    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    at = np.array([index[key] for key in keys], dtype=np.intp)
+    size = len(index)
+    counts = {name: _add_up(columns[name], at, size) for name in ("n", "events") if name in columns}
+    if "mean" not in columns:
+        return list(index), counts
+    n, mean, ss = columns["n"], columns["mean"], columns["ss"]
+    full = n > 0
+    reference = np.full(size, np.nan)
+    reference[at[full]] = mean[full]
+    shift = np.where(full, mean - reference[at], 0.0)
+    offset = _add_up(n * shift, at, size) / np.maximum(counts["n"], 1)
+    spread = np.where(full, ss + n * (shift - offset[at]) ** 2, 0.0)
+    return list(index), {**counts, "mean": reference + offset, "ss": _add_up(spread, at, size)}
+
+
+def _add_up(values: Column, at: npt.NDArray[np.intp], size: int) -> Column:
+    total = np.zeros(size, dtype=values.dtype)
+    np.add.at(total, at, values)
+    return total

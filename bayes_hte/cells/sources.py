@@ -1,0 +1,254 @@
+"""Open a table of any engine, or a file, and hand out the columns that are needed.
+
+One code path serves every engine through narwhals. Files are DuckDB relations on a private
+connection that lives as long as the `with` block: rows are never loaded, extensions never
+installed, and nothing is fetched from a network.
+"""
+
+import difflib
+import glob
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayes_hte.cells.labels import natural_order
+from bayes_hte.errors import DataError
+from bayes_hte.schema import MISSING_LEVEL, RESERVED, SEGMENT
+
+if TYPE_CHECKING:
+    import duckdb
+    import narwhals.stable.v2 as nw
+    from narwhals.stable.v2.typing import IntoFrame
+
+    type Table = IntoFrame | str | os.PathLike[str]
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+SHOWN = 20
+"""How many names a message lists before it stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An opened table; no row has been read yet."""
+
+    frame: "nw.LazyFrame[Any]"
+    name: str
+
+
+@contextmanager
+def opened(data: "Table", labels: Sequence[str]) -> Iterator[Source]:
+    """Open `data`; in a text file the columns `labels` are kept as they are written.
+
+    Raises
+    ------
+    DataError
+        If `data` is no table, or a file cannot be found or read, also when that shows only inside the `with` block.
+    """
+    import duckdb
+
+    if isinstance(data, str | os.PathLike):
+        name, paths = f"file {Path(data).name}", _find(os.fspath(data))
+    else:
+        name, paths = f"{type(data).__module__.split('.')[0].lstrip('_')}.{type(data).__name__}", []
+    try:
+        if isinstance(data, str | os.PathLike):
+            with _connect() as connection:
+                yield Source(_lazy(_open_files(connection, paths, labels), name), name)
+        else:
+            yield Source(_lazy(data, name), name)
+    except duckdb.Error as error:  # its first sentence; the whole one stays the cause
+        sentence = str(error).strip().splitlines()[0]
+        raise DataError(f"cannot read {name}: {sentence}; repair or convert it and try again") from error
+
+
+def _connect() -> "duckdb.DuckDBPyConnection":
+    """A private database in memory that cannot fetch extensions, and so has no way to a network."""
+    import duckdb
+
+    off = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    return duckdb.connect(":memory:", config={**off})
+
+
+def _lazy(data: "IntoFrame", name: str) -> "nw.LazyFrame[Any]":
+    import narwhals.stable.v2 as nw
+    from narwhals.exceptions import DuplicateError
+
+    try:
+        return nw.from_native(data).lazy()
+    except DuplicateError as error:
+        raise DataError(f"column names repeat in the {name}; rename them: {' '.join(str(error).split())}") from error
+    except TypeError as error:
+        raise DataError(
+            f"data of type {name} is no table; give a pandas, Polars, PyArrow or DuckDB table, or a path to a file "
+            f"ending in {', '.join(SUFFIXES)}"
+        ) from error
+
+
+def _find(path: str) -> list[str]:
+    """Absolute paths, escaped for DuckDB, of the file or of the files a pattern matches."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):  # two letters or more: C:/ is a drive; Path() collapses //
+        raise DataError(f"{path} is an address, and nothing is fetched from a network; download it and give the file")
+    if not path.lower().endswith(SUFFIXES):
+        raise DataError(f"{path!r} is no file that can be read here; known endings are {', '.join(SUFFIXES)}")
+    matches = glob.iglob(path, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
+    found = [path] if Path(path).exists() else sorted(matches)
+    if not found:
+        near = difflib.get_close_matches(Path(path).name, _siblings(path), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; check the path, relative ones start where you run this"
+        raise DataError(f"there is no file {path!r}{hint}")
+    for name in found:
+        if Path(name).stat().st_size == 0:
+            raise DataError(f"the file {name!r} is empty (0 bytes); write it again with a header and rows")
+    return [glob.escape(str(Path(name).absolute())) for name in found]
+
+
+def _siblings(path: str) -> list[str]:
+    parent = Path(path).parent
+    return [other.name for other in parent.iterdir()] if parent.is_dir() else []
+
+
+def _open_files(
+    connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str]
+) -> "duckdb.DuckDBPyRelation":
+    if paths[0].lower().endswith(".parquet"):
+        return connection.read_parquet(paths)
+    return _read_csv(connection, paths, labels)
+
+
+def _read_csv(
+    connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str]
+) -> "duckdb.DuckDBPyRelation":
+    """Read text files with types that no later row can contradict where that can be helped.
+
+    DuckDB guesses types from a sample. A label guessed to be a boolean would turn the arms "yes" and "no" into true
+    and false, and a whole number may be followed by a fraction after the sample: those guesses are widened.
+    """
+    # Hive partitioning would let a folder called arm=x replace the column arm of the file.
+    options: dict[str, Any] = {"header": True, "hive_partitioning": False}
+    if re.search(r"\.tsv(\.gz)?$", paths[0], re.IGNORECASE):
+        options["sep"] = "\t"
+    # The stubs of DuckDB do not know that read_csv takes a list of paths.
+    read: Callable[..., duckdb.DuckDBPyRelation] = connection.read_csv
+    guessed = read(paths, **options)
+    wider = {
+        column: "VARCHAR" if column in labels else "DOUBLE"
+        for column, guess in zip(guessed.columns, map(str, guessed.types), strict=True)
+        if (column in labels and guess != "DOUBLE") or guess == "BIGINT"
+    }
+    return read(paths, dtype=wider, **options) if wider else guessed
+
+
+def fetch(frame: "nw.LazyFrame[Any]", name: str) -> list[tuple[Any, ...]]:
+    """Carry out a query and return its rows as Python values; raise DataError if there is none."""
+    # DuckDB's own fetchall needs neither pyarrow nor pandas, and keeps dates and decimals as they are.
+    is_duckdb = frame.implementation.is_duckdb()
+    rows: list[tuple[Any, ...]] = frame.to_native().fetchall() if is_duckdb else list(frame.collect().rows())
+    if not rows:
+        raise DataError(f"{name} has no rows; check it, or the filter that made it")
+    return rows
+
+
+def pick(source: Source, columns: Sequence[str]) -> "nw.LazyFrame[Any]":
+    """Keep `columns` only, renamed to c0, c1, …, so that no name can mean anything to an engine.
+
+    Raises
+    ------
+    DataError
+        If a column is not there; the message hints at near names.
+    """
+    known = source.frame.collect_schema().names()
+    missing = [column for column in columns if column not in known]
+    if missing:
+        texts = [str(name) for name in known]  # pandas has columns that are no text
+        near = [name for column in missing for name in difflib.get_close_matches(str(column), texts, n=1)]
+        hint = f"; did you mean {listed(near)}?" if near else ""
+        lacking = f"the column {missing[0]!r}" if len(missing) == 1 else f"the columns {listed(missing)}"
+        raise DataError(f"{source.name} lacks {lacking}{hint}; columns are {listed(known)}")
+    taken = {name.lower() for name in known}  # DuckDB's names know no case
+    prefix = "c"
+    while any(f"{prefix}{i}" in taken for i in range(len(columns))):
+        prefix += "c"
+    renamed = source.frame.rename({column: f"{prefix}{i}" for i, column in enumerate(columns)})
+    picked = renamed.select(*(f"{prefix}{i}" for i in range(len(columns))))
+    return picked.rename({f"{prefix}{i}": f"c{i}" for i in range(len(columns))})
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in quotes, cut after the first few."""
+    text = ", ".join(repr(name) for name in names[:SHOWN])
+    return text + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def check_names(segments: Sequence[str], others: Mapping[str, str | None]) -> list[str]:
+    """Return the dimensions of the segments as a list, if these can be dimensions.
+
+    Parameters
+    ----------
+    segments
+        Columns that divide the units.
+    others
+        What every other column is used for, and its name.
+
+    Raises
+    ------
+    DataError
+        If there is no dimension, a name is reserved, or one column is used twice.
+    """
+    if isinstance(segments, str):
+        raise DataError(f"segments must be a list of columns; write segments=[{segments!r}]")
+    dims = list(segments)
+    if not dims:
+        raise DataError("segments is empty; name at least one column that divides the units, such as ['device']")
+    for name in dims:
+        if not isinstance(name, str) or not name or "/" in name:
+            raise DataError(f"{name!r} cannot name a dimension; rename the column to text without '/'")
+        if name in RESERVED or (name == SEGMENT and len(dims) > 1):
+            raise DataError(
+                f"the result uses the name {name!r} itself, so a dimension cannot have it; rename the column"
+            )
+    uses = [("segments", name) for name in dims] + [(role, name) for role, name in others.items() if name is not None]
+    seen: dict[str, str] = {}
+    for role, name in uses:
+        if not isinstance(name, str):
+            raise DataError(f"{role} must be the name of one column, not {name!r}")
+        if name in seen:
+            raise DataError(f"the column {name!r} is used twice, for {seen[name]} and for {role}; name two columns")
+        seen[name] = role
+    return dims
+
+
+def check_arms(arms: Iterable[str], control: str, column: str) -> None:
+    """Raise DataError unless the control and at least one other arm are among `arms`."""
+    seen = natural_order(arms)
+    if control not in seen:
+        near = difflib.get_close_matches(control, seen, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "name one of them as the control"
+        raise DataError(f"no unit is in the control arm {control!r}; arms in {column!r} are {listed(seen)}; {hint}")
+    if len(seen) == 1:
+        raise DataError(
+            f"all units are in one arm, {control!r}; an effect needs a second arm in {column!r}: "
+            "check the column, and that no filter removed the treated units"
+        )
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """Count things in words: 1 unit, 12 units."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def missing_notes(
+    levels: Iterable[Iterable[str | None]], weights: Iterable[int], dims: Sequence[str], noun: str
+) -> list[str]:
+    """One sentence per dimension some of whose levels (None) are missing; `weights` say how often each occurs."""
+    sentences = []
+    for dim, column in zip(dims, levels, strict=True):
+        count = sum(int(weight) for level, weight in zip(column, weights, strict=True) if level is None)
+        if count:
+            have, form = ("has", "it forms") if count == 1 else ("have", "they form")
+            units = counted(count, noun, noun + "s")
+            sentences.append(f"{units} {have} no value for {dim}; {form} the level {MISSING_LEVEL}")
+    return sentences

@@ -1,0 +1,77 @@
+"""check: what is weak about the cells, in sentences."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+from bayes_hte.cells import check, from_estimates, from_rows, from_summary
+from bayes_hte.errors import DataError
+
+
+def counts(rows: list[tuple[Any, str, int, int]]) -> xr.Dataset:
+    table = pd.DataFrame(rows, columns=["device", "arm", "n", "bought"])
+    return from_summary(table, arm="arm", control="old", segments=["device"], n="n", events="bought")
+
+
+WELL = [("mobile", "old", 100, 10), ("mobile", "new", 100, 12)]
+
+
+def test_sound_cells_need_no_sentence():
+    assert check(counts(WELL)) == ()
+
+
+def test_notes_come_first():
+    cells = counts([*WELL, (None, "old", 5, 1)])
+    first, second, third = check(cells)
+    assert first == "1 row has no value for device; it forms the level (missing)"
+    assert second == "1 segment lacks an arm: (missing) (no new); kept, but the effect there comes from the prior"
+    assert third.startswith("1 segment has fewer than 10 units in an arm; ")
+
+
+def test_segments_with_one_arm_are_named_up_to_five():
+    cells = counts(WELL + [(f"tv {i}", "old" if i % 2 else "new", 50, 5) for i in range(1, 8)])
+    assert check(cells) == (
+        "7 segments lack an arm: tv 1 (no new), tv 2 (no old), tv 3 (no new), tv 4 (no old), tv 5 (no new) "
+        "and 2 more; kept, but the effect there comes from the prior",
+    )
+
+
+def test_segments_and_arms_without_units_are_named():
+    rows = [*WELL, ("tv", "old", 0, 0), ("tv", "new", 0, 0), ("tv", "newer", 0, 0)]
+    assert check(counts(rows)) == (
+        "the arm 'newer' has no data in any segment; its effects come from the prior",
+        "1 segment has no data in any arm: tv; kept, but all said of it comes from the prior",
+    )
+
+
+@pytest.mark.parametrize(("n", "sentences"), [(9, 1), (10, 0)])
+def test_fewer_than_ten_units_are_few(n, sentences):
+    found = check(counts([*WELL, ("tv", "old", n, 1), ("tv", "new", 50, 2)]))
+    assert [sentence.startswith("1 segment has fewer than 10 units") for sentence in found] == [True] * sentences
+
+
+def test_cells_where_all_or_none_have_the_event_are_counted():
+    found = check(counts([*WELL, ("tv", "old", 50, 50), ("tv", "new", 50, 0)]))
+    assert found == (
+        "2 cells have no variation in the outcome, the first tv, arm old; "
+        "raw estimates there look more certain than they are",
+    )
+
+
+def test_cells_of_equal_numbers_have_no_variation():
+    rows = pd.DataFrame({"device": ["a"] * 60, "arm": ["old", "new"] * 30, "y": [2.5, 1.0] * 29 + [2.5, 3.0]})
+    found = check(from_rows(rows, outcome="y", arm="arm", control="old", segments=["device"]))
+    assert found[0].startswith("1 cell has no variation in the outcome: a, arm old; ")
+
+
+def test_estimates_with_gaps_are_named():
+    table = pd.DataFrame({"school": ["A", "A", "B"], "arm": ["x", "y", "x"], "y": [1.0, 2, 3], "se": [1.0, 1, 1]})
+    cells = from_estimates(table, segments=["school"], estimate="y", se="se", arm="arm")
+    assert check(cells) == ("1 segment lacks an arm: B (no y); kept, but the effect there comes from the prior",)
+
+
+def test_what_is_no_cell_table_is_refused():
+    with pytest.raises(DataError, match="make no cell table"):
+        check(xr.Dataset({"x": 1}))
