@@ -1,0 +1,15 @@
+"""Figures of a result: tables in, matplotlib figures out, never through pyplot's global state.
+
+    forest      every segment's raw and pooled effect in one row, under the average effect
+    shrinkage   how far pooling moved each segment, against its size
+    save        a figure to an .svg or .png file
+    svg         a figure as an element for a web page
+
+matplotlib is loaded with this package and by nothing else in bayes_hte.
+"""
+
+from bayes_hte.plot.forest import forest
+from bayes_hte.plot.shrinkage import shrinkage
+from bayes_hte.plot.write import save, svg
+
+__all__ = ["forest", "save", "shrinkage", "svg"]

@@ -1,0 +1,136 @@
+"""The forest plot: the standard picture of effects that differ."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from bayes_hte.errors import DataError
+from bayes_hte.plot import bars
+from bayes_hte.plot.axis import effect_label
+from bayes_hte.plot.narrow import draw_narrow
+from bayes_hte.plot.page import Page
+from bayes_hte.plot.rows import Order, ordered, read
+from bayes_hte.plot.wide import draw_wide
+
+
+def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+    table: pd.DataFrame,
+    ate: pd.DataFrame,
+    *,
+    dimensions: Sequence[str],
+    control: str = "control",
+    unit: str = "",
+    percent: bool = False,
+    axis_label: str | None = None,
+    ci_prob: float = 0.95,
+    order: Order = "effect",
+    group_by: str | None = "auto",
+    layout: Literal["wide", "narrow"] = "wide",
+    title: str | None = None,
+    caption: str | None = None,
+    figure: Figure | SubFigure | None = None,
+    ax: Axes | None = None,
+) -> Figure | SubFigure:
+    """Raw and pooled effect of every segment, under the average effect of its arm.
+
+    Each segment has one row: units per arm, the raw estimate and its interval (light), the partially
+    pooled one (dark), its numbers, and the probability that the effect is positive. The null line is
+    solid, the average effect (ATE) dashed and drawn as a diamond at the end of its arm's rows.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per segment and treated arm, with the columns named by `dimensions`, ``arm``, ``effect``,
+        ``ci_low``, ``ci_high``, ``p_positive``; and, where known, ``n_control``, ``n_treated``, ``raw``,
+        ``raw_se``. Further columns are ignored.
+    ate : DataFrame
+        One row per treated arm, with the same columns except the dimensions.
+    dimensions : sequence of str
+        Columns that hold the levels of a segment.
+    control : str
+        Name of the control arm.
+    unit : str
+        What the effect is a change in, such as ``"visit"``; it names the axis.
+    percent : bool
+        Show effects times 100, as percentage points.
+    axis_label : str, optional
+        Replaces the axis label made from `unit` and `percent`.
+    ci_prob : float
+        Probability of the intervals in the tables; the raw intervals get the same.
+    order : {"effect", "name", "given"}
+        Order of the rows, and of the groups; ``"effect"`` puts the largest first.
+    group_by : str, optional
+        Dimension whose levels become headings. ``"auto"`` takes the first of two or more dimensions;
+        None gives no headings.
+    layout : {"wide", "narrow"}
+        ``"narrow"`` is 390 points wide, for a phone.
+    title, caption : str, optional
+        Text above and below the plot.
+    figure : Figure or SubFigure, optional
+        Drawn into this, shrunk as a whole if it is too small; otherwise into a new figure of the size needed.
+    ax : Axes, optional
+        Drawn into the place of this instead; its own axis is hidden.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The figure that was given, or that holds `ax`, or a new one.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, there are no rows, `group_by` is not a dimension, or both `figure` and `ax`
+        are given.
+
+    Notes
+    -----
+    Points have an area in proportion to the units in both arms; where those are unknown, to the precision
+    of the raw estimate. An interval that would squash all others is clipped and ends in an arrow head.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> numbers = {"effect": 0.08, "ci_low": 0.06, "ci_high": 0.1, "p_positive": 0.9999}
+    >>> table = pd.DataFrame([{"device": "mobile", "arm": "new", **numbers}])
+    >>> ate = pd.DataFrame([{"arm": "new", **numbers}])
+    >>> figure = forest(table, ate, dimensions=["device"], unit="conversion", percent=True)
+    >>> round(float(figure.get_figwidth()), 1)
+    11.9
+    """
+    if figure is not None and ax is not None:
+        raise DataError("both figure and ax are given; give the one to draw into")
+    heading_by = _heading_dimension(dimensions, group_by)
+    factor = 100.0 if percent else 1.0
+    blocks = [
+        ordered(block, order) for block in read(table, ate, dimensions=dimensions, group_by=heading_by, factor=factor)
+    ]
+    page = Page(
+        blocks=tuple(blocks),
+        heading=_heading(dimensions, heading_by),
+        control=control,
+        ci_prob=ci_prob,
+        axis_label=effect_label(unit, percent=percent) if axis_label is None else axis_label,
+        title=title or "",
+        caption=caption or "",
+        clipped=bars.clipped(blocks, bars.limits(blocks, ci_prob), ci_prob),
+    )
+    canvas = (draw_wide if layout == "wide" else draw_narrow)(page, ax if ax is not None else figure)
+    owner = canvas.axes.get_figure()
+    assert owner is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
+    return owner
+
+
+def _heading_dimension(dimensions: Sequence[str], group_by: str | None) -> str | None:
+    if group_by is None or group_by in dimensions:
+        return group_by
+    if group_by != "auto":
+        raise DataError(f"cannot group by {group_by!r}; the dimensions are {list(dimensions)}")
+    return dimensions[0] if len(dimensions) > 1 else None
+
+
+def _heading(dimensions: Sequence[str], heading_by: str | None) -> str:
+    rest = ", ".join(name for name in dimensions if name != heading_by)
+    return " / ".join(part for part in (heading_by, rest) if part) or "segment"
