@@ -25,6 +25,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     unit: str = "",
     percent: bool = False,
     axis_label: str | None = None,
+    pooled: str = "partially pooled",
     ci_prob: float = 0.95,
     order: Order = "effect",
     group_by: str | None = "auto",
@@ -56,6 +57,8 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
         What the effect is a change in, such as ``"visit"``; it names the axis.
     percent : bool
         Show effects times 100, as percentage points.
+    pooled : str
+        What the dark estimates are called.
     axis_label : str, optional
         Replaces the axis label made from `unit` and `percent`.
     ci_prob : float
@@ -113,6 +116,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
         control=control,
         ci_prob=ci_prob,
         axis_label=effect_label(unit, percent=percent) if axis_label is None else axis_label,
+        pooled=pooled,
         title=title or "",
         caption=caption or "",
         clipped=bars.clipped(blocks, bars.limits(blocks, ci_prob), ci_prob),

@@ -26,6 +26,7 @@ class Page:
     control: str
     ci_prob: float
     axis_label: str
+    pooled: str
     title: str
     caption: str
     clipped: bool
@@ -114,7 +115,7 @@ def legend(page: Page, width: float, size: float) -> list[list[tuple[Mark, str]]
     _, meaning = weights([row for block in page.blocks for row in block.rows])
     items: list[tuple[Mark, str]] = [
         ("raw", "raw, not pooled"),
-        ("pooled", "partially pooled" + (f", area by {meaning}" if meaning else "")),
+        ("pooled", page.pooled + (f", area by {meaning}" if meaning else "")),
         ("ate", "average effect (ATE)"),
     ]
     if page.clipped:

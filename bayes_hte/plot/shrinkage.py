@@ -27,6 +27,7 @@ def shrinkage(
     unit: str = "",
     percent: bool = False,
     axis_label: str | None = None,
+    pooled: str = "partially pooled",
     labels: int = 4,
     title: str | None = None,
     caption: str | None = None,
@@ -45,6 +46,8 @@ def shrinkage(
         What the effect is a change in.
     percent : bool
         Show effects times 100, as percentage points.
+    pooled : str
+        What the dark estimates are called.
     axis_label : str, optional
         Replaces the axis label made from `unit` and `percent`.
     labels : int
@@ -108,7 +111,7 @@ def shrinkage(
             canvas.write(_MARGIN, start + heading / 2, words.shorten(block.arm), Ink(SIZE, bold=True))
         box = (_LEFT, start + heading, canvas.width - _LEFT - _RIGHT, _PANEL)
         draw_panel(canvas, block, common, box, labels)
-    _draw_key(canvas, top + panels)
+    _draw_key(canvas, top + panels, pooled)
     canvas.lines(_MARGIN, top + panels + 1.5 * leading(SMALL), notes, Ink(SMALL, QUIET))
     owner = canvas.axes.get_figure()
     assert owner is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
@@ -128,7 +131,7 @@ def _notes(blocks: Sequence[Block], caption: str | None) -> list[str]:
     return [text for text in (note, caption) if text]
 
 
-def _draw_key(canvas: Canvas, top: float) -> None:
+def _draw_key(canvas: Canvas, top: float, pooled: str) -> None:
     y, scale = top + leading(SMALL) / 2, canvas.scale
     canvas.axes.scatter(
         [_MARGIN + 4], [y], s=(4.4 * scale) ** 2, facecolor="white", edgecolor=RAW, linewidth=1.1 * scale
@@ -137,4 +140,4 @@ def _draw_key(canvas: Canvas, top: float) -> None:
     x = _MARGIN + 14 + words.width("raw, not pooled", SMALL) + 18
     for step, marker in ((4, "^"), (13, "v")):
         canvas.axes.scatter([x + step], [y], s=(6.0 * scale) ** 2, color=POOLED, linewidth=0, marker=marker)
-    canvas.write(x + 22, y, "partially pooled; the band is the interval of the average effect (ATE)", Ink(SMALL, QUIET))
+    canvas.write(x + 22, y, f"{pooled}; the band is the interval of the average effect (ATE)", Ink(SMALL, QUIET))

@@ -1,0 +1,173 @@
+"""What stands behind the numbers: trust, assumptions, data, how to get them again, and what the words mean."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import xarray as xr
+
+from bayes_hte import cells as cell_table
+from bayes_hte import schema, words
+from bayes_hte.diagnose import MAX_RHAT, MIN_ESS, Diagnosis
+from bayes_hte.effects import cells_of, model_of
+from bayes_hte.families import Family
+from bayes_hte.plot.text import clean, count
+from bayes_hte.report.answer import Case
+from bayes_hte.report.notation import counted, measure, name
+from bayes_hte.spec import Model, Plan
+from bayes_hte.spec.model import Pooling
+
+GLOSSARY = (
+    ("Segment", "One combination of levels of the dimensions, such as mobile and new customer."),
+    ("Effect", "An arm’s mean outcome minus the control’s, among the units of one segment."),
+    ("ATE", "The average treatment effect: the effects of all segments, averaged with their shares of the units."),
+    ("Raw estimate", "What a segment’s own data say when nothing is borrowed. For small segments it is mostly noise."),
+    (
+        "Partial pooling",
+        "Every segment’s effect is estimated from its own data and from the other segments, weighted by how much "
+        "its own data can tell. It is what keeps a lucky small segment from looking like a winner.",
+    ),
+    (
+        "Pooling factor",
+        "The share of an estimate that is borrowed: 0 is own data only, 1 the others’ only.",
+    ),
+    ("P(> 0), P(< 0)", "The probability, given the data and the assumptions, that the effect is above or below zero."),
+    (
+        "Interval",
+        "The range that holds the true effect with the stated probability, given the data and the assumptions.",
+    ),
+    ("Between-segment SD (τ)", "How much true effects differ from one segment to the next."),
+)
+
+POOLING: Mapping[Pooling, str] = MappingProxyType(
+    {
+        "partial": "Small segments have noisy estimates of their own. The arrows show how far each was moved toward "
+        "the others. The winners and losers of a raw comparison are mostly its smallest segments.",
+        "none": "Segments were not pooled: each estimate is its own, moved only by the prior. The winners and losers "
+        "among small segments are mostly luck.",
+        "complete": "All segments were given one common effect on the model’s scale, whatever their own data say.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Plain text and pairs for the second half of the page."""
+
+    sentences: list[str]
+    mathematics: str
+    in_outcome_units: bool
+    pymc: str
+    data: list[tuple[str, str]]
+    warnings: list[str]
+    command: str
+    versions: list[tuple[str, str]]
+    hashes: list[tuple[str, str]]
+    model_json: str
+    glossary: tuple[tuple[str, str], ...]
+
+
+def collect(tree: xr.DataTree, plan: Plan | None) -> Background:
+    """Everything behind the numbers of a fit."""
+    model, cells = model_of(tree), cells_of(tree)
+    resolved = Model.model_validate_json(tree.attrs["resolved_model"])
+    return Background(
+        sentences=words.sentences(model),
+        mathematics="\n".join(words.mathematics(resolved)),
+        in_outcome_units=model.units != "link",
+        pymc=words.pymc_text(resolved),
+        data=_data(cells, plan),
+        warnings=[_sentence(warning) for warning in cell_table.check(cells)],
+        command=_command(tree, plan),
+        versions=_versions(tree),
+        hashes=_hashes(tree),
+        model_json=json.dumps(json.loads(tree.attrs["model"]), indent=2, ensure_ascii=False),
+        glossary=GLOSSARY,
+    )
+
+
+def status(plan: Plan | None) -> str:
+    """Whether the segments were declared before the test."""
+    if plan is None:
+        return "No plan file says that these segments were declared before the test: treat them as exploratory."
+    if plan.exploratory:
+        return "Exploratory: the segments were chosen after seeing the data. Replicate before acting on one of them."
+    return "The segments were declared before the test, in the plan file."
+
+
+def trust(diagnosis: Diagnosis) -> list[str]:
+    """The diagnosis in words."""
+    fewest = min(diagnosis.ess_bulk_min, diagnosis.ess_tail_min)
+    rhat = f"{diagnosis.rhat_max:.3f}" if math.isfinite(diagnosis.rhat_max) else "undefined"
+    numbers = (
+        f"R-hat, which compares the chains, is at most {rhat} ({MAX_RHAT} is allowed); the least certain quantity "
+        f"has {fewest:,.0f} effective draws ({MIN_ESS:.0f} are needed); "
+        f"{counted(diagnosis.divergences, 'transition', 'transitions')} diverged (0 are allowed)."
+    )
+    again = ["A first attempt did not pass and was repeated with smaller steps and more tuning."]
+    first = (
+        "The draws behind every number in this report passed their checks."
+        if diagnosis.ok
+        else "The draws behind this report did NOT pass their checks. Do not act on any number in it."
+    )
+    problems = [clean(problem) for problem in diagnosis.problems]
+    return [first, *problems, numbers, *(again if diagnosis.refitted else [])]
+
+
+def centre(case: Case, family: Family) -> str:
+    """Why the average effect and the common effect are two numbers."""
+    average = f"{case.measure.signed(case.ate['effect'])}{case.measure.words}"
+    if "effect_mean" not in case.spread:
+        return f"The average effect (ATE, {average}) counts every unit once."
+    row = case.spread["effect_mean"]
+    written = measure(family, "link", "", [row["ci_high"] - row["ci_low"]])
+    return (
+        f"Two averages: the ATE ({average}) counts every unit once and answers what happens if everyone gets the "
+        f"treatment. The common effect ({written.signed(row['value'])}{written.words}) counts every segment once "
+        "and is the value that segments shrink to. They part when large segments respond unlike small ones."
+    )
+
+
+def _data(cells: xr.Dataset, plan: Plan | None) -> list[tuple[str, str]]:
+    there = schema.present(cells)
+    found = []
+    if plan is not None and plan.source:
+        found.append(("Source", clean(plan.source)))
+    if source := str(cells.attrs.get("source", "")):
+        found.append(("Read from", clean(source)))
+    if "n" in cells:
+        units = cells["n"].sum(schema.SEGMENT)
+        found += [(f"Units in {name(str(arm))}", count(float(units.sel(arm=arm)))) for arm in units[schema.ARM].values]
+    else:
+        found.append(("Units", "not known"))
+    found.append(("Segments", f"{cells.sizes[schema.SEGMENT]:,}"))
+    found.append(("Cells with data", f"{int(there.sum()):,} of {there.size:,}"))
+    return found
+
+
+def _sentence(text: str) -> str:
+    cleaned = clean(text)
+    return f"{cleaned[:1].upper()}{cleaned[1:]}."
+
+
+def _command(tree: xr.DataTree, plan: Plan | None) -> str:
+    if plan is not None:
+        return "bayes-hte run plan.toml"
+    draws = tree["posterior"].sizes["chain"] * tree["posterior"].sizes["draw"]
+    return f"bayes_hte.fit(cells, model, draws={draws}, seed={int(tree.attrs['seed'])})"
+
+
+def _versions(tree: xr.DataTree) -> list[tuple[str, str]]:
+    posterior = tree["posterior"]
+    return [
+        ("Seed", str(tree.attrs["seed"])),
+        ("Sampler", f"{tree.attrs['sampler']}, {posterior.sizes['chain']} chains × {posterior.sizes['draw']:,} draws"),
+        ("Versions", ", ".join(json.loads(tree.attrs["versions"]))),
+    ]
+
+
+def _hashes(tree: xr.DataTree) -> list[tuple[str, str]]:
+    named = {"data_sha256": "Data", "model_sha256": "Model file", "plan_sha256": "Plan file"}
+    return [(label, str(tree.attrs[key])) for key, label in named.items() if key in tree.attrs]

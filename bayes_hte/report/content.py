@@ -1,0 +1,247 @@
+"""From a fit to everything the page says, as plain values: the template computes nothing."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import xarray as xr
+from markupsafe import Markup
+
+from bayes_hte import schema, summary, views
+from bayes_hte.diagnose import Diagnosis
+from bayes_hte.effects import cells_of, family_of, model_of
+from bayes_hte.errors import DataError
+from bayes_hte.plot.text import clean, count, shorten
+from bayes_hte.report import answer, background
+from bayes_hte.report.answer import CALL, CALLED, Case
+from bayes_hte.report.figures import Sheet
+from bayes_hte.report.notation import listing, measure, name, percent, probability
+from bayes_hte.report.tables import Quantity, Row, quantities, segment_rows, tested
+from bayes_hte.spec import Plan
+from bayes_hte.summary import Question
+
+if TYPE_CHECKING:
+    from bayes_hte.report.background import Background
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Everything the page says of one arm."""
+
+    title: str
+    average: str
+    segments: str
+    notes: list[str]
+    forest_wide: Markup
+    forest_narrow: Markup
+    shrinkage: Markup | None
+    no_shrinkage: str
+    rows: list[Row]
+    quantities: list[Quantity]
+    centre: str
+    new_segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole page.
+
+    Attributes
+    ----------
+    title, question : str
+        As the plan states them, or made from the names.
+    status : str
+        Whether the segments were declared before the test.
+    facts : list of pairs
+        What was compared, under the title.
+    verdict : Diagnosis
+    trust : list of str
+        The diagnosis as sentences.
+    arms : list of Arm
+    dimensions, heads : list of str
+        Columns of the segment table.
+    footnotes : list of str
+        Under the segment table.
+    pooling : str
+        What the shrinkage plot shows under this model.
+    background : Background
+        Assumptions, data, reproduction, glossary.
+    figure_css : Markup
+        Styles of all figures.
+    """
+
+    title: str
+    question: str
+    status: str
+    facts: list[tuple[str, str]]
+    verdict: Diagnosis
+    trust: list[str]
+    arms: list[Arm]
+    dimensions: list[str]
+    footnotes: list[str]
+    pooling: str
+    background: "Background"
+    figure_css: Markup
+
+
+def collect(tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Plan | None) -> Report:
+    """Compute the whole page."""
+    cells, sheet = cells_of(tree), Sheet()
+    arms = [_arm(tree, case, plan, sheet) for case in cases(tree, question, plan)]
+    return Report(
+        title=clean(plan.title) if plan is not None else _headline(cells),
+        question=clean(plan.question) if plan is not None else "",
+        status=background.status(plan),
+        facts=_facts(cells, question),
+        verdict=diagnosis,
+        trust=background.trust(diagnosis),
+        arms=arms,
+        dimensions=[shorten(dimension) for dimension in schema.dimensions(cells)],
+        footnotes=_footnotes(question),
+        pooling=background.POOLING[model_of(tree).pooling],
+        background=background.collect(tree, plan),
+        figure_css=sheet.css(),
+    )
+
+
+def cases(tree: xr.DataTree, question: Question, plan: Plan | None) -> list[Case]:
+    """What is known of every arm, from the tables of `bayes_hte.summary`."""
+    cells, family = cells_of(tree), family_of(tree)
+    table, ate = summary.table(tree, question), summary.ate(tree, question)
+    spread = summary.heterogeneity(tree, question)
+    labels = [str(label) for label in cells[schema.SEGMENT].values]
+    distinct = _distinct(tree, question, cells)
+    found = []
+    for average in _records(ate):
+        arm = str(average["arm"])
+        rows, own = table[table["arm"] == arm], tested(cells, arm)
+        widths = [*(rows["ci_high"] - rows["ci_low"]), average["ci_high"] - average["ci_low"]]
+        case = Case(
+            arm=arm,
+            control=str(cells.attrs["control"]),
+            outcome=str(cells.attrs["outcome"]),
+            segments=answer.read(rows, labels, own, question),
+            ate=average,
+            spread={row["quantity"]: row for row in _records(spread[spread["arm"] == arm])},
+            distinct=tuple(
+                label for label, there in zip(labels, own, strict=True) if there and (arm, label) in distinct
+            ),
+            pooling=model_of(tree).pooling,
+            question=question,
+            measure=measure(family, question.scale, _unit(plan), widths),
+        )
+        found.append(case)
+    return found
+
+
+def _distinct(tree: xr.DataTree, question: Question, cells: xr.Dataset) -> set[tuple[str, str]]:
+    """Arm and segment where the effect clearly differs from the average."""
+    if cells.sizes[schema.SEGMENT] < 2:
+        return set()
+    rows = summary.contrasts(tree, question, "ate")
+    clear = rows[(rows["p_positive"] > CALL) | (rows["p_negative"] > CALL)]
+    return set(zip(clear["arm"].astype(str), clear["segment"].astype(str), strict=True))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _unit(plan: Plan | None) -> str:
+    return "" if plan is None else plan.report.unit
+
+
+def _arm(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> Arm:
+    cells = cells_of(tree)
+    wide, narrow = _forests(tree, case, plan, sheet)
+    shrinkage, reason = _shrinkage(tree, case, plan, sheet)
+    return Arm(
+        title=f"{name(case.arm)} against {name(case.control)}" if case.control else name(case.arm),
+        average=answer.average_sentence(case),
+        segments=answer.segments_sentence(case),
+        notes=answer.notes(case),
+        forest_wide=wide,
+        forest_narrow=narrow,
+        shrinkage=shrinkage,
+        no_shrinkage=reason,
+        rows=segment_rows(case, schema.dimensions(cells), units="n" in cells),
+        quantities=quantities(case, family_of(tree), _unit(plan)),
+        centre=background.centre(case, family_of(tree)),
+        new_segment=_new_segment(tree, case),
+    )
+
+
+def _forests(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> tuple[Markup, Markup]:
+    largest = max(case.segments, key=lambda segment: segment.row["effect"])
+    smallest = min(case.segments, key=lambda segment: segment.row["effect"])
+    described = (
+        f"Forest plot of the effect of {name(case.arm)} on {name(case.outcome)} in {len(case.segments)} segments, "
+        f"from {case.measure.signed(smallest.row['effect'])} ({name(smallest.label)}) "
+        f"to {case.measure.signed(largest.row['effect'])} ({name(largest.label)}); "
+        f"the average is {case.measure.signed(case.ate['effect'])}. All numbers are in the table that follows."
+    )
+    drawn = [
+        sheet.add(views.forest(tree, case.question, plan, arm=case.arm, layout=layout), described)
+        for layout in ("wide", "narrow")
+    ]
+    return drawn[0], drawn[1]
+
+
+def _shrinkage(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> tuple[Markup | None, str]:
+    """The figure, or the reason why there is none."""
+    try:
+        figure = views.shrinkage(tree, case.question, plan, arm=case.arm)
+    except DataError as nothing:
+        return None, f"There is no such figure: {nothing}."
+    described = (
+        f"Arrows from the raw to the pooled effect of {name(case.arm)} in each segment, against its size. "
+        "Small segments move furthest toward the average."
+    )
+    return sheet.add(figure, described), ""
+
+
+def _new_segment(tree: xr.DataTree, case: Case) -> str:
+    if case.pooling == "none":
+        return "Without pooling, the segments say nothing about one that was not in the test."
+    rows = summary.predict_new_segment(tree, case.question, int(tree.attrs["seed"]))
+    row = next(row for row in _records(rows) if row["arm"] == case.arm)
+    measure_ = case.measure
+    return (
+        f"In a segment that was not in the test, expect {measure_.signed(row['effect'])}{measure_.words} "
+        f"({percent(case.question.ci_prob)} interval {measure_.interval(row['ci_low'], row['ci_high'], sign=True)}); "
+        f"P(> 0) = {probability(row['p_positive'])}."
+    )
+
+
+def _headline(cells: xr.Dataset) -> str:
+    arms, outcome = listing(schema.treated_arms(cells)), name(str(cells.attrs["outcome"]))
+    control = str(cells.attrs["control"])
+    if control:
+        return f"{outcome}: {arms} against {name(control)}"
+    return f"Effect of {arms}" if outcome == "effect" else f"Effect of {arms} on {outcome}"
+
+
+def _facts(cells: xr.Dataset, question: Question) -> list[tuple[str, str]]:
+    control = str(cells.attrs["control"])
+    arms = listing(schema.treated_arms(cells))
+    better = "higher" if question.higher_is_better else "lower"
+    facts = [
+        ("Compared", f"{arms} against {name(control)}") if control else ("Arm", arms),
+        ("Outcome", f"{name(str(cells.attrs['outcome']))} ({better} is better)"),
+        ("Segments", f"{cells.sizes[schema.SEGMENT]:,} by {listing(schema.dimensions(cells))}"),
+    ]
+    if "n" in cells:
+        facts.append(("Units", count(float(cells["n"].sum()))))
+    return facts
+
+
+def _footnotes(question: Question) -> list[str]:
+    found = [
+        f"“Helps” and “harms” need {CALLED}; anything less is “not known”, however large the effect looks.",
+        "“Raw” is the segment on its own, with its standard error; “effect” is the model’s, and the number to use.",
+        f"“Pooling” is the share of the estimate borrowed from the other segments: above {answer.BORROWED:g} the "
+        "segment was hardly tested on its own.",
+    ]
+    if question.rope is not None:
+        found.append("“Too small”, “benefit” and “harm” are relative to the smallest effect that matters.")
+    return found
