@@ -78,7 +78,7 @@ def run(asked: Namespace) -> int:
     """Carry out the analysis that a plan describes."""
     plan: Path = asked.plan
     console = _console(asked.quiet or asked.json)
-    folder = asked.out or Path("results") / (plan.parent.resolve().name if plan.stem == "plan" else plan.stem)
+    folder = asked.out or Path("results") / _name(plan)
 
     with _stage(console, "reading"):
         from bayes_hte import analysis, export
@@ -87,14 +87,26 @@ def run(asked: Namespace) -> int:
         prepared = analysis.prepare(plan, data=asked.data, drop_missing=asked.drop_missing)
         _show_warnings(console, prepared)
     with _stage(console, "fitting"):
-        fit = analysis.answer(prepared, draws=asked.draws, seed=asked.seed, progress=console.is_terminal)
+        fit = analysis.answer(
+            prepared, draws=asked.draws, seed=asked.seed, progress=console.is_terminal and not console.quiet
+        )
     with _stage(console, "reporting"):
         written = export.write_results(fit, folder, stage=lambda name: None)
     if asked.json:
         sys.stdout.write(export.to_json(export.summary(fit)))
     else:
-        _print_result(fit.table().to_string(index=False, max_rows=40), str(fit.diagnosis), written)
+        _print_result(
+            fit.table().to_string(index=False, max_rows=40, float_format=lambda x: f"{x:.3g}"),
+            str(fit.diagnosis),
+            written,
+        )
     return 0 if fit.diagnosis.ok else UNRELIABLE
+
+
+def _name(plan: Path) -> str:
+    """examples/hillstrom/plan.toml is hillstrom, examples/hillstrom/spend.toml is hillstrom-spend."""
+    folder = plan.resolve().parent.name or "plan"
+    return folder if plan.stem == "plan" else f"{folder}-{plan.stem}"
 
 
 def aggregate(asked: Namespace) -> int:
@@ -109,7 +121,7 @@ def aggregate(asked: Namespace) -> int:
     as_json = asked.json or (asked.out is not None and asked.out.suffix == ".json")
     text = export.to_json(frame.to_dict(orient="records")) if as_json else export.to_csv(frame)
     if asked.out is None:
-        sys.stdout.write(text)
+        sys.stdout.write(_printable(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
     else:
         write_text(asked.out, text)
     return 0
@@ -136,7 +148,7 @@ def show(asked: Namespace) -> int:
     """Show a model as mathematics, in words and as PyMC text."""
     from bayes_hte.spec import read_model
 
-    print(_model_text(read_model(asked.model)))
+    print(_printable(_model_text(read_model(asked.model))))
     return 0
 
 
@@ -175,8 +187,8 @@ def _stage(console: "Console", name: str) -> Iterator[None]:
 
 def _print_result(table: str, diagnosis: str, written: list[Path]) -> None:
     print(_printable(table))
-    print(f"\ndiagnosis: {diagnosis}")
-    print("written:   " + ", ".join(str(path) for path in written))
+    print(_printable(f"\ndiagnosis: {diagnosis}"))
+    print(_printable("written:   " + ", ".join(str(path) for path in written)))
 
 
 def _console(quiet: bool) -> "Console":
@@ -193,7 +205,7 @@ def main() -> None:
     try:
         code = asked.action(asked)
     except HteError as problem:
-        print(_printable(f"error: {problem}"), file=sys.stderr)
+        print(_printable(f"error: {problem}").replace("\n", " "), file=sys.stderr)
         code = DATA_WRONG
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)

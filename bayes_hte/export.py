@@ -17,6 +17,7 @@ from bayes_hte.analysis import Fit
 from bayes_hte.errors import OutputError
 from bayes_hte.storage import write_text
 
+FILES = ("report.html", "effects.csv", "summary.json", "fit.nc")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -42,7 +43,7 @@ def write_results(fit: Fit, folder: Path, *, stage: Callable[[str], None]) -> li
             stage(name)
             writer(staging / name)
         folder.mkdir(parents=True, exist_ok=True)
-        return [(staging / name).replace(folder / name) for name in _writers(fit)]
+        return [(staging / name).replace(folder / name) for name in FILES]
     except OSError as problem:
         raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
     finally:
@@ -56,6 +57,9 @@ def reserve(folder: Path) -> Path:
         if parent.exists():
             raise OutputError(f"{folder} cannot be a folder: {parent} is a file")
         parent = parent.parent
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise OutputError(f"{folder / name} is a folder, in the way of the file; move it or name another folder")
     try:
         return Path(tempfile.mkdtemp(dir=parent, prefix=".bayes-hte-"))
     except OSError as problem:

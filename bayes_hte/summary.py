@@ -241,7 +241,7 @@ def contrasts(tree: xr.DataTree, question: Question, against: Against, weights: 
     Raises
     ------
     DataError
-        If there is one segment, or too many for all pairs.
+        If there is one segment, one that is the whole population, or too many for all pairs.
     """
     draws, share = effects(tree, question.scale), shares(cells_of(tree), weights)
     if draws.sizes["segment"] < 2:
@@ -250,6 +250,10 @@ def contrasts(tree: xr.DataTree, question: Question, against: Against, weights: 
         case "ate":
             difference = (draws - average(draws, share)).expand_dims(against=["ATE"])
         case "rest":
+            if bool((share == 1).any()):
+                raise DataError(
+                    "by these weights one segment is the whole population: it has no rest; use ate or pairs"
+                )
             rest = (draws - average(draws, share)) / (1 - share)
             difference = rest.expand_dims(against=["rest"])
         case "pairs":
@@ -257,7 +261,7 @@ def contrasts(tree: xr.DataTree, question: Question, against: Against, weights: 
         case _:
             raise DataError(f"no contrast against {against!r}; there are ate, rest and pairs")
     found = xr.Dataset(describe(difference, question))
-    rows = found.transpose("arm", "segment", "against").to_dataframe().reset_index()
+    rows = found.to_dataframe(dim_order=["arm", "segment", "against"]).reset_index()
     return rows[["arm", "segment", "against", *found.data_vars]].rename(columns={"effect": "difference"})
 
 
@@ -269,12 +273,13 @@ def _pairs(draws: xr.DataArray, question: Question) -> pd.DataFrame:
     for position in range(size - 1):
         one, others = draws.isel(segment=position, drop=True), draws.isel(segment=slice(position + 1, None))
         found = xr.Dataset(describe(one - others, question)).rename(segment="against")
-        frame = found.transpose("arm", "against").to_dataframe().reset_index()
+        frame = found.to_dataframe(dim_order=["arm", "against"]).reset_index()
         frame.insert(1, "segment", str(draws["segment"].values[position]))
         frames.append(frame)
     columns = ["arm", "segment", "against", "effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative"]
     rows = pd.concat(frames, ignore_index=True)[columns].rename(columns={"effect": "difference"})
-    return rows.sort_values("arm", kind="stable", ignore_index=True)
+    order = {str(arm): position for position, arm in enumerate(draws["arm"].values)}
+    return rows.sort_values("arm", kind="stable", ignore_index=True, key=lambda arms: arms.map(order))
 
 
 def predict_new_segment(tree: xr.DataTree, question: Question, seed: int) -> pd.DataFrame:

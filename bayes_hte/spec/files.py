@@ -99,14 +99,16 @@ def parse[T: BaseModel](path: Path, kind: type[T], error: type[SpecError]) -> T:
     """Validate one TOML file against its schema."""
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise error(f"{path} has {size:,} bytes; a {kind.__name__.lower()} file is a page of text")
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
     except FileNotFoundError:
         raise error(f"no file {path}; the folder has {_neighbours(path)}") from None
-    except (OSError, UnicodeDecodeError) as problem:
+    except (OSError, ValueError) as problem:  # also no UTF-8, and NUL in the path
         raise error(f"{path} cannot be read: {problem}") from problem
-    except tomllib.TOMLDecodeError as problem:
+    if size > MAX_BYTES:
+        raise error(f"{path} has {size:,} bytes; a {kind.__name__.lower()} file is a page of text")
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as problem:  # also a number of 5,000 digits, and 10,000 brackets
         raise error(f"{path} is not valid TOML: {problem}") from problem
     return validate(content, kind, error, where=str(path))
 
@@ -145,10 +147,11 @@ def _sentence(item: Any, kind: type[BaseModel], content: dict[str, Any]) -> str:
 
 
 def _without_tags(place: list[str], content: Any) -> list[str]:
-    """Leave out the tags that pydantic puts into a path for the member of a union."""
+    """Leave out the tags that pydantic puts into a path for the member of a union; data without a form are rows."""
     kept: list[str] = []
     for part in place:
-        if isinstance(content, dict) and part not in content and content.get("dist", content.get("form")) == part:
+        tag = content.get("dist", content.get("form", "rows")) if isinstance(content, dict) else None
+        if isinstance(content, dict) and part not in content and part == tag:
             continue
         kept.append(part)
         content = content.get(part) if isinstance(content, dict) else None

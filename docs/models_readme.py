@@ -1,0 +1,68 @@
+"""Write models/README.md from the model files; a test compares it with what is committed.
+
+python docs/models_readme.py
+"""
+
+from pathlib import Path
+
+from bayes_hte import read_model, words
+from bayes_hte.spec.files import models_folder
+
+HEAD = """# Models: what we believe
+
+One TOML file per model. To change what is believed, copy a file and edit it; no code needs to change, and a plan
+names your copy by its path. The keys are closed: an unknown one is an error that names the known ones. Parameters
+are named as in [PyMC](https://www.pymc.io). Every prior has its reason beside it in the file.
+
+This page is generated from the files by `python docs/models_readme.py`. `bayes-hte show MODEL` prints the same for
+any model, yours too.
+"""
+KEYS = """## Keys of a model file
+
+| key | values |
+|---|---|
+| `family` | `binomial` (n, events), `normal` (n, mean, sum of squares), `mean` (mean, se), `estimate` (estimate, se) |
+| `pooling` | `partial`: segment effects share a prior; `none`: each segment alone; `complete`: one effect for all |
+| `units` | `link` (default): priors on the link scale; `control_sd`: in SDs of the control's outcome over units |
+| `[effect]` | `mean`: prior of the common effect; `between`: prior of the between-segment SD |
+| `[baseline]` | the same for the control's mean; `pooling = "none"` frees it; absent for `estimate` |
+| `[nuisance]` | `sigma`: prior of the SD within an arm; only for `normal` |
+
+Distributions: `Normal(mu, sigma)`, `StudentT(nu, mu, sigma)`, `HalfNormal(sigma)`, `HalfStudentT(nu, sigma)`,
+`HalfCauchy(beta)`, `Exponential(lam or scale)`, `Gamma(alpha, beta or mu, sigma)`, `InverseGamma(alpha, beta)`,
+`LogNormal(mu, sigma)`, `Uniform(lower, upper)`.
+"""
+
+
+def text() -> str:
+    """The whole page."""
+    paths = sorted(models_folder().glob("*.toml"))
+    table = ["| model | for |", "|---|---|"]
+    table += [f"| [`{path.stem}`](#{path.stem}) | {read_model(path.stem).title} |" for path in paths]
+    return "\n".join([HEAD, *table, "", KEYS, *(_section(path) for path in paths)])
+
+
+def _section(path: Path) -> str:
+    model = read_model(path.stem)
+    return "\n".join(
+        [
+            f"## {path.stem}",
+            "",
+            f"{model.title}. File: [`{path.name}`]({path.name}).",
+            "",
+            *_block("text", words.mathematics(model)),
+            *(f"- {sentence}" for sentence in words.sentences(model)),
+            "",
+            "As PyMC, given the arrays of the cell table in long form:",
+            "",
+            *_block("python", [words.pymc_text(model)]),
+        ]
+    )
+
+
+def _block(language: str, lines: list[str]) -> list[str]:
+    return [f"```{language}", *lines, "```", ""]
+
+
+if __name__ == "__main__":
+    (models_folder() / "README.md").write_text(text(), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""What the documents show is run, and what is generated is up to date."""
+
+import doctest
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PUBLIC_MODULES = [
+    "bayes_hte.analysis",
+    "bayes_hte.cells.merging",
+    "bayes_hte.cells.rows",
+    "bayes_hte.cells.tables",
+    "bayes_hte.spec.files",
+    "bayes_hte.spec.model",
+]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])
+def test_python_in_the_documents_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks(ROOT / document, "python"))
+    assert code
+    exec(compile(code, document, "exec"), {})  # noqa: S102 (the project's own documents)
+    assert list((tmp_path / "results").iterdir())
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_docstring_examples_run(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_models_readme_is_generated_from_the_models() -> None:
+    script = _load(ROOT / "docs" / "models_readme.py")
+    message = "run: python docs/models_readme.py"
+    assert script.text() == (ROOT / "models" / "README.md").read_text(encoding="utf-8"), message
+
+
+def test_plans_in_the_documents_are_valid(tmp_path: Path) -> None:
+    from bayes_hte import read_plan
+
+    for number, text in enumerate(blocks(ROOT / "README.md", "toml")):
+        path = tmp_path / f"plan{number}.toml"
+        path.write_text(text, encoding="utf-8")
+        read_plan(path)
+    assert (tmp_path / "plan0.toml").exists()
+
+
+def test_every_local_link_in_the_documents_leads_somewhere() -> None:
+    documents = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *ROOT.glob("examples/*/*.md"),
+        ROOT / "models/README.md",
+    ]
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_readme_names_the_commands_that_ci_runs() -> None:
+    commands = [
+        line
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("pip install uv")
+    ]
+    assert len(commands) == 2
+    assert "pytest" in commands[1]
+    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
