@@ -93,3 +93,45 @@ def test_the_notebook_runs(name: str) -> None:
     ]
     assert len(code) >= 7
     assert len(shown) >= len(code) - 2
+
+
+def readme_rows(name: str) -> list[list[str]]:
+    """Cells of the table in an example's README, without the heading."""
+    lines = (EXAMPLES / name / "README.md").read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+
+
+def test_figures_in_the_eight_schools_readme_are_those_of_a_run() -> None:
+    table = hte.run(EXAMPLES / "eight_schools" / "plan.toml").table(detail=True).set_index("school")
+    rows = readme_rows("eight_schools")
+    assert len(rows) == 3
+    for school, published, pooled, p_positive in rows:
+        found = table.loc[school]
+        assert float(published) == found["raw"]
+        # rounding to the printed digit, and four Monte-Carlo errors of each of the two runs
+        assert abs(float(pooled) - found["effect"]) < 0.05 + 6 * found["effect_mcse"]
+        assert abs(float(p_positive) - found["p_positive"]) < 0.005 + 6 * found["p_mcse"]
+
+
+@pytest.mark.slow
+def test_figures_in_the_hillstrom_readme_are_those_of_a_run() -> None:
+    table = hte.run(EXAMPLES / "hillstrom" / "plan.toml").table(detail=True)
+    womens = table[table["arm"] == "Women's e-mail"].set_index(["bought", "customer", "spent"])
+    rows = readme_rows("hillstrom")
+    assert len(rows) == 5
+    for *levels, raw, pooled in rows:
+        found = womens.loc[tuple(levels)]
+        assert float(raw) == round(100 * found["raw"], 1)
+        assert abs(float(pooled) - 100 * found["effect"]) < 0.05 + 600 * found["effect_mcse"]
+
+
+@pytest.mark.slow
+def test_figures_in_the_thornton_readme_are_those_of_a_run() -> None:
+    table = hte.run(EXAMPLES / "thornton" / "plan.toml").table(detail=True)
+    shown = {name: (float(raw), float(pooled)) for name, raw, pooled in readme_rows("thornton")}
+    assert shown["villages with an estimate"] == (table["raw"].notna().sum(), len(table))
+    for name, reduce in (("smallest", "min"), ("largest", "max"), ("SD between", "std")):
+        raw, pooled = next(figures for title, figures in shown.items() if title.startswith(name))
+        assert raw == round(100 * table["raw"].agg(reduce))
+        # extremes of 120 villages move by a few Monte-Carlo errors of a village
+        assert abs(pooled - 100 * table["effect"].agg(reduce)) < 0.5 + 600 * table["effect_mcse"].max()

@@ -174,7 +174,8 @@ def _difference(case: Case) -> str:
     spread = case.spread["spread"]
     if case.distinct:
         verb = "differs" if len(case.distinct) == 1 else "differ"
-        first = f"Segments do differ: {listing(case.distinct)} clearly {verb} from the average ({CALLED})."
+        count = f"{len(case.distinct)} of {len(case.segments)} segments"
+        first = f"{count} clearly {verb} from the average ({CALLED}): {listing(case.distinct)}."
     else:
         first = "No segment clearly differs from the average; that is not proof that they are all alike."
     return (
