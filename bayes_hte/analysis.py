@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FORMAT = "bayes_hte fit 1"
 """Written into every saved fit, so that a file of another kind or time is recognised."""
+MIN_DRAWS = 400
+"""What the diagnosis asks for if every draw were independent."""
 FIRST_TRY = (0.95, 1000)
 SECOND_TRY = (0.995, 2500)
 """target_accept and tuning steps; the second is taken once, when the first did not pass its diagnosis."""
@@ -315,8 +317,10 @@ def fit(
     model = model if isinstance(model, Model) else read_model(model)
     if sampler not in ("auto", "nuts"):
         raise DataError(f"no sampler {sampler!r}; there are auto and nuts")
-    if draws < 400:
-        raise DataError(f"draws={draws} is too few to report a probability; the least is 400")
+    if draws < MIN_DRAWS:
+        raise DataError(f"draws={draws} is too few to report a probability; the least is {MIN_DRAWS}")
+    if not 0 <= seed < 2**32:
+        raise DataError(f"seed={seed} is no seed: give a whole number from 0 to 4294967295")
     task = problem(cells, model)
     tree = _attempt(task, cells, model, FIRST_TRY, draws=draws, seed=seed, progress=progress)
     diagnosis = diagnose(tree)
@@ -352,6 +356,15 @@ def _attempt(
 def load(path: str | Path) -> Fit:
     """Read a saved fit; runs no code from the file and needs no PyMC.
 
+    Parameters
+    ----------
+    path : str or Path
+        A file that `Fit.save` or the command line wrote.
+
+    Returns
+    -------
+    Fit
+
     Raises
     ------
     OutputError
@@ -369,6 +382,10 @@ def load(path: str | Path) -> Fit:
         raise OutputError(
             f"{source} is no saved fit of this version (format {tree.attrs.get('format')!r}, not {FORMAT!r})"
         )
+    lacking = [group for group in ("posterior", "sample_stats", "cells") if group not in tree.children]
+    lacking += [name for name in ("model", "diagnosis", "seed") if name not in tree.attrs]
+    if lacking:
+        raise OutputError(f"{source} is damaged: it lacks {', '.join(lacking)}; save the fit again")
     schema.check(cells_of(tree))
     return Fit(tree)
 
@@ -452,7 +469,7 @@ def answer(prepared: Prepared, *, draws: int | None = None, seed: int | None = N
         prepared.cells,
         prepared.model,
         sampler=asked.sampler,
-        draws=draws or asked.draws,
+        draws=asked.draws if draws is None else draws,
         seed=asked.seed if seed is None else seed,
         progress=progress,
     )
@@ -492,4 +509,7 @@ def cell_frame(cells: xr.Dataset) -> pd.DataFrame:
     """The cell table as a data frame: one row per segment and arm, one column per dimension and statistic."""
     names = [name for name in map(str, cells.data_vars) if cells[name].dims == (schema.SEGMENT, schema.ARM)]
     frame = cells[names].to_dataframe(dim_order=[schema.SEGMENT, schema.ARM]).reset_index()
+    if "ss" in names:  # people read standard deviations, and `from_summary` takes them
+        names[names.index("ss")] = "sd"
+        frame["sd"] = (frame["ss"] / (frame["n"] - 1).where(frame["n"] > 1)) ** 0.5
     return frame[[*schema.dimensions(cells), schema.ARM, *names]]

@@ -69,9 +69,12 @@ def diagnose(tree: xr.DataTree) -> Diagnosis:
     import arviz_stats as az
 
     reported = _reported(tree)
-    rhat = _flat(az.rhat(reported), undefined=math.inf)
-    bulk = _flat(az.ess(reported, method="bulk"), undefined=0.0)
-    tail = _flat(az.ess(reported, method="tail"), undefined=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a quantity that never moves is judged below
+        rhat = _flat(az.rhat(reported), undefined=math.inf)
+        bulk = _flat(az.ess(reported, method="bulk"), undefined=0.0)
+        tail = _flat(az.ess(reported, method="tail"), undefined=0.0)
+    for name in _not_finite(reported):  # ranks would hide an infinite draw
+        rhat[name], bulk[name], tail[name] = math.inf, 0.0, 0.0
     diverging = tree["sample_stats"].get("diverging")
     found = Diagnosis(
         ok=True,
@@ -82,14 +85,16 @@ def diagnose(tree: xr.DataTree) -> Diagnosis:
         divergences=0 if diverging is None else int(diverging.sum()),
         worst=min(bulk, key=lambda name: min(bulk[name], tail[name])),
     )
-    problems = _problems(found)
+    problems = _problems(found, max(rhat, key=lambda name: rhat[name]))
     return replace(found, ok=not problems, problems=problems)
 
 
-def _problems(found: Diagnosis) -> tuple[str, ...]:
+def _problems(found: Diagnosis, apart: str) -> tuple[str, ...]:
     problems = []
     if not found.rhat_max <= MAX_RHAT:
-        problems.append(f"The chains disagree: R-hat is {found.rhat_max:.3f}, it should be at most {MAX_RHAT}.")
+        problems.append(
+            f"The chains disagree about {apart}: R-hat is {found.rhat_max:.3f}, at most {MAX_RHAT} is allowed."
+        )
     fewest = min(found.ess_bulk_min, found.ess_tail_min)
     if not fewest >= MIN_ESS:
         problems.append(f"Only {fewest:.0f} effective draws of {found.worst}, {MIN_ESS:.0f} are needed: raise draws.")
@@ -110,6 +115,13 @@ def _reported(tree: xr.DataTree) -> xr.Dataset:
         reported["effect_absolute"] = effects(tree, "absolute")
     reported["ate"] = average(effects(tree, "absolute"), shares(cells_of(tree)))
     return reported
+
+
+def _not_finite(reported: xr.Dataset) -> list[str]:
+    """Names of the scalars with a draw that is not a finite number."""
+    sample = ("chain", "draw")
+    total = xr.Dataset({name: values.sum(sample, skipna=False) for name, values in reported.data_vars.items()})
+    return [name for name, value in _flat(total, undefined=math.nan).items() if math.isnan(value)]
 
 
 def _flat(dataset: xr.Dataset, *, undefined: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.errors import ModelError
+from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES, Family
 from bayes_hte.layout import coordinates, long_form
 from bayes_hte.pooling import hyperpriors, pooled
@@ -63,9 +63,16 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
         raise ModelError('family "estimate" takes published estimates; these cells hold the data themselves')
     if family.has_baseline and schema.kind_of(cells) == "estimates":
         raise ModelError(f'published estimates need family "estimate", the model has family "{model.family}"')
+    if not schema.treated_arms(cells):
+        raise DataError(f"the only arm is the control {cells.attrs['control']!r}: there is nothing to compare")
     statistics = family.statistics(cells)
     if model.units == "control_sd":
         mean, sd = family.control_location(statistics)
+        if not sd > 0:
+            raise DataError(
+                "the control's outcome does not vary, so priors cannot be stated in its SD: "
+                'use a model with priors in the outcome\'s own units (units = "link")'
+            )
         model = resolve(model, control_mean=mean, control_sd=sd)
     return Problem(model, family, statistics, long_form(statistics), coordinates(cells))
 

@@ -1,0 +1,85 @@
+"""What the package offers: exactly these names, all explained, and light to import."""
+
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import bayes_hte as hte
+from bayes_hte import cells
+
+HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydantic", "pymc", "scipy", "xarray"}
+
+PUBLIC = [
+    "DataError", "Fit", "FitError", "HteError", "Model", "ModelError", "OutputError", "Plan", "PlanError", "SpecError",
+    "cells", "fit", "load", "read_model", "read_plan", "run",
+]  # fmt: skip
+FUNCTIONS: list[Any] = [
+    hte.fit, hte.load, hte.read_model, hte.read_plan, hte.run,
+    cells.check, cells.from_estimates, cells.from_rows, cells.from_summary, cells.merge,
+]  # fmt: skip
+METHODS = [
+    "ate", "contrasts", "heterogeneity", "plot_forest", "plot_shrinkage", "predict_new_segment", "question", "report",
+    "save", "table",
+]  # fmt: skip
+PROPERTIES = ["cells", "diagnosis", "model", "plan", "spec"]
+
+
+def test_the_public_names_are_exactly_these() -> None:
+    assert hte.__all__ == PUBLIC
+    assert sorted(cells.__all__) == ["check", "from_estimates", "from_rows", "from_summary", "merge"]
+    assert dir(hte) == sorted([*PUBLIC, "__version__"])
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there_and_explained(name: str) -> None:
+    assert inspect.getdoc(getattr(hte, name))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'bayes_hte' has no attribute 'fitt'"):
+        hte.fitt  # noqa: B018
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__qualname__)
+def test_every_public_function_says_what_it_takes_gives_and_raises(function: Any) -> None:
+    text = inspect.getdoc(function) or ""
+    asked = list(inspect.signature(function).parameters)
+    sections = ["Returns", "Raises"] if not asked else ["Parameters", "Returns", "Raises"]
+    missing = [section for section in sections if f"{section}\n{'-' * len(section)}" not in text]
+    assert not missing, f"{function.__qualname__} lacks {missing}"
+    parameters = text.split("Parameters\n---")[1].split("Returns\n---")[0]
+    assert all(name in parameters for name in asked)
+
+
+def test_a_fit_has_exactly_these_methods_and_properties_all_explained() -> None:
+    members = {name: value for name, value in vars(hte.Fit).items() if not name.startswith("_") and name != "posterior"}
+    assert sorted(members) == sorted([*METHODS, *PROPERTIES])
+    assert all(inspect.getdoc(value) for value in members.values())
+
+
+@pytest.mark.parametrize("name", ["table", "ate", "heterogeneity", "contrasts", "predict_new_segment"])
+def test_every_table_says_its_columns(name: str) -> None:
+    text = inspect.getdoc(getattr(hte.Fit, name)) or ""
+    assert "Returns\n-------\npandas.DataFrame" in text
+
+
+def test_errors_are_one_tree_of_value_errors() -> None:
+    for name in PUBLIC:
+        if name.endswith("Error"):
+            assert issubclass(getattr(hte, name), hte.HteError)
+    assert issubclass(hte.HteError, ValueError)
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, bayes_hte; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(found.stdout.split())
+
+
+def test_loading_a_fit_needs_no_pymc() -> None:
+    code = "import sys, bayes_hte; bayes_hte.load, bayes_hte.fit; print('pymc' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

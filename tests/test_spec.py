@@ -1,0 +1,382 @@
+"""Plan and model files: closed schemas, errors that name the way out, and no code run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from bayes_hte import Model, ModelError, Plan, PlanError, SpecError, read_model, read_plan
+from bayes_hte.spec import Distribution, Pool, shipped_models
+from bayes_hte.spec.distributions import is_positive
+from bayes_hte.spec.files import MAX_BYTES, models_folder, sha256
+
+LAWS: TypeAdapter[Any] = TypeAdapter(Distribution)
+NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.0, "sigma": 1.0}
+HALF: dict[str, Any] = {"dist": "HalfNormal", "sigma": 0.5}
+POOL: dict[str, Any] = {"mean": NORMAL, "between": HALF}
+
+VALID: dict[str, dict[str, Any]] = {
+    "Normal": {"mu": -1.0, "sigma": 2.0},
+    "StudentT": {"nu": 3.0, "mu": 0.5, "sigma": 2.0},
+    "HalfNormal": {"sigma": 0.5},
+    "HalfStudentT": {"nu": 3.0, "sigma": 0.5},
+    "HalfCauchy": {"beta": 0.5},
+    "Exponential": {"lam": 2.0},
+    "Gamma": {"alpha": 2.0, "beta": 3.0},
+    "InverseGamma": {"alpha": 2.0, "beta": 3.0},
+    "LogNormal": {"mu": -1.0, "sigma": 0.5},
+    "Uniform": {"lower": -1.0, "upper": 2.0},
+}
+LOCATIONS = {"mu", "lower", "upper"}
+EACH_PARAMETER = [(dist, name) for dist, given in VALID.items() for name in given]
+
+
+def law(dist: str, **given: Any) -> Any:
+    return LAWS.validate_python({"dist": dist, **given})
+
+
+@pytest.mark.parametrize("dist", VALID)
+def test_every_distribution_keeps_the_parameters_it_was_given(dist: str) -> None:
+    assert law(dist, **VALID[dist]).model_dump(exclude_none=True) == {"dist": dist, **VALID[dist]}
+
+
+@pytest.mark.parametrize(("dist", "name"), [pair for pair in EACH_PARAMETER if pair[1] not in LOCATIONS])
+@pytest.mark.parametrize("value", [-1.0, 0.0])
+def test_scales_and_shapes_must_be_positive(dist: str, name: str, value: float) -> None:
+    with pytest.raises(ValidationError, match="greater than 0"):
+        law(dist, **VALID[dist] | {name: value})
+
+
+@pytest.mark.parametrize(("dist", "name"), EACH_PARAMETER)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "wide", None])
+def test_parameters_must_be_finite_numbers(dist: str, name: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        law(dist, **VALID[dist] | {name: value})
+
+
+@pytest.mark.parametrize("dist", VALID)
+def test_an_unknown_parameter_is_refused(dist: str) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        law(dist, **VALID[dist], location=0.0)
+
+
+@pytest.mark.parametrize("dist", VALID)
+def test_distributions_are_frozen(dist: str) -> None:
+    found = law(dist, **VALID[dist])
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(found, next(iter(VALID[dist])), 3.0)
+
+
+def test_an_unknown_distribution_names_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match=r"(?s)Cauchy.*" + ".*".join(VALID)):
+        law("Cauchy", beta=1.0)
+
+
+@pytest.mark.parametrize(
+    ("dist", "given", "match"),
+    [
+        ("Uniform", {"lower": 1.0, "upper": 1.0}, "must be less than upper"),
+        ("Uniform", {"lower": 2.0, "upper": 1.0}, "must be less than upper"),
+        ("Exponential", {}, "exactly one of lam"),
+        ("Exponential", {"lam": 1.0, "scale": 1.0}, "exactly one of lam"),
+        ("Gamma", {}, "alpha and beta"),
+        ("Gamma", {"alpha": 1.0}, "alpha and beta"),
+        ("Gamma", {"alpha": 1.0, "sigma": 1.0}, "alpha and beta"),
+        ("Gamma", {"alpha": 1.0, "beta": 1.0, "mu": 1.0, "sigma": 1.0}, "alpha and beta"),
+        ("StudentT", {}, "Field required"),
+        ("HalfCauchy", {}, "Field required"),
+        ("InverseGamma", {}, "Field required"),
+    ],
+)
+def test_parameters_that_contradict_or_are_missing_are_refused(dist: str, given: Any, match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        law(dist, **given)
+
+
+def test_gamma_means_the_same_by_shape_and_rate_as_by_mean_and_sd() -> None:
+    assert law("Gamma", mu=2.0, sigma=0.5).shape_rate == pytest.approx((16.0, 8.0))
+    assert law("Exponential", lam=4.0).mean == law("Exponential", scale=0.25).mean == 0.25
+
+
+@pytest.mark.parametrize("dist", VALID)
+def test_a_standard_deviation_takes_only_distributions_that_are_positive(dist: str) -> None:
+    prior = law(dist, **VALID[dist])
+    if dist in ("Normal", "StudentT", "Uniform"):
+        assert not is_positive(prior)
+        with pytest.raises(ValidationError, match=f"between is a standard deviation; {dist} can be negative"):
+            Pool(mean=law("Normal"), between=prior)
+        with pytest.raises(ValidationError, match=f"sigma is a standard deviation; {dist} can be negative"):
+            Model.model_validate(stated("normal", nuisance={"sigma": {"dist": dist, **VALID[dist]}}))
+    else:
+        assert Pool(mean=law("Normal"), between=prior).between == prior
+
+
+def test_a_uniform_from_zero_may_be_a_standard_deviation() -> None:
+    assert Pool(mean=law("Normal"), between=law("Uniform", lower=0.0, upper=2.0))
+
+
+def stated(family: str, **changes: Any) -> dict[str, Any]:
+    """A valid model of a family as plain values; a change to None deletes."""
+    content: dict[str, Any] = {"family": family, "effect": POOL}
+    if family != "estimate":
+        content["baseline"] = POOL
+    if family == "normal":
+        content["nuisance"] = {"sigma": HALF}
+    return {key: value for key, value in (content | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize("family", ["binomial", "normal", "mean", "estimate"])
+@pytest.mark.parametrize("pooling", ["partial", "none", "complete"])
+def test_every_family_and_pooling_can_be_stated(family: str, pooling: str) -> None:
+    model = Model.model_validate(stated(family, pooling=pooling))
+    assert (model.family, model.pooling, model.units) == (family, pooling, "link")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (stated("binomial", baseline=None), r'family = "binomial" needs the table \[baseline\]'),
+        (stated("normal", baseline=None), r"needs the table \[baseline\]"),
+        (stated("mean", baseline=None), r"needs the table \[baseline\]"),
+        (stated("estimate", baseline=POOL), r"delete the table \[baseline\]"),
+        (stated("normal", nuisance=None), r"needs \[nuisance\]"),
+        (stated("binomial", nuisance={"sigma": HALF}), r"delete the table \[nuisance\]"),
+        (stated("estimate", nuisance={"sigma": HALF}), r"delete the table \[nuisance\]"),
+        (stated("binomial", effect={"mean": NORMAL}), "needs a prior for effect.between"),
+        (stated("binomial", baseline={"mean": NORMAL}), "needs a prior for baseline.between"),
+        (stated("binomial", baseline=POOL | {"pooling": "none"}), "delete baseline.between"),
+        (stated("binomial", units="control_sd"), 'family is "binomial"'),
+        (stated("estimate", units="control_sd"), 'family is "estimate"'),
+        (
+            stated("mean", units="control_sd", baseline={"mean": {"dist": "LogNormal"}, "between": HALF}),
+            "use Normal, StudentT or Uniform",
+        ),
+        (stated("poisson"), "family"),
+        (stated("binomial", pooling="some"), "pooling"),
+    ],
+)
+def test_tables_that_do_not_belong_together_are_refused(content: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        Model.model_validate(content)
+
+
+def test_models_and_plans_are_frozen() -> None:
+    model, plan = read_model("conversion"), Plan.model_validate(PLAN)
+    for value, name in ((model, "family"), (model.effect, "mean"), (plan, "title"), (plan.report, "scale")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(value, name, getattr(value, name))
+
+
+MODEL_TOML = """
+family = "binomial"
+[effect]
+mean = { dist = "Normal", sigma = 1.0 }
+between = { dist = "HalfNormal", sigma = 0.5 }
+[baseline]
+mean = { dist = "Normal", sigma = 2.5 }
+between = { dist = "HalfNormal", sigma = 1.0 }
+"""
+PLAN_TOML = """
+title = "E-mail"
+model = "conversion"
+[data]
+path = "users.csv"
+outcome = "visit"
+arm = "arm"
+control = "none"
+segments = ["device"]
+[report]
+scale = "absolute"
+"""
+PLAN: dict[str, Any] = {
+    "title": "E-mail",
+    "model": "conversion",
+    "data": {"outcome": "visit", "arm": "arm", "control": "none", "segments": ["device"]},
+}
+READERS: dict[str, Any] = {"model": (read_model, MODEL_TOML, ModelError), "plan": (read_plan, PLAN_TOML, PlanError)}
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> Any:
+    return READERS[request.param]
+
+
+def written(folder: Path, text: str | bytes, name: str = "file.toml") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_every_shipped_model_reads_and_says_what_it_is(name: str) -> None:
+    model = read_model(name)
+    assert model == read_model(models_folder() / f"{name}.toml")
+    assert model.title
+    assert model.pooling == "partial"
+
+
+def test_the_shipped_models_are_these() -> None:
+    assert shipped_models() == ["continuous", "conversion", "metric", "published-estimates"]
+
+
+def test_valid_files_read(tmp_path: Path, reader: Any) -> None:
+    read, text, _ = reader
+    assert read(written(tmp_path, text))
+    assert read(str(written(tmp_path, text)))
+
+
+def test_a_model_survives_writing_and_reading_as_json() -> None:
+    for name in shipped_models():
+        model = read_model(name)
+        assert Model.model_validate_json(model.model_dump_json(exclude_none=True)) == model
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (
+            MODEL_TOML.replace("family", "famly"),
+            r"unknown key 'famly'; did you mean 'family'\? Known keys here: baseline",
+        ),
+        (MODEL_TOML.replace("between", "betwen"), r"unknown key 'effect.betwen'; did you mean 'between'\?"),
+        (MODEL_TOML.replace("sigma = 1.0 }", "sigmma = 1.0 }", 1), r"'effect.mean.sigmma'; did you mean 'sigma'\?.*mu"),
+        (MODEL_TOML.replace("sigma = 0.5", "siqma = 0.5"), r"'effect.between.siqma'; did you mean 'sigma'\?"),
+        (MODEL_TOML.replace("sigma = 2.5", "zzz = 2.5"), r"unknown key 'baseline.mean.zzz'. Known keys here: dist, mu"),
+        (MODEL_TOML.replace('family = "binomial"', ""), "the key 'family' is missing"),
+        (MODEL_TOML.replace('"binomial"', '"binomal"'), "family: .*'binomial', 'normal', 'mean' or 'estimate'"),
+        (MODEL_TOML.replace('"HalfNormal"', '"HalfNorm"', 1), "effect.between: .*'HalfNorm'.*HalfStudentT"),
+        (MODEL_TOML.replace("sigma = 0.5", "sigma = -0.5"), "effect.between.sigma: .*greater than 0"),
+        (MODEL_TOML.replace("sigma = 0.5", "sigma = nan"), "effect.between.sigma: .*finite"),
+        (MODEL_TOML.replace('dist = "HalfNormal", sigma = 0.5', "sigma = 0.5"), "effect.between: .*dist"),
+        ("", "the key 'family' is missing"),
+    ],
+)
+def test_a_wrong_model_file_is_told_by_the_place_in_it(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(ModelError, match=match) as caught:
+        read_model(written(tmp_path, text))
+    assert str(caught.value).startswith(str(tmp_path / "file.toml"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (PLAN_TOML.replace("title", "titel"), r"unknown key 'titel'; did you mean 'title'\?"),
+        (PLAN_TOML.replace("segments", "segment"), r"unknown key 'data.segment'; did you mean 'segments'\?"),
+        (PLAN_TOML.replace("scale", "skale"), r"unknown key 'report.skale'; did you mean 'scale'\? .*rope"),
+        (PLAN_TOML.replace('outcome = "visit"\n', ""), "the key 'data.outcome' is missing"),
+        (PLAN_TOML.replace('["device"]', "[]"), r"data\.segments: "),
+        (PLAN_TOML.replace('"absolute"', '"odds"'), "report.scale: .*'absolute', 'relative' or 'link'"),
+        (PLAN_TOML + "ci_prob = 95\n", "report.ci_prob: .*less than 1"),
+        (PLAN_TOML + "rope = -0.1\n", "report.rope: .*greater than 0"),
+        (PLAN_TOML + "rope = inf\n", "report.rope: .*finite"),
+        (PLAN_TOML + "[sampling]\ndraws = 10\n", "sampling.draws: .*400"),
+        (PLAN_TOML + "[sampling]\nseed = -1\n", "sampling.seed: "),
+        (PLAN_TOML + "[sampling]\nsampler = 'vi'\n", "sampling.sampler: .*'auto'"),
+        (PLAN_TOML.replace("[data]", '[data]\nform = "tables"'), "data: .*'tables'"),
+        (PLAN_TOML.replace("[data]", "[[data]]"), "data"),
+        (PLAN_TOML.replace('outcome = "visit"', 'outcome = ""'), r"data.outcome: "),
+        ("", "the key 'title' is missing; the key 'model' is missing; the key 'data' is missing"),
+    ],
+)
+def test_a_wrong_plan_file_is_told_by_the_place_in_it(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(PlanError, match=match) as caught:
+        read_plan(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+HOSTILE = {
+    "no TOML": ("title = ", "is not valid TOML"),
+    "a key twice": ("a = 1\na = 2", "is not valid TOML"),
+    "binary": (b"\x00\x01\x02", "is not valid TOML"),
+    "no UTF-8": ("title = 'é'".encode("latin-1"), "cannot be read: 'utf-8'"),
+    "huge": (b"#" * (MAX_BYTES + 1), r"file\.toml has 1,000,001 bytes; a .* file is a page of text"),
+    "nested beyond reason": ("a = " + "[" * 50_000, "is not valid TOML"),
+    "a number beyond reason": ("a = " + "9" * 5_000, "is not valid TOML"),
+    "python": ("__import__('os').system('true')", "is not valid TOML"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_file_that_is_something_else_is_refused(tmp_path: Path, reader: Any, case: str) -> None:
+    read, _, error = reader
+    content, match = HOSTILE[case]
+    with pytest.raises(error, match=match):
+        read(written(tmp_path, content))
+
+
+def test_a_missing_file_names_its_neighbours(tmp_path: Path, reader: Any) -> None:
+    read, text, error = reader
+    with pytest.raises(error, match=r"the folder has no \.toml files"):
+        read(tmp_path / "absent.toml")
+    written(tmp_path, text, "b.toml")
+    written(tmp_path, text, "a.toml")
+    with pytest.raises(error, match=r"no file .*absent.toml; the folder has a.toml, b.toml$"):
+        read(tmp_path / "absent.toml")
+
+
+def test_a_folder_is_no_file(tmp_path: Path, reader: Any) -> None:
+    read, _, error = reader
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(error, match="cannot be read"):
+        read(tmp_path / "folder.toml")
+
+
+def test_a_path_with_a_nul_is_refused(reader: Any) -> None:
+    read, _, error = reader
+    with pytest.raises(error):
+        read("a\0.toml")
+
+
+def test_an_unknown_model_name_hints_at_a_near_one() -> None:
+    with pytest.raises(ModelError, match=r"no model 'conversions'; did you mean 'conversion'\? Shipped are"):
+        read_model("conversions")
+    with pytest.raises(ModelError, match=r"no model 'zzz'\. Shipped are .* a model of yours is a .toml file"):
+        read_model("zzz")
+
+
+def test_values_stay_text_whatever_they_look_like(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    evil = f"__import__('pathlib').Path('{canary}').touch()"
+    quoted = evil.replace("'", "\\u0027")
+    plan = read_plan(
+        written(tmp_path, PLAN_TOML.replace('"E-mail"', f'"{quoted}"').replace('"visit"', '"${HOME}{{1+1}}%(x)s"'))
+    )
+    model = read_model(written(tmp_path, f'notes = "{quoted}"\n' + MODEL_TOML))
+    assert (plan.title, plan.data.outcome, model.notes) == (evil, "${HOME}{{1+1}}%(x)s", evil)
+    assert not canary.exists()
+
+
+def test_data_are_rows_unless_the_plan_says_otherwise() -> None:
+    assert Plan.model_validate(PLAN).data.form == "rows"
+    summary = {**PLAN, "data": {"form": "summary", **PLAN["data"], "n": "n", "events": "e"}}
+    assert Plan.model_validate(summary).data.form == "summary"
+    estimates = {**PLAN, "data": {"form": "estimates", "segments": ["s"], "estimate": "y", "se": "se"}}
+    assert Plan.model_validate(estimates).data.form == "estimates"
+
+
+def test_published_estimates_cannot_be_reported_relative_to_the_control() -> None:
+    data = {"form": "estimates", "segments": ["s"], "estimate": "y", "se": "se"}
+    with pytest.raises(ValidationError, match="needs the control's mean"):
+        Plan.model_validate({**PLAN, "data": data, "report": {"scale": "relative"}})
+
+
+def test_editors_get_a_closed_json_schema() -> None:
+    for kind, required in ((Plan, {"title", "model", "data"}), (Model, {"family", "effect"})):
+        found = kind.model_json_schema()
+        assert found["additionalProperties"] is False
+        assert set(found["required"]) == required
+        assert all(part["additionalProperties"] is False for part in found["$defs"].values())
+
+
+def test_a_files_hash_is_of_its_bytes(tmp_path: Path) -> None:
+    # SHA-256 of "abc": FIPS 180-4, example B.1.
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(written(tmp_path, b"abc")) == expected
+
+
+def test_spec_errors_are_one_tree() -> None:
+    assert issubclass(ModelError, SpecError)
+    assert issubclass(PlanError, SpecError)
+    assert issubclass(SpecError, ValueError)
