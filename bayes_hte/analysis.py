@@ -1,5 +1,6 @@
 """The front door: `fit`, `load`, `run`, and the `Fit` they return."""
 
+import hashlib
 import html
 import json
 from dataclasses import asdict, dataclass, replace
@@ -347,6 +348,7 @@ def _attempt(
     tree.attrs = {
         "format": FORMAT,
         "model": model.model_dump_json(exclude_none=True),
+        "model_sha256": hashlib.sha256(model.model_dump_json().encode()).hexdigest(),
         "sampler": "nuts (nutpie)",
         **provenance(task, cells, seed=seed),
     }
@@ -463,7 +465,7 @@ def prepare(plan: str | Path, *, data: Any = None, drop_missing: bool = False) -
 
 
 def answer(prepared: Prepared, *, draws: int | None = None, seed: int | None = None, progress: bool = False) -> Fit:
-    """Fit what was prepared; the plan and the hashes travel with the result."""
+    """Fit what was prepared; the plan and the hashes of both files travel with the result."""
     asked = prepared.plan.sampling
     result = fit(
         prepared.cells,

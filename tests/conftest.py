@@ -1,26 +1,9 @@
 """Small cell tables that every test file can ask for; made by hand, so that no test needs the data layer."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import xarray as xr
-
-from bayes_hte import schema
-
-CellMaker = Callable[..., xr.Dataset]
-
-
-def table(data: dict[str, np.ndarray], *, arms: tuple[str, ...], control: str, dimension: str = "device") -> xr.Dataset:
-    """A checked cell table with one dimension."""
-    labels = [f"s{i}" for i in range(len(next(iter(data.values()))))]
-    return schema.check(
-        xr.Dataset(
-            {name: (("segment", "arm"), values) for name, values in data.items()},
-            coords={"segment": labels, "arm": list(arms), dimension: ("segment", labels)},
-            attrs={"outcome": "visit", "control": control, "dimensions": schema.encode([dimension]), "notes": "[]"},
-        )
-    )
+from example_cells import table
 
 
 @pytest.fixture

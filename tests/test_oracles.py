@@ -20,7 +20,7 @@ import arviz as az
 import numpy as np
 import pytest
 import xarray as xr
-from conftest import table
+from example_cells import table
 from numpy.typing import NDArray
 from scipy import stats
 

@@ -192,13 +192,14 @@ def test_the_order_and_the_names_of_segments_only_permute_rows(order: list[int],
     np.testing.assert_allclose(same, fit.heterogeneity()["value"], rtol=1e-12)
 
 
+UNEQUAL = {family: example_fit(4, family, arms=ARMS, effect=[0.4, -0.2, 0.0, 0.1], units=60) for family in FAMILY_NAMES}
 UNITS = {"normal": {"mean": 1, "ss": 2}, "mean": {"mean": 1, "se": 1}, "estimate": {"estimate": 1, "se": 1}}
 
 
 @settings(max_examples=6, deadline=None)
 @given(factor=st.floats(1e-4, 1e4), family=st.sampled_from(sorted(UNITS)))
 def test_a_change_of_unit_scales_effects_and_leaves_probabilities_alone(factor: float, family: Any) -> None:
-    fit = example_fit(4, family, arms=ARMS, effect=[0.4, -0.2, 0.0, 0.1], units=60)
+    fit = UNEQUAL[family]
     cells = fit.cells.assign({name: fit.cells[name] * factor**power for name, power in UNITS[family].items()})
     other = changed(fit, posterior=fit.posterior["posterior"].to_dataset() * factor, cells=cells)
     before = fit.table(rope=0.1, detail=True)
