@@ -27,7 +27,7 @@ NORMAL, HALF = {"dist": "Normal", "sigma": 1.0}, {"dist": "HalfNormal", "sigma":
 type Segments = int | Sequence[str] | Sequence[tuple[str, ...]]
 
 
-def example_fit(  # noqa: PLR0917 - the keywords before * are the ones most tests name
+def example_fit(
     segments: Segments = 6,
     family: FamilyName = "binomial",
     arms: Sequence[str] = ("control", "email"),

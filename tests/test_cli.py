@@ -185,11 +185,13 @@ def test_options_win_over_the_plan(call: Call, tmp_path: Path, sampler: Sampler)
 @pytest.mark.usefixtures("plain")
 def test_json_is_all_that_is_printed(call: Call, tmp_path: Path) -> None:
     plan = experiment(tmp_path, users())
-    for words in (["run", plan, "--out", "out", "--json"], ["check", plan, "--json"], ["aggregate", plan, "--json"]):
-        answer = call(*words)
+    said = {}
+    for command, *more in (["run", "--out", "out"], ["check"], ["aggregate"]):
+        answer = call(command, plan, *more, "--json")
         assert (answer.code, answer.err) == (0, "")
         json.loads(answer.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert call("run", plan, "--out", "out", "--json").out == (tmp_path / "out" / "summary.json").read_text()
+        said[command] = answer.out
+    assert said["run"] == (tmp_path / "out" / "summary.json").read_text()
 
 
 @pytest.mark.usefixtures("plain")
@@ -202,6 +204,7 @@ def test_progress_is_shown_only_to_people_who_want_it(
     assert sampler.asked[-1]["progress"] is (not flags)
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_failed_diagnosis_is_written_marked_and_told_by_the_exit_code(
     call: Call, tmp_path: Path, sampler: Sampler
 ) -> None:
