@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_hte import cells
-    from bayes_hte.analysis import Fit, fit, load, run
+    from bayes_hte.analysis import fit, run
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
+    from bayes_hte.result import Fit, load
     from bayes_hte.spec import Model, Plan, read_model, read_plan
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Fit": "analysis",
+    "Fit": "result",
+    "load": "result",
     "fit": "analysis",
-    "load": "analysis",
     "run": "analysis",
     "Model": "spec",
     "Plan": "spec",

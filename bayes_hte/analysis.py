@@ -1,274 +1,29 @@
-"""The front door: `fit`, `load`, `run`, and the `Fit` they return."""
+"""The front door: `fit` a model to cells, or `run` the whole analysis that a plan describes."""
 
 import hashlib
-import html
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from bayes_hte import schema, summary
-from bayes_hte.diagnose import Diagnosis, diagnose
-from bayes_hte.effects import Weights, cells_of, model_of
-from bayes_hte.errors import DataError, OutputError, PlanError
+from bayes_hte import schema
+from bayes_hte.diagnose import diagnose
+from bayes_hte.errors import DataError, PlanError
 from bayes_hte.model import Problem, problem
-from bayes_hte.model import build as build_model
 from bayes_hte.posterior import assemble, provenance, sample
-from bayes_hte.schema import Scale
+from bayes_hte.result import FORMAT, Fit
 from bayes_hte.spec import Model, Plan, read_model, read_plan
 from bayes_hte.spec.files import model_path, sha256
 from bayes_hte.spec.plan import Sampler
-from bayes_hte.storage import write, write_text
-from bayes_hte.summary import Against, Question
 
-if TYPE_CHECKING:
-    import pymc as pm
-    from matplotlib.figure import Figure, SubFigure
-
-FORMAT = "bayes_hte fit 1"
-"""Written into every saved fit, so that a file of another kind or time is recognised."""
 MIN_DRAWS = 400
 """What the diagnosis asks for if every draw were independent."""
 FIRST_TRY = (0.95, 1000)
 SECOND_TRY = (0.995, 2500)
 """target_accept and tuning steps; the second is taken once, when the first did not pass its diagnosis."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """A posterior and the questions it answers. Everything is computed from `posterior`.
-
-    Attributes
-    ----------
-    posterior : xarray.DataTree
-        Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive, prior,
-        prior_predictive, observed_data, constant_data and cells. Every ArviZ function works on it.
-
-    Examples
-    --------
-    >>> import pandas as pd, bayes_hte as hte
-    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
-    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
-    >>> fit = hte.fit(cells, hte.read_model("published-estimates"), draws=4000, seed=1)  # doctest: +SKIP
-    >>> fit.table()[["school", "effect", "p_positive"]]  # doctest: +SKIP
-    """
-
-    posterior: xr.DataTree
-
-    @property
-    def cells(self) -> xr.Dataset:
-        """The cell table, dims (segment, arm)."""
-        return cells_of(self.posterior)
-
-    @property
-    def spec(self) -> Model:
-        """What was believed, as the model file states it."""
-        return model_of(self.posterior)
-
-    @property
-    def plan(self) -> Plan | None:
-        """What was asked, if the fit came from a plan."""
-        text = self.posterior.attrs.get("plan")
-        return None if text is None else Plan.model_validate_json(text)
-
-    @property
-    def model(self) -> "pm.Model":
-        """The PyMC model of this fit, built anew."""
-        return build_model(problem(self.cells, self.spec))
-
-    @property
-    def diagnosis(self) -> Diagnosis:
-        """Whether the draws can be trusted; computed when the fit was made."""
-        found = json.loads(self.posterior.attrs["diagnosis"])
-        return Diagnosis(**{**found, "problems": tuple(found["problems"])})
-
-    def question(self, scale: Scale | None = None, ci_prob: float | None = None, rope: float | None = None) -> Question:
-        """Fill in what is not stated from the plan, else absolute effects and 95 % intervals."""
-        plan = self.plan
-        if plan is None:
-            return Question(scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope)
-        asked = plan.report
-        wanted = scale or asked.scale
-        return Question(
-            scale=wanted,
-            ci_prob=asked.ci_prob if ci_prob is None else ci_prob,
-            # The plan's smallest effect that matters is a number on the plan's own scale.
-            rope=asked.rope if rope is None and wanted == asked.scale else rope,
-            higher_is_better=asked.higher_is_better,
-        )
-
-    def table(
-        self,
-        scale: Scale | None = None,
-        ci_prob: float | None = None,
-        *,
-        rope: float | None = None,
-        detail: bool = False,
-    ) -> pd.DataFrame:
-        """Every segment's effect.
-
-        Parameters
-        ----------
-        scale : {"absolute", "relative", "link"}, optional
-            Difference in means (or probability), that divided by the control's mean, or log-odds /
-            the outcome itself. By default the plan's, else absolute.
-        ci_prob : float, optional
-            Probability of the intervals; by default the plan's, else 0.95.
-        rope : float, optional
-            The smallest effect that matters, on `scale`: adds p_rope, p_benefit and p_harm.
-        detail : bool
-            Add effect_mcse and p_mcse (Monte-Carlo standard errors), pooling_low and pooling_high
-            (interval of the pooling factor), complete and complete_se (the completely pooled estimate).
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per segment and arm: a column per dimension, arm, n_control, n_treated, raw,
-            raw_se (the segment on its own), effect (posterior mean), sd, ci_low, ci_high,
-            p_positive, p_negative, pooling (share of the estimate that is borrowed). ``attrs["reliable"]``
-            is False, and ``attrs["problems"]`` says why, when the diagnosis failed.
-
-        Raises
-        ------
-        DataError
-            If scale, ci_prob or rope make no sense.
-        ModelError
-            If the scale needs a control mean that the family does not have.
-        """
-        found = summary.table(self.posterior, self.question(scale, ci_prob, rope), detail=detail)
-        return self._marked(found)
-
-    def ate(
-        self, scale: Scale | None = None, ci_prob: float | None = None, *, weights: Weights | None = None
-    ) -> pd.DataFrame:
-        """The effect averaged over segments with the population's shares, one row per arm.
-
-        Parameters
-        ----------
-        scale, ci_prob
-            As in `table`.
-        weights : mapping or pandas.Series, optional
-            Population size by segment label; by default the units in all arms of the experiment.
-
-        Returns
-        -------
-        pandas.DataFrame
-            arm, n_control, n_treated, effect, sd, ci_low, ci_high, p_positive, p_negative, p_mcse.
-
-        Notes
-        -----
-        It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
-        the mean over an imagined population of segments, each counted once.
-        """
-        return self._marked(summary.ate(self.posterior, self.question(scale, ci_prob), weights))
-
-    def heterogeneity(
-        self, scale: Scale | None = None, ci_prob: float | None = None, *, rope: float | None = None
-    ) -> pd.DataFrame:
-        """How much effects differ between segments.
-
-        Returns
-        -------
-        pandas.DataFrame
-            arm, quantity, value (posterior mean or probability), ci_low, ci_high, meaning. Quantities:
-            effect_mean, between_sd (tau), i2, spread (SD over the population on the reported scale),
-            p_all_positive, p_all_negative, share_harmed, and p_spread_matters where a rope is stated.
-        """
-        return self._marked(summary.heterogeneity(self.posterior, self.question(scale, ci_prob, rope)))
-
-    def contrasts(
-        self,
-        against: Against = "rest",
-        scale: Scale | None = None,
-        ci_prob: float | None = None,
-        *,
-        weights: Weights | None = None,
-    ) -> pd.DataFrame:
-        """Differences between effects, from joint draws.
-
-        Parameters
-        ----------
-        against : {"rest", "ate", "pairs"}
-            Each segment less the average of all others, less the ATE, or every pair.
-
-        Returns
-        -------
-        pandas.DataFrame
-            arm, segment, against, difference, sd, ci_low, ci_high, p_positive, p_negative.
-        """
-        return self._marked(summary.contrasts(self.posterior, self.question(scale, ci_prob), against, weights))
-
-    def predict_new_segment(self, scale: Scale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
-        """What to expect in a segment that was not in the experiment, one row per arm.
-
-        Returns
-        -------
-        pandas.DataFrame
-            arm, effect, sd, ci_low, ci_high, p_positive, p_negative.
-        """
-        seed = int(self.posterior.attrs["seed"])
-        return self._marked(summary.predict_new_segment(self.posterior, self.question(scale, ci_prob), seed))
-
-    def plot_forest(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
-        """The forest plot; `options` are those of `bayes_hte.plot.forest`."""
-        from bayes_hte import views
-
-        return views.forest(self.posterior, self.question(scale), self.plan, **options)
-
-    def plot_shrinkage(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
-        """Raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
-        from bayes_hte import views
-
-        return views.shrinkage(self.posterior, self.question(scale), self.plan, **options)
-
-    def report(self, path: str | Path) -> Path:
-        """Write the report: one self-contained HTML file.
-
-        Raises
-        ------
-        OutputError
-            If the file cannot be written; nothing is left behind.
-        """
-        from bayes_hte.report import render
-
-        return write_text(Path(path), render(self.posterior, self.question(), self.diagnosis, self.plan))
-
-    def save(self, path: str | Path) -> Path:
-        """Save everything as one netCDF file, all or nothing.
-
-        Raises
-        ------
-        OutputError
-            If the file cannot be written; nothing is left behind.
-        """
-        return write(Path(path), lambda target: self.posterior.to_netcdf(target, engine="h5netcdf"))
-
-    def _marked(self, found: pd.DataFrame) -> pd.DataFrame:
-        """A table carries the verdict with it."""
-        diagnosis = self.diagnosis
-        found.attrs["reliable"] = diagnosis.ok
-        found.attrs["problems"] = list(diagnosis.problems)
-        return found
-
-    def __repr__(self) -> str:
-        """One line: what was fitted and whether it can be trusted."""
-        return f"<Fit: {_headline(self.cells, self.spec)}; diagnosis {self.diagnosis}>"
-
-    def _repr_html_(self) -> str:
-        """Verdict and table, for notebooks."""
-        title, verdict = html.escape(_headline(self.cells, self.spec)), html.escape(str(self.diagnosis))
-        return f"<p><b>{title}</b><br>Diagnosis: {verdict}</p>" + self.table().to_html(
-            index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}"
-        )
-
-
-def _headline(cells: xr.Dataset, model: Model) -> str:
-    segments, arms = cells.sizes["segment"], schema.treated_arms(cells)
-    versus = f"{', '.join(arms)} against {cells.attrs['control']}" if cells.attrs["control"] else ", ".join(arms)
-    return f"{cells.attrs['outcome']}: {versus}, {segments} segments, {model.family}, {model.pooling} pooling"
 
 
 def fit(
@@ -353,43 +108,6 @@ def _attempt(
         **provenance(task, cells, seed=seed),
     }
     return tree
-
-
-def load(path: str | Path) -> Fit:
-    """Read a saved fit; runs no code from the file and needs no PyMC.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file that `Fit.save` or the command line wrote.
-
-    Returns
-    -------
-    Fit
-
-    Raises
-    ------
-    OutputError
-        If the file is missing, damaged, or was not written by `Fit.save`.
-    """
-    source = Path(path)
-    if not source.is_file():
-        raise OutputError(f"no file {source}")
-    try:
-        with xr.open_datatree(source, engine="h5netcdf") as opened:
-            tree = opened.load()
-    except (OSError, ValueError, KeyError) as problem:
-        raise OutputError(f"{source} cannot be read as a saved fit: {problem}") from problem
-    if tree.attrs.get("format") != FORMAT:
-        raise OutputError(
-            f"{source} is no saved fit of this version (format {tree.attrs.get('format')!r}, not {FORMAT!r})"
-        )
-    lacking = [group for group in ("posterior", "sample_stats", "cells") if group not in tree.children]
-    lacking += [name for name in ("model", "diagnosis", "seed") if name not in tree.attrs]
-    if lacking:
-        raise OutputError(f"{source} is damaged: it lacks {', '.join(lacking)}; save the fit again")
-    schema.check(cells_of(tree))
-    return Fit(tree)
 
 
 def run(

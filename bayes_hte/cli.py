@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 the data, plan or model is wrong (one message, nothing wri
 """
 
 import argparse
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -207,6 +208,9 @@ def main() -> None:
     except HteError as problem:
         print(_printable(f"error: {problem}").replace("\n", " "), file=sys.stderr)
         code = DATA_WRONG
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         code = STOPPED

@@ -87,6 +87,8 @@ def shares(cells: xr.Dataset, weights: Weights | None = None) -> xr.DataArray:
         given = {str(label): float(value) for label, value in dict(weights).items()}
         if missing := [label for label in labels if label not in given]:
             raise DataError(f"weights lack the segments {missing[:5]}; give one number for each of {labels[:5]} …")
+        if unknown := sorted(set(given) - set(labels)):
+            raise DataError(f"weights name segments that are not there: {unknown[:5]}; there are {labels[:5]} …")
         sizes = np.array([given[label] for label in labels])
     elif "n" in cells:
         sizes = cells["n"].fillna(0).sum(schema.ARM).values.astype(float)

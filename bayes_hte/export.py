@@ -13,8 +13,8 @@ import pandas as pd
 
 from bayes_hte import cells as cell_tables
 from bayes_hte import schema
-from bayes_hte.analysis import Fit
 from bayes_hte.errors import OutputError
+from bayes_hte.result import Fit
 from bayes_hte.storage import write_text
 
 FILES = ("report.html", "effects.csv", "summary.json", "fit.nc")

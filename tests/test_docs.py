@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PUBLIC_MODULES = [
-    "bayes_hte.analysis",
+    "bayes_hte.result",
     "bayes_hte.cells.merging",
     "bayes_hte.cells.rows",
     "bayes_hte.cells.tables",

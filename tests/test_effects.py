@@ -269,3 +269,9 @@ def test_raw_published_estimates_are_the_estimates(schools: xr.Dataset) -> None:
     value, se = raw_of("estimate", schools, "link")
     np.testing.assert_array_equal(value, schools["estimate"])
     np.testing.assert_array_equal(se, schools["se"])
+
+
+def test_weights_for_segments_that_are_not_there_are_an_error(counts: xr.Dataset) -> None:
+    weights = {f"s{i}": 1.0 for i in range(6)} | {"tablet": 1.0}
+    with pytest.raises(DataError, match=r"not there: \['tablet'\]"):
+        shares(counts, weights)

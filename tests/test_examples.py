@@ -1,5 +1,6 @@
 """The examples are what they say: figures that match their sources, plans that hold, scripts and notebooks that run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import bayes_hte as hte
 from bayes_hte.analysis import prepare
+from bayes_hte.effects import effects
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -27,6 +29,15 @@ FOLDERS = [
 def test_every_plan_of_the_examples_is_valid(plan: Path) -> None:
     prepared = prepare(plan)
     assert prepared.cells.sizes["segment"] >= 3
+    assert prepared.plan.title
+    assert prepared.plan.question
+    assert prepared.plan.source
+
+
+def test_the_segments_of_the_design_sketch_are_those_of_hillstrom() -> None:
+    cells = prepare(EXAMPLES / "hillstrom" / "plan.toml").cells
+    n = cells["n"].sel(segment="women's only · known · under $200")
+    assert n.sel(arm=["No e-mail", "Women's e-mail"]).values.tolist() == [3216, 3189]
 
 
 @pytest.mark.parametrize("cells", ["cells.csv", "cells_by_channel.csv"])
@@ -81,7 +92,8 @@ def test_the_script_runs(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.filterwarnings("default")  # the kernel's own libraries warn about their event loops
-def test_the_notebook_runs(name: str) -> None:
+def test_the_notebook_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")  # "python3" is this interpreter's, not one from the home folder
     notebook = jupytext.read(EXAMPLES / name / "explore.py")
     client = nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(EXAMPLES / name)}}
@@ -95,15 +107,46 @@ def test_the_notebook_runs(name: str) -> None:
     assert len(shown) >= len(code) - 2
 
 
-def readme_rows(name: str) -> list[list[str]]:
-    """Cells of the table in an example's README, without the heading."""
-    lines = (EXAMPLES / name / "README.md").read_text(encoding="utf-8").splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+def test_notebooks_are_committed_as_sources_without_outputs() -> None:
+    listed = subprocess.run(["git", "ls-files", "examples"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    assert not [name for name in listed.stdout.splitlines() if name.endswith(".ipynb")]
+
+
+MEAN_MOVES, BOUND_MOVES = 0.3, 0.75
+"""Posterior SDs that two runs may differ by. A passed diagnosis means 400 effective draws or more: the error of a mean
+is SD / 20, of a 2.5 % bound 0.13 SD (sqrt(.025 · .975) / .0584 / 20); four of those, times sqrt(2) for two runs."""
+
+
+def readme(name: str) -> str:
+    return (EXAMPLES / name / "README.md").read_text(encoding="utf-8").replace("−", "-")
+
+
+def readme_tables(name: str) -> list[list[list[str]]]:
+    """Cells of the tables in an example's README, without the headings."""
+    blocks = re.findall(r"(?:^\|.*\n)+", readme(name), re.MULTILINE)
+    rows = [[[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks]
+    return [table[2:] for table in rows]
+
+
+def said(pattern: str, name: str) -> list[float]:
+    """The figures of the one place in a README that reads like `pattern`, whatever its line breaks."""
+    (found,) = re.findall(pattern, " ".join(readme(name).split()))
+    return [float(figure) for figure in (found if isinstance(found, tuple) else (found,))]
+
+
+def check_effect(shown: list[float], found: pd.Series, *, factor: float, unit: float) -> None:
+    """An effect and its interval are those of a run, rounded to `unit`, within Monte-Carlo error."""
+    for figure, column, moves in zip(
+        shown, ("effect", "ci_low", "ci_high"), (MEAN_MOVES, BOUND_MOVES, BOUND_MOVES), strict=False
+    ):
+        assert abs(figure - factor * found[column]) < unit / 2 + moves * factor * found["sd"], column
 
 
 def test_figures_in_the_eight_schools_readme_are_those_of_a_run() -> None:
     table = hte.run(EXAMPLES / "eight_schools" / "plan.toml").table(detail=True).set_index("school")
-    rows = readme_rows("eight_schools")
+    (rows,) = readme_tables("eight_schools")
     assert len(rows) == 3
     for school, published, pooled, p_positive in rows:
         found = table.loc[school]
@@ -111,27 +154,78 @@ def test_figures_in_the_eight_schools_readme_are_those_of_a_run() -> None:
         # rounding to the printed digit, and four Monte-Carlo errors of each of the two runs
         assert abs(float(pooled) - found["effect"]) < 0.05 + 6 * found["effect_mcse"]
         assert abs(float(p_positive) - found["p_positive"]) < 0.005 + 6 * found["p_mcse"]
+    assert table.loc["A", "pooling"] > 0.9
 
 
 @pytest.mark.slow
 def test_figures_in_the_hillstrom_readme_are_those_of_a_run() -> None:
-    table = hte.run(EXAMPLES / "hillstrom" / "plan.toml").table(detail=True)
-    womens = table[table["arm"] == "Women's e-mail"].set_index(["bought", "customer", "spent"])
-    rows = readme_rows("hillstrom")
+    fit = hte.run(EXAMPLES / "hillstrom" / "plan.toml")
+    table = fit.table(detail=True).set_index(["arm", "bought", "customer", "spent"])
+    _, rows = readme_tables("hillstrom")
     assert len(rows) == 5
     for *levels, raw, pooled in rows:
-        found = womens.loc[tuple(levels)]
+        found = table.loc[("Women's e-mail", *levels)]
         assert float(raw) == round(100 * found["raw"], 1)
         assert abs(float(pooled) - 100 * found["effect"]) < 0.05 + 600 * found["effect_mcse"]
+    assert (table.loc["Men's e-mail", "p_positive"] > 0.999).all()  # "works in every segment"
+    effect = effects(fit.posterior, "absolute")
+    womens_is_better = (effect.sel(arm="Women's e-mail") > effect.sel(arm="Men's e-mail")).mean(("chain", "draw"))
+    for bought, p in zip(womens_is_better["bought"].values, womens_is_better.values, strict=True):
+        assert 0.05 < p < 0.95 if bought == "women's only" else p < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plan", "factor", "unit"), [("plan", 100, 0.1), ("conversion", 100, 0.01), ("spend", 1, 0.01)]
+)
+def test_averages_in_the_hillstrom_readme_are_those_of_a_run(plan: str, factor: float, unit: float) -> None:
+    fit = hte.run(EXAMPLES / "hillstrom" / f"{plan}.toml")
+    ate = fit.ate().set_index("arm")
+    rows = {name: figures for name, _, *figures in readme_tables("hillstrom")[0]}
+    for arm, text in zip(["Men's e-mail", "Women's e-mail"], rows[plan], strict=True):
+        shown = [float(figure) for figure in re.findall(r"[+-][\d.]+", text)]
+        assert len(shown) == 3
+        check_effect(shown, ate.loc[arm], factor=factor, unit=unit)
+    if plan == "spend":
+        levels = ["Women's e-mail", "men's only", "known", "$200 or more"]
+        found = fit.table().set_index(["arm", "bought", "customer", "spent"]).loc[tuple(levels)]
+        less, *shown = said(
+            r"spent ([\d.]+) less .* into ([\d.]+) more, .* from (-[\d.]+) to \+([\d.]+)\.", "hillstrom"
+        )
+        assert less == round(-found["raw"], 2)
+        check_effect(shown, found, factor=1, unit=0.01)
+
+
+@pytest.mark.slow
+def test_no_sales_channel_of_hillstrom_stands_out() -> None:
+    contrasts = hte.run(EXAMPLES / "hillstrom" / "channel.toml").contrasts("rest")
+    assert len(contrasts) == 6
+    assert contrasts["p_positive"].between(0.05, 0.95).all()
 
 
 @pytest.mark.slow
 def test_figures_in_the_thornton_readme_are_those_of_a_run() -> None:
-    table = hte.run(EXAMPLES / "thornton" / "plan.toml").table(detail=True)
-    shown = {name: (float(raw), float(pooled)) for name, raw, pooled in readme_rows("thornton")}
+    fit = hte.run(EXAMPLES / "thornton" / "plan.toml")
+    table = fit.table(detail=True)
+    (rows,) = readme_tables("thornton")
+    shown = {name: (float(raw), float(pooled)) for name, raw, pooled in rows}
     assert shown["villages with an estimate"] == (table["raw"].notna().sum(), len(table))
-    for name, reduce in (("smallest", "min"), ("largest", "max"), ("SD between", "std")):
+    for name, reduce in (("smallest", "min"), ("largest", "max"), ("SD of", "std")):
         raw, pooled = next(figures for title, figures in shown.items() if title.startswith(name))
         assert raw == round(100 * table["raw"].agg(reduce))
         # extremes of 120 villages move by a few Monte-Carlo errors of a village
         assert abs(pooled - 100 * table["effect"].agg(reduce)) < 0.5 + 600 * table["effect_mcse"].max()
+    check_effect(said(r"\+(\d+) points on average", "thornton"), fit.ate().iloc[0], factor=100, unit=1)
+    new = fit.predict_new_segment().iloc[0]
+    check_effect([100 * new["effect"], *said(r"between \+(\d+) and \+(\d+)\.", "thornton")], new, factor=100, unit=1)
+    spread = fit.heterogeneity().set_index("quantity").loc["spread"].rename({"value": "effect"})
+    spread["sd"] = (spread["ci_high"] - spread["ci_low"]) / 4
+    check_effect(said(r"put at ([\d.]+) points \(([\d.]+) to ([\d.]+)\)", "thornton"), spread, factor=100, unit=0.1)
+
+
+def test_counts_in_the_thornton_readme_are_those_of_the_rows() -> None:
+    n = prepare(EXAMPLES / "thornton" / "plan.toml").cells["n"]
+    assert said(r"(\d+) of the 120 villages have fewer than 20", "thornton") == [int((n.sum("arm") < 20).sum())]
+    assert int((n == 0).any("arm").sum()) == 13
+    assert int(n.sel(segment="(missing)").sum()) == 4
+    assert f"{4820 - int(n.sum()):,} of 4,820 people" in readme("thornton")

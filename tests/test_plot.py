@@ -463,15 +463,13 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_an_output_error_and_leaves_nothing(tmp_path):
     figure = forest(devices(), average(), dimensions=["device"])
-    with pytest.raises(OutputError, match="cannot write"):
-        save(figure, tmp_path / "no" / "such" / "folder.svg")
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save(figure, tmp_path / "file" / "inside.png")
     with pytest.raises(OutputError, match=r"must end in .svg or .png"):
         save(figure, tmp_path / "forest.pdf")
     (tmp_path / "folder.svg").mkdir()
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save(figure, tmp_path / "folder.svg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.svg"]
 

@@ -380,3 +380,11 @@ def test_spec_errors_are_one_tree() -> None:
     assert issubclass(ModelError, SpecError)
     assert issubclass(PlanError, SpecError)
     assert issubclass(SpecError, ValueError)
+
+
+@pytest.mark.parametrize("sigma", ["1", True])
+def test_text_and_booleans_are_no_numbers_of_a_prior(sigma: object) -> None:
+    with pytest.raises(ValueError, match="valid number"):
+        Model.model_validate(
+            {"family": "estimate", "pooling": "none", "effect": {"mean": {"dist": "Normal", "sigma": sigma}}}
+        )

@@ -93,7 +93,7 @@ def from_rows(
     [2.0, 6.0]
     """
     dims = check_names(segments, {"outcome": outcome, "arm": arm})
-    with opened(data, labels=[*dims, arm]) as source:
+    with opened(data, labels=[*dims, arm], numbers=[outcome]) as source:
         frame = _numeric(pick(source, [outcome, arm, *dims]), outcome, source.name)
         groups = _groups(fetch(_aggregate(frame, len(dims)), source.name), len(dims))
     _check_ids(groups, dims)

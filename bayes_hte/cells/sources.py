@@ -40,7 +40,7 @@ class Source:
 
 
 @contextmanager
-def opened(data: "Table", labels: Sequence[str]) -> Iterator[Source]:
+def opened(data: "Table", labels: Sequence[str], numbers: Sequence[str] = ()) -> Iterator[Source]:
     """Open `data`; in a text file the columns `labels` are kept as they are written.
 
     Raises
@@ -57,7 +57,7 @@ def opened(data: "Table", labels: Sequence[str]) -> Iterator[Source]:
     try:
         if isinstance(data, str | os.PathLike):
             with _connect() as connection:
-                yield Source(_lazy(_open_files(connection, paths, labels), name), name)
+                yield Source(_lazy(_open_files(connection, paths, labels, numbers), name), name)
         else:
             yield Source(_lazy(data, name), name)
     except duckdb.Error as error:  # its first sentence; the whole one stays the cause
@@ -112,20 +112,21 @@ def _siblings(path: str) -> list[str]:
 
 
 def _open_files(
-    connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str]
+    connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str], numbers: Sequence[str]
 ) -> "duckdb.DuckDBPyRelation":
     if paths[0].lower().endswith(".parquet"):
         return connection.read_parquet(paths)
-    return _read_csv(connection, paths, labels)
+    return _read_csv(connection, paths, labels, numbers)
 
 
 def _read_csv(
-    connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str]
+    connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str], numbers: Sequence[str]
 ) -> "duckdb.DuckDBPyRelation":
     """Read text files with types that no later row can contradict where that can be helped.
 
     DuckDB guesses types from a sample. A label guessed to be a boolean would turn the arms "yes" and "no" into true
     and false, and a whole number may be followed by a fraction after the sample: those guesses are widened.
+    The words nan and inf make a column of numbers text for DuckDB: if nothing else does, they are numbers here.
     """
     # Hive partitioning would let a folder called arm=x replace the column arm of the file.
     options: dict[str, Any] = {"header": True, "hive_partitioning": False}
@@ -139,7 +140,17 @@ def _read_csv(
         for column, guess in zip(guessed.columns, map(str, guessed.types), strict=True)
         if (column in labels and guess != "DOUBLE") or guess == "BIGINT"
     }
+    for column, guess in zip(guessed.columns, map(str, guessed.types), strict=True):
+        if column in numbers and guess == "VARCHAR" and _all_numbers(guessed, column):
+            wider[column] = "DOUBLE"
     return read(paths, dtype=wider, **options) if wider else guessed
+
+
+def _all_numbers(table: "duckdb.DuckDBPyRelation", column: str) -> bool:
+    """Whether every text in a column can be read as a number."""
+    name = column.replace('"', '""')
+    answer = table.aggregate(f'count("{name}") = count(try_cast("{name}" as double))').fetchall()
+    return bool(answer[0][0])
 
 
 def fetch(frame: "nw.LazyFrame[Any]", name: str) -> list[tuple[Any, ...]]:

@@ -86,3 +86,13 @@ def against_control(mean: xr.DataArray, variance: xr.DataArray, scale: Scale) ->
             spread = treated_variance + (treated / control) ** 2 * control_variance
             return xr.Dataset({"raw": raw, "raw_se": np.sqrt(spread) / abs(control.where(control != 0))})
     return xr.Dataset({"raw": treated - control, "raw_se": np.sqrt(treated_variance + control_variance)})
+
+
+def spread_over_units(cells: xr.Dataset) -> tuple[float, float]:
+    """Mean and SD of the control's outcome over its units, from moments: within and between segments."""
+    control = cells.isel(arm=0)
+    n, means = control["n"], control["mean"].fillna(0.0)
+    total = float(n.sum())
+    mean = float((n * means).sum() / total)
+    ss = float((control["ss"] + n * (means - mean) ** 2).where(n > 0, 0.0).sum())
+    return mean, float(np.sqrt(ss / max(total - 1, 1)))

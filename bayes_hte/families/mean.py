@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.families.family import Family, against_control, identity, need
+from bayes_hte.families.family import Family, against_control, identity, need, spread_over_units
 from bayes_hte.layout import Parameters
 from bayes_hte.schema import Scale
 
@@ -34,7 +34,7 @@ def statistics(cells: xr.Dataset) -> xr.Dataset:
         raise DataError("the outcome does not vary within an arm: its standard error cannot be estimated")
     variance = (ss / (n - 1).where(n > 1)).where(ss > 0, pooled)
     return xr.Dataset({"n": n, "mean": found["mean"], "se": np.sqrt(variance / n.where(n > 0))}).assign_attrs(
-        cells.attrs, control_location=list(_location(found))
+        cells.attrs, control_location=list(spread_over_units(found))
     )
 
 
@@ -83,16 +83,7 @@ def control_location(cells: xr.Dataset) -> tuple[float, float]:
     control = cells.isel(arm=0)
     n = control["n"]
     ss = (control["se"] ** 2 * n * (n - 1)).fillna(0.0)
-    return _location(xr.Dataset({"n": cells["n"], "mean": cells["mean"], "ss": ss.expand_dims(arm=1, axis=1)}))
-
-
-def _location(cells: xr.Dataset) -> tuple[float, float]:
-    control = cells.isel(arm=0)
-    n, means = control["n"], control["mean"].fillna(0.0)
-    total = float(n.sum())
-    mean = float((n * means).sum() / total)
-    ss = float((control["ss"] + n * (means - mean) ** 2).where(n > 0, 0.0).sum())
-    return mean, float(np.sqrt(ss / max(total - 1, 1)))
+    return spread_over_units(xr.Dataset({"n": cells["n"], "mean": cells["mean"], "ss": ss.expand_dims(arm=1, axis=1)}))
 
 
 FAMILY = Family(

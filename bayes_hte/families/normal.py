@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import DataError
-from bayes_hte.families.family import Family, against_control, identity, need
+from bayes_hte.families.family import Family, against_control, identity, need, spread_over_units
 from bayes_hte.layout import Parameters, variant_values
 from bayes_hte.schema import Scale
 
@@ -80,16 +80,6 @@ def effect_variance(cells: xr.Dataset, parameters: Parameters) -> xr.DataArray:
     return variance.isel(variant=slice(1, None)).rename(variant="arm") + control
 
 
-def control_location(cells: xr.Dataset) -> tuple[float, float]:
-    """Mean and SD over the control's units, between segments included."""
-    control = cells.isel(arm=0)
-    n = control["n"]
-    total = float(n.sum())
-    mean = float((n * control["mean"].fillna(0)).sum() / total)
-    ss = float((control["ss"] + n * (control["mean"].fillna(mean) - mean) ** 2).sum())
-    return mean, float(np.sqrt(ss / max(total - 1, 1)))
-
-
 FAMILY = Family(
     name="normal",
     link="identity",
@@ -101,5 +91,5 @@ FAMILY = Family(
     inverse_link=identity,
     raw=raw,
     effect_variance=effect_variance,
-    control_location=control_location,
+    control_location=spread_over_units,
 )

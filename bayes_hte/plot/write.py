@@ -5,8 +5,6 @@ import os
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte.errors import OutputError
 from bayes_hte.plot.text import FAMILY, clean
+from bayes_hte.storage import write
 
 FONTS = f"{FAMILY}, Verdana, sans-serif"
 DPI = 200
@@ -52,16 +51,7 @@ def save(figure: Figure | SubFigure, path: str | os.PathLike[str]) -> Path:
     if suffix not in {".svg", ".png"}:
         raise OutputError(f"cannot write {str(path)!r}: a figure's name must end in .svg or .png")
     content = _standalone(figure) if suffix == ".svg" else _printed(figure, "png")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        with _ignoring_os_errors():
-            part.unlink(missing_ok=True)
-    return target
+    return write(target, lambda part: part.write_bytes(content))
 
 
 def svg(figure: Figure | SubFigure, *, description: str, prefix: str = "figure") -> str:
@@ -164,12 +154,3 @@ def _printed(figure: Figure | SubFigure, kind: str) -> bytes:
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from", category=UserWarning)
         root.savefig(buffer, format=kind, dpi=DPI if kind == "png" else "figure", metadata=metadata)
     return buffer.getvalue()
-
-
-@contextmanager
-def _ignoring_os_errors() -> Iterator[None]:
-    """For cleaning up after a failure that is reported anyway."""
-    try:
-        yield
-    except OSError:
-        return

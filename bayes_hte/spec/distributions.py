@@ -15,9 +15,9 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class _Base(BaseModel):
-    """Frozen and closed: an unknown parameter is an error."""
+    """Frozen and closed: an unknown parameter is an error, and so is text or a boolean for a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Normal(_Base):

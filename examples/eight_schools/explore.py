@@ -28,6 +28,9 @@ fit = hte.run(plan)
 fit
 
 # %%
+fit.cells
+
+# %%
 fit.plot_forest()
 
 # %% [markdown]
@@ -37,10 +40,26 @@ fit.plot_forest()
 fit.table(detail=True).round(2)
 
 # %%
+fit.plot_shrinkage()
+
+# %%
+fit.heterogeneity().round(2)
+
+# %%
 fit.contrasts("pairs").head().round(2)
 
 # %%
 fit.predict_new_segment().round(2)
+
+# %% [markdown]
+# Every draw is at hand as xarray: the probability that a school's coaching is the best of all.
+
+# %%
+effect = fit.posterior["posterior"]["effect"].sel(arm="treated")
+(effect == effect.max("segment")).mean(("chain", "draw")).to_pandas().round(2)
+
+# %%
+az.summary(fit.posterior, var_names=["effect_mean", "effect_between"])
 
 # %%
 az.plot_forest(fit.posterior, var_names=["effect"], combined=True, backend="matplotlib")

@@ -34,10 +34,13 @@ fit
 fit.cells
 
 # %%
+fit.table().round(3)
+
+# %%
 fit.plot_forest(arm="Women's e-mail")
 
 # %% [markdown]
-# Large segments keep their own estimate; the few hundred customers who bought both lean on the others.
+# Large segments keep their own estimate; the smallest, customers who bought both, lean a little on the others.
 
 # %%
 fit.plot_shrinkage(arm="Women's e-mail")
@@ -53,6 +56,12 @@ contrasts[contrasts["arm"] == "Women's e-mail"].round(3)
 fit.heterogeneity().round(3)
 
 # %% [markdown]
+# What to expect of customers unlike those in the test:
+
+# %%
+fit.predict_new_segment().round(3)
+
+# %% [markdown]
 # Every draw is at hand as xarray: the probability that the women's e-mail beats the men's, segment by segment.
 
 # %%
@@ -65,6 +74,9 @@ beats.mean(("chain", "draw")).to_pandas().round(3)
 
 # %%
 az.summary(fit.posterior, var_names=["effect_mean", "effect_between"])
+
+# %%
+az.plot_forest(fit.posterior, var_names=["effect"], combined=True, backend="matplotlib")
 
 # %%
 assert fit.diagnosis.ok

@@ -4,8 +4,9 @@
 
 Kevin Hillstrom, MineThatData E-Mail Analytics and Data Mining Challenge, March 2008:
 Kevin_Hillstrom_MineThatData_E-MailAnalytics_DataMiningChallenge_2008.03.20.csv, 64,000 rows,
-SHA-256 0e5893329d8b93cefecc571777672028290ab69865718020c78c7284f291aece. Its licence is not stated, so the rows
-are not part of this project; the figures computed from them are.
+SHA-256 0e5893329d8b93cefecc571777672028290ab69865718020c78c7284f291aece. Copies whose line ends were changed from
+CRLF to LF are recognised as well. Its licence is not stated, so the rows are not part of this project; the figures
+computed from them are.
 """
 
 import hashlib
@@ -40,7 +41,8 @@ def write_cells(rows: duckdb.DuckDBPyRelation, dimensions: list[str], name: str)
 
 def main(path: Path) -> None:
     """Check that this is the published file, then reduce it."""
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    published_line_ends = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    found = hashlib.sha256(published_line_ends).hexdigest()
     if found != PUBLISHED:
         sys.exit(f"{path} is not the published file: its SHA-256 is {found}")
     with duckdb.connect() as connection:

@@ -170,3 +170,14 @@ def test_more_cells_than_could_be_small_are_refused_before_they_are_fetched(monk
     many = pd.concat([small(device=i) for i in range(6)])
     with pytest.raises(DataError, match=r"more than 10 cells, and the dimension 'device' has 6 levels or more"):
         read(many)
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf", "Infinity"])
+def test_words_for_no_number_in_a_csv_outcome_are_counted_and_can_be_dropped(tmp_path, word):
+    path = tmp_path / "rows.csv"
+    lines = [f"{arm},{device},{i % 5}.5" for i in range(20) for arm in ("a", "b") for device in ("tv", "web")]
+    path.write_text("arm,device,y\n" + "\n".join(lines) + f"\na,tv,{word}\n")
+    ask = {"outcome": "y", "arm": "arm", "control": "a", "segments": ["device"]}
+    with pytest.raises(DataError, match="1 of 81 outcomes"):
+        from_rows(path, **ask)
+    assert int(from_rows(path, **ask, drop_missing=True)["n"].sum()) == 80
