@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def fit(
     sampler: Sampler = "auto",
     draws: int = 4000,
     seed: int = 1,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Fit:
     """Draw from the posterior of a model given a cell table.
 
@@ -49,8 +50,8 @@ def fit(
         Posterior draws in all, over four chains.
     seed : int
         The only source of randomness.
-    progress : bool
-        Show a progress bar.
+    progress : bool, optional
+        Show a progress bar; by default only to a person at a terminal.
 
     Returns
     -------
@@ -77,6 +78,8 @@ def fit(
         raise DataError(f"draws={draws} is too few to report a probability; the least is {MIN_DRAWS}")
     if not 0 <= seed < 2**32:
         raise DataError(f"seed={seed} is no seed: give a whole number from 0 to 4294967295")
+    if progress is None:  # the sampler's bar goes to standard output
+        progress = sys.stdout.isatty() and sys.stderr.isatty()
     task = problem(cells, model)
     tree = _attempt(task, cells, model, FIRST_TRY, draws=draws, seed=seed, progress=progress)
     diagnosis = diagnose(tree)
@@ -117,7 +120,7 @@ def run(
     drop_missing: bool = False,
     draws: int | None = None,
     seed: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Fit:
     """Carry out the whole analysis that a plan file describes.
 
@@ -131,8 +134,8 @@ def run(
         Drop units without a finite outcome, even if the plan does not ask for it.
     draws, seed : int, optional
         In place of the plan's.
-    progress : bool
-        Show progress.
+    progress : bool, optional
+        Show a progress bar; by default only to a person at a terminal.
 
     Returns
     -------
@@ -182,7 +185,9 @@ def prepare(plan: str | Path, *, data: Any = None, drop_missing: bool = False) -
     return Prepared(asked, model, cells, {"plan_sha256": sha256(path), "model_sha256": sha256(model_file)})
 
 
-def answer(prepared: Prepared, *, draws: int | None = None, seed: int | None = None, progress: bool = False) -> Fit:
+def answer(
+    prepared: Prepared, *, draws: int | None = None, seed: int | None = None, progress: bool | None = None
+) -> Fit:
     """Fit what was prepared; the plan and the hashes of both files travel with the result."""
     asked = prepared.plan.sampling
     result = fit(

@@ -88,9 +88,7 @@ def run(asked: Namespace) -> int:
         prepared = analysis.prepare(plan, data=asked.data, drop_missing=asked.drop_missing)
         _show_warnings(console, prepared)
     with _stage(console, "fitting"):
-        fit = analysis.answer(
-            prepared, draws=asked.draws, seed=asked.seed, progress=console.is_terminal and not console.quiet
-        )
+        fit = analysis.answer(prepared, draws=asked.draws, seed=asked.seed, progress=False if console.quiet else None)
     with _stage(console, "reporting"):
         written = export.write_results(fit, folder, stage=lambda name: None)
     if asked.json:

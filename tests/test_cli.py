@@ -199,7 +199,8 @@ def test_json_is_all_that_is_printed(call: Call, tmp_path: Path) -> None:
 def test_progress_is_shown_only_to_people_who_want_it(
     call: Call, tmp_path: Path, sampler: Sampler, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
     call("run", experiment(tmp_path, users()), "--out", "out", *flags)
     assert sampler.asked[-1]["progress"] is (not flags)
 

@@ -160,7 +160,7 @@ def test_figures_in_the_eight_schools_readme_are_those_of_a_run() -> None:
 @pytest.mark.slow
 def test_figures_in_the_hillstrom_readme_are_those_of_a_run() -> None:
     fit = hte.run(EXAMPLES / "hillstrom" / "plan.toml")
-    table = fit.table(detail=True).set_index(["arm", "bought", "customer", "spent"])
+    table = fit.table(detail=True).set_index(["arm", "bought", "customer", "spent"]).sort_index()
     _, rows = readme_tables("hillstrom")
     assert len(rows) == 5
     for *levels, raw, pooled in rows:
@@ -209,11 +209,11 @@ def test_figures_in_the_thornton_readme_are_those_of_a_run() -> None:
     table = fit.table(detail=True)
     (rows,) = readme_tables("thornton")
     shown = {name: (float(raw), float(pooled)) for name, raw, pooled in rows}
-    assert shown["villages with an estimate"] == (table["raw"].notna().sum(), len(table))
+    assert shown["segments with an estimate"] == (table["raw"].notna().sum(), len(table))
     for name, reduce in (("smallest", "min"), ("largest", "max"), ("SD of", "std")):
         raw, pooled = next(figures for title, figures in shown.items() if title.startswith(name))
         assert raw == round(100 * table["raw"].agg(reduce))
-        # extremes of 120 villages move by a few Monte-Carlo errors of a village
+        # extremes of 120 segments move by a few Monte-Carlo errors of a segment
         assert abs(pooled - 100 * table["effect"].agg(reduce)) < 0.5 + 600 * table["effect_mcse"].max()
     check_effect(said(r"\+(\d+) points on average", "thornton"), fit.ate().iloc[0], factor=100, unit=1)
     new = fit.predict_new_segment().iloc[0]
@@ -225,7 +225,7 @@ def test_figures_in_the_thornton_readme_are_those_of_a_run() -> None:
 
 def test_counts_in_the_thornton_readme_are_those_of_the_rows() -> None:
     n = prepare(EXAMPLES / "thornton" / "plan.toml").cells["n"]
-    assert said(r"(\d+) of the 120 villages have fewer than 20", "thornton") == [int((n.sum("arm") < 20).sum())]
+    assert said(r"(\d+) of the 120 segments .* have fewer than 20", "thornton") == [int((n.sum("arm") < 20).sum())]
     assert int((n == 0).any("arm").sum()) == 13
     assert int(n.sel(segment="(missing)").sum()) == 4
     assert f"{4820 - int(n.sum()):,} of 4,820 people" in readme("thornton")
