@@ -52,6 +52,9 @@ def test_hillstrom_cells_add_up_to_the_published_totals(cells: str) -> None:
     np.testing.assert_allclose(per_customer["visits"], [0.10617, 0.18276, 0.15140], atol=5e-6)
     np.testing.assert_allclose(per_customer["conversions"], [0.00573, 0.01253, 0.00884], atol=5e-6)
     np.testing.assert_allclose(per_customer["spend"], [0.6528, 1.4226, 1.0772], atol=5e-5)
+    control, *treated = per_customer["spend"]
+    plain = said(r"plain differences of all customers are \+([\d.]+) and \+([\d.]+)\.", "hillstrom")
+    assert plain == [round(spend - control, 2) for spend in treated]
 
 
 def test_hillstrom_raw_effects_by_past_purchases_are_the_known_ones() -> None:
@@ -170,7 +173,7 @@ def test_figures_in_the_hillstrom_readme_are_those_of_a_run() -> None:
     assert (table.loc["Men's e-mail", "p_positive"] > 0.999).all()  # "works in every segment"
     effect = effects(fit.posterior, "absolute")
     womens_is_better = (effect.sel(arm="Women's e-mail") > effect.sel(arm="Men's e-mail")).mean(("chain", "draw"))
-    for bought, p in zip(womens_is_better["bought"].values, womens_is_better.values, strict=True):
+    for bought, p in zip(fit.cells["bought"].values, womens_is_better.values, strict=True):
         assert 0.05 < p < 0.95 if bought == "women's only" else p < 0.05
 
 
