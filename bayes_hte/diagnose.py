@@ -51,6 +51,7 @@ class Diagnosis:
             f"R-hat ≤ {self.rhat_max:.3f}, effective draws ≥ {min(self.ess_bulk_min, self.ess_tail_min):.0f}, "
             f"{self.divergences} divergences"
         )
+        numbers += ", second attempt with smaller steps" if self.refitted else ""
         return f"passed ({numbers})" if self.ok else f"FAILED ({numbers}): {' '.join(self.problems)}"
 
 

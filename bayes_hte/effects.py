@@ -116,6 +116,9 @@ def pooling_factor(tree: xr.DataTree) -> xr.DataArray:
     se is the standard error that the segment's effect would have on the link scale if it were
     estimated alone, at the drawn parameters; so a cell without events has one too.
 
+    It describes the pooling of effects. Baselines are pooled as well and shared by all arms, so an estimate
+    can also move because the control's mean does, which this factor does not count.
+
     References
     ----------
     Gelman & Pardoe (2006), Technometrics 48:241.
