@@ -90,7 +90,7 @@ def run(asked: Namespace) -> int:
     with _stage(console, "fitting"):
         fit = analysis.answer(prepared, draws=asked.draws, seed=asked.seed, progress=False if console.quiet else None)
     with _stage(console, "reporting"):
-        written = export.write_results(fit, folder, stage=lambda name: None)
+        written = export.write_results(fit, folder)
     if asked.json:
         sys.stdout.write(export.to_json(export.summary(fit)))
     else:

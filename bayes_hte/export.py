@@ -21,7 +21,7 @@ FILES = ("report.html", "effects.csv", "summary.json", "fit.nc")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
-def write_results(fit: Fit, folder: Path, *, stage: Callable[[str], None]) -> list[Path]:
+def write_results(fit: Fit, folder: Path) -> list[Path]:
     """Write report.html, effects.csv, summary.json and fit.nc: all four, or none.
 
     Parameters
@@ -29,8 +29,6 @@ def write_results(fit: Fit, folder: Path, *, stage: Callable[[str], None]) -> li
     fit : Fit
     folder : Path
         Made if it does not exist.
-    stage : callable
-        Told the name of each file before it is made.
 
     Raises
     ------
@@ -40,7 +38,6 @@ def write_results(fit: Fit, folder: Path, *, stage: Callable[[str], None]) -> li
     staging = reserve(folder)
     try:
         for name, writer in _writers(fit).items():
-            stage(name)
             writer(staging / name)
         folder.mkdir(parents=True, exist_ok=True)
         return [(staging / name).replace(folder / name) for name in FILES]

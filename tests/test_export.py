@@ -96,10 +96,9 @@ def test_a_fit_that_cannot_be_trusted_says_so_in_the_summary() -> None:
     assert found["diagnosis"]["problems"] == ["The chains disagree: R-hat is 1.700."]
 
 
-def test_results_are_four_files_told_before_each_is_made(tmp_path: Path) -> None:
-    fit, told = example_fit(3, plan=example_plan()), []
-    written = write_results(fit, tmp_path / "a" / "out", stage=told.append)
-    assert sorted(told) == FILES
+def test_results_are_four_files(tmp_path: Path) -> None:
+    fit = example_fit(3, plan=example_plan())
+    written = write_results(fit, tmp_path / "a" / "out")
     assert sorted(path.name for path in written) == FILES
     assert sorted(path.name for path in (tmp_path / "a" / "out").iterdir()) == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -121,7 +120,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_others_may_read_the_results(tmp_path: Path) -> None:
-    for path in write_results(example_fit(2), tmp_path / "out", stage=lambda name: None):
+    for path in write_results(example_fit(2), tmp_path / "out"):
         assert path.stat().st_mode & 0o044 == 0o044
 
 
@@ -129,7 +128,7 @@ def test_others_may_read_the_results(tmp_path: Path) -> None:
 def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "effects.csv").write_text("old")
-    write_results(example_fit(2), tmp_path, stage=lambda name: None)
+    write_results(example_fit(2), tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert (tmp_path / "effects.csv").read_text() != "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "notes.txt"])
@@ -155,7 +154,7 @@ def test_all_files_are_written_or_none(
     writers = {name: (fail if name == failing else lambda path: path.write_text("new")) for name in FILES}
     monkeypatch.setattr(export, "_writers", lambda fit: writers)
     with pytest.raises(OutputError if isinstance(error, OSError) else type(error)):
-        write_results(example_fit(2), folder, stage=lambda name: None)
+        write_results(example_fit(2), folder)
     assert snapshot(tmp_path) == before
 
 
@@ -166,7 +165,7 @@ def test_a_result_that_cannot_be_replaced_leaves_all_as_they_were(tmp_path: Path
         (tmp_path / name).mkdir() if name == blocked else (tmp_path / name).write_text("old")
     before = snapshot(tmp_path)
     with pytest.raises(OutputError, match=f"{blocked} is a folder, in the way of the file"):
-        write_results(example_fit(2), tmp_path, stage=lambda name: None)
+        write_results(example_fit(2), tmp_path)
     assert snapshot(tmp_path) == before
 
 

@@ -31,7 +31,8 @@ GLOSSARY = (
     ),
     (
         "Pooling factor",
-        "The share of an estimate that is borrowed: 0 is own data only, 1 the others’ only.",
+        "The share of an effect that is borrowed from other segments’ effects: 0 is own data only, 1 the others’ only. "
+        "The control’s means are pooled as well, which this share does not count.",
     ),
     ("P(> 0), P(< 0)", "The probability, given the data and the assumptions, that the effect is above or below zero."),
     (
