@@ -5,16 +5,15 @@ import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import xarray as xr
 
-from bayes_hte import schema
-from bayes_hte.diagnose import diagnose
-from bayes_hte.errors import DataError, PlanError
+from bayes_hte import diagnose, exact, schema
+from bayes_hte.errors import DataError, FitError, PlanError
 from bayes_hte.model import Problem, problem
-from bayes_hte.posterior import assemble, provenance, sample
+from bayes_hte.posterior import core, provenance, sample
 from bayes_hte.result import FORMAT, Fit
 from bayes_hte.spec import Model, Plan, read_model, read_plan
 from bayes_hte.spec.files import model_path, sha256
@@ -44,10 +43,13 @@ def fit(
         From `bayes_hte.cells`; dims (segment, arm).
     model : Model, str or Path
         What is believed; a name or path is read with `read_model`.
-    sampler : {"auto", "nuts"}
-        The engine. Both are NUTS on the PyMC model today.
+    sampler : {"auto", "exact", "nuts"}
+        The engine. ``exact`` computes the posterior by quadrature and importance sampling, in a fraction of
+        a second and without PyMC; it refuses what it cannot vouch for. ``nuts`` samples the PyMC model. ``auto``
+        is exact where it applies and its certificate holds, else NUTS; `Fit.engine` says which, and why.
     draws : int
-        Posterior draws in all, over four chains.
+        Posterior draws in all, over four chains. The exact engine takes fewer for tens of thousands of segments, so
+        that the draws fit into memory; its probabilities of signs do not depend on the number of draws.
     seed : int
         The only source of randomness.
     progress : bool, optional
@@ -64,53 +66,98 @@ def fit(
     ModelError
         If the model does not fit the cells.
     FitError
-        If the sampler breaks down.
+        If the sampler breaks down, or ``sampler="exact"`` cannot vouch for the result.
 
     Notes
     -----
-    If the draws fail their diagnosis the model is fitted once more with smaller steps and more
+    If NUTS's draws fail their diagnosis the model is fitted once more with smaller steps and more
     tuning; if they fail again the result is returned and marked as unreliable.
+
+    Examples
+    --------
+    >>> import pandas as pd, bayes_hte as hte
+    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
+    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
+    >>> model = hte.Model(
+    ...     family="estimate",
+    ...     effect={"mean": {"dist": "Normal", "sigma": 20.0}, "between": {"dist": "HalfNormal", "sigma": 10.0}},
+    ... )
+    >>> fit = hte.fit(cells, model, sampler="exact")
+    >>> [f"{p:.2f}" for p in fit.table()["p_positive"]]
+    ['0.92', '0.86', '0.71']
     """
     model = model if isinstance(model, Model) else read_model(model)
-    if sampler not in ("auto", "nuts"):
-        raise DataError(f"no sampler {sampler!r}; there are auto and nuts")
+    _check_request(sampler, draws, seed)
+    task = problem(cells, model)
+    why = "as asked"
+    if sampler != "nuts":
+        found = _exactly(task, cells, draws=draws, seed=seed)
+        if isinstance(found, xr.DataTree):
+            return _finished(found, task, model, seed=seed)
+        if sampler == "exact":
+            raise FitError(f"the exact engine cannot solve this: {found}; use sampler auto or nuts")
+        why = f"because the exact engine cannot solve this: {found}"
+    if progress is None:  # the sampler's bar goes to standard output
+        progress = sys.stdout.isatty() and sys.stderr.isatty()
+    tree = _sampled(task, cells, FIRST_TRY, draws=draws, seed=seed, progress=progress)
+    tree.attrs |= {"engine": f"Sampled by NUTS on the PyMC model, {why}.", "sampler": "nuts (nutpie)"}
+    described = _finished(tree, task, model, seed=seed)
+    if described.diagnosis.ok:
+        return described
+    again = _sampled(task, cells, SECOND_TRY, draws=draws, seed=seed, progress=progress)
+    again.attrs |= tree.attrs
+    return _finished(again, task, model, seed=seed, refitted=True)
+
+
+def _check_request(sampler: str, draws: int, seed: int) -> None:
+    if sampler not in get_args(Sampler):
+        raise DataError(f"no sampler {sampler!r}; there are {', '.join(get_args(Sampler))}")
     if draws < MIN_DRAWS:
         raise DataError(f"draws={draws} is too few to report a probability; the least is {MIN_DRAWS}")
     if not 0 <= seed < 2**32:
         raise DataError(f"seed={seed} is no seed: give a whole number from 0 to 4294967295")
-    if progress is None:  # the sampler's bar goes to standard output
-        progress = sys.stdout.isatty() and sys.stderr.isatty()
-    task = problem(cells, model)
-    tree = _attempt(task, cells, model, FIRST_TRY, draws=draws, seed=seed, progress=progress)
-    diagnosis = diagnose(tree)
-    if not diagnosis.ok:
-        tree = _attempt(task, cells, model, SECOND_TRY, draws=draws, seed=seed, progress=progress)
-        diagnosis = replace(diagnose(tree), refitted=True)
-    tree.attrs["diagnosis"] = json.dumps(asdict(diagnosis))
-    return Fit(tree)
 
 
-def _attempt(
-    task: Problem,
-    cells: xr.Dataset,
-    model: Model,
-    effort: tuple[float, int],
-    *,
-    draws: int,
-    seed: int,
-    progress: bool,
-) -> xr.DataTree:
-    target_accept, tune = effort
-    drawn = sample(task, draws=draws, seed=seed, target_accept=target_accept, tune=tune, progress=progress)
-    tree = assemble(task, cells, drawn, seed=seed)
-    tree.attrs = {
-        "format": FORMAT,
-        "model": model.model_dump_json(exclude_none=True),
-        "model_sha256": hashlib.sha256(model.model_dump_json().encode()).hexdigest(),
-        "sampler": "nuts (nutpie)",
-        **provenance(task, cells, seed=seed),
+def _exactly(task: Problem, cells: xr.Dataset, *, draws: int, seed: int) -> xr.DataTree | str:
+    """The core of a result by the exact engine, or why there is none."""
+    reason = exact.beyond(task)
+    if reason is not None:
+        return reason
+    numbers = len(task.coords["segment"]) * (len(task.coords["arm"]) + task.family.has_baseline)
+    kept = max(MIN_DRAWS, min(draws, int(exact.NUMBERS / numbers)))
+    drawn = exact.posterior(task, draws=kept, seed=seed)
+    tree = core(cells, drawn)
+    problems = diagnose.certificate_problems(tree)
+    if problems:
+        return " ".join(problems).rstrip(".")
+    fewer = "" if kept == draws else f"; {kept:,} draws instead of {draws:,}, to fit into memory"
+    tree.attrs |= {
+        "engine": f"Computed by the exact engine, without MCMC: {diagnose.certificate(tree)}{fewer}.",
+        "sampler": "exact",
     }
     return tree
+
+
+def _sampled(
+    task: Problem, cells: xr.Dataset, effort: tuple[float, int], *, draws: int, seed: int, progress: bool
+) -> xr.DataTree:
+    """The core of a result by NUTS."""
+    target_accept, tune = effort
+    return core(cells, sample(task, draws=draws, seed=seed, target_accept=target_accept, tune=tune, progress=progress))
+
+
+def _finished(tree: xr.DataTree, task: Problem, model: Model, *, seed: int, refitted: bool = False) -> Fit:
+    """Where the numbers come from, and whether they can be trusted."""
+    said = model.model_dump_json(exclude_none=True)
+    tree.attrs |= {
+        "format": FORMAT,
+        "model": said,
+        "model_sha256": hashlib.sha256(model.model_dump_json().encode()).hexdigest(),
+        **provenance(task, tree["cells"].to_dataset(), seed=seed),
+    }
+    diagnosis = replace(diagnose.diagnose(tree), refitted=refitted)
+    tree.attrs["diagnosis"] = json.dumps(asdict(diagnosis))
+    return Fit(tree)
 
 
 def run(
@@ -198,7 +245,7 @@ def answer(
         seed=asked.seed if seed is None else seed,
         progress=progress,
     )
-    result.posterior.attrs |= {"plan": prepared.plan.model_dump_json(exclude_none=True), **prepared.hashes}
+    result.core.attrs |= {"plan": prepared.plan.model_dump_json(exclude_none=True), **prepared.hashes}
     return result
 
 

@@ -31,6 +31,11 @@ def cells_of(tree: xr.DataTree) -> xr.Dataset:
     return tree["cells"].to_dataset()
 
 
+def engine_of(tree: xr.DataTree) -> str:
+    """Which engine drew the posterior, and why: one sentence."""
+    return str(tree.attrs["engine"]) if "engine" in tree.attrs else f"Drawn by {tree.attrs['sampler']}."
+
+
 def family_of(tree: xr.DataTree) -> Family:
     """The outcome family that was fitted."""
     return FAMILIES[model_of(tree).family]
@@ -38,7 +43,11 @@ def family_of(tree: xr.DataTree) -> Family:
 
 def parameters(tree: xr.DataTree, group: str = "posterior") -> Parameters:
     """Draws of effect, baseline and sigma, where the family has them."""
-    draws = tree[group].to_dataset()
+    return likelihood_parameters(tree[group].to_dataset())
+
+
+def likelihood_parameters(draws: xr.Dataset) -> Parameters:
+    """What a likelihood needs, out of everything that was drawn."""
     return {name: draws[name] for name in ("effect", "baseline", "sigma") if name in draws}
 
 

@@ -11,8 +11,9 @@ import xarray as xr
 
 from bayes_hte import schema, summary
 from bayes_hte.diagnose import Diagnosis
-from bayes_hte.effects import Weights, cells_of, model_of
+from bayes_hte.effects import Weights, cells_of, engine_of, model_of
 from bayes_hte.errors import DataError, OutputError
+from bayes_hte.groups import complete
 from bayes_hte.model import build, problem
 from bayes_hte.schema import Scale
 from bayes_hte.spec import Model, Plan
@@ -29,13 +30,12 @@ FORMAT = "bayes_hte fit 1"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """A posterior and the questions it answers. Everything is computed from `posterior`.
+    """A posterior and the questions it answers.
 
     Attributes
     ----------
-    posterior : xarray.DataTree
-        Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive, prior,
-        prior_predictive, observed_data, constant_data and cells. Every ArviZ function works on it.
+    core : xarray.DataTree
+        The draws, what the sampler says of itself, and the cells: everything is computed from it.
 
     Examples
     --------
@@ -46,22 +46,33 @@ class Fit:
     >>> fit.table()[["school", "effect", "p_positive"]]  # doctest: +SKIP
     """
 
-    posterior: xr.DataTree
+    core: xr.DataTree
+
+    @property
+    def posterior(self) -> xr.DataTree:
+        """Every group that ArviZ knows: every ArviZ function works on it.
+
+        Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive, prior, prior_predictive,
+        observed_data, constant_data and cells; sign where the fast engine was used. What follows from the draws is
+        computed when it is first asked for; log-likelihoods and predictive draws of more than 20 million
+        numbers are left out.
+        """
+        return complete(self.core)
 
     @property
     def cells(self) -> xr.Dataset:
         """The cell table, dims (segment, arm)."""
-        return cells_of(self.posterior)
+        return cells_of(self.core)
 
     @property
     def spec(self) -> Model:
         """What was believed, as the model file states it."""
-        return model_of(self.posterior)
+        return model_of(self.core)
 
     @property
     def plan(self) -> Plan | None:
         """What was asked, if the fit came from a plan."""
-        text = self.posterior.attrs.get("plan")
+        text = self.core.attrs.get("plan")
         return None if text is None else Plan.model_validate_json(text)
 
     @property
@@ -72,8 +83,13 @@ class Fit:
     @property
     def diagnosis(self) -> Diagnosis:
         """Whether the draws can be trusted; computed when the fit was made."""
-        found = json.loads(self.posterior.attrs["diagnosis"])
+        found = json.loads(self.core.attrs["diagnosis"])
         return Diagnosis(**{**found, "problems": tuple(found["problems"])})
+
+    @property
+    def engine(self) -> str:
+        """Which engine drew the posterior, and why, as a sentence."""
+        return engine_of(self.core)
 
     def question(self, scale: Scale | None = None, ci_prob: float | None = None, rope: float | None = None) -> Question:
         """Fill in what is not stated from the plan, else absolute effects and 95 % intervals."""
@@ -128,7 +144,7 @@ class Fit:
         ModelError
             If the scale needs a control mean that the family does not have.
         """
-        found = summary.table(self.posterior, self.question(scale, ci_prob, rope), detail=detail)
+        found = summary.table(self.core, self.question(scale, ci_prob, rope), detail=detail)
         return self._marked(found)
 
     def ate(
@@ -153,7 +169,7 @@ class Fit:
         It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
         the mean over an imagined population of segments, each counted once.
         """
-        return self._marked(summary.ate(self.posterior, self.question(scale, ci_prob), weights))
+        return self._marked(summary.ate(self.core, self.question(scale, ci_prob), weights))
 
     def heterogeneity(
         self, scale: Scale | None = None, ci_prob: float | None = None, *, rope: float | None = None
@@ -167,7 +183,7 @@ class Fit:
             effect_mean, between_sd (tau), i2, spread (SD over the population on the reported scale),
             p_all_positive, p_all_negative, share_harmed, and p_spread_matters where a rope is stated.
         """
-        return self._marked(summary.heterogeneity(self.posterior, self.question(scale, ci_prob, rope)))
+        return self._marked(summary.heterogeneity(self.core, self.question(scale, ci_prob, rope)))
 
     def contrasts(
         self,
@@ -189,7 +205,7 @@ class Fit:
         pandas.DataFrame
             arm, segment, against, difference, sd, ci_low, ci_high, p_positive, p_negative.
         """
-        return self._marked(summary.contrasts(self.posterior, self.question(scale, ci_prob), against, weights))
+        return self._marked(summary.contrasts(self.core, self.question(scale, ci_prob), against, weights))
 
     def predict_new_segment(self, scale: Scale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
         """What to expect in a segment that was not in the experiment, one row per arm.
@@ -199,20 +215,20 @@ class Fit:
         pandas.DataFrame
             arm, effect, sd, ci_low, ci_high, p_positive, p_negative.
         """
-        seed = int(self.posterior.attrs["seed"])
-        return self._marked(summary.predict_new_segment(self.posterior, self.question(scale, ci_prob), seed))
+        seed = int(self.core.attrs["seed"])
+        return self._marked(summary.predict_new_segment(self.core, self.question(scale, ci_prob), seed))
 
     def plot_forest(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
         """The forest plot; `options` are those of `bayes_hte.plot.forest`."""
         from bayes_hte import views
 
-        return views.forest(self.posterior, self.question(scale), self.plan, **options)
+        return views.forest(self.core, self.question(scale), self.plan, **options)
 
     def plot_shrinkage(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
         """Raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
         from bayes_hte import views
 
-        return views.shrinkage(self.posterior, self.question(scale), self.plan, **options)
+        return views.shrinkage(self.core, self.question(scale), self.plan, **options)
 
     def report(self, path: str | Path) -> Path:
         """Write the report: one self-contained HTML file.
@@ -224,7 +240,7 @@ class Fit:
         """
         from bayes_hte.report import render
 
-        return write_text(Path(path), render(self.posterior, self.question(), self.diagnosis, self.plan))
+        return write_text(Path(path), render(self.core, self.question(), self.diagnosis, self.plan))
 
     def save(self, path: str | Path) -> Path:
         """Save everything as one netCDF file, all or nothing.
@@ -234,11 +250,14 @@ class Fit:
         OutputError
             If the file cannot be written; nothing is left behind.
         """
-        return write(Path(path), lambda target: self.posterior.to_netcdf(target, engine="h5netcdf"))
+        from bayes_hte.netcdf import write_tree
+
+        return write(Path(path), lambda target: write_tree(self.posterior, target))
 
     def _marked(self, found: pd.DataFrame) -> pd.DataFrame:
-        """A table carries the verdict with it."""
+        """A table carries the verdict with it, and says how it was computed."""
         diagnosis = self.diagnosis
+        found.attrs["caption"] = self.engine
         found.attrs["reliable"] = diagnosis.ok
         found.attrs["problems"] = list(diagnosis.problems)
         return found
@@ -250,7 +269,7 @@ class Fit:
     def _repr_html_(self) -> str:
         """Verdict and table, for notebooks."""
         title, verdict = html.escape(_headline(self.cells, self.spec)), html.escape(str(self.diagnosis))
-        return f"<p><b>{title}</b><br>Diagnosis: {verdict}</p>" + self.table().to_html(
+        return f"<p><b>{title}</b><br>Diagnosis: {verdict}<br>{html.escape(self.engine)}</p>" + self.table().to_html(
             index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}"
         )
 

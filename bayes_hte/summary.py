@@ -97,12 +97,21 @@ def table(tree: xr.DataTree, question: Question, *, detail: bool = False) -> pd.
         "raw": estimate["raw"],
         "raw_se": estimate["raw_se"],
         **describe(draws, question),
+        **_known_signs(tree),
         "pooling": pooling_factor(tree).mean(("chain", "draw")),
         **beyond_rope(draws, question),
     }
     if detail:
         columns |= _detail(tree, draws, estimate, question)
     return _frame(columns, cells)
+
+
+def _known_signs(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Probabilities of signs that the engine knows better than by counting draws; every scale has the same signs."""
+    if "sign" not in tree.children:
+        return {}
+    positive = tree["sign"].to_dataset()["p_positive"]
+    return {"p_positive": positive, "p_negative": 1 - positive}
 
 
 def _detail(
@@ -114,12 +123,19 @@ def _detail(
     complete, complete_se = complete_pooling(estimate)
     return {
         "effect_mcse": monte_carlo_error(draws),
-        "p_mcse": monte_carlo_error(draws > 0),
+        "p_mcse": _sign_error(tree, draws),
         "pooling_low": factor.isel(quantile=0, drop=True),
         "pooling_high": factor.isel(quantile=1, drop=True),
         "complete": complete.broadcast_like(estimate["raw"]),
         "complete_se": complete_se.broadcast_like(estimate["raw"]),
     }
+
+
+def _sign_error(tree: xr.DataTree, draws: xr.DataArray) -> xr.DataArray:
+    """Monte-Carlo standard error of p_positive."""
+    if "sign" in tree.children:
+        return tree["sign"].to_dataset()["p_positive_mcse"]
+    return monte_carlo_error(draws > 0)
 
 
 def complete_pooling(estimate: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:

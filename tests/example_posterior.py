@@ -16,8 +16,9 @@ import xarray as xr
 from bayes_hte import schema
 from bayes_hte.analysis import FORMAT, Fit
 from bayes_hte.diagnose import Diagnosis
+from bayes_hte.drawn import Drawn
 from bayes_hte.model import Problem, problem
-from bayes_hte.posterior import assemble, provenance
+from bayes_hte.posterior import core, provenance
 from bayes_hte.spec import Model, Plan
 from bayes_hte.spec.model import FamilyName, Pooling
 
@@ -161,7 +162,7 @@ def _fitted(cells: xr.Dataset, model: Model, *, seed: int, ok: bool, plan: Plan 
     task = problem(cells, model)
     rng = np.random.default_rng(seed)
     stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros((CHAINS, DRAWS), dtype=bool))})
-    tree = assemble(task, cells, (_posterior(task, rng), stats), seed=seed)
+    tree = core(cells, Drawn(_posterior(task, rng), stats))
     found = Diagnosis(True, (), 1.002, 910.0, 850.0, 0, "effect_between") if ok else failed_diagnosis()
     tree.attrs = {
         "format": FORMAT,

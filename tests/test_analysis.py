@@ -13,10 +13,10 @@ from example_posterior import example_fit, example_plan
 import bayes_hte as hte
 from bayes_hte import analysis
 from bayes_hte.analysis import FIRST_TRY, SECOND_TRY, cell_frame
+from bayes_hte.drawn import Drawn
 from bayes_hte.model import Problem
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
-type Drawn = tuple[xr.Dataset, xr.Dataset]
 
 
 @pytest.mark.parametrize(("family", "ok"), list(zip(FAMILY_NAMES, [True, False, True, False], strict=True)))
@@ -86,7 +86,7 @@ def another_netcdf(path: Path) -> None:
 
 def another_version(path: Path) -> None:
     fit = example_fit(2)
-    fit.posterior.attrs["format"] = "bayes_hte fit 99"
+    fit.core.attrs["format"] = "bayes_hte fit 99"
     fit.save(path)
 
 
@@ -176,7 +176,7 @@ class Sampler:
         draws = example_posterior._posterior(task, np.random.default_rng(asked["seed"]))
         if len(self.asked) <= self.bad:
             draws["effect"][{"chain": 0}] += 5.0
-        return draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))})
+        return Drawn(draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))}))
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +188,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
 
 
 def test_draws_that_pass_are_taken_at_once(sampler: Sampler) -> None:
-    fit = hte.fit(example_fit(4).cells, "conversion", seed=3)
+    fit = hte.fit(example_fit(4).cells, "conversion", sampler="nuts", seed=3)
     assert fit.diagnosis.ok
     assert not fit.diagnosis.refitted
     (asked,) = sampler.asked
@@ -201,7 +201,7 @@ def test_draws_that_pass_are_taken_at_once(sampler: Sampler) -> None:
 
 def test_a_failed_attempt_is_repeated_once_with_more_effort(sampler: Sampler) -> None:
     sampler.bad = 1
-    fit = hte.fit(example_fit(4).cells, "conversion")
+    fit = hte.fit(example_fit(4).cells, "conversion", sampler="nuts")
     assert fit.diagnosis.ok
     assert fit.diagnosis.refitted
     assert [(asked["target_accept"], asked["tune"]) for asked in sampler.asked] == [FIRST_TRY, SECOND_TRY]
@@ -211,7 +211,7 @@ def test_a_failed_attempt_is_repeated_once_with_more_effort(sampler: Sampler) ->
 
 def test_a_second_failure_is_returned_and_marked(sampler: Sampler, tmp_path: Path) -> None:
     sampler.bad = 9
-    fit = hte.fit(example_fit(4).cells, "conversion")
+    fit = hte.fit(example_fit(4).cells, "conversion", sampler="nuts")
     assert len(sampler.asked) == 2
     assert not fit.diagnosis.ok
     assert fit.diagnosis.refitted
@@ -223,7 +223,7 @@ def test_a_second_failure_is_returned_and_marked(sampler: Sampler, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"sampler": "vi"}, "no sampler 'vi'; there are auto and nuts"),
+        ({"sampler": "vi"}, "no sampler 'vi'; there are auto, exact, nuts"),
         ({"draws": 399}, "draws=399 is too few"),
         ({"draws": 0}, "draws=0 is too few"),
         ({"seed": -1}, "seed"),

@@ -14,10 +14,12 @@ from pytensor import config
 from scipy import stats
 
 from bayes_hte import DataError, Model, ModelError, read_model, words
+from bayes_hte.drawn import Drawn
 from bayes_hte.families import normal
+from bayes_hte.groups import complete
 from bayes_hte.layout import linear_predictor, long_form
 from bayes_hte.model import Problem, build, problem, top_level_priors
-from bayes_hte.posterior import assemble
+from bayes_hte.posterior import core
 from bayes_hte.priors import frozen
 
 EFFECT: dict[str, Any] = {
@@ -142,9 +144,16 @@ def test_numpy_priors_equal_pymc(partial: Problem) -> None:
         )
 
 
+def completed(task: Problem, posterior: xr.Dataset, *, seed: int) -> xr.DataTree:
+    """Every group that follows from some draws."""
+    tree = core(task.statistics, Drawn(posterior, xr.Dataset()))
+    tree.attrs = {"model": task.model.model_dump_json(exclude_none=True), "seed": seed}
+    return complete(tree)
+
+
 def test_every_group_that_arviz_asks_for_is_there(partial: Problem) -> None:
     posterior = random_posterior(partial, draws=60)
-    tree = assemble(partial, xr.Dataset(), (posterior, xr.Dataset()), seed=3)
+    tree = completed(partial, posterior, seed=3)
     assert set(tree.children) >= {
         "posterior", "sample_stats", "log_likelihood", "log_prior", "posterior_predictive", "prior",
         "prior_predictive", "observed_data", "constant_data", "cells",
@@ -158,7 +167,7 @@ def test_every_group_that_arviz_asks_for_is_there(partial: Problem) -> None:
 
 def test_prior_draws_follow_the_stated_priors(schools: xr.Dataset) -> None:
     task = problem(schools, beliefs("estimate", "partial", "partial"))
-    tree = assemble(task, schools, (random_posterior(task, draws=4), xr.Dataset()), seed=11)
+    tree = completed(task, random_posterior(task, draws=4), seed=11)
     for name, law in top_level_priors(task.model).items():
         draws = tree["prior"][name].values.ravel()
         empirical = stats.kstest([frozen(law).ppf(q) for q in np.linspace(0.0005, 0.9995, 1000)], draws)

@@ -24,7 +24,7 @@ METHODS = [
     "ate", "contrasts", "heterogeneity", "plot_forest", "plot_shrinkage", "predict_new_segment", "question", "report",
     "save", "table",
 ]  # fmt: skip
-PROPERTIES = ["cells", "diagnosis", "model", "plan", "spec"]
+PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "spec"]
 
 
 def test_the_public_names_are_exactly_these() -> None:
@@ -55,7 +55,7 @@ def test_every_public_function_says_what_it_takes_gives_and_raises(function: Any
 
 
 def test_a_fit_has_exactly_these_methods_and_properties_all_explained() -> None:
-    members = {name: value for name, value in vars(hte.Fit).items() if not name.startswith("_") and name != "posterior"}
+    members = {name: value for name, value in vars(hte.Fit).items() if not name.startswith("_") and name != "core"}
     assert sorted(members) == sorted([*METHODS, *PROPERTIES])
     assert all(inspect.getdoc(value) for value in members.values())
 

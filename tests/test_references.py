@@ -23,7 +23,7 @@ def read(name: str) -> dict[str, Any]:
     return content
 
 
-def fitted(case: dict[str, Any], *, draws: int, seed: int) -> hte.Fit:
+def fitted(case: dict[str, Any], *, draws: int, seed: int, engine: Any = "exact") -> hte.Fit:
     rows = pd.DataFrame(case["cells"])
     if "y" in rows:
         cells = hte.cells.from_estimates(rows, segments=["segment"], estimate="y", se="se")
@@ -31,7 +31,7 @@ def fitted(case: dict[str, Any], *, draws: int, seed: int) -> hte.Fit:
         statistics = {"n": "n", "events": "events"} if "events" in rows else {"n": "n", "mean": "mean", "sd": "sd"}
         control = {"none", "control", "regular"}.intersection(rows["arm"]).pop()
         cells = hte.cells.from_summary(rows, arm="arm", control=control, segments=["segment"], **statistics)
-    return hte.fit(cells, hte.Model.model_validate(case["model"]), draws=draws, seed=seed)
+    return hte.fit(cells, hte.Model.model_validate(case["model"]), sampler=engine, draws=draws, seed=seed)
 
 
 def shown(fit: hte.Fit, case: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -50,9 +50,15 @@ def hyper_check(fit: hte.Fit, case: dict[str, Any], reference_ess: float, extra:
         assert abs(float(draws.mean()) - expected["mean"]) < allowed, name
 
 
+@pytest.fixture(scope="module", params=["exact", pytest.param("nuts", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> Any:
+    """Both engines answer to the same references."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def eight_schools() -> hte.Fit:
-    return fitted(read("eight_schools"), draws=40_000, seed=1)
+def eight_schools(engine: Any) -> hte.Fit:
+    return fitted(read("eight_schools"), draws=40_000, seed=1, engine=engine)
 
 
 def test_eight_schools_equal_exact_quadrature(eight_schools: hte.Fit) -> None:
@@ -77,9 +83,9 @@ def test_new_school_equals_exact_quadrature(eight_schools: hte.Fit) -> None:
     assert new["p_positive"] == pytest.approx(expected["p_gt0"], abs=0.01)
 
 
-def test_bcg_trials_equal_bayesmeta() -> None:
+def test_bcg_trials_equal_bayesmeta(engine: Any) -> None:
     case = read("bcg")
-    fit = fitted(case, draws=16_000, seed=2)
+    fit = fitted(case, draws=16_000, seed=2, engine=engine)
     ours, theirs = shown(fit, case)
     # bayesmeta integrates over a grid and does not state its error: a hundredth of an SD is allowed for it.
     assert (abs(ours["effect"] - theirs["mean"]) < 4 * ours["effect_mcse"] + 0.01 * theirs["sd"]).all()
@@ -87,10 +93,10 @@ def test_bcg_trials_equal_bayesmeta() -> None:
     hyper_check(fit, case, np.inf, extra=0.01)
 
 
-@pytest.mark.parametrize("name", ["hillstrom_womens_visit", pytest.param("blockers", marks=pytest.mark.slow)])
-def test_binomial_equals_brms(name: str) -> None:
+@pytest.mark.parametrize("name", ["hillstrom_womens_visit", "blockers"])
+def test_binomial_equals_brms(name: str, engine: Any) -> None:
     case = read(name)
-    fit = fitted(case, draws=8000, seed=3)
+    fit = fitted(case, draws=8000, seed=3, engine=engine)
     ours, theirs = shown(fit, case)
     assert fit.diagnosis.ok
     reference_mcse = theirs["sd"] / np.sqrt(case["ess"])
@@ -102,10 +108,9 @@ def test_binomial_equals_brms(name: str) -> None:
     hyper_check(fit, case, case["ess"])
 
 
-@pytest.mark.slow
-def test_seventy_nine_schools_equal_brms() -> None:
+def test_seventy_nine_schools_equal_brms(engine: Any) -> None:
     case = read("star")
-    fit = fitted(case, draws=8000, seed=4)
+    fit = fitted(case, draws=8000, seed=4, engine=engine)
     ours, theirs = shown(fit, case)
     assert fit.diagnosis.ok
     # brms has one residual SD, we have one per arm: that moves a school by up to a tenth of its SD.
@@ -121,7 +126,9 @@ def test_reversing_every_estimate_reverses_every_answer(eight_schools: hte.Fit) 
     theirs = fitted(mirrored, draws=8000, seed=5).table(detail=True)
     error = np.hypot(ours["effect_mcse"], theirs["effect_mcse"])
     assert (abs(ours["effect"] + theirs["effect"]) < 4 * error).all()
-    assert (abs(ours["p_positive"] - theirs["p_negative"]) < 4 * np.hypot(ours["p_mcse"], theirs["p_mcse"])).all()
+    assert (
+        abs(ours["p_positive"] - theirs["p_negative"]) < 4 * np.hypot(ours["p_mcse"], theirs["p_mcse"]) + 1e-9
+    ).all()
 
 
 def test_arviz_functions_take_the_posterior_as_it_is(eight_schools: hte.Fit) -> None:

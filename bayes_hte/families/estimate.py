@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import ModelError
-from bayes_hte.families.family import Family, identity, need
+from bayes_hte.families.family import Array, CellData, Curve, Family, identity, need
 from bayes_hte.layout import Parameters
 from bayes_hte.schema import Scale
 
@@ -34,16 +34,43 @@ def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, Te
         pm.Normal("estimate", eta, cells["se"].values, observed=y, dims="cell")
 
 
+def arrays(cells: xr.Dataset) -> dict[str, Array]:
+    """The estimate and its precision, 0 where there is none."""
+    se = cells["se"].values.astype(float)
+    there = np.isfinite(se)
+    return {
+        "estimate": np.where(there, cells["estimate"].values, 0.0),
+        "precision": np.where(there, se**-2.0, 0.0),
+        "constant": np.where(there, -np.log(se) - 0.5 * np.log(2 * np.pi), 0.0),
+    }
+
+
+def density(data: CellData, eta: Array, sigma: Array | None = None) -> Array:
+    """Normal log density of the estimate."""
+    return np.asarray(data["constant"] - 0.5 * data["precision"] * (data["estimate"] - eta) ** 2)
+
+
+def derivatives(data: CellData, eta: Array, sigma: Array | None = None) -> tuple[Array, Array]:
+    """Residual over variance, and the precision."""
+    return data["precision"] * (data["estimate"] - eta), np.broadcast_to(data["precision"], eta.shape)
+
+
+def guess(data: CellData) -> Array:
+    """The estimate itself."""
+    return data["estimate"]
+
+
+CURVE = Curve(arrays, density, derivatives, guess, quadratic=True)
+
+
 def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
     """Log density of each estimate; with a covariance, given the estimates before it (they sum to the joint)."""
+    if "covariance" not in cells:
+        return CURVE.log_likelihood(cells, eta, parameters)
     residual = (cells["estimate"] - eta).transpose(*eta.dims)
-    if "covariance" in cells:
-        factor = np.linalg.cholesky(cells["covariance"].values)
-        z = residual.copy(data=np.linalg.solve(factor, residual.values[..., None])[..., 0])
-        log_scale = xr.DataArray(np.log(np.diag(factor)), dims="cell")
-    else:
-        z = residual / cells["se"]
-        log_scale = cells["se"].copy(data=np.log(cells["se"].values))
+    factor = np.linalg.cholesky(cells["covariance"].values)
+    z = residual.copy(data=np.linalg.solve(factor, residual.values[..., None])[..., 0])
+    log_scale = xr.DataArray(np.log(np.diag(factor)), dims="cell")
     density: xr.DataArray = -0.5 * z**2 - log_scale - 0.5 * np.log(2 * np.pi)
     return density.transpose(*eta.dims)
 
@@ -81,6 +108,7 @@ FAMILY = Family(
     has_baseline=False,
     statistics=statistics,
     likelihood=likelihood,
+    curve=CURVE,
     log_likelihood=log_likelihood,
     predictive=predictive,
     inverse_link=identity,

@@ -1,11 +1,12 @@
 """What every family must say, by the same names in the same order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayes_hte.errors import ModelError
 from bayes_hte.layout import Parameters
@@ -13,6 +14,48 @@ from bayes_hte.schema import Scale
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
+
+
+Array = NDArray[np.float64]
+CellData = Mapping[str, Array]
+"""What a family's `Curve` needs of one arm's cells, by name; the last axis of each array is the segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The log density of one cell as a function of its linear predictor: all that the fast engine asks.
+
+    Plain NumPy, vectorised over whatever comes before the last axis. Cells without data give 0.
+
+    Attributes
+    ----------
+    arrays : callable
+        Statistics, dims (segment, arm), or long form, dim cell -> arrays by name, constants included.
+    density : callable
+        (arrays, eta, sigma) -> log density; sigma is the arm's SD or None.
+    derivatives : callable
+        (arrays, eta, sigma) -> (first derivative, minus the second) in eta.
+    guess : callable
+        arrays -> a value of eta near which the data are informative; 0 for cells without data.
+    quadratic : bool
+        Whether the log density is quadratic in eta, so that its integrals have a closed form.
+    nuisance : callable or None
+        (statistics, sigma of every arm) -> log density of what depends on sigma alone.
+    """
+
+    arrays: Callable[[xr.Dataset], dict[str, Array]]
+    density: Callable[[CellData, Array, Array | None], Array]
+    derivatives: Callable[[CellData, Array, Array | None], tuple[Array, Array]]
+    guess: Callable[[CellData], Array]
+    quadratic: bool
+    nuisance: Callable[[xr.Dataset, Array], Array] | None = None
+
+    def log_likelihood(self, cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
+        """The same for draws: long form, linear predictor with dims (…, cell) -> log density of each cell."""
+        leading = [dim for dim in eta.dims if dim != "cell"]
+        ordered = eta.transpose(*leading, "cell")
+        density: xr.DataArray = ordered.copy(data=self.density(self.arrays(cells), ordered.values, None))
+        return density.transpose(*eta.dims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +74,8 @@ class Family:
         cells -> the sufficient statistics, dims (segment, arm); raises ModelError if the cells lack them.
     likelihood : callable
         (long form, eta, nuisance variables) -> None; adds the observed variables to the PyMC model.
+    curve : Curve
+        The log density of one cell, for the fast engine.
     log_likelihood : callable
         (long form, eta, parameters) -> log density of each cell, dims (…, cell).
     predictive : callable
@@ -51,6 +96,7 @@ class Family:
     has_baseline: bool
     statistics: Callable[[xr.Dataset], xr.Dataset]
     likelihood: Callable[[xr.Dataset, "TensorVariable", "dict[str, TensorVariable]"], None]
+    curve: Curve
     log_likelihood: Callable[[xr.Dataset, xr.DataArray, Parameters], xr.DataArray]
     predictive: Callable[[xr.Dataset, xr.DataArray, Parameters, np.random.Generator], dict[str, xr.DataArray]]
     inverse_link: Callable[[xr.DataArray], xr.DataArray]

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.families.family import Family, against_control, identity, need, spread_over_units
+from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, identity, need, spread_over_units
 from bayes_hte.layout import Parameters
 from bayes_hte.schema import Scale
 
@@ -45,11 +45,33 @@ def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, Te
     pm.Normal("mean", eta, cells["se"].values, observed=cells["mean"].values, dims="cell")
 
 
-def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
-    """Normal log density of the cell's mean."""
-    z = (cells["mean"] - eta) / cells["se"]
-    density: xr.DataArray = -0.5 * z**2 - np.log(cells["se"]) - 0.5 * np.log(2 * np.pi)
-    return density.transpose(*eta.dims)
+def arrays(cells: xr.Dataset) -> dict[str, Array]:
+    """The mean and its precision, 0 where there is none."""
+    se = cells["se"].values.astype(float)
+    there = np.isfinite(se)
+    return {
+        "mean": np.where(there, cells["mean"].values, 0.0),
+        "precision": np.where(there, se**-2.0, 0.0),
+        "constant": np.where(there, -np.log(se) - 0.5 * np.log(2 * np.pi), 0.0),
+    }
+
+
+def density(data: CellData, eta: Array, sigma: Array | None = None) -> Array:
+    """Normal log density of the mean."""
+    return np.asarray(data["constant"] - 0.5 * data["precision"] * (data["mean"] - eta) ** 2)
+
+
+def derivatives(data: CellData, eta: Array, sigma: Array | None = None) -> tuple[Array, Array]:
+    """Residual over variance, and the precision."""
+    return data["precision"] * (data["mean"] - eta), np.broadcast_to(data["precision"], eta.shape)
+
+
+def guess(data: CellData) -> Array:
+    """The mean itself."""
+    return data["mean"]
+
+
+CURVE = Curve(arrays, density, derivatives, guess, quadratic=True)
 
 
 def predictive(
@@ -92,7 +114,8 @@ FAMILY = Family(
     has_baseline=True,
     statistics=statistics,
     likelihood=likelihood,
-    log_likelihood=log_likelihood,
+    curve=CURVE,
+    log_likelihood=CURVE.log_likelihood,
     predictive=predictive,
     inverse_link=identity,
     raw=raw,

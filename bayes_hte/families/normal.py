@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from scipy import special
 
 from bayes_hte.errors import DataError
-from bayes_hte.families.family import Family, against_control, identity, need, spread_over_units
+from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, identity, need, spread_over_units
 from bayes_hte.layout import Parameters, variant_values
 from bayes_hte.schema import Scale
 
@@ -46,6 +47,51 @@ def within_arm(cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Sum of squares and degrees of freedom of every arm, from the long form."""
     arm = cells["arm_index"].values
     return np.bincount(arm, weights=cells["ss"].values), np.bincount(arm, weights=cells["n"].values - 1)
+
+
+def arrays(cells: xr.Dataset) -> dict[str, Array]:
+    """n and mean; a cell without units has n = 0."""
+    n = cells["n"].values.astype(float)
+    constant = np.where(n > 0, 0.5 * np.log(np.maximum(n, 1.0)) - 0.5 * np.log(2 * np.pi), 0.0)
+    return {"n": n, "mean": np.where(n > 0, cells["mean"].values, 0.0), "constant": constant, "there": 1.0 * (n > 0)}
+
+
+def density(data: CellData, eta: Array, sigma: Array | None = None) -> Array:
+    """Normal log density of the cell's mean, given the arm's SD."""
+    scale = _given(sigma)
+    quadratic = 0.5 * data["n"] * ((data["mean"] - eta) / scale) ** 2
+    return np.asarray(data["constant"] - data["there"] * np.log(scale) - quadratic)
+
+
+def derivatives(data: CellData, eta: Array, sigma: Array | None = None) -> tuple[Array, Array]:
+    """Residual over variance, and the precision."""
+    precision = data["n"] / _given(sigma) ** 2
+    return precision * (data["mean"] - eta), np.broadcast_to(precision, eta.shape)
+
+
+def _given(sigma: Array | None) -> Array:
+    if sigma is None:
+        raise AssertionError("the normal family was asked for a density without the arm's SD")
+    return sigma
+
+
+def guess(data: CellData) -> Array:
+    """The mean itself."""
+    return data["mean"]
+
+
+def nuisance(cells: xr.Dataset, sigma: Array) -> Array:
+    """Gamma log density of every arm's sum of squares within cells, added up; sigma has dims (…, arm)."""
+    n = cells["n"].transpose("segment", "arm").values
+    total = cells["ss"].transpose("segment", "arm").values.sum(0)
+    freedom = np.maximum(n - 1, 0).sum(0).astype(float)
+    seen = (freedom > 0) & (total > 0)
+    shape, rate, ss = freedom[seen] / 2, 0.5 / sigma[..., seen] ** 2, total[seen]
+    log_density = shape * np.log(rate) - special.gammaln(shape) + (shape - 1) * np.log(ss) - rate * ss
+    return np.asarray(log_density.sum(-1))
+
+
+CURVE = Curve(arrays, density, derivatives, guess, quadratic=True, nuisance=nuisance)
 
 
 def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
@@ -86,6 +132,7 @@ FAMILY = Family(
     has_baseline=True,
     statistics=statistics,
     likelihood=likelihood,
+    curve=CURVE,
     log_likelihood=log_likelihood,
     predictive=predictive,
     inverse_link=identity,

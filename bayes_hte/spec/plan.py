@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from bayes_hte.schema import Scale
 
 Text = Annotated[str, Field(min_length=1)]
-Sampler = Literal["auto", "nuts"]
+Sampler = Literal["auto", "exact", "nuts"]
 
 
 class _Closed(BaseModel):

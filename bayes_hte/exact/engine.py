@@ -1,0 +1,89 @@
+"""From a problem to posterior draws with a certificate, for one-way segments with a baseline.
+
+search      the most probable hyperparameters
+accuracy    quadrature orders, segment by segment
+importance  weighted points of the hyperparameters
+draw        segments' coefficients at the points
+sign        P(effect > 0), averaged analytically
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayes_hte.drawn import CHAINS, Drawn
+from bayes_hte.exact import accuracy, draw, sign
+from bayes_hte.exact.importance import Effort, Sample, explore
+from bayes_hte.exact.proposal import around
+from bayes_hte.exact.search import find_peak, first_sight, starting_point
+from bayes_hte.exact.straighten import straightened
+from bayes_hte.exact.target import Target, target_of
+from bayes_hte.model import Problem
+
+WORK = 6e7
+"""Points × segments that the importance sampler aims at, at most; beyond 25,000 segments it takes fewer points."""
+LEAST_EFFECTIVE = 600.0
+CHECKED = 48
+"""Points at which a finer quadrature rule is compared with the one that was used."""
+
+
+def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
+    """Draws from the posterior of a problem, and what certifies them."""
+    target, sample = points(task, wanted=min(0.6 * draws, max(WORK / len(task.coords["segment"]), LEAST_EFFECTIVE)),
+                            seed=seed)  # fmt: skip
+    rng = np.random.default_rng([seed, 1])
+    chosen = in_chains(sample.resampled(CHAINS * -(-draws // CHAINS), rng), rng)
+    drawn_points = sample.points[chosen]
+    baseline, effect, acceptance = draw.coefficients(target, drawn_points, seed=seed)
+    probability, error = sign.positive(target, sample, seed=seed)
+    checked = sample.points[sample.resampled(CHECKED, rng)]
+    stats = {
+        "pareto_k": sample.pareto_k,
+        "effective_points": sample.effective,
+        "quadrature_error": accuracy.quadrature_error(target, checked),
+        "acceptance": acceptance,
+        "log_evidence": sample.log_evidence,
+    }
+    natural = target.space.natural(drawn_points)
+    return Drawn.of(
+        task,
+        {**natural, **({"baseline": baseline} if task.family.has_baseline else {}), "effect": effect},
+        stats,
+        {"p_positive": probability, "p_positive_mcse": error},
+    )
+
+
+def points(
+    task: Problem, *, wanted: float, seed: int, held: Mapping[tuple[str, int], float] | None = None
+) -> tuple[Target, Sample]:
+    """The target, ready to be evaluated, and weighted points of its hyperparameters."""
+    target = target_of(task, held)
+    if not target.space.parameters:
+        target = accuracy.with_orders(target.anchored(np.empty(0)), np.empty((2, 0)))
+        return target, nothing_shared(target, int(wanted))
+    rough = first_sight(target)
+    target, peak = find_peak(target, starting_point(target, rough))
+    typical = around(peak.point, peak.covariance, inflate=1.0)
+    uniforms = np.random.default_rng([seed, 2]).random((16, len(peak.point) + 2))
+    target = accuracy.with_orders(target, typical.draw(uniforms))
+    straight = straightened(target.space, peak, rough)
+    sample = explore(target, straight, straight.peak(peak), Effort(wanted, max(8 * wanted, 8000.0)), seed=seed)
+    return target, sample
+
+
+def nothing_shared(target: Target, count: int) -> Sample:
+    """Neither effects nor baselines are pooled: there are no hyperparameters to sample."""
+    log_density = target.log_density(np.empty((1, 0)))
+    even = np.full(count, 1 / count)
+    return Sample(np.empty((count, 0)), np.repeat(log_density, count), even, -np.inf, float(log_density[0]))
+
+
+def in_chains(chosen: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Distinct points in random order, copies side by side.
+
+    ArviZ then sees copies as correlated draws, and its effective sample size counts what is really there.
+    """
+    distinct, counts = np.unique(chosen, return_counts=True)
+    order = rng.permutation(len(distinct))
+    return np.repeat(distinct[order], counts[order])

@@ -1,0 +1,158 @@
+"""The log density of hyperparameters given the data: prior + Σ over segments of log I_s(θ)."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte.exact.coefficients import Line, coefficient
+from bayes_hte.exact.integrate import Index, Maps, Mode, Segments, locate, log_integral
+from bayes_hte.exact.space import Array, Space, space_of
+from bayes_hte.model import Problem
+from bayes_hte.spec.model import Model
+
+CHUNK = 16_384
+"""Numbers in one array: a dozen such arrays stay in a core's cache."""
+ANCHORING = 12
+"""Newton steps from the old anchors to the new mode, which may be far away while the peak is searched."""
+Work = Callable[[Segments, Maps, Mode], Array]
+Join = Callable[[list[Array]], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Segments that need the same quadrature order."""
+
+    members: Index
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Everything needed to evaluate a problem at points of its hyperparameter space.
+
+    Attributes
+    ----------
+    model : Model
+    statistics : xarray.Dataset
+    space : Space
+    segments : Segments
+    groups : tuple of Group
+        Every segment once, with its quadrature order.
+    steps : int
+        Newton steps to each mode.
+    """
+
+    model: Model
+    statistics: xr.Dataset
+    space: Space
+    segments: Segments
+    groups: tuple[Group, ...]
+    steps: int = 2
+
+    def log_density(self, points: Array, groups: "tuple[Group, ...] | None" = None) -> Array:
+        """Log posterior density up to a constant, of points (point, coordinate)."""
+        total = self.space.log_prior(points) + self.nuisance(points)
+        for group in self.groups if groups is None else groups:
+            total += self.over(points, group.members, integral(group.order), joined=sum_segments)
+        return np.where(np.isfinite(total), total, -np.inf)
+
+    def log_marginals(self, points: Array) -> Array:
+        """log I_s(θ): (point, segment)."""
+        found = np.empty((len(points), self.segments.size))
+        for group in self.groups:
+            found[:, group.members] = self.over(points, group.members, integral(group.order))
+        return found
+
+    def over(self, points: Array, members: Index, work: Work, joined: Join | None = None) -> Array:
+        """Apply `work` to every (point, member), chunk by chunk, on all cores; first axis of the result: point."""
+        rows = max(1, CHUNK // max(1, len(members)))
+        blocks = [members[start : start + 2 * CHUNK] for start in range(0, len(members), 2 * CHUNK)]
+        whole = len(members) == self.segments.size
+        picked = [self.segments if whole and len(blocks) == 1 else self.segments.pick(block) for block in blocks]
+        join = joined or join_segments
+
+        def job(start: int) -> Array:
+            maps = self.maps(points[start : start + rows])
+            return join([work(segments, maps, locate(segments, maps, steps=self.steps)) for segments in picked])
+
+        return np.concatenate(list(in_threads(job, range(0, len(points), rows))))
+
+    def maps(self, points: Array) -> Maps:
+        """Baseline and effects of one-way segments as functions of their offsets."""
+        natural = self.space.natural(points)
+        baseline, sigma = self.model.baseline, natural.get("sigma")
+        arms = range(len(self.segments.arms) - 1)
+        nothing = Line(np.zeros((len(points), 1)), np.zeros((len(points), 1)))
+        return Maps(
+            len(points),
+            nothing if baseline is None else coefficient("baseline", baseline, baseline.pooling, natural, 0),
+            tuple(coefficient("effect", self.model.effect, self.model.pooling, natural, arm) for arm in arms),
+            tuple(None if sigma is None else sigma[:, arm, None] for arm in range(len(arms) + 1)),
+        )
+
+    def nuisance(self, points: Array) -> Array:
+        """Log density of what depends on the nuisance parameters alone."""
+        curve = self.segments.curve
+        if curve.nuisance is None:
+            return np.zeros(len(points))
+        return curve.nuisance(self.statistics, self.space.natural(points)["sigma"])
+
+    def anchored(self, point: Array) -> "Target":
+        """The same, with the quadratic model of the likelihood taken at the segments' modes at `point`."""
+        maps = self.maps(point[None])
+        mode = locate(self.segments, maps, steps=ANCHORING)
+        baseline = np.broadcast_to(maps.baseline.value(mode.base), mode.base.shape)[0]
+        anchors = [baseline]
+        for effect, offset in zip(maps.effects, mode.arms, strict=True):
+            anchors.append(baseline + np.broadcast_to(effect.value(offset), mode.base.shape)[0])
+        return replace(self, segments=replace(self.segments, anchors=tuple(anchors)))
+
+
+def integral(order: int) -> Work:
+    """log I_s(θ) by this quadrature order."""
+    return lambda segments, maps, mode: log_integral(segments, maps, mode, order)
+
+
+def join_segments(parts: list[Array]) -> Array:
+    """Blocks of segments side by side."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def sum_segments(parts: list[Array]) -> Array:
+    """The total over all segments."""
+    total = parts[0].sum(1)
+    for part in parts[1:]:
+        total = total + part.sum(1)
+    return total
+
+
+def in_threads[T](job: Callable[[int], T], starts: range) -> Iterator[T]:
+    """Run independent jobs on all cores; NumPy lets go of the interpreter while it computes."""
+    workers = min(cores(), len(starts))
+    if workers < 2:
+        yield from map(job, starts)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(job, starts)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def target_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None) -> Target:
+    """The target of a problem, before its mode is known; hyperparameters in `held` are conditioned on."""
+    curve = task.family.curve
+    arrays = curve.arrays(task.statistics.transpose("segment", "arm"))
+    arms = tuple({name: np.ascontiguousarray(values[:, arm]) for name, values in arrays.items()}
+                 for arm in range(task.statistics.sizes["arm"]))  # fmt: skip
+    if not task.family.has_baseline:  # a control that tells nothing, and a baseline of 0
+        arms = ({name: np.zeros(len(values)) for name, values in arms[0].items()}, *arms)
+    segments = Segments(curve, arms, tuple(curve.guess(arm) for arm in arms))
+    everyone = Group(np.arange(segments.size), 1)
+    return Target(task.model, task.statistics, space_of(task, held), segments, (everyone,))
