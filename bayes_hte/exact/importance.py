@@ -35,6 +35,8 @@ class Sample:
         (point, coordinate).
     log_density : ndarray
         Of each point, unnormalised.
+    log_ratio : ndarray
+        Of the density to the proposal's.
     weights : ndarray
         Pareto-smoothed, sum to 1.
     pareto_k : float
@@ -45,9 +47,23 @@ class Sample:
 
     points: Array
     log_density: Array
+    log_ratio: Array
     weights: Array
     pareto_k: float
     log_evidence: float
+
+    @classmethod
+    def of(cls, points: Array, log_density: Array, log_ratio: Array) -> "Sample":
+        """Smooth the weights, and measure what can be measured."""
+        weights, pareto_k = smooth(log_ratio)
+        top = float(log_ratio.max())
+        return cls(
+            points, log_density, log_ratio, weights, pareto_k, float(np.log(np.mean(np.exp(log_ratio - top)))) + top
+        )
+
+    def revalued(self, log_density: Array) -> "Sample":
+        """The same points under a more accurate density."""
+        return Sample.of(self.points, log_density, self.log_ratio + (log_density - self.log_density))
 
     @property
     def effective(self) -> float:
@@ -87,8 +103,7 @@ def explore(target: Target, straight: Straight, peak: Peak, effort: Effort, *, s
         everywhere = blend(proposals, np.array(counts) / len(points))
         log_ratio = values + log_jacobian - everywhere.log_density(places)
         effective = effective_size(log_ratio)
-        weights, pareto_k = smooth(log_ratio)
-        if (effective >= effort.wanted and pareto_k <= GOOD_K) or len(points) >= effort.budget:
+        if len(points) >= effort.budget or (effective >= effort.wanted and smooth(log_ratio)[1] <= GOOD_K):
             break
         proposal = _learnt(places, log_ratio, wide)
         if effective >= effort.wanted:  # enough points, but too few in some tail
@@ -96,8 +111,7 @@ def explore(target: Target, straight: Straight, peak: Peak, effort: Effort, *, s
         share = effective / len(points) if len(counts) > 1 else 0.1
         missing = (effort.wanted - effective) / max(share, 0.05) * 1.1
         count = SECOND if len(counts) == 1 else int(np.clip(missing, SECOND, effort.budget - len(points) + SECOND))
-    top = float(log_ratio.max())
-    return Sample(points, values, weights, pareto_k, float(np.log(np.mean(np.exp(log_ratio - top)))) + top)
+    return Sample.of(points, values, log_ratio)
 
 
 def effective_size(log_ratio: Array) -> float:

@@ -124,24 +124,23 @@ class _System:
 
 def _assembled(control: tuple[Array, Array, Array], cells: Sequence[tuple[Array, Array, Array]]) -> _System:
     """From score, information and slope of the map, for the control and every other arm."""
-    total, curvature, slope = control
+    total, told, slope = control
     pulls, owns, leans = [], [], []
-    bent: Array = np.zeros(1)
     for score, information, arm_slope in cells:
         total = total + score
-        curvature = curvature + information
         weight = information * arm_slope
         own = weight * arm_slope
         own += 1.0
+        # What an arm tells of the baseline once its own offset is free: no difference of large numbers.
+        told = told + information / own
         lean = weight * -slope
         lean /= own
-        bent = bent + own * lean * lean
         pulls.append(score * arm_slope)
         owns.append(own)
         leans.append(lean)
-    precision = curvature * (slope * slope)
+    precision = told * (slope * slope)
     precision += 1.0
-    return _System(total * slope, precision - bent, pulls, owns, leans)
+    return _System(total * slope, precision, pulls, owns, leans)
 
 
 def _anchored_system(segments: Segments, maps: Maps) -> _System:

@@ -26,6 +26,10 @@ Natural = Mapping[str, Array]
 Line = Literal["real", "positive", "interval"]
 
 
+LARGEST = 200.0
+"""Logarithms beyond it are cut off: e^200 can still be squared, and no prior with a tail reaches there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hyperparameter:
     """One number that segments share: the `position`-th entry of the variable `name`."""
@@ -46,7 +50,7 @@ class Hyperparameter:
         match self.prior:
             case Uniform(lower=lower, upper=upper):
                 return np.asarray(lower + (upper - lower) * special.expit(free))
-        return np.exp(np.clip(free, -700.0, 700.0)) if self.line == "positive" else free
+        return np.exp(np.clip(free, -LARGEST, LARGEST)) if self.line == "positive" else free
 
     def free(self, value: Array) -> Array:
         """On the whole real line; a value at or beyond a bound is put just inside."""
@@ -55,9 +59,13 @@ class Hyperparameter:
                 return np.asarray(special.logit(np.clip((value - lower) / (upper - lower), 1e-6, 1 - 1e-6)))
         return np.log(np.maximum(value, 1e-300)) if self.line == "positive" else value
 
+    def prior_density(self, free: Array) -> Array:
+        """Log density of the value that a point on the real line stands for."""
+        return log_density(self.prior, self.natural(free))
+
     def log_prior(self, free: Array) -> Array:
         """Log density on the real line: of the value, plus the log derivative of the transform."""
-        density = log_density(self.prior, self.natural(free))
+        density = self.prior_density(free)
         match self.prior:
             case Uniform(lower=lower, upper=upper):
                 return np.asarray(density + np.log(upper - lower) - np.logaddexp(0, free) - np.logaddexp(0, -free))

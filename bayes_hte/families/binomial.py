@@ -50,6 +50,7 @@ def density(data: CellData, eta: Array, sigma: Array | None = None) -> Array:
     np.exp(softplus, out=softplus)
     softplus += 1.0
     np.log(softplus, out=softplus)
+    np.maximum(softplus, eta, out=softplus)
     softplus *= data["n"]
     density: Array = data["events"] * eta
     density -= softplus
