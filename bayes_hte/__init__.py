@@ -11,14 +11,19 @@ if TYPE_CHECKING:
     from bayes_hte import cells
     from bayes_hte.analysis import fit, run
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
+    from bayes_hte.many import Fits, fit_many
     from bayes_hte.result import Fit, load
     from bayes_hte.spec import Model, Plan, read_model, read_plan
+    from bayes_hte.sweep import prior_sweep
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Fit": "result",
     "load": "result",
+    "Fits": "many",
+    "fit_many": "many",
+    "prior_sweep": "sweep",
     "fit": "analysis",
     "run": "analysis",
     "Model": "spec",
@@ -34,6 +39,7 @@ __all__ = [
     "DataError",
     "Fit",
     "FitError",
+    "Fits",
     "HteError",
     "Model",
     "ModelError",
@@ -43,7 +49,9 @@ __all__ = [
     "SpecError",
     "cells",
     "fit",
+    "fit_many",
     "load",
+    "prior_sweep",
     "read_model",
     "read_plan",
     "run",

@@ -84,7 +84,7 @@ def fit(
     ... )
     >>> fit = hte.fit(cells, model, sampler="exact")
     >>> [f"{p:.2f}" for p in fit.table()["p_positive"]]
-    ['0.92', '0.86', '0.71']
+    ['0.92', '0.87', '0.78']
     """
     model = model if isinstance(model, Model) else read_model(model)
     _check_request(sampler, draws, seed)

@@ -1,30 +1,31 @@
 """The command line: run, aggregate, check, show. Heavy libraries are imported inside the commands.
 
-argparse, because --help must answer at once: cyclopts and rich alone take longer than that to import.
+argparse and plain print, because --help must answer at once: cyclopts and rich alone take longer than that to import.
 
 Exit codes: 0 done; 1 the data, plan or model is wrong (one message, nothing written); 2 wrong usage;
 3 the fit did not pass its own diagnosis (results written and marked so); 130 stopped by Ctrl-C.
 """
 
 import argparse
+import gc
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from bayes_hte import __version__
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bayes_hte.analysis import Prepared
     from bayes_hte.spec import Model
 
 DATA_WRONG, UNRELIABLE, STOPPED = 1, 3, 130
+DIM, YELLOW = "2", "33"
+"""How a terminal is asked for a look (ECMA-48)."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: results/<plan>)")
     one.add_argument("--draws", type=int, metavar="N", help="posterior draws in all, in place of the plan's")
     one.add_argument("--seed", type=int, metavar="N", help="seed, in place of the plan's")
+    one.add_argument(
+        "--no-report", action="store_true", help="leave out report.html, and remove that of an earlier run: faster"
+    )
     one.add_argument("--quiet", action="store_true", help="show no progress")
 
     one = _command(commands, "aggregate", aggregate, "reduce the data to the cell table, and print it as CSV")
@@ -78,25 +82,26 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
 def run(asked: Namespace) -> int:
     """Carry out the analysis that a plan describes."""
     plan: Path = asked.plan
-    console = _console(asked.quiet or asked.json)
+    quiet = asked.quiet or asked.json
     folder = asked.out or Path("results") / _name(plan)
 
-    with _stage(console, "reading"):
+    with _stage("reading", quiet=quiet):
         from bayes_hte import analysis, export
 
         _probe(folder)
         prepared = analysis.prepare(plan, data=asked.data, drop_missing=asked.drop_missing)
-        _show_warnings(console, prepared)
-    with _stage(console, "fitting"):
-        fit = analysis.answer(prepared, draws=asked.draws, seed=asked.seed, progress=False if console.quiet else None)
-    with _stage(console, "reporting"):
-        written = export.write_results(fit, folder)
+        _show_warnings(prepared, quiet=quiet)
+    with _stage("fitting", quiet=quiet):
+        fit = analysis.answer(prepared, draws=asked.draws, seed=asked.seed, progress=False if quiet else None)
+    with _stage("reporting", quiet=quiet):
+        found = export.answers(fit)
+        written = export.write_results(fit, folder, found=found, report=not asked.no_report)
     if asked.json:
-        sys.stdout.write(export.to_json(export.summary(fit)))
+        sys.stdout.write(export.to_json(export.summary(fit, found)))
     else:
         _print_result(
-            fit.table().to_string(index=False, max_rows=40, float_format=lambda x: f"{x:.3g}"),
-            str(fit.diagnosis),
+            found.brief.to_string(index=False, max_rows=40, float_format=lambda x: f"{x:.3g}"),
+            f"{fit.engine}\ndiagnosis: {fit.diagnosis}",
             written,
         )
     return 0 if fit.diagnosis.ok else UNRELIABLE
@@ -166,43 +171,45 @@ def _probe(folder: Path) -> None:
     reserve(folder).rmdir()
 
 
-def _show_warnings(console: "Console", prepared: "Prepared") -> None:
-    from rich.text import Text
-
+def _show_warnings(prepared: "Prepared", *, quiet: bool) -> None:
     from bayes_hte import cells as cell_tables
 
     for warning in cell_tables.check(prepared.cells):
-        console.print(Text(_printable(f"  note: {warning}"), style="yellow"))
+        _say(f"  note: {warning}", YELLOW, quiet=quiet)
 
 
 @contextmanager
-def _stage(console: "Console", name: str) -> Iterator[None]:
+def _stage(name: str, *, quiet: bool) -> Iterator[None]:
     """One line per step on stderr: what is done, and how long it took."""
     begun = perf_counter()
-    console.print(f"{name} …", style="dim", highlight=False)
+    _say(f"{name} …", DIM, quiet=quiet)
     yield
-    console.print(f"{name}: {perf_counter() - begun:.1f} s", style="dim", highlight=False)
+    _say(f"{name}: {perf_counter() - begun:.1f} s", DIM, quiet=quiet)
 
 
-def _print_result(table: str, diagnosis: str, written: list[Path]) -> None:
+def _say(line: str, look: str, *, quiet: bool) -> None:
+    """A line on stderr; with a look where somebody sees it and wants it (no-color.org)."""
+    if quiet:
+        return
+    plain = not sys.stderr.isatty() or os.name == "nt" or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    text = _printable(line)
+    print(text if plain else f"\x1b[{look}m{text}\x1b[0m", file=sys.stderr, flush=True)
+
+
+def _print_result(table: str, verdict: str, written: list[Path]) -> None:
     print(_printable(table))
-    print(_printable(f"\ndiagnosis: {diagnosis}"))
+    print(_printable(f"\n{verdict}"))
     print(_printable("written:   " + ", ".join(str(path) for path in written)))
 
 
-def _console(quiet: bool) -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True, quiet=quiet)
-
-
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line, and turn what goes wrong into one message and an exit code."""
     asked = parser().parse_args()
     from bayes_hte.errors import HteError
 
     try:
         code = asked.action(asked)
+        sys.stdout.flush()
     except HteError as problem:
         print(_printable(f"error: {problem}").replace("\n", " "), file=sys.stderr)
         code = DATA_WRONG
@@ -213,6 +220,22 @@ def main() -> None:
         print("stopped; nothing was written", file=sys.stderr)
         code = STOPPED
     sys.exit(code)
+
+
+def script() -> NoReturn:
+    """`main` as the installed command: the process is its own, and ends with the answer.
+
+    Python spends 0.4 s on taking hundreds of modules apart before it ends, and 0.2 s on looking for reference
+    cycles among the objects of imported modules. A process that ends anyway needs neither.
+    """
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        main()
+    except SystemExit as stop:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(stop.code if isinstance(stop.code, int) else 0)
 
 
 def _printable(message: str) -> str:

@@ -16,19 +16,31 @@ from bayes_hte import schema
 from bayes_hte.errors import OutputError
 from bayes_hte.result import Fit
 from bayes_hte.storage import write_text
+from bayes_hte.views import Tables, tables
 
-FILES = ("report.html", "effects.csv", "summary.json", "fit.nc")
+REPORT = "report.html"
+FILES = (REPORT, "effects.csv", "summary.json", "fit.nc")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
-def write_results(fit: Fit, folder: Path) -> list[Path]:
-    """Write report.html, effects.csv, summary.json and fit.nc: all four, or none.
+def answers(fit: Fit) -> Tables:
+    """Everything that the files and the terminal show of a fit, in the words of its plan."""
+    return tables(fit.core, fit.question(), detail=True)
+
+
+def write_results(fit: Fit, folder: Path, *, found: Tables | None = None, report: bool = True) -> list[Path]:
+    """Write report.html, effects.csv, summary.json and fit.nc: all of them, or none.
 
     Parameters
     ----------
     fit : Fit
     folder : Path
         Made if it does not exist.
+    found : Tables, optional
+        The `answers` of the fit, where they are known already.
+    report : bool
+        False leaves out report.html, and removes one that an earlier run left in the folder: it
+        would be read as the report of the new files.
 
     Raises
     ------
@@ -37,10 +49,14 @@ def write_results(fit: Fit, folder: Path) -> list[Path]:
     """
     staging = reserve(folder)
     try:
-        for name, writer in _writers(fit).items():
-            writer(staging / name)
+        writers = _writers(fit, found or answers(fit))
+        names = [name for name in FILES if report or name != REPORT]
+        for name in names:
+            writers[name](staging / name)
         folder.mkdir(parents=True, exist_ok=True)
-        return [(staging / name).replace(folder / name) for name in FILES]
+        if not report:
+            (folder / REPORT).unlink(missing_ok=True)
+        return [(staging / name).replace(folder / name) for name in names]
     except OSError as problem:
         raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
     finally:
@@ -63,45 +79,54 @@ def reserve(folder: Path) -> Path:
         raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
 
 
-def _writers(fit: Fit) -> dict[str, Callable[[Path], Any]]:
+def _writers(fit: Fit, found: Tables) -> dict[str, Callable[[Path], Any]]:
     return {
-        "report.html": fit.report,
-        "effects.csv": lambda path: write_text(path, to_csv(fit.table(detail=True))),
-        "summary.json": lambda path: write_text(path, to_json(summary(fit))),
+        REPORT: lambda path: _write_report(fit, found, path),
+        "effects.csv": lambda path: write_text(path, to_csv(found.segments)),
+        "summary.json": lambda path: write_text(path, to_json(summary(fit, found))),
         "fit.nc": fit.save,
     }
 
 
-def summary(fit: Fit) -> dict[str, Any]:
-    """Everything a program needs to act on a fit, as plain values."""
-    question, cells = fit.question(), fit.cells
-    attrs = fit.posterior.attrs
+def _write_report(fit: Fit, found: Tables, path: Path) -> None:
+    from bayes_hte.report import render  # loads matplotlib and jinja2
+
+    write_text(path, render(fit.core, fit.question(), fit.diagnosis, fit.plan, found))
+
+
+def summary(fit: Fit, found: Tables | None = None) -> dict[str, Any]:
+    """Everything a program needs to act on a fit, as plain values; `found` are its `answers`, where known."""
+    found = found or answers(fit)
+    question, cells, diagnosis = fit.question(), fit.cells, fit.diagnosis
+    attrs, plan = fit.core.attrs, fit.plan
     return {
         "format": "bayes_hte summary 1",
-        "title": "" if fit.plan is None else fit.plan.title,
+        "title": "" if plan is None else plan.title,
         "outcome": cells.attrs["outcome"],
         "control": cells.attrs["control"],
         "arms": schema.treated_arms(cells),
         "dimensions": schema.dimensions(cells),
         "scale": question.scale,
         "ci_prob": question.ci_prob,
-        "reliable": fit.diagnosis.ok,
+        "reliable": diagnosis.ok,
         "diagnosis": {
-            "problems": list(fit.diagnosis.problems),
-            "rhat_max": fit.diagnosis.rhat_max,
-            "ess_bulk_min": fit.diagnosis.ess_bulk_min,
-            "ess_tail_min": fit.diagnosis.ess_tail_min,
-            "divergences": fit.diagnosis.divergences,
-            "refitted": fit.diagnosis.refitted,
+            "problems": list(diagnosis.problems),
+            "rhat_max": diagnosis.rhat_max,
+            "ess_bulk_min": diagnosis.ess_bulk_min,
+            "ess_tail_min": diagnosis.ess_tail_min,
+            "divergences": diagnosis.divergences,
+            "refitted": diagnosis.refitted,
+            "pareto_k": diagnosis.pareto_k,
+            "quadrature_error": diagnosis.quadrature_error,
         },
         "warnings": list(cell_tables.check(cells)),
-        "ate": _records(fit.ate()),
-        "segments": _records(fit.table(detail=True)),
-        "heterogeneity": _records(fit.heterogeneity()),
+        "ate": _records(found.average),
+        "segments": _records(found.segments),
+        "heterogeneity": _records(found.spread),
         "provenance": {
             key: json.loads(value) if key == "versions" else value
             for key, value in attrs.items()
-            if key in ("seed", "sampler", "versions", "data_sha256", "model_sha256", "plan_sha256")
+            if key in ("seed", "sampler", "engine", "versions", "data_sha256", "model_sha256", "plan_sha256")
         },
     }
 

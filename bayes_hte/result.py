@@ -218,6 +218,67 @@ class Fit:
         seed = int(self.core.attrs["seed"])
         return self._marked(summary.predict_new_segment(self.core, self.question(scale, ci_prob), seed))
 
+    def loso(self) -> pd.DataFrame:
+        """How well the other segments predict each one: leave-one-segment-out log scores.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per segment: a column per dimension, elpd (log density of the segment's data given all other
+            segments' data), mcse (Monte-Carlo standard error of it; 0 where it is exact), pareto_k (tail of the
+            importance weights; above 0.7 the segment was left out and the others fitted again).
+            ``attrs["elpd"]`` is the sum, ``attrs["se"]`` its standard error over segments.
+
+        Raises
+        ------
+        DataError
+            If there is one segment.
+        ModelError
+            If the structure is beyond the exact engine.
+
+        Notes
+        -----
+        A segment's own effect and baseline are integrated out: the score asks whether a segment like it was to be
+        expected. It is the log of a mean density, not the mean of log densities.
+        """
+        from bayes_hte.loso import loso
+
+        return self._marked(loso(self.core))
+
+    def given_tau(self, scale: Scale | None = None) -> pd.DataFrame:
+        """Every segment's effect if the between-segment SD were known: the numbers behind `tau_trace`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per arm, segment and value of tau: a column per dimension, arm, tau (link scale), effect (its
+            posterior mean at that tau, on `scale`), density (posterior density of tau).
+
+        Raises
+        ------
+        ModelError
+            If effects are not partially pooled, or the structure is beyond the exact engine.
+        """
+        from bayes_hte.given_tau import given_tau
+
+        return self._marked(given_tau(self.core, self.question(scale).scale))
+
+    def tau_trace(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Every segment's effect as a function of the between-segment SD, over the posterior of that SD.
+
+        The single picture of partial pooling: on the left all segments have the common effect, on the right each
+        has its own estimate, and the posterior beneath says which part matters. `options` are those of
+        `bayes_hte.plot.trace`; `given_tau` has the numbers.
+
+        Raises
+        ------
+        ModelError
+            If effects are not partially pooled, or the structure is beyond the exact engine.
+        """
+        from bayes_hte import views
+
+        return views.trace(self.core, self.question(scale), self.plan, self.given_tau(scale), **options)
+
     def plot_forest(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
         """The forest plot; `options` are those of `bayes_hte.plot.forest`."""
         from bayes_hte import views

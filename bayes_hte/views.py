@@ -1,7 +1,7 @@
 """Figures of a fit: the tables of `bayes_hte.summary`, drawn by `bayes_hte.plot` with the words of the plan."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,12 +16,47 @@ from bayes_hte.summary import Question
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
+DETAILS = ("effect_mcse", "p_mcse", "pooling_low", "pooling_high", "complete", "complete_se")
+"""Columns that `summary.table` adds for reviewers."""
 UNRELIABLE = "NOT RELIABLE: the fit did not pass its own checks"
 """The title of a figure whose draws cannot be trusted, unless the caller gives another."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tables:
+    """What a fit says to one question: computed once, shown in every figure, page and file.
+
+    Attributes
+    ----------
+    segments, average, spread : pandas.DataFrame
+        As `summary.table`, `summary.ate` and `summary.heterogeneity` give them.
+    """
+
+    segments: pd.DataFrame
+    average: pd.DataFrame
+    spread: pd.DataFrame
+
+    @property
+    def brief(self) -> pd.DataFrame:
+        """The segments without the details: `Fit.table` as it is by default."""
+        return self.segments.drop(columns=list(DETAILS), errors="ignore")
+
+
+def tables(tree: xr.DataTree, question: Question, *, detail: bool = False) -> Tables:
+    """The tables of a fit; `detail` is that of `summary.table`."""
+    return Tables(
+        summary.table(tree, question, detail=detail), summary.ate(tree, question), summary.heterogeneity(tree, question)
+    )
+
+
 def forest(
-    tree: xr.DataTree, question: Question, plan: Plan | None = None, *, arm: str | None = None, **options: Any
+    tree: xr.DataTree,
+    question: Question,
+    plan: Plan | None = None,
+    *,
+    arm: str | None = None,
+    found: Tables | None = None,
+    **options: Any,
 ) -> "Figure | SubFigure":
     """Every segment's raw and pooled effect, under the average effect of its arm.
 
@@ -35,6 +70,8 @@ def forest(
         Names the unit.
     arm : str, optional
         Only this arm; by default all.
+    found : Tables, optional
+        What the fit says to this very question, where that is known already.
     **options
         Those of `bayes_hte.plot.forest`; what is given here wins over what the fit says.
 
@@ -55,17 +92,23 @@ def forest(
     cells = cells_of(tree)
     control = cells.attrs["control"] or "control"
     said = {"control": control, "ci_prob": question.ci_prob, **wording(tree, question, plan)}
-    return plot.forest(*_tables(tree, question, arm), dimensions=schema.dimensions(cells), **(said | options))
+    return plot.forest(*_shown(tree, question, arm, found), dimensions=schema.dimensions(cells), **(said | options))
 
 
 def shrinkage(
-    tree: xr.DataTree, question: Question, plan: Plan | None = None, *, arm: str | None = None, **options: Any
+    tree: xr.DataTree,
+    question: Question,
+    plan: Plan | None = None,
+    *,
+    arm: str | None = None,
+    found: Tables | None = None,
+    **options: Any,
 ) -> "Figure | SubFigure":
     """How far pooling moved each segment, against its size.
 
     Parameters
     ----------
-    tree, question, plan, arm
+    tree, question, plan, arm, found
         As for `forest`.
     **options
         Those of `bayes_hte.plot.shrinkage`; what is given here wins over what the fit says.
@@ -85,7 +128,53 @@ def shrinkage(
 
     said = wording(tree, question, plan)
     dimensions = schema.dimensions(cells_of(tree))
-    return plot.shrinkage(*_tables(tree, question, arm), dimensions=dimensions, **(said | options))
+    return plot.shrinkage(*_shown(tree, question, arm, found), dimensions=dimensions, **(said | options))
+
+
+def trace(
+    tree: xr.DataTree,
+    question: Question,
+    plan: Plan | None,
+    found: pd.DataFrame,
+    *,
+    arm: str | None = None,
+    **options: Any,
+) -> "Figure | SubFigure":
+    """Every segment's effect as a function of the between-segment SD, over the posterior of that SD.
+
+    Parameters
+    ----------
+    tree, question, plan, arm
+        As for `forest`.
+    found : pandas.DataFrame
+        From `bayes_hte.given_tau`, on the scale of the question.
+    **options
+        Those of `bayes_hte.plot.trace`; what is given here wins over what the fit says.
+
+    Returns
+    -------
+    Figure or SubFigure
+
+    Raises
+    ------
+    DataError
+        If there is no such arm, or an option makes no sense.
+    """
+    from bayes_hte import plot
+
+    if arm is not None:
+        _check_arm(arm, list(dict.fromkeys(found["arm"])))
+        found = found[found["arm"] == arm]
+    said = {name: value for name, value in wording(tree, question, plan).items() if name != "pooled"}
+    said["tau_label"] = f"between-segment SD (tau){', log odds' if family_of(tree).link == 'logit' else ''}"
+    density = found[["arm", "tau", "density"]].drop_duplicates(["arm", "tau"])
+    dimensions = schema.dimensions(cells_of(tree))
+    return plot.trace(found.drop(columns="density"), density, dimensions=dimensions, **(said | options))
+
+
+def _check_arm(arm: str, arms: list[str]) -> None:
+    if arm not in arms:
+        raise DataError(f"no treated arm {arm!r}; there are {arms}")
 
 
 def wording(tree: xr.DataTree, question: Question, plan: Plan | None) -> dict[str, Any]:
@@ -116,11 +205,17 @@ def reliable(tree: xr.DataTree) -> bool:
     return bool(json.loads(tree.attrs.get("diagnosis", "{}")).get("ok", False))
 
 
-def _tables(tree: xr.DataTree, question: Question, arm: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    table, ate = summary.table(tree, question), summary.ate(tree, question)
+def _shown(
+    tree: xr.DataTree, question: Question, arm: str | None, found: Tables | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of segments and averages, of all arms or of one."""
+    if found is None:
+        table, average = summary.table(tree, question), summary.ate(tree, question)
+    else:
+        table, average = found.segments, found.average
     if arm is None:
-        return table, ate
-    arms = list(map(str, ate["arm"]))
+        return table, average
+    arms = list(map(str, average["arm"]))
     if arm not in arms:
         raise DataError(f"no treated arm {arm!r}; there are {arms}")
-    return table[table["arm"] == arm], ate[ate["arm"] == arm]
+    return table[table["arm"] == arm], average[average["arm"] == arm]

@@ -1,6 +1,6 @@
 """The command line: exit codes, one-line errors, nothing written when something is wrong.
 
-The whole pipeline runs here, files included; only NUTS is replaced by hand-made draws. Two slow tests sample.
+The whole pipeline runs here, files included; only the engines are replaced by hand-made draws. Two slow tests sample.
 """
 
 import io
@@ -22,6 +22,7 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte import analysis, cli, report
+from bayes_hte.drawn import Drawn
 from bayes_hte.model import Problem
 from bayes_hte.spec import shipped_models
 
@@ -39,14 +40,14 @@ class Sampler:
         self.bad = False
         self.stopped = False
 
-    def __call__(self, task: Problem, **asked: Any) -> tuple[xr.Dataset, xr.Dataset]:
+    def __call__(self, task: Problem, **asked: Any) -> Drawn:
         self.asked.append(asked)
         if self.stopped:
             raise KeyboardInterrupt
         draws = example_posterior._posterior(task, np.random.default_rng(asked["seed"]))
         if self.bad:
             draws["effect"][{"chain": 0}] += 5.0
-        return draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))})
+        return Drawn(draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))}))
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,7 @@ def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     found = Sampler()
     monkeypatch.setattr(example_posterior, "DRAWS", 1000)
     monkeypatch.setattr(analysis, "sample", found)
+    monkeypatch.setattr(analysis.exact, "beyond", lambda task: "NUTS can be made to fail in a test")
     return found
 
 
@@ -192,6 +194,36 @@ def test_json_is_all_that_is_printed(call: Call, tmp_path: Path) -> None:
         json.loads(answer.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
         said[command] = answer.out
     assert said["run"] == (tmp_path / "out" / "summary.json").read_text()
+
+
+def test_without_a_report_the_other_files_are_the_same(call: Call, tmp_path: Path) -> None:
+    plan = experiment(tmp_path, users())
+    whole = call("run", plan, "--out", "out")
+    before = snapshot(tmp_path / "out")
+    answer = call("run", plan, "--out", "out", "--no-report")
+    assert (answer.code, whole.code) == (0, 0)
+    assert "report.html" in whole.out
+    assert "report.html" not in answer.out
+    after = snapshot(tmp_path / "out")
+    assert sorted(after) == [name for name in FILES if name != "report.html"]
+    assert all(after[name] == before[name] for name in after)
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("terminal", "environment", "look"),
+    [(True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False)],
+)
+def test_a_terminal_that_wants_it_gets_a_look(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, environment: dict[str, str], look: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm"} | environment).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    err = call("run", experiment(tmp_path, users()), "--out", "out").err
+    assert ("\x1b[2mreading …\x1b[0m\n" in err) is (look and os.name != "nt")
+    assert ("\x1b" in err) is (look and os.name != "nt")
 
 
 @pytest.mark.usefixtures("plain")
@@ -563,6 +595,25 @@ print(*sorted({name.split(".")[0] for name in sys.modules}))
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "pandas", "xarray", "pymc", "scipy", "arviz", "duckdb", "pydantic", "rich", "matplotlib"}
     assert not heavy & set(found.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        (["--help"], 0, "usage: bayes-hte", ""),
+        (["fit"], 2, "", "usage: bayes-hte"),
+        (["check", "absent.toml"], 1, "", "error: no file absent.toml"),
+    ],
+)
+def test_the_installed_command_says_all_it_has_to_say_before_it_leaves(
+    words: list[str], code: int, out: str, err: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", "from bayes_hte.cli import script; script()", *words]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == code
+    assert found.stdout.startswith(out)
+    assert found.stderr.startswith(err)
+    assert (out == "") == (found.stdout == "")
 
 
 def process(folder: Path, *words: str) -> "subprocess.Popen[str]":

@@ -115,7 +115,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def writer(name: str) -> Any:
         return lambda path: write_text(path, f"the new {name}")
 
-    monkeypatch.setattr(export, "_writers", lambda fit: {name: writer(name) for name in FILES})
+    monkeypatch.setattr(export, "_writers", lambda *fit: {name: writer(name) for name in FILES})
 
 
 @pytest.mark.usefixtures("quick")
@@ -152,10 +152,44 @@ def test_all_files_are_written_or_none(
         raise error
 
     writers = {name: (fail if name == failing else lambda path: path.write_text("new")) for name in FILES}
-    monkeypatch.setattr(export, "_writers", lambda fit: writers)
+    monkeypatch.setattr(export, "_writers", lambda *fit: writers)
     with pytest.raises(OutputError if isinstance(error, OSError) else type(error)):
         write_results(example_fit(2), folder)
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_a_report_an_older_one_does_not_stay(tmp_path: Path) -> None:
+    for name in (*FILES, "notes.txt"):
+        (tmp_path / name).write_text("old")
+    written = write_results(example_fit(2), tmp_path, report=False)
+    left = [name for name in FILES if name != "report.html"]
+    assert sorted(path.name for path in written) == left
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*left, "notes.txt"])
+    assert all((tmp_path / name).read_text() == f"the new {name}" for name in left)
+
+
+def test_without_a_report_a_failure_leaves_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FILES:
+        (tmp_path / name).write_text("old")
+    before = snapshot(tmp_path)
+
+    def fail(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "_writers", lambda *fit: dict.fromkeys(FILES, fail))
+    with pytest.raises(OutputError, match="No space left"):
+        write_results(example_fit(2), tmp_path, report=False)
+    assert snapshot(tmp_path) == before
+
+
+def test_answers_are_the_tables_of_the_fit() -> None:
+    fit = example_fit(4, arms=("control", "email", "sms"), plan=example_plan(report={"unit": "visit", "rope": 0.01}))
+    found = export.answers(fit)
+    pd.testing.assert_frame_equal(found.segments, fit.table(detail=True))
+    pd.testing.assert_frame_equal(found.brief, fit.table())
+    pd.testing.assert_frame_equal(found.average, fit.ate())
+    pd.testing.assert_frame_equal(found.spread, fit.heterogeneity())
 
 
 @pytest.mark.usefixtures("quick")

@@ -13,16 +13,16 @@ from bayes_hte import cells
 HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydantic", "pymc", "scipy", "xarray"}
 
 PUBLIC = [
-    "DataError", "Fit", "FitError", "HteError", "Model", "ModelError", "OutputError", "Plan", "PlanError", "SpecError",
-    "cells", "fit", "load", "read_model", "read_plan", "run",
+    "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan", "PlanError",
+    "SpecError", "cells", "fit", "fit_many", "load", "prior_sweep", "read_model", "read_plan", "run",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
-    hte.fit, hte.load, hte.read_model, hte.read_plan, hte.run,
+    hte.fit, hte.fit_many, hte.load, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
     cells.check, cells.from_estimates, cells.from_rows, cells.from_summary, cells.merge,
 ]  # fmt: skip
 METHODS = [
-    "ate", "contrasts", "heterogeneity", "plot_forest", "plot_shrinkage", "predict_new_segment", "question", "report",
-    "save", "table",
+    "ate", "contrasts", "given_tau", "heterogeneity", "loso", "plot_forest", "plot_shrinkage", "predict_new_segment",
+    "question", "report", "save", "table", "tau_trace",
 ]  # fmt: skip
 PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "spec"]
 

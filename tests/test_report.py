@@ -104,6 +104,11 @@ def test_marks_of_direction_do_not_reach_the_page(hostile: str) -> None:
     assert name("mobile") == "mobile"
 
 
+def test_a_name_that_looks_like_a_reference_is_only_a_name() -> None:
+    fit = example_fit(["url(#x", "href=#y"], arms=("control", "url(#a) #b"))
+    assert "url(#a) #b" in Page(report(fit)).text
+
+
 def test_hostile_words_of_a_plan_are_escaped() -> None:
     plan = example_plan(
         title=HOSTILE[2], question=HOSTILE[1], source=HOSTILE[0], report={"unit": '"><script>alert(3)</script>'}

@@ -50,10 +50,7 @@ def opened(data: "Table", labels: Sequence[str], numbers: Sequence[str] = ()) ->
     """
     import duckdb
 
-    if isinstance(data, str | os.PathLike):
-        name, paths = f"file {Path(data).name}", _find(os.fspath(data))
-    else:
-        name, paths = f"{type(data).__module__.split('.')[0].lstrip('_')}.{type(data).__name__}", []
+    name, paths = name_of(data), _find(os.fspath(data)) if isinstance(data, str | os.PathLike) else []
     try:
         if isinstance(data, str | os.PathLike):
             with _connect() as connection:
@@ -63,6 +60,13 @@ def opened(data: "Table", labels: Sequence[str], numbers: Sequence[str] = ()) ->
     except duckdb.Error as error:  # its first sentence; the whole one stays the cause
         sentence = str(error).strip().splitlines()[0]
         raise DataError(f"cannot read {name}: {sentence}; repair or convert it and try again") from error
+
+
+def name_of(data: "Table") -> str:
+    """What messages and the report call a table."""
+    if isinstance(data, str | os.PathLike):
+        return f"file {Path(data).name}"
+    return f"{type(data).__module__.split('.')[0].lstrip('_')}.{type(data).__name__}"
 
 
 def _connect() -> "duckdb.DuckDBPyConnection":

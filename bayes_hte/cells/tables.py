@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from bayes_hte.cells import plain
 from bayes_hte.cells.assembly import About, Column, assemble
 from bayes_hte.cells.covariances import checked_covariance
 from bayes_hte.cells.labels import SEPARATOR, Key, is_missing, text_of
-from bayes_hte.cells.sources import check_arms, check_names, counted, fetch, missing_notes, opened, pick
+from bayes_hte.cells.sources import check_arms, check_names, counted, fetch, missing_notes, name_of, opened, pick
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL
 
@@ -260,8 +261,7 @@ def _labels(rows: Rows) -> list[str]:
 def _read(table: "Table", *, dims: list[str], arm: str | None, columns: dict[str, str]) -> Rows:
     """Read the rows and say which cell each describes; none may be described twice."""
     labels = [*dims] if arm is None else [*dims, arm]
-    with opened(table, labels=labels) as source:
-        answer = fetch(pick(source, [*labels, *columns.values()]), source.name)
+    answer = _fetched(table, labels, list(columns.values()))
     values = list(zip(*answer, strict=True))
     texts = [[text_of(value) for value in column] for column in values[: len(labels)]]
     arms = [ONLY_ARM] * len(answer) if arm is None else _arms(texts.pop(), arm)
@@ -272,8 +272,17 @@ def _read(table: "Table", *, dims: list[str], arm: str | None, columns: dict[str
         keys,
         {role: _floats(role, column) for role, column in zip(columns, values[len(labels) :], strict=True)},
         missing_notes(texts, [1] * len(answer), dims, "row"),
-        f"{counted(len(answer), 'row', 'rows')} of {source.name}",
+        f"{counted(len(answer), 'row', 'rows')} of {name_of(table)}",
     )
+
+
+def _fetched(table: "Table", labels: list[str], numbers: list[str]) -> Sequence[tuple[Any, ...]]:
+    """The columns that are needed, row by row."""
+    found = plain.rows(table, labels, numbers)
+    if found is not None:
+        return found
+    with opened(table, labels=labels) as source:
+        return fetch(pick(source, [*labels, *numbers]), source.name)
 
 
 def _arms(texts: list[str | None], column: str) -> list[str]:

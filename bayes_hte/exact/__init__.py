@@ -1,6 +1,6 @@
 """The fast engine: posteriors of one-way segments by quadrature and importance sampling, with a certificate.
 
-    applies     why a problem is beyond it, if it is
+    beyond      why a problem is beyond it, if it is
     posterior   draws, the certificate, and probabilities of signs without the noise of counting
 
 Nothing here imports PyMC; `bayes_hte.model.build` remains the definition, and a test compares the two densities.

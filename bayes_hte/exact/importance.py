@@ -108,6 +108,8 @@ def explore(target: Target, straight: Straight, peak: Peak, effort: Effort, *, s
         proposal = _learnt(places, log_ratio, wide)
         if effective >= effort.wanted:  # enough points, but too few in some tail
             proposal = blend([proposal, _tail(places, log_ratio)], np.array([0.5, 0.5]))
+            count = max(SECOND, len(points) // 5)
+            continue
         share = effective / len(points) if len(counts) > 1 else 0.1
         missing = (effort.wanted - effective) / max(share, 0.05) * 1.1
         count = SECOND if len(counts) == 1 else int(np.clip(missing, SECOND, effort.budget - len(points) + SECOND))

@@ -7,7 +7,7 @@ nodes are centred at the mode and scaled by the curvature there (adaptive quadra
 JRSS C 31:214); for Gaussian families one node is exact. Arrays are (point, segment) throughout.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +19,8 @@ from bayes_hte.exact.space import Array
 from bayes_hte.families.family import CellData, Curve
 
 Index = NDArray[np.intp]
+Quantity = Callable[[Array, Array], Array]
+"""Of a baseline and an effect on the link scale."""
 MAX_STEP = 3.0
 """Longest step of an offset: beyond a few prior SDs a quadratic model of a binomial likelihood is worthless."""
 
@@ -220,17 +222,45 @@ def _arm_integral(
     segments: Segments, maps: Maps, mode: Mode, at: tuple[int, Array, float], rule_: tuple[Array, Array]
 ) -> Array:
     """log ∫ φ(x) L_a(b + e_a(x)) dx of one arm at one node of the baseline."""
+    terms = [log_term for log_term, _ in _arm_terms(segments, maps, mode, at, rule_)]
+    return np.asarray(log_sum(terms) + np.log(mode.arm_sd[at[0]]) - 0.5 * np.log(2 * np.pi))
+
+
+def _arm_terms(
+    segments: Segments, maps: Maps, mode: Mode, at: tuple[int, Array, float], rule_: tuple[Array, Array]
+) -> Iterator[tuple[Array, Array]]:
+    """The log of each term of an arm's quadrature, and the effect there."""
     (index, baseline, node), (nodes, weights) = at, rule_
-    curve = segments.curve
     arm, effect, sigma = segments.arms[index + 1], maps.effects[index], maps.sigma[index + 1]
-    spread = mode.arm_sd[index]
     centre = mode.arms[index] + mode.lean[index] * (mode.base_sd * node)
-    terms = []
     for inner, weight in zip(nodes, weights, strict=True):
-        offset = centre + spread * inner
-        density = curve.density(arm, baseline + effect.value(offset), sigma)
-        terms.append(density - 0.5 * offset**2 + weight)
-    return np.asarray(log_sum(terms) + np.log(spread) - 0.5 * np.log(2 * np.pi))
+        offset = centre + mode.arm_sd[index] * inner
+        value = effect.value(offset)
+        density = segments.curve.density(arm, baseline + value, sigma)
+        yield density - 0.5 * offset**2 + weight, value
+
+
+def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quantity) -> Array:
+    """Posterior mean of a quantity of (baseline, effect) given the hyperparameters: (point, segment, arm)."""
+    curve, (nodes, weights) = segments.curve, rule(order)
+    totals, means = [], []
+    for node, weight in zip(nodes, weights, strict=True):
+        base = mode.base + mode.base_sd * node
+        baseline = maps.baseline.value(base)
+        total = curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
+        given = []
+        for index in range(len(maps.effects)):
+            terms, values = [], []
+            for log_term, effect in _arm_terms(segments, maps, mode, (index, baseline, node), (nodes, weights)):
+                terms.append(log_term)
+                values.append(of(baseline, effect))
+            whole = log_sum(terms)
+            given.append(np.sum([np.exp(t - whole) * v for t, v in zip(terms, values, strict=True)], axis=0))
+            total = total + whole
+        totals.append(total)
+        means.append(np.stack(np.broadcast_arrays(*given), axis=-1))
+    whole = log_sum(totals)
+    return np.sum([np.exp(t - whole)[..., None] * m for t, m in zip(totals, means, strict=True)], axis=0)
 
 
 def log_sum(terms: list[Array]) -> Array:

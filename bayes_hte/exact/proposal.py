@@ -8,7 +8,7 @@ from scipy import special
 
 from bayes_hte.exact.space import Array
 
-FREEDOM = 6.0
+FREEDOM = 4.0
 """Degrees of freedom: tails heavier than those of any posterior with a proper prior on log τ, which are exponential."""
 
 

@@ -14,23 +14,34 @@ from bayes_hte.exact.coefficients import Map
 from bayes_hte.exact.importance import Sample
 from bayes_hte.exact.integrate import Index, Maps, Mode, Segments, log_sum, rule
 from bayes_hte.exact.space import Array
-from bayes_hte.exact.target import Target, Work
+from bayes_hte.exact.target import Group, Target, Work
 
-POINTS = 256
+POINTS, LEAST_POINTS, WORK = 256, 48, 2.5e6
+"""Points at which the integral is computed: 256, but fewer for more than 10,000 segments."""
+BLOCK = 4096
 REACH = 8.0
 """How many SDs from its mode an offset is followed."""
 
 
 def positive(target: Target, sample: Sample, *, seed: int) -> tuple[Array, Array]:
     """Probability (segment, arm) and its Monte-Carlo standard error."""
-    everyone = np.arange(target.segments.size)
-    z = target.over(sample.points, everyone, _standardised)
+    size, arms = target.segments.size, len(target.segments.arms) - 1
+    found, error = np.empty((size, arms)), np.empty((size, arms))
+    count = min(int(np.clip(WORK / size, LEAST_POINTS, POINTS)), len(sample.points))
+    chosen = sample.resampled(count, np.random.default_rng(seed))
+    for group in target.groups:
+        for start in range(0, len(group.members), BLOCK):
+            block = Group(group.members[start : start + BLOCK], group.order)
+            found[block.members], error[block.members] = _of_block(target, block, sample, chosen)
+    return found, error
+
+
+def _of_block(target: Target, block: Group, sample: Sample, chosen: Index) -> tuple[Array, Array]:
+    """Segments of one quadrature order, few enough for their numbers at all points to fit into memory."""
+    z = target.over(sample.points, block.members, _standardised)
     if closed_form(target):
         return _weighted(special.ndtr(z), sample.weights)
-    chosen = sample.resampled(min(POINTS, len(sample.points)), np.random.default_rng(seed))
-    known = np.empty((len(chosen), *z.shape[1:]))
-    for group in target.groups:
-        known[:, group.members] = target.over(sample.points[chosen], group.members, _integrated(group.order))
+    known = target.over(sample.points[chosen], block.members, _integrated(block.order))
     return _carried(known, z, chosen, sample)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -82,13 +83,28 @@ def draw_axis(axes: Axes, ends: tuple[float, float], *, width: float, size: floa
     return ticks
 
 
-def draw_guides(axes: Axes, span: tuple[float, float], ticks: Sequence[float], *, ate: float, scale: float) -> None:
-    """Grid, null line and the average effect over the heights in `span`."""
-    axes.vlines(ticks, *span, color=GRID, linewidth=0.7 * scale, zorder=0.5)
-    axes.vlines(0.0, *span, color=INK, linewidth=1.0 * scale, zorder=1)
-    dashes = (0, (4.0, 2.6))
-    if math.isfinite(ate):
-        axes.vlines(ate, *span, color=POOLED, linewidth=1.0 * scale, linestyles=dashes, zorder=1.1)
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Heights over which lines guide the eye, and the average effect there."""
+
+    top: float
+    bottom: float
+    ate: float
+
+
+def draw_guides(axes: Axes, bands: Sequence[Band], ticks: Sequence[float], *, scale: float) -> None:
+    """Grid, null line and the average effect in each band; one artist for each, as artists are what takes time."""
+    grid = [(tick, band.top, band.bottom) for band in bands for tick in ticks]
+    averages = [(band.ate, band.top, band.bottom) for band in bands if math.isfinite(band.ate)]
+    null = [(0.0, band.top, band.bottom) for band in bands]
+    _upright(axes, grid, color=GRID, linewidth=0.7 * scale, zorder=0.5)
+    _upright(axes, null, color=INK, linewidth=1.0 * scale, zorder=1)
+    _upright(axes, averages, color=POOLED, linewidth=1.0 * scale, linestyles=(0, (4.0, 2.6)), zorder=1.1)
+
+
+def _upright(axes: Axes, lines: Sequence[tuple[float, float, float]], **look: Any) -> None:
+    """Vertical lines: where, from, to."""
+    axes.vlines([x for x, *_ in lines], [top for _, top, _ in lines], [bottom for *_, bottom in lines], **look)
 
 
 def draw_rows(axes: Axes, placed: Sequence[Placed], *, ci_prob: float, scale: float) -> None:

@@ -106,17 +106,18 @@ def _draw_bars(canvas: Canvas, page: Page, lines: list[Line]) -> None:
     axes = canvas.inset((_MARGIN, top, width, bottom - top))
     ends = bars.limits(page.blocks, page.ci_prob)
     ticks = bars.draw_axis(axes, ends, width=width, size=_SMALL, scale=canvas.scale)
-    placed = []
+    placed, bands = [], []
     for line in lines:
         if line.kind in {"arm", "group"}:
             continue
         bottom_of_line = line.top + line.height
         band = (bottom_of_line - _BAND, bottom_of_line - 4)
         canvas.stripe((_MARGIN, band[0], width, band[1] - band[0]), STRIPE)
-        bars.draw_guides(axes, band, ticks, ate=page.blocks[line.block].ate.effect, scale=canvas.scale)
+        bands.append(bars.Band(*band, page.blocks[line.block].ate.effect))
         item = bars.Placed(line.row, sum(band) / 2, line.side)
         if line.kind == "ate" and line.row.known:
             bars.draw_diamond(axes, item, scale=canvas.scale)
         elif line.kind == "segment":
             placed.append(item)
+    bars.draw_guides(axes, bands, ticks, scale=canvas.scale)
     bars.draw_rows(axes, placed, ci_prob=page.ci_prob, scale=canvas.scale)

@@ -101,8 +101,13 @@ def width(text: str, size: float, *, bold: bool = False) -> float:
     """
     known = _characters()
     line = "".join(character if ord(character) in known else "W" for character in clean(text))
-    font = FontProperties(family=FAMILY, size=size, weight="bold" if bold else "normal")
-    return float(text_to_path.get_text_width_height_descent(line, font, ismath=False)[0])
+    return float(text_to_path.get_text_width_height_descent(line, font(size, bold=bold), ismath=False)[0])
+
+
+@cache
+def font(size: float, *, bold: bool = False) -> FontProperties:
+    """The bundled font; matplotlib copies what it is given."""
+    return FontProperties(family=FAMILY, size=size, weight="bold" if bold else "normal")
 
 
 def widest(texts: Iterable[str], size: float, *, bold: bool = False) -> float:

@@ -183,15 +183,16 @@ def _draw_bars(canvas: Canvas, page: Page, columns: _Columns, lines: list[Line])
     axes = canvas.inset((left, top, right - left, bottom - top))
     ends = bars.limits(page.blocks, page.ci_prob)
     ticks = bars.draw_axis(axes, ends, width=right - left, size=_SIZE, scale=canvas.scale)
+    bands = []
     for index, block in enumerate(page.blocks):
         own = [line for line in lines if line.block == index and line.kind != "arm"]
-        span = (own[0].top, own[-1].top + own[-1].height)
-        bars.draw_guides(axes, span, ticks, ate=block.ate.effect, scale=canvas.scale)
+        bands.append(bars.Band(own[0].top, own[-1].top + own[-1].height, block.ate.effect))
         if not block.ate.known:
             continue
         x = left + (block.ate.effect - ends[0]) / (ends[1] - ends[0]) * (right - left)
         half = words.width("ATE", _SMALL) / 2
         canvas.write(min(max(x, left + half), right - half), own[0].top - 9, "ATE", Ink(_SMALL, POOLED), "center")
+    bars.draw_guides(axes, bands, ticks, scale=canvas.scale)
     placed = [bars.Placed(line.row, line.middle, line.side) for line in lines if line.kind == "segment"]
     bars.draw_rows(axes, placed, ci_prob=page.ci_prob, scale=canvas.scale)
     for line in lines:

@@ -81,13 +81,18 @@ def svg(figure: Figure | SubFigure, *, description: str, prefix: str = "figure")
     >>> svg(Figure(figsize=(1, 1)), description="Nothing")[:60]
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72" '
     """
+    return ET.tostring(element(figure, description=description, prefix=prefix), encoding="unicode")
+
+
+def element(figure: Figure | SubFigure, *, description: str, prefix: str) -> ET.Element:
+    """What `svg` writes, before it is text: whoever changes it need not parse it again."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", prefix):
         raise OutputError(f"prefix {prefix!r} must be a letter followed by letters, digits, _ and -")
     root = _element(figure, prefix)
     root.set("width", "100%")
     root.set("role", "img")
     root.set("aria-label", clean(description))
-    return ET.tostring(root, encoding="unicode")
+    return root
 
 
 def _standalone(figure: Figure | SubFigure) -> bytes:

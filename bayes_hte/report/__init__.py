@@ -10,11 +10,14 @@ from bayes_hte.diagnose import Diagnosis
 from bayes_hte.report.content import collect
 from bayes_hte.spec import Plan
 from bayes_hte.summary import Question
+from bayes_hte.views import Tables
 
 __all__ = ["render"]
 
 
-def render(tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Plan | None) -> str:
+def render(
+    tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Plan | None, tables: Tables | None = None
+) -> str:
     """The whole report as one self-contained HTML page.
 
     Parameters
@@ -27,6 +30,8 @@ def render(tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Pl
         Whether the draws can be trusted; a failure is the first line of the page.
     plan : Plan or None
         Title, question, unit, and whether the segments were declared before the test.
+    tables : Tables, optional
+        What the fit says to this very question, where that is known already.
 
     Returns
     -------
@@ -49,4 +54,4 @@ def render(tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Pl
     )
     template = environment.from_string((home / "template.html.j2").read_text(encoding="utf-8"))
     style = Markup((home / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
-    return template.render(report=collect(tree, question, diagnosis, plan), style=style).lstrip()
+    return template.render(report=collect(tree, question, diagnosis, plan, tables), style=style).lstrip()

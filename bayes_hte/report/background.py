@@ -10,8 +10,8 @@ import xarray as xr
 
 from bayes_hte import cells as cell_table
 from bayes_hte import schema, words
-from bayes_hte.diagnose import MAX_RHAT, MIN_ESS, Diagnosis
-from bayes_hte.effects import cells_of, model_of
+from bayes_hte.diagnose import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
+from bayes_hte.effects import cells_of, engine_of, model_of
 from bayes_hte.families import Family
 from bayes_hte.plot.text import clean, count
 from bayes_hte.report.answer import Case
@@ -100,13 +100,7 @@ def status(plan: Plan | None) -> str:
 
 def trust(diagnosis: Diagnosis) -> list[str]:
     """The diagnosis in words."""
-    fewest = min(diagnosis.ess_bulk_min, diagnosis.ess_tail_min)
-    rhat = f"{diagnosis.rhat_max:.3f}" if math.isfinite(diagnosis.rhat_max) else "undefined"
-    numbers = (
-        f"R-hat, which compares the chains, is at most {rhat} ({MAX_RHAT} is allowed); the least certain quantity "
-        f"has {fewest:,.0f} effective draws ({MIN_ESS:.0f} are needed); "
-        f"{counted(diagnosis.divergences, 'transition', 'transitions')} diverged (0 are allowed)."
-    )
+    numbers = _of_certificate(diagnosis) if diagnosis.pareto_k is not None else _of_chains(diagnosis)
     again = ["A first attempt did not pass and was repeated with smaller steps and more tuning."]
     first = (
         "The draws behind every number in this report passed their checks."
@@ -115,6 +109,31 @@ def trust(diagnosis: Diagnosis) -> list[str]:
     )
     problems = [clean(problem) for problem in diagnosis.problems]
     return [first, *problems, numbers, *(again if diagnosis.refitted else [])]
+
+
+def _of_chains(diagnosis: Diagnosis) -> str:
+    fewest = min(diagnosis.ess_bulk_min, diagnosis.ess_tail_min)
+    rhat = f"{diagnosis.rhat_max:.3f}" if math.isfinite(diagnosis.rhat_max) else "undefined"
+    return (
+        f"R-hat, which compares the chains, is at most {rhat} ({MAX_RHAT} is allowed); the least certain quantity "
+        f"has {fewest:,.0f} effective draws ({MIN_ESS:.0f} are needed); "
+        f"{counted(diagnosis.divergences, 'transition', 'transitions')} diverged (0 are allowed)."
+    )
+
+
+def _of_certificate(diagnosis: Diagnosis) -> str:
+    error = diagnosis.quadrature_error or 0.0
+    weights = (
+        "Everything was integrated by quadrature; "
+        if diagnosis.pareto_k == -math.inf
+        else f"Pareto k, the tail of the importance weights, is {max(diagnosis.pareto_k or 0.0, 0.0):.2f} "
+        f"({MAX_PARETO_K} is allowed); "
+    )
+    return (
+        f"The posterior was computed, not sampled by MCMC. {weights}{diagnosis.ess_bulk_min:,.0f} points are effective "
+        f"({MIN_ESS:.0f} are needed); a finer quadrature rule changes the log density by {error:.1g} "
+        f"({MAX_QUADRATURE_ERROR} is allowed)."
+    )
 
 
 def centre(case: Case, family: Family) -> str:
@@ -164,7 +183,8 @@ def _versions(tree: xr.DataTree) -> list[tuple[str, str]]:
     posterior = tree["posterior"]
     return [
         ("Seed", str(tree.attrs["seed"])),
-        ("Sampler", f"{tree.attrs['sampler']}, {posterior.sizes['chain']} chains × {posterior.sizes['draw']:,} draws"),
+        ("Engine", engine_of(tree)),
+        ("Draws", f"{posterior.sizes['chain']} chains × {posterior.sizes['draw']:,} draws"),
         ("Versions", ", ".join(json.loads(tree.attrs["versions"]))),
     ]
 

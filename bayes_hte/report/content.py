@@ -1,5 +1,6 @@
 """From a fit to everything the page says, as plain values: the template computes nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,11 @@ from bayes_hte.report.notation import listing, measure, name, percent, probabili
 from bayes_hte.report.tables import Quantity, Row, quantities, segment_rows, tested
 from bayes_hte.spec import Plan
 from bayes_hte.summary import Question
+from bayes_hte.views import Tables
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
     from bayes_hte.report.background import Background
 
 
@@ -84,10 +88,25 @@ class Report:
     figure_css: Markup
 
 
-def collect(tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Plan | None) -> Report:
-    """Compute the whole page."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What the page is made from, the same for every arm."""
+
+    tree: xr.DataTree
+    plan: Plan | None
+    tables: Tables
+    new_segment: dict[str, dict[str, Any]]
+    sheet: Sheet
+
+
+def collect(
+    tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Plan | None, tables: Tables | None = None
+) -> Report:
+    """Compute the whole page; `tables` where they are known already."""
+    tables = tables or views.tables(tree, question)
     cells, sheet = cells_of(tree), Sheet()
-    arms = [_arm(tree, case, plan, sheet) for case in cases(tree, question, plan)]
+    material = Material(tree, plan, tables, _new_segments(tree, question), sheet)
+    arms = [_arm(case, material) for case in cases(tree, question, plan, tables)]
     return Report(
         title=clean(plan.title) if plan is not None else _headline(cells),
         question=clean(plan.question) if plan is not None else "",
@@ -104,15 +123,15 @@ def collect(tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: P
     )
 
 
-def cases(tree: xr.DataTree, question: Question, plan: Plan | None) -> list[Case]:
+def cases(tree: xr.DataTree, question: Question, plan: Plan | None, tables: Tables | None = None) -> list[Case]:
     """What is known of every arm, from the tables of `bayes_hte.summary`."""
     cells, family = cells_of(tree), family_of(tree)
-    table, ate = summary.table(tree, question), summary.ate(tree, question)
-    spread = summary.heterogeneity(tree, question)
+    tables = tables or views.tables(tree, question)
+    table, spread = tables.segments, tables.spread
     labels = [str(label) for label in cells[schema.SEGMENT].values]
     distinct = _distinct(tree, question, cells)
     found = []
-    for average in _records(ate):
+    for average in _records(tables.average):
         arm = str(average["arm"])
         rows, own = table[table["arm"] == arm], tested(cells, arm)
         widths = [*(rows["ci_high"] - rows["ci_low"]), average["ci_high"] - average["ci_low"]]
@@ -151,10 +170,10 @@ def _unit(plan: Plan | None) -> str:
     return "" if plan is None else plan.report.unit
 
 
-def _arm(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> Arm:
-    cells = cells_of(tree)
-    wide, narrow = _forests(tree, case, plan, sheet)
-    shrinkage, reason = _shrinkage(tree, case, plan, sheet)
+def _arm(case: Case, material: Material) -> Arm:
+    cells, family = cells_of(material.tree), family_of(material.tree)
+    wide, narrow = _forests(case, material)
+    shrinkage, reason = _shrinkage(case, material)
     return Arm(
         title=f"{name(case.arm)} against {name(case.control)}" if case.control else name(case.arm),
         average=answer.average_sentence(case),
@@ -165,13 +184,13 @@ def _arm(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> Arm:
         shrinkage=shrinkage,
         no_shrinkage=reason,
         rows=segment_rows(case, schema.dimensions(cells), units="n" in cells),
-        quantities=quantities(case, family_of(tree), _unit(plan)),
-        centre=background.centre(case, family_of(tree)),
-        new_segment=_new_segment(tree, case),
+        quantities=quantities(case, family, _unit(material.plan)),
+        centre=background.centre(case, family),
+        new_segment=_new_segment(case, material),
     )
 
 
-def _forests(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> tuple[Markup, Markup]:
+def _forests(case: Case, material: Material) -> tuple[Markup, Markup]:
     largest = max(case.segments, key=lambda segment: segment.row["effect"])
     smallest = min(case.segments, key=lambda segment: segment.row["effect"])
     described = (
@@ -181,31 +200,44 @@ def _forests(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> 
         f"the average is {case.measure.signed(case.ate['effect'])}. All numbers are in the table that follows."
     )
     drawn = [
-        sheet.add(views.forest(tree, case.question, plan, arm=case.arm, layout=layout), described)
+        material.sheet.add(_figure(views.forest, case, material, layout=layout), described)
         for layout in ("wide", "narrow")
     ]
     return drawn[0], drawn[1]
 
 
-def _shrinkage(tree: xr.DataTree, case: Case, plan: Plan | None, sheet: Sheet) -> tuple[Markup | None, str]:
+def _figure(
+    view: Callable[..., "Figure | SubFigure"], case: Case, material: Material, **options: Any
+) -> "Figure | SubFigure":
+    """One arm's figure, from the tables that the page has."""
+    return view(material.tree, case.question, material.plan, arm=case.arm, found=material.tables, **options)
+
+
+def _shrinkage(case: Case, material: Material) -> tuple[Markup | None, str]:
     """The figure, or the reason why there is none."""
     try:
-        figure = views.shrinkage(tree, case.question, plan, arm=case.arm)
+        figure = _figure(views.shrinkage, case, material)
     except DataError as nothing:
         return None, f"There is no such figure: {nothing}."
     described = (
         f"Arrows from the raw to the pooled effect of {name(case.arm)} in each segment, against its size. "
         "Small segments move furthest toward the average."
     )
-    return sheet.add(figure, described), ""
+    return material.sheet.add(figure, described), ""
 
 
-def _new_segment(tree: xr.DataTree, case: Case) -> str:
-    if case.pooling == "none":
+def _new_segments(tree: xr.DataTree, question: Question) -> dict[str, dict[str, Any]]:
+    """What to expect in a new segment, by arm; empty without pooling, which says nothing about one."""
+    if model_of(tree).pooling == "none":
+        return {}
+    rows = _records(summary.predict_new_segment(tree, question, int(tree.attrs["seed"])))
+    return {str(row["arm"]): row for row in rows}
+
+
+def _new_segment(case: Case, material: Material) -> str:
+    if case.arm not in material.new_segment:
         return "Without pooling, the segments say nothing about one that was not in the test."
-    rows = summary.predict_new_segment(tree, case.question, int(tree.attrs["seed"]))
-    row = next(row for row in _records(rows) if row["arm"] == case.arm)
-    measure_ = case.measure
+    row, measure_ = material.new_segment[case.arm], case.measure
     return (
         f"In a segment that was not in the test, expect {measure_.signed(row['effect'])}{measure_.words} "
         f"({percent(case.question.ci_prob)} interval {measure_.interval(row['ci_low'], row['ci_high'], sign=True)}); "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bayes_hte import plot
+from bayes_hte.plot.write import element
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _PRECISE = re.compile(r"-?\d+\.\d+")
 _STYLE = re.compile(r"[\w\s:;#.,%()'\"-]+")
 """All that a style may hold: it is moved out of an attribute into a style sheet, where < would end the sheet."""
+_LINK = re.compile(r"(?:url\(|^)#([^)]+)")
+"""An id that is used: as a clip path, a marker, or the target of a link."""
 _NO_TURN = re.compile(r"rotate\(-?0 [^)]*\)")
 _NUMERIC = frozenset({"d", "transform", "x", "y", "width", "height", "cx", "cy", "r"})
 
@@ -40,18 +42,14 @@ class Sheet:
     def add(self, figure: "Figure | SubFigure", description: str) -> Markup:
         """A figure as an element of the page."""
         self.count += 1
-        # Names inside are text and attributes that an XML writer has escaped: the contract of plot.svg.
-        written = plot.svg(figure, description=description, prefix=f"p{self.count}")
-        root = ET.fromstring(written)  # noqa: S314 - written by this package one line above
-        for node in root.iter():
-            node.tag = node.tag.rpartition("}")[2]
+        root = element(figure, description=description, prefix=f"p{self.count}")
+        del root.attrib["xmlns"]  # HTML knows what an <svg> is
         self._shrink(root)
-        # HTML knows what an <svg> is without the namespace.
+        # Names inside are text and attributes, which an XML writer escapes.
         return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
 
     def _shrink(self, root: ET.Element) -> None:
-        markup = ET.tostring(root, encoding="unicode")
-        used = set(re.findall(r"url\(#([^)]+)\)", markup)) | set(re.findall(r'href="#([^"]+)"', markup))
+        used = {name for node in root.iter() for value in node.attrib.values() for name in _LINK.findall(value)}
         short = {name: f"p{self.count}{index}" for index, name in enumerate(sorted(used))}
         for node in root.iter():
             for key, value in list(node.attrib.items()):
@@ -70,7 +68,7 @@ class Sheet:
             node.attrib.pop(key)
         elif key == "href":
             node.set(key, f"#{short[value[1:]]}")
-        elif "url(#" in value:
+        elif "url(#" in value and key != "aria-label":
             node.set(key, re.sub(r"#([^)]+)", lambda found: f"#{short[found[1]]}", value))
         elif key in _NUMERIC:
             node.set(key, " ".join(_PRECISE.sub(lambda found: f"{float(found[0]):.5g}", value).split()))

@@ -1,0 +1,56 @@
+"""What is loaded: nothing that is not used, because importing it would take longer than the answer."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ENGINES = {"pymc", "pytensor", "nutpie", "numba", "arviz"}
+PAGES = {"matplotlib", "jinja2", "markupsafe"}
+READERS = {"duckdb", "narwhals", "polars"}
+FILES = {"h5py", "h5netcdf", "netCDF4"}
+TERMINALS = {"rich"}
+RUN = """
+import sys
+from bayes_hte.cli import main
+sys.argv = ["bayes-hte", "run", {plan!r}, "--out", {out!r}, "--json", *{options!r}]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+SAY = "\nimport json, sys\nprint('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+
+
+def loaded(code: str) -> set[str]:
+    """Packages that a fresh Python has loaded after the code."""
+    done = subprocess.run([sys.executable, "-c", code + SAY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_models_and_cells_need_neither_an_engine_nor_a_page() -> None:
+    code = f"""
+import bayes_hte as hte
+hte.read_model("conversion")
+table = {str(ROOT / "examples" / "hillstrom" / "cells.csv")!r}
+columns = dict(arm="arm", control="No e-mail", segments=["bought", "customer", "spent"], n="n", events="visits")
+assert hte.cells.from_summary(table, **columns).sizes["segment"] == 10
+"""
+    assert not loaded(code) & (ENGINES | PAGES | READERS | FILES | TERMINALS | {"scipy"})
+
+
+@pytest.mark.parametrize(
+    ("options", "unused"),
+    [(["--no-report"], ENGINES | PAGES | READERS | TERMINALS), ([], ENGINES | READERS | TERMINALS)],
+    ids=["no report", "report"],
+)
+def test_a_run_loads_only_what_it_uses(tmp_path: Path, options: list[str], unused: set[str]) -> None:
+    plan = str(ROOT / "examples" / "hillstrom" / "plan.toml")
+    found = loaded(RUN.format(plan=plan, out=str(tmp_path / "out"), options=options))
+    assert {"numpy", "pandas", "xarray", "h5py"} <= found
+    assert ("matplotlib" in found) is not bool(options)
+    assert not found & unused

@@ -1,0 +1,53 @@
+"""Many problems in one call: the same numbers as one by one, whatever the processes; wrong ones do not stop others."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import bayes_hte as hte
+
+
+def test_every_fit_is_the_one_that_it_would_be_alone(counts: xr.Dataset, means: xr.Dataset) -> None:
+    model = hte.read_model("metric").model_copy(update={"units": "link"})
+    fits = hte.fit_many({"visits": counts, "spend": means}, {"visits": "conversion", "spend": model}, draws=1000)
+    alone = hte.fit(counts, "conversion", draws=1000)
+    pd.testing.assert_frame_equal(fits["visits"].table(), alone.table())
+    assert list(fits) == ["visits", "spend"]
+    assert len(fits) == 2
+    assert fits["spend"].spec == model
+
+
+@pytest.mark.slow
+def test_other_processes_give_the_same_numbers(counts: xr.Dataset) -> None:
+    problems = {f"metric {i}": counts.isel(segment=[0, 1, 2, i % 3 + 3]) for i in range(6)}
+    apart = hte.fit_many(problems, "conversion", draws=1000, workers=2)
+    here = hte.fit_many(problems, "conversion", draws=1000, workers=1)
+    pd.testing.assert_frame_equal(apart.table(), here.table())
+
+
+def test_a_wrong_problem_does_not_stop_the_others(counts: xr.Dataset) -> None:
+    nobody = counts.assign(events=counts["events"] * 0)
+    fits = hte.fit_many({"good": counts, "bad": nobody}, "conversion", draws=1000)
+    assert list(fits) == ["good"]
+    assert "no events in any cell" in fits.failed["bad"]
+    with pytest.raises(KeyError, match="could not be fitted: no events"):
+        fits["bad"]
+
+
+def test_tables_of_all_problems_stand_under_each_other(counts: xr.Dataset) -> None:
+    renamed = counts.rename(device="plan").assign_attrs(dimensions='["plan"]')
+    fits = hte.fit_many({"a": counts, "b": renamed}, "conversion", draws=1000)
+    found = fits.table()
+    assert list(found.columns[:3]) == ["problem", "segment", "arm"]
+    assert len(found) == 24
+    assert found["reliable"].all()
+    assert fits.ate("link")["problem"].tolist() == ["a", "a", "b", "b"]
+    assert np.isfinite(fits.ate()["effect"]).all()
+
+
+def test_no_problem_and_no_model_are_errors(counts: xr.Dataset) -> None:
+    with pytest.raises(hte.DataError, match="no problems to fit"):
+        hte.fit_many({}, "conversion")
+    with pytest.raises(hte.DataError, match="no model for the problems"):
+        hte.fit_many({"a": counts}, {"b": "conversion"})
