@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PUBLIC_MODULES = [
+    "bayes_hte.analysis",
+    "bayes_hte.many",
+    "bayes_hte.sweep",
     "bayes_hte.result",
     "bayes_hte.cells.merging",
     "bayes_hte.cells.rows",

@@ -30,10 +30,10 @@ def with_orders(target: Target, points: Array) -> Target:
     if closed_form(target):
         return replace(target, groups=(Group(everyone, 1),))
     groups, left, budget = [], everyone, TOLERANCE / 2
-    for order, finer in pairwise(LADDER):
-        error = _spread(target, points, left, (order, finer))
+    for order, above in pairwise(LADDER):
+        error = _spread(target, points, left, (order, above))
         ranked = np.argsort(error)
-        allowed = budget * len(left) / len(everyone) if finer != LADDER[-1] else np.inf
+        allowed = budget * len(left) / len(everyone) if above != LADDER[-1] else np.inf
         fine = int(np.searchsorted(np.cumsum(error[ranked]), allowed, side="right"))
         if fine:
             groups.append(Group(np.sort(left[ranked[:fine]]), order))
@@ -56,6 +56,11 @@ def quadrature_error(target: Target, points: Array) -> float:
     """
     if closed_form(target):
         return 0.0
-    finer = tuple(replace(group, order=LADDER[min(LADDER.index(group.order) + 2, len(LADDER) - 1)])
-                  for group in target.groups)  # fmt: skip
-    return float(np.std(target.log_density(points, finer) - target.log_density(points)))
+    other = finer(finer(target))
+    return float(np.std(other.log_density(points) - target.log_density(points)))
+
+
+def finer(target: Target) -> Target:
+    """Every segment with the next higher quadrature order."""
+    steps = {order: LADDER[min(place + 1, len(LADDER) - 1)] for place, order in enumerate(LADDER)}
+    return replace(target, groups=tuple(replace(group, order=steps[group.order]) for group in target.groups))

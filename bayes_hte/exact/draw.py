@@ -1,6 +1,6 @@
 """Segments' own coefficients given draws of the hyperparameters.
 
-Gaussian families: independent draws. Others: independence Metropolis from a t around the mode; the number of
+Gaussian families: independent draws. Others: independence Metropolis from a mixture around the mode; the number of
 steps is set by the acceptance rate measured in a pilot, so that a draw that never moved is one in a thousand.
 """
 
@@ -15,6 +15,10 @@ from bayes_hte.exact.space import Array
 from bayes_hte.exact.target import CHUNK, Target, in_threads
 
 STUCK = 1e-3
+SMALLEST = np.float32(1e-9)
+"""Of a uniform random number of single precision, which can be 0."""
+RARE = 0.1
+"""Share of the wide proposals."""
 PILOT = 24
 CLASSES = np.array([2, 3, 4, 6, 10, 20, 50, 200])
 """Numbers of Metropolis steps in use: segments are treated together, so there are not too many of them."""
@@ -50,9 +54,9 @@ class Batch:
     steps: int
 
     @property
-    def freedom(self) -> float:
-        """Degrees of freedom of the proposal."""
-        return 6.0 if self.sparse else 20.0
+    def wide(self) -> float:
+        """How much wider one proposal out of ten is: far enough for the long side of a sparse cell's posterior."""
+        return 3.0 if self.sparse else 1.7
 
     def around(self, mode: Mode) -> Mode:
         """Where proposals come from: for sparse cells halfway between the curvature's scale and the prior's."""
@@ -61,15 +65,19 @@ class Batch:
         return replace(mode, base_sd=mode.base_sd**0.5, arm_sd=tuple(spread**0.5 for spread in mode.arm_sd))
 
 
-def coefficients(target: Target, points: Array, *, seed: int) -> tuple[Array, Array, float]:
-    """Baselines (point, segment), effects (point, segment, arm), and the lowest acceptance rate of a segment."""
+def coefficients(target: Target, points: Array, modes: Mode | None, *, seed: int) -> tuple[Array, Array, float]:
+    """Baselines (point, segment), effects (point, segment, arm), and the lowest acceptance rate of a segment.
+
+    `modes` are those of all segments at the points, where they are known.
+    """
     segments, arms = target.segments.size, len(target.segments.arms) - 1
     drawn = np.empty((len(points), segments)), np.empty((len(points), segments, arms))
     seeds = np.random.SeedSequence([seed, 3])
     batches, lowest = _batches(target, points, seeds)
     for batch in batches:
         for start in range(0, len(batch.members), CHUNK):
-            _fill(target, points, replace(batch, members=batch.members[start : start + CHUNK]), seeds, drawn)
+            block = replace(batch, members=batch.members[start : start + CHUNK])
+            _fill(target, (points, modes), block, seeds, drawn)
     return (*drawn, lowest)
 
 
@@ -95,10 +103,14 @@ def _batches(target: Target, points: Array, seeds: np.random.SeedSequence) -> tu
 
 
 def _fill(
-    target: Target, points: Array, batch: Batch, seeds: np.random.SeedSequence, drawn: tuple[Array, Array]
+    target: Target,
+    at: tuple[Array, Mode | None],
+    batch: Batch,
+    seeds: np.random.SeedSequence,
+    drawn: tuple[Array, Array],
 ) -> None:
     """Draw one batch for all points, chunk by chunk; each chunk has a generator of its own."""
-    baseline, effect = drawn
+    (points, modes), (baseline, effect) = at, drawn
     block, rows = batch.members, max(1, CHUNK // len(batch.members))
     segments = target.segments if len(block) == target.segments.size else target.segments.pick(block)
     starts = range(0, len(points), rows)
@@ -107,7 +119,11 @@ def _fill(
     def job(first: int) -> None:
         here = slice(first, first + rows)
         maps = target.maps(points[here])
-        mode = locate(segments, maps, steps=target.steps)
+        mode = (
+            locate(segments, maps, steps=target.steps)
+            if modes is None
+            else modes.each(lambda values: values[here][:, block])
+        )
         found = _drawn(segments, maps, mode, batch, np.random.Generator(np.random.SFC64(generators[first])))
         baseline[here, block] = maps.baseline.value(found.base)
         for arm, (each, offset) in enumerate(zip(maps.effects, found.arms, strict=True)):
@@ -122,9 +138,9 @@ def _drawn(segments: Segments, maps: Maps, mode: Mode, batch: Batch, rng: np.ran
     if batch.steps == 0:
         return _normal(mode, rng)
     around = batch.around(mode)
-    state = _proposed(segments, maps, around, batch.freedom, rng)
+    state = _proposed(segments, maps, around, batch.wide, rng)
     for _ in range(batch.steps):
-        state, _ = _moved(state, _proposed(segments, maps, around, batch.freedom, rng), rng)
+        state, _ = _moved(state, _proposed(segments, maps, around, batch.wide, rng), rng)
     return state
 
 
@@ -138,13 +154,16 @@ def _normal(mode: Mode, rng: np.random.Generator) -> Offsets:
     return Offsets(mode.base + shift, arms, np.zeros(1))
 
 
-def _proposed(segments: Segments, maps: Maps, mode: Mode, freedom: float, rng: np.random.Generator) -> Offsets:
-    """A draw from a multivariate t around the mode, with the log ratio of the posterior to its density."""
+def _proposed(segments: Segments, maps: Maps, mode: Mode, wide: float, rng: np.random.Generator) -> Offsets:
+    """A draw around the mode, with the log ratio of the posterior to the proposal's density.
+
+    The proposal is a normal that is `wide` times as wide in one draw out of ten. Its random numbers are of single
+    precision, which is fast; the density is that of the number that was drawn.
+    """
     shape, curve = mode.base.shape, segments.curve
-    heavy = rng.standard_gamma(0.5 * freedom, shape)
-    np.sqrt(0.5 * freedom / heavy, out=heavy)
-    z = heavy * rng.standard_normal(shape)
-    distance = z * z
+    stretch = np.where(rng.random(shape, dtype=np.float32) < RARE, np.float32(wide), np.float32(1.0))
+    z = stretch * rng.standard_normal(shape, dtype=np.float32)
+    distance = np.multiply(z, z, dtype=np.float64)
     shift = mode.base_sd * z
     base = mode.base + shift
     baseline = maps.baseline.value(base)
@@ -152,22 +171,30 @@ def _proposed(segments: Segments, maps: Maps, mode: Mode, freedom: float, rng: n
     squares = base * base
     arms = []
     for index, effect in enumerate(maps.effects):
-        z = heavy * rng.standard_normal(shape)
-        distance += z * z
+        z = stretch * rng.standard_normal(shape, dtype=np.float32)
+        distance += np.multiply(z, z, dtype=np.float64)
         offset = mode.arm_sd[index] * z
         offset += mode.lean[index] * shift
         offset += mode.arms[index]
         squares += offset * offset
         eta = baseline + effect.value(offset)
-        log_target = log_target + curve.density(segments.arms[index + 1], eta, maps.sigma[index + 1])
+        log_target += curve.density(segments.arms[index + 1], eta, maps.sigma[index + 1])
         arms.append(offset)
-    log_proposal = -0.5 * (freedom + 1 + len(arms)) * np.log1p(distance / freedom)
-    return Offsets(base, tuple(arms), log_target - 0.5 * squares - log_proposal)
+    squares -= distance
+    squares *= 0.5
+    log_target -= squares
+    distance *= 0.5 * (1 - wide**-2.0)
+    np.exp(np.minimum(distance, 700.0, out=distance), out=distance)
+    distance *= RARE / wide ** (1 + len(arms))
+    distance += 1 - RARE
+    log_target -= np.log(distance, out=distance)
+    return Offsets(base, tuple(arms), log_target)
 
 
 def _moved(state: Offsets, proposed: Offsets, rng: np.random.Generator) -> tuple[Offsets, NDArray[np.bool_]]:
     """Metropolis: take the proposal with probability min(1, ratio of ratios)."""
-    taken = np.log(rng.random(state.base.shape)) < proposed.log_ratio - state.log_ratio
+    rank = rng.random(state.base.shape, dtype=np.float32)
+    taken = np.log(np.maximum(rank, SMALLEST)) < proposed.log_ratio - state.log_ratio
     arms = tuple(np.where(taken, new, old) for new, old in zip(proposed.arms, state.arms, strict=True))
     base = np.where(taken, proposed.base, state.base)
     return Offsets(base, arms, np.where(taken, proposed.log_ratio, state.log_ratio)), taken
@@ -179,9 +206,9 @@ def _acceptance(target: Target, points: Array, trial: Batch, seed: np.random.See
     segments = target.segments.pick(trial.members)
     maps = target.maps(points)
     around = trial.around(locate(segments, maps, steps=target.steps))
-    state = _proposed(segments, maps, around, trial.freedom, rng)
+    state = _proposed(segments, maps, around, trial.wide, rng)
     rate = np.zeros(segments.size)
     for _ in range(trial.steps):
-        state, taken = _moved(state, _proposed(segments, maps, around, trial.freedom, rng), rng)
+        state, taken = _moved(state, _proposed(segments, maps, around, trial.wide, rng), rng)
         rate += taken.mean(0) / trial.steps
     return rate

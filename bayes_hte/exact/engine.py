@@ -28,25 +28,25 @@ LEAST_EFFECTIVE = 600.0
 """However few draws are wanted: 400 effective points are needed for the result to pass."""
 EVALUATIONS = 1.2e9
 """Evaluations of a cell's density, about ten seconds: a problem that needs more is left to NUTS."""
-REFINEMENTS = 2
-CHECKED = 48
+REFINEMENTS = 4
+CHECKED = 64
 """Points at which a finer quadrature rule is compared with the one that was used."""
 
 
 def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
     """Draws from the posterior of a problem, and what certifies them."""
-    wanted = max(min(0.6 * draws, WORK / len(task.coords["segment"])), LEAST_EFFECTIVE)
+    wanted = max(min(0.8 * draws, WORK / len(task.coords["segment"])), LEAST_EFFECTIVE)
     target, sample = points(task, wanted=wanted, seed=seed)
     rng = np.random.default_rng([seed, 1])
     chosen = in_chains(sample.resampled(CHAINS * -(-draws // CHAINS), rng), rng)
     drawn_points = sample.points[chosen]
-    baseline, effect, acceptance = draw.coefficients(target, drawn_points, seed=seed)
+    modes = None if sample.modes is None else sample.modes.each(lambda values: values[chosen])
+    baseline, effect, acceptance = draw.coefficients(target, drawn_points, modes, seed=seed)
     probability, error = sign.positive(target, sample, seed=seed)
-    checked = sample.points[sample.resampled(CHECKED, rng)]
     stats = {
         "pareto_k": sample.pareto_k,
         "effective_points": sample.effective,
-        "quadrature_error": accuracy.quadrature_error(target, checked),
+        "quadrature_error": accuracy.quadrature_error(target, checked_points(sample, seed)),
         "acceptance": acceptance,
         "log_evidence": sample.log_evidence,
     }
@@ -78,6 +78,11 @@ def points(
     return refined(target, sample, seed=seed)
 
 
+def checked_points(sample: Sample, seed: int) -> Array:
+    """Points of the posterior at which two quadrature rules are compared."""
+    return sample.points[sample.resampled(CHECKED, np.random.default_rng([seed, 5]))]
+
+
 def evaluations(target: Target) -> float:
     """Evaluations of a cell's density at one point."""
     arms = len(target.segments.arms) - 1
@@ -86,14 +91,14 @@ def evaluations(target: Target) -> float:
 
 def refined(target: Target, sample: Sample, *, seed: int) -> tuple[Target, Sample]:
     """More quadrature nodes where the posterior turns out to reach further than its peak suggested."""
-    for _ in range(REFINEMENTS):
-        checked = sample.points[sample.resampled(CHECKED, np.random.default_rng([seed, 5]))]
+    for attempt in range(REFINEMENTS):
+        checked = checked_points(sample, seed)
         if accuracy.quadrature_error(target, checked) <= accuracy.TOLERANCE:
             break
-        finer = accuracy.with_orders(target, checked)
-        if evaluations(finer) * len(sample.points) > EVALUATIONS:
+        better = accuracy.with_orders(target, checked) if attempt == 0 else accuracy.finer(target)
+        if evaluations(better) * len(sample.points) > EVALUATIONS:
             break
-        target = finer
+        target = better
         sample = sample.revalued(target.log_density(sample.points))
     return target, sample
 
@@ -103,7 +108,7 @@ def nothing_shared(target: Target, count: int) -> Sample:
     log_density = target.log_density(np.empty((1, 0)))
     even = np.full(count, 1 / count)
     same = np.repeat(log_density, count)
-    return Sample(np.empty((count, 0)), same, same, even, -np.inf, float(log_density[0]))
+    return Sample(np.empty((count, 0)), same, same, None, even, -np.inf, float(log_density[0]))
 
 
 def evaluator(task: Problem, points: Array) -> Target:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from bayes_hte.exact.integrate import Mode
 from bayes_hte.exact.proposal import Mixture, around, blend, fitted
 from bayes_hte.exact.search import Peak
 from bayes_hte.exact.space import Array
 from bayes_hte.exact.straighten import Straight
-from bayes_hte.exact.target import Target
+from bayes_hte.exact.target import KEPT, Target
 
 FIRST, SECOND = 256, 512
 """Points of the two rounds that mostly teach the proposal."""
@@ -37,6 +38,8 @@ class Sample:
         Of each point, unnormalised.
     log_ratio : ndarray
         Of the density to the proposal's.
+    modes : Mode or None
+        Of every segment at every point, where they are few enough to be kept.
     weights : ndarray
         Pareto-smoothed, sum to 1.
     pareto_k : float
@@ -48,22 +51,22 @@ class Sample:
     points: Array
     log_density: Array
     log_ratio: Array
+    modes: Mode | None
     weights: Array
     pareto_k: float
     log_evidence: float
 
     @classmethod
-    def of(cls, points: Array, log_density: Array, log_ratio: Array) -> "Sample":
+    def of(cls, points: Array, log_density: Array, log_ratio: Array, modes: Mode | None) -> "Sample":
         """Smooth the weights, and measure what can be measured."""
         weights, pareto_k = smooth(log_ratio)
         top = float(log_ratio.max())
-        return cls(
-            points, log_density, log_ratio, weights, pareto_k, float(np.log(np.mean(np.exp(log_ratio - top)))) + top
-        )
+        log_evidence = float(np.log(np.mean(np.exp(log_ratio - top)))) + top
+        return cls(points, log_density, log_ratio, modes, weights, pareto_k, log_evidence)
 
     def revalued(self, log_density: Array) -> "Sample":
         """The same points under a more accurate density."""
-        return Sample.of(self.points, log_density, self.log_ratio + (log_density - self.log_density))
+        return Sample.of(self.points, log_density, self.log_ratio + (log_density - self.log_density), self.modes)
 
     @property
     def effective(self) -> float:
@@ -89,7 +92,7 @@ def explore(target: Target, straight: Straight, peak: Peak, effort: Effort, *, s
     size = len(peak.point)
     sobol = qmc.Sobol(size + 2, scramble=True, rng=np.random.default_rng(seed))
     wide = around(peak.point, peak.covariance, inflate=1.6)
-    proposal, proposals, counts = wide, list[Mixture](), list[int]()
+    proposal, proposals, counts, modes = wide, list[Mixture](), list[int](), list[Mode | None]()
     places, points = np.empty((0, size)), np.empty((0, size))
     values, log_jacobian = np.empty(0), np.empty(0)
     count = FIRST
@@ -97,7 +100,8 @@ def explore(target: Target, straight: Straight, peak: Peak, effort: Effort, *, s
         fresh = proposal.draw(np.clip(sobol.random(count), 1e-12, 1 - 1e-12))
         fresh_points, fresh_jacobian = straight.points(fresh)
         places, points = np.concatenate([places, fresh]), np.concatenate([points, fresh_points])
-        values = np.concatenate([values, target.log_density(fresh_points)])
+        modes.append(target.modes(fresh_points))
+        values = np.concatenate([values, target.log_density(fresh_points, modes=modes[-1])])
         log_jacobian = np.concatenate([log_jacobian, fresh_jacobian])
         proposals, counts = [*proposals, proposal], [*counts, count]
         everywhere = blend(proposals, np.array(counts) / len(points))
@@ -113,7 +117,9 @@ def explore(target: Target, straight: Straight, peak: Peak, effort: Effort, *, s
         share = effective / len(points) if len(counts) > 1 else 0.1
         missing = (effort.wanted - effective) / max(share, 0.05) * 1.1
         count = SECOND if len(counts) == 1 else int(np.clip(missing, SECOND, effort.budget - len(points) + SECOND))
-    return Sample.of(points, values, log_ratio)
+    known = [mode for mode in modes if mode is not None]
+    kept = len(known) == len(modes) and len(points) * target.segments.size <= 2 * KEPT
+    return Sample.of(points, values, log_ratio, Mode.joined(known) if kept else None)
 
 
 def effective_size(log_ratio: Array) -> float:

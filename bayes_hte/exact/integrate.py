@@ -74,6 +74,27 @@ class Mode:
     arm_sd: tuple[Array, ...]
     lean: tuple[Array, ...]
 
+    def each(self, change: Callable[[Array], Array]) -> "Mode":
+        """The same change to every array: rows, columns."""
+        parts = (tuple(map(change, part)) for part in (self.arms, self.arm_sd, self.lean))
+        return Mode(change(self.base), change(self.base_sd), *parts)
+
+    @classmethod
+    def joined(cls, modes: "Sequence[Mode]") -> "Mode":
+        """Points of several modes under each other."""
+
+        def stack(parts: Iterator[Array]) -> Array:
+            return np.concatenate(list(parts))
+
+        arms = range(len(modes[0].arms))
+        return cls(
+            stack(mode.base for mode in modes),
+            stack(mode.base_sd for mode in modes),
+            tuple(stack(mode.arms[arm] for mode in modes) for arm in arms),
+            tuple(stack(mode.arm_sd[arm] for mode in modes) for arm in arms),
+            tuple(stack(mode.lean[arm] for mode in modes) for arm in arms),
+        )
+
 
 def locate(segments: Segments, maps: Maps, *, steps: int) -> Mode:
     """Gauss–Newton to the mode of every (point, segment).
@@ -232,12 +253,24 @@ def _arm_terms(
     """The log of each term of an arm's quadrature, and the effect there."""
     (index, baseline, node), (nodes, weights) = at, rule_
     arm, effect, sigma = segments.arms[index + 1], maps.effects[index], maps.sigma[index + 1]
+    spread = mode.arm_sd[index]
     centre = mode.arms[index] + mode.lean[index] * (mode.base_sd * node)
+    flat, slope, bend = -0.5 * centre * centre, centre * spread, 0.5 * spread * spread
+    first, step = effect.value(centre), effect.slope(centre) * spread
+    straight_ = isinstance(effect, Line)
     for inner, weight in zip(nodes, weights, strict=True):
-        offset = centre + mode.arm_sd[index] * inner
-        value = effect.value(offset)
+        value = step * inner if straight_ else effect.value(centre + spread * inner)
+        if straight_:
+            value += first
         density = segments.curve.density(arm, baseline + value, sigma)
-        yield density - 0.5 * offset**2 + weight, value
+        # minus half the squared offset, by powers of the node
+        prior = bend * -inner
+        prior -= slope
+        prior *= inner
+        prior += flat
+        density += prior
+        density += weight
+        yield density, value
 
 
 def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quantity) -> Array:
@@ -264,14 +297,13 @@ def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quan
 
 
 def log_sum(terms: list[Array]) -> Array:
-    """log Σ exp(term), relative to the largest."""
-    if len(terms) == 1:
-        return terms[0]
-    top = terms[0]
-    for term in terms[1:]:
-        top = np.maximum(top, term)
-    total = np.zeros_like(top)
-    for term in terms:
-        total += np.exp(term - top)
-    result: Array = np.log(total) + top
-    return result
+    """log Σ exp(term) of a quadrature, relative to the term in its middle, where the integrand is about largest."""
+    middle = terms[len(terms) // 2]
+    total = np.ones_like(middle)
+    for position, term in enumerate(terms):
+        if position != len(terms) // 2:
+            excess = term - middle
+            total += np.exp(np.minimum(excess, 700.0, out=excess), out=excess)
+    np.log(total, out=total)
+    total += middle
+    return total

@@ -16,8 +16,8 @@ from bayes_hte.exact.integrate import Index, Maps, Mode, Segments, log_sum, rule
 from bayes_hte.exact.space import Array
 from bayes_hte.exact.target import Group, Target, Work
 
-POINTS, LEAST_POINTS, WORK = 256, 48, 2.5e6
-"""Points at which the integral is computed: 256, but fewer for more than 10,000 segments."""
+POINTS, LEAST_POINTS, WORK = 160, 48, 2.5e6
+"""Points at which the integral is computed: 160, but fewer for more than 10,000 segments."""
 BLOCK = 4096
 REACH = 8.0
 """How many SDs from its mode an offset is followed."""
@@ -38,7 +38,7 @@ def positive(target: Target, sample: Sample, *, seed: int) -> tuple[Array, Array
 
 def _of_block(target: Target, block: Group, sample: Sample, chosen: Index) -> tuple[Array, Array]:
     """Segments of one quadrature order, few enough for their numbers at all points to fit into memory."""
-    z = target.over(sample.points, block.members, _standardised)
+    z = target.over(sample.points, block.members, _standardised, modes=sample.modes)
     if closed_form(target):
         return _weighted(special.ndtr(z), sample.weights)
     known = target.over(sample.points[chosen], block.members, _integrated(block.order))

@@ -39,12 +39,17 @@ class Ink:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """An axes whose units are design points, y downwards; `scale` turns them into real points."""
+    """An axes whose units are design points, y downwards; `scale` turns them into real points.
+
+    Texts are not clipped to `whole`; but if they came without it, matplotlib would make one for each of them, which
+    takes longer than the text itself.
+    """
 
     axes: Axes
     scale: float
     width: float
     height: float
+    whole: TransformedPatchPath
 
     def write(self, x: float, y: float, text: str, ink: Ink, align: Align = "left") -> None:
         """Put one line of text with its middle at height `y`."""
@@ -59,8 +64,7 @@ class Canvas:
             parse_math=False,  # a "$" in a segment's name is a dollar
             usetex=False,
             zorder=3,
-            # Texts are not clipped; without this, finding out what they would be clipped to takes half the time.
-            clip_path=TransformedPatchPath(self.axes.patch),
+            clip_path=self.whole,
         )
 
     def lines(self, x: float, y: float, lines: list[str], ink: Ink, align: Align = "left") -> None:
@@ -115,4 +119,4 @@ def open_canvas(place: Place, width: float, height: float) -> Canvas:
     axes.set_axis_off()
     axes.set_xlim(0, real_width / scale)
     axes.set_ylim(real_height / scale, 0)
-    return Canvas(axes, scale, real_width / scale, real_height / scale)
+    return Canvas(axes, scale, real_width / scale, real_height / scale, TransformedPatchPath(axes.patch))

@@ -32,6 +32,8 @@ def clean(text: str) -> str:
     'two lines�'
     """
     line = " ".join(text.split())
+    if line.isascii() and line.isprintable():  # most names
+        return line
     return "".join(_printable(character) for character in line)
 
 
