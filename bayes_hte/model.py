@@ -7,6 +7,7 @@ data[cell] ~ family(inverse_link(eta[cell]), nuisance)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
@@ -67,7 +68,9 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
         raise DataError(f"the only arm is the control {cells.attrs['control']!r}: there is nothing to compare")
     statistics = family.statistics(cells)
     if model.units == "control_sd":
-        mean, sd = family.control_location(statistics)
+        # Arms by number: where xarray aligns arms by name it sorts them, and the control must stay the first.
+        numbered = statistics.assign_coords({schema.ARM: np.arange(statistics.sizes[schema.ARM])})
+        mean, sd = family.control_location(numbered)
         if not sd > 0:
             raise DataError(
                 "the control's outcome does not vary, so priors cannot be stated in its SD: "

@@ -226,6 +226,13 @@ def test_mean_family_finds_the_same_control_spread_from_standard_errors(moments:
     assert from_se.effect.mean.sigma == pytest.approx(from_moments.effect.mean.sigma, rel=1e-12)
 
 
+def test_the_control_need_not_be_the_first_arm_of_the_alphabet(moments: xr.Dataset) -> None:
+    kept = moments.isel(segment=[0, 1, 2])
+    by_se = kept.drop_vars("ss").assign(se=np.sqrt(kept["ss"] / (kept["n"] - 1) / kept["n"]))[["mean", "se", "n"]]
+    renamed = by_se.assign_coords(arm=["zero", "a"]).assign_attrs(control="zero")
+    assert problem(renamed, read_model("metric")).model == problem(by_se, read_model("metric")).model
+
+
 def test_control_sd_units_need_the_number_of_units(means: xr.Dataset) -> None:
     with pytest.raises(ModelError, match="give n, or write priors in the outcome's own units"):
         problem(means, read_model("metric"))
