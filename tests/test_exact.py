@@ -1,0 +1,151 @@
+"""The front door of the exact engine: when it is used, what it says of itself, and what does not change its numbers."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from example_cells import table
+
+import bayes_hte as hte
+from bayes_hte import analysis, exact
+from bayes_hte.drawn import Drawn
+from bayes_hte.exact import target
+
+
+def many_segments(count: int, arms: int = 2, seed: int = 0) -> xr.Dataset:
+    rng = np.random.default_rng(seed)
+    n = np.exp(rng.uniform(np.log(50), np.log(5000), (count, 1))).astype(int) * np.ones((1, arms), int)
+    eta = rng.normal(-2.0, 0.5, (count, 1)) + np.where(np.arange(arms) > 0, rng.normal(0.2, 0.3, (count, arms)), 0.0)
+    names = tuple(f"arm {a}" for a in range(arms))
+    return table({"n": n, "events": rng.binomial(n, 1 / (1 + np.exp(-eta)))}, arms=names, control=names[0])
+
+
+@pytest.fixture(scope="module")
+def fifty() -> hte.Fit:
+    return hte.fit(many_segments(50), "conversion")
+
+
+def test_the_default_is_exact_where_it_applies_and_says_so(fifty: hte.Fit) -> None:
+    assert fifty.core.attrs["sampler"] == "exact"
+    assert fifty.engine.startswith("Computed by the exact engine, without MCMC: Pareto k")
+    assert fifty.table().attrs["caption"] == fifty.engine
+    assert fifty.engine in fifty._repr_html_()
+    assert fifty.diagnosis.ok
+
+
+def test_default_settings_give_two_thousand_effective_draws_of_tau(fifty: hte.Fit) -> None:
+    posterior = fifty.posterior["posterior"].to_dataset()
+    assert float(az.ess(posterior[["effect_between"]])["effect_between"].min()) >= 2000
+    assert float(az.rhat(posterior)["effect_between"].max()) < 1.02
+
+
+def test_the_certificate_is_in_sample_stats_and_survives_saving(fifty: hte.Fit, tmp_path: Path) -> None:
+    again = hte.load(fifty.save(tmp_path / "fit.nc"))
+    for name in ("pareto_k", "effective_points", "quadrature_error", "acceptance", "log_evidence"):
+        assert float(again.posterior["sample_stats"][name]) == float(fifty.posterior["sample_stats"][name])
+    assert (again.engine, again.diagnosis) == (fifty.engine, fifty.diagnosis)
+
+
+def test_probabilities_are_those_of_the_integral(fifty: hte.Fit) -> None:
+    sign = fifty.core["sign"].to_dataset()
+    shown = fifty.table(detail=True)
+    assert (shown["p_positive"].to_numpy() == sign["p_positive"].values.ravel()).all()
+    counted = (fifty.posterior["posterior"]["effect"] > 0).mean(("chain", "draw")).values.ravel()
+    # 50 comparisons at 4.5 standard errors of 2,000 draws: a false alarm in 1 of 3,000 seeds
+    assert (np.abs(counted - shown["p_positive"]) < 4.5 * np.sqrt(0.25 / 2000)).all()
+    assert shown["p_mcse"].max() < np.sqrt(0.25 / 2000) / 2
+
+
+def test_the_same_seed_gives_the_same_numbers_on_any_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = many_segments(30, arms=3)
+    first = hte.fit(cells, "conversion", seed=7)
+    for cores in (1, 3):
+        monkeypatch.setattr(target, "cores", lambda cores=cores: cores)
+        again = hte.fit(cells, "conversion", seed=7)
+        xr.testing.assert_identical(again.core["posterior"].to_dataset(), first.core["posterior"].to_dataset())
+        pd.testing.assert_frame_equal(again.table(), first.table())
+    assert not hte.fit(cells, "conversion", seed=8).table().equals(first.table())
+
+
+class Nuts:
+    """Stands in for NUTS: draws of the exact engine without its certificate."""
+
+    def __call__(self, task: Any, **asked: Any) -> Drawn:
+        drawn = exact.posterior(task, draws=asked["draws"], seed=asked["seed"])
+        return Drawn(drawn.posterior, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), bool))}))
+
+
+@pytest.fixture
+def nuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "sample", Nuts())
+
+
+def test_five_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
+    cells = many_segments(6, arms=5)
+    fit = hte.fit(cells, "conversion")
+    assert fit.core.attrs["sampler"] == "nuts (nutpie)"
+    assert "the exact engine cannot solve this: it takes at most 4 arms, these cells have 5" in fit.engine
+    with pytest.raises(hte.FitError, match=r"at most 4 arms.*use sampler auto or nuts"):
+        hte.fit(cells, "conversion", sampler="exact")
+
+
+def test_a_certificate_that_fails_is_left_to_nuts_with_the_reason(nuts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis.diagnose, "certificate_problems", lambda tree: ("Pareto k is 0.90.",))
+    cells = many_segments(6)
+    assert hte.fit(cells, "conversion").engine == (
+        "Sampled by NUTS on the PyMC model, because the exact engine cannot solve this: Pareto k is 0.90."
+    )
+    with pytest.raises(hte.FitError, match=r"Pareto k is 0.90; use sampler auto or nuts"):
+        hte.fit(cells, "conversion", sampler="exact")
+
+
+def test_nuts_is_there_for_whoever_asks(nuts: None) -> None:
+    fit = hte.fit(many_segments(4), "conversion", sampler="nuts")
+    assert fit.engine == "Sampled by NUTS on the PyMC model, as asked."
+    assert "sign" not in fit.core.children
+
+
+def test_an_exact_fit_never_imports_pymc(tmp_path: Path) -> None:
+    code = (
+        "import sys, pandas as pd, bayes_hte as hte\n"
+        "frame = pd.DataFrame({'d': ['x', 'x', 'y', 'y'], 'arm': ['a', 'b'] * 2, 'n': 90, 'k': [9, 15, 20, 21]})\n"
+        "cells = hte.cells.from_summary(frame, arm='arm', control='a', segments=['d'], n='n', events='k')\n"
+        "fit = hte.fit(cells, 'conversion', sampler='exact')\n"
+        "fit.table(); fit.ate(); fit.heterogeneity(); fit.loso(); fit.save('fit.nc')\n"
+        "print(sorted({'pymc', 'pytensor', 'nutpie', 'numba'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.strip() == "[]"
+
+
+def test_large_tables_get_fewer_draws_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "NUMBERS", 16_000)
+    fit = hte.fit(many_segments(16), "conversion")
+    assert fit.core["posterior"].sizes["draw"] * 4 == 500
+    assert "500 draws instead of 4,000, to fit into memory" in fit.engine
+
+
+@pytest.mark.parametrize("pooling", ["none", "complete"])
+def test_no_and_complete_pooling_are_exact_too(pooling: Any, counts: xr.Dataset) -> None:
+    stated = hte.read_model("conversion").model_copy(update={"pooling": pooling})
+    fit = hte.fit(counts, stated, sampler="exact")
+    effect = fit.posterior["posterior"]["effect"]
+    same = bool((effect == effect.isel(segment=0)).all())
+    assert same == (pooling == "complete")
+    assert np.isfinite(fit.table(detail=True)[["effect", "p_positive"]]).all(axis=None)
+
+
+def test_counting_the_others_turns_every_answer_round(counts: xr.Dataset) -> None:
+    model = hte.read_model("conversion")
+    ours = hte.fit(counts, model, draws=8000).table("link", detail=True)
+    theirs = hte.fit(counts.assign(events=counts["n"] - counts["events"]), model, draws=8000).table("link", detail=True)
+    error = np.hypot(ours["effect_mcse"], theirs["effect_mcse"])
+    # 12 comparisons of each kind at 4.5 standard errors: a false alarm in 1 of 6,000 seeds
+    assert (abs(ours["effect"] + theirs["effect"]) < 4.5 * error).all()
+    assert (abs(ours["p_positive"] - theirs["p_negative"]) < 4.5 * np.hypot(ours["p_mcse"], theirs["p_mcse"])).all()
