@@ -149,3 +149,147 @@ def test_counting_the_others_turns_every_answer_round(counts: xr.Dataset) -> Non
     # 12 comparisons of each kind at 4.5 standard errors: a false alarm in 1 of 6,000 seeds
     assert (abs(ours["effect"] + theirs["effect"]) < 4.5 * error).all()
     assert (abs(ours["p_positive"] - theirs["p_negative"]) < 4.5 * np.hypot(ours["p_mcse"], theirs["p_mcse"])).all()
+
+
+SHIPPED = {"counts": "conversion", "moments": "continuous", "means": "", "schools": "published-estimates"}
+"""A cell table of every family, and the shipped model that fits it."""
+
+
+def model_for(cells: str) -> hte.Model:
+    if SHIPPED[cells]:
+        return hte.read_model(SHIPPED[cells])
+    prior = {"mean": {"dist": "Normal", "mu": 10.0, "sigma": 5.0}, "between": {"dist": "HalfNormal", "sigma": 2.0}}
+    effect = {"mean": {"dist": "Normal", "sigma": 2.0}, "between": {"dist": "HalfNormal", "sigma": 1.0}}
+    return hte.Model.model_validate({"family": "mean", "effect": effect, "baseline": prior})
+
+
+@pytest.fixture(scope="module")
+def every_family() -> dict[str, hte.Fit]:
+    """Fits by the name of their cells; made when they are first asked for."""
+    return {}
+
+
+@pytest.fixture(params=SHIPPED)
+def fit(request: pytest.FixtureRequest, every_family: dict[str, hte.Fit]) -> hte.Fit:
+    name = request.param
+    if name not in every_family:
+        every_family[name] = hte.fit(request.getfixturevalue(name), model_for(name), sampler="exact", seed=5)
+    return every_family[name]
+
+
+def test_every_family_has_every_group_that_arviz_knows(fit: hte.Fit) -> None:
+    wanted = {
+        "posterior", "sample_stats", "cells", "sign", "log_likelihood", "log_prior", "posterior_predictive", "prior",
+        "prior_predictive", "observed_data", "constant_data",
+    }  # fmt: skip
+    assert set(fit.posterior.children) == wanted
+    posterior = fit.posterior["posterior"].to_dataset()
+    assert dict(posterior.sizes)["chain"] == 4
+    for name in ("posterior", "log_likelihood", "log_prior", "posterior_predictive", "prior"):
+        for values in fit.posterior[name].to_dataset().data_vars.values():
+            assert np.isfinite(values).all(), (name, values.name)
+    assert set(fit.posterior["log_prior"].data_vars) == set(posterior.data_vars) - {"effect", "baseline"}
+
+
+def test_draws_of_every_family_pass_the_checks_of_arviz(fit: hte.Fit) -> None:
+    posterior = fit.posterior["posterior"].to_dataset()
+    rhat, ess = az.rhat(posterior), az.ess(posterior)
+    assert max(float(values.max()) for values in rhat.data_vars.values()) < 1.02
+    # The sampler aims at 0.8 effective points per draw; 400 is what the diagnosis asks for.
+    assert min(float(values.min()) for values in ess.data_vars.values()) > 1000
+
+
+def test_every_table_of_every_family_can_be_made(fit: hte.Fit) -> None:
+    assert np.isfinite(fit.table()[["effect", "sd", "ci_low", "ci_high", "p_positive"]]).all(axis=None)
+    assert np.isfinite(fit.ate()[["effect", "sd", "p_positive"]]).all(axis=None)
+    assert np.isfinite(fit.heterogeneity()["value"]).all()
+    for name in ("table", "ate", "heterogeneity"):
+        assert getattr(fit, name)().attrs["caption"] == fit.engine
+        assert getattr(fit, name)().attrs["reliable"] is True
+
+
+def test_every_family_survives_saving(fit: hte.Fit, tmp_path: Path) -> None:
+    again = hte.load(fit.save(tmp_path / "fit.nc"))
+    assert again.engine == fit.engine
+    for name, group in fit.posterior.children.items():
+        xr.testing.assert_equal(again.posterior[name].to_dataset(), group.to_dataset())
+    pd.testing.assert_frame_equal(again.table(detail=True), fit.table(detail=True))
+
+
+@pytest.mark.parametrize(("asked", "given"), [(400, 100), (1001, 251), (4000, 1000), (4003, 1001)])
+@pytest.mark.parametrize("cells", ["counts", "schools"])
+def test_there_are_as_many_draws_as_asked_in_four_chains(
+    cells: str, asked: int, given: int, request: pytest.FixtureRequest
+) -> None:
+    fit = hte.fit(request.getfixturevalue(cells), model_for(cells), sampler="exact", draws=asked)
+    assert dict(fit.core["posterior"].sizes)["chain"] == 4
+    assert dict(fit.core["posterior"].sizes)["draw"] == given
+    assert "instead of" not in fit.engine
+
+
+@pytest.mark.parametrize("cells", ["counts", "moments", "means", "schools"])
+def test_the_order_of_segments_changes_nothing_but_their_order(cells: str, request: pytest.FixtureRequest) -> None:
+    data = request.getfixturevalue(cells)
+    order = np.random.default_rng(2).permutation(data.sizes["segment"])
+    fits = [hte.fit(each, model_for(cells), sampler="exact", seed=5) for each in (data, data.isel(segment=order))]
+    ours, theirs = (fit.table("link", detail=True) for fit in fits)
+    key = [ours.columns[0], "arm"]
+    both = ours.merge(theirs, on=key, suffixes=("", "_other"))
+    assert len(both) == len(ours)
+    error = np.hypot(both["effect_mcse"], both["effect_mcse_other"])
+    # At most 12 comparisons of each kind, at 4.5 standard errors: a false alarm in 1 of 6,000 seeds
+    assert (abs(both["effect"] - both["effect_other"]) < 4.5 * error).all()
+    error = np.hypot(both["p_mcse"], both["p_mcse_other"])
+    assert (abs(both["p_positive"] - both["p_positive_other"]) < 4.5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize("cells", ["moments", "means", "schools"])
+def test_a_negative_outcome_turns_every_answer_round(cells: str, request: pytest.FixtureRequest) -> None:
+    data = request.getfixturevalue(cells)
+    name = "estimate" if cells == "schools" else "mean"
+    model = model_for(cells)
+    if cells == "means":  # its baseline is not centred at 0
+        turned = {"mean": model.baseline.mean.model_copy(update={"mu": -10.0})}
+        other = model.model_copy(update={"baseline": model.baseline.model_copy(update=turned)})
+    else:
+        other = model
+    ours = hte.fit(data, model, sampler="exact", draws=8000).table(detail=True)
+    theirs = hte.fit(data.assign({name: -data[name]}), other, sampler="exact", draws=8000).table(detail=True)
+    assert (abs(ours["effect"] + theirs["effect"]) < 4.5 * np.hypot(ours["effect_mcse"], theirs["effect_mcse"])).all()
+    error = np.hypot(ours["p_mcse"], theirs["p_mcse"]) + 1e-9
+    assert (abs(ours["p_positive"] - theirs["p_negative"]) < 4.5 * error).all()
+
+
+def test_another_currency_scales_effects_and_leaves_signs_alone(moments: xr.Dataset) -> None:
+    """Priors in control SDs: the same belief in any currency."""
+    cents = moments.assign(mean=100 * moments["mean"], ss=100**2 * moments["ss"])
+    ours, theirs = (hte.fit(cells, "continuous", sampler="exact").table(detail=True) for cells in (moments, cents))
+    error = np.hypot(ours["effect_mcse"], theirs["effect_mcse"] / 100)
+    assert (abs(ours["effect"] - theirs["effect"] / 100) < 4.5 * error).all()
+    assert (abs(ours["p_positive"] - theirs["p_positive"]) < 4.5 * np.hypot(ours["p_mcse"], theirs["p_mcse"])).all()
+
+
+def test_an_arm_more_for_other_segments_is_no_obstacle(counts: xr.Dataset) -> None:
+    """One cell was never seen: its effect is a draw from the common distribution."""
+    fit = hte.fit(counts, "conversion", sampler="exact", draws=8000)
+    unseen = fit.table("link", detail=True).query("device == 's5' and arm == 'sms'").iloc[0]
+    posterior = fit.core["posterior"].sel(arm="sms")
+    mean, tau = posterior["effect_mean"], posterior["effect_between"]
+    assert unseen["pooling"] == 1.0
+    assert abs(unseen["effect"] - float(mean.mean())) < 4.5 * unseen["effect_mcse"]
+    # sd² = var(m) + E[tau²]; an SD of 4,000 effective draws of a skewed posterior is known to about 2 %
+    assert unseen["sd"] == pytest.approx(float(np.sqrt(mean.var() + (tau**2).mean())), rel=4 * 0.02)
+
+
+def test_correlated_estimates_without_pooling_need_a_normal_prior(schools: xr.Dataset, nuts: None) -> None:
+    covariance = xr.DataArray(np.diag(schools["se"].values[:, 0] ** 2), dims=("segment", "other_segment"))
+    cells = schools.assign(covariance=covariance)
+    student = {"mean": {"dist": "StudentT", "nu": 4.0, "sigma": 10.0}}
+    model = hte.Model.model_validate({"family": "estimate", "pooling": "none", "effect": student})
+    with pytest.raises(hte.FitError, match="need a Normal prior; use sampler auto or nuts"):
+        hte.fit(cells, model, sampler="exact")
+    plain = hte.Model.model_validate(
+        {"family": "estimate", "pooling": "none", "effect": {"mean": {"dist": "Normal", "sigma": 10.0}}}
+    )
+    ours, theirs = (hte.fit(each, plain, sampler="exact").table() for each in (cells, schools))
+    assert ours["p_positive"].to_numpy() == pytest.approx(theirs["p_positive"].to_numpy(), abs=1e-9)

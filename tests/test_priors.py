@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from scipy import integrate, stats
 
 from bayes_hte import Model, ModelError, read_model
-from bayes_hte.priors import as_text, central_interval, frozen, resolve, upper_bound
+from bayes_hte.priors import as_text, central_interval, frozen, log_density, resolve, upper_bound
 from bayes_hte.spec import Distribution
 from bayes_hte.spec.distributions import rescaled
 
@@ -110,6 +110,75 @@ def test_the_folded_t_is_the_absolute_value_of_a_t() -> None:
     assert frozen(law("HalfStudentT", nu=1.0, sigma=2.0)).logpdf(x) == pytest.approx(
         stats.halfcauchy(scale=2.0).logpdf(x), rel=1e-12
     )
+
+
+@each_prior
+def test_the_fast_density_is_scipys_inside_the_support(prior: Any) -> None:
+    x = np.concatenate([quantiles(prior), [frozen(prior).ppf(1e-9), frozen(prior).ppf(1 - 1e-9)]])
+    assert log_density(prior, x) == pytest.approx(frozen(prior).logpdf(x), rel=1e-12, abs=1e-12)
+    grid = x.reshape(2, 4)
+    assert np.array_equal(log_density(prior, grid), log_density(prior, x).reshape(2, 4))
+
+
+@each_prior
+def test_the_fast_density_is_minus_infinity_outside_the_support(prior: Any) -> None:
+    low, high = float(frozen(prior).ppf(0.0)), float(frozen(prior).ppf(1.0))
+    x = np.array([low - 1e-3, low - 10.0, high + 1e-3, high + 10.0])
+    x = x[np.isfinite(x)]
+    assert (log_density(prior, x) == -np.inf).all()
+    assert (np.asarray(frozen(prior).logpdf(x)) == -np.inf).all()
+
+
+AT_ZERO = pytest.mark.xfail(strict=True, reason="0 counts as outside the support, though the density there is positive")
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        pytest.param(prior, marks=AT_ZERO if prior.dist.startswith("Half") or prior.dist == "Exponential" else ())
+        for prior in PRIORS
+        if prior.dist not in ("Normal", "StudentT")
+    ],
+    ids=as_text,
+)
+def test_the_fast_density_is_scipys_at_the_bounds_of_the_support(prior: Any) -> None:
+    bounds = np.array([float(frozen(prior).ppf(0.0)), float(frozen(prior).ppf(1.0))])
+    bounds = bounds[np.isfinite(bounds)]
+    with np.errstate(divide="ignore"):
+        expected = np.asarray(frozen(prior).logpdf(bounds))
+    assert log_density(prior, bounds) == pytest.approx(expected, rel=1e-12)
+
+
+def test_fast_densities_take_the_largest_and_smallest_numbers() -> None:
+    for prior in PRIORS:
+        found = log_density(prior, np.array([1e-300, 1e300, -1e300]))
+        assert not np.isnan(found).any(), prior
+        assert (found < np.inf).all(), prior
+
+
+@pytest.mark.parametrize("nu", [1.0, 3.0, 30.0])
+def test_the_folded_ts_functions_are_one_law(nu: float) -> None:
+    found, t = frozen(law("HalfStudentT", nu=nu, sigma=0.7)), stats.t(nu, scale=0.7)
+    x = np.array([1e-6, 0.01, 0.3, 1.0, 4.0, 50.0])
+    assert found.cdf(x) == pytest.approx(t.cdf(x) - t.cdf(-x), rel=1e-9)
+    assert found.cdf(x) + found.sf(x) == pytest.approx(np.ones(6), rel=1e-12)
+    assert found.ppf(found.cdf(x[:5])) == pytest.approx(x[:5], rel=1e-5)  # 1 - q loses digits where q is tiny
+    assert found.isf(found.sf(x)) == pytest.approx(x, rel=1e-5)  # and a tail of all but 1e-6 of the mass loses as many
+    # Far in the tail only the survival function keeps its digits.
+    assert found.isf(1e-200 * np.ones(1)) == pytest.approx(t.isf(0.5e-200 * np.ones(1)), rel=1e-12)
+    for low, high in ((0.1, 0.5), (0.5, 3.0)):
+        total, _ = integrate.quad(lambda value: float(np.exp(found.logpdf(np.array([value]))[0])), low, high)
+        assert total == pytest.approx(float(found.cdf(np.array([high]))[0] - found.cdf(np.array([low]))[0]), abs=1e-9)
+
+
+def test_the_folded_t_has_no_mass_below_zero() -> None:
+    found = frozen(law("HalfStudentT", nu=3.0, sigma=0.7))
+    below = np.array([-5.0, -1e-9])
+    assert (found.cdf(below) == 0).all()
+    assert (found.sf(below) == 1).all()
+    assert (found.logpdf(below) == -np.inf).all()
+    assert (float(found.ppf(0.0)), float(found.ppf(1.0))) == (0.0, np.inf)
+    assert (float(found.isf(1.0)), float(found.isf(0.0))) == (0.0, np.inf)
 
 
 @each_prior
