@@ -16,7 +16,7 @@ from bayes_hte.effects import cells_of, model_of, on_scale
 from bayes_hte.errors import ModelError
 from bayes_hte.exact import beyond, direct, engine
 from bayes_hte.exact.estimates import Arm, effects_given
-from bayes_hte.exact.integrate import Quantity, expectation
+from bayes_hte.exact.integrate import Quantity, expectation, locate
 from bayes_hte.exact.target import Work
 from bayes_hte.model import Problem, problem
 from bayes_hte.priors import log_density
@@ -109,7 +109,7 @@ def _cells(task: Problem, position: int, taus: Array, scale: Scale) -> tuple[Arr
 
 
 def _means(order: int, shown: Quantity) -> Work:
-    return lambda segments, maps, mode: expectation(segments, maps, mode, order, shown)
+    return lambda segments, maps: expectation(segments, maps, locate(segments, maps), order, shown)
 
 
 def _frame(cells: xr.Dataset, arm: str, taus: Array, effect: Array, density: Array) -> pd.DataFrame:

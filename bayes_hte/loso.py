@@ -17,7 +17,7 @@ from bayes_hte.effects import cells_of, model_of
 from bayes_hte.errors import DataError
 from bayes_hte.exact import direct, engine
 from bayes_hte.exact.estimates import Arm, Rotated, rotated
-from bayes_hte.exact.importance import smooth
+from bayes_hte.exact.smooth import smooth
 from bayes_hte.exact.space import space_of
 from bayes_hte.exact.target import Target
 from bayes_hte.model import Problem, problem

@@ -33,6 +33,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import special, stats
+from threadpoolctl import threadpool_limits
 
 from bayes_hte import Model, diagnose, exact, schema
 from bayes_hte.drawn import CHAINS, Drawn
@@ -381,7 +382,7 @@ def replications(
     if workers == 1:
         yield from map(work, range(count))
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=_use_one_core) as pool:
         yield from pool.map(work, range(count), chunksize=10)
 
 
@@ -518,6 +519,11 @@ def faults(record: Record) -> list[str]:
     ]
     broken = record["outcomes"].get("broken", 0)
     return found + ([f"{broken} replications broke down"] if broken else [])
+
+
+def _use_one_core() -> None:
+    exact.target.use_one_core()
+    threadpool_limits(1)
 
 
 def engine_sha256() -> str:

@@ -370,11 +370,6 @@ def test_tiny_data_equal_weighted_draws_from_the_prior(model: str, cells: str) -
     assert_agrees(exactly(model, cells), from_prior_draws(CELLS[cells], LAWS[model], 100_000), means=light)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="likelihoods at tau = 100 come out four times too small, as two Newton steps do not reach the mode; the "
-    "finer rule starts from the same place and agrees, so 6 % of the posterior lie beyond a certified 97.5 % bound",
-)
 def test_a_between_sd_that_the_data_do_not_bound_is_followed_into_its_tail_or_refused() -> None:
     try:
         fit = exactly("heavy", "one-unit-pairs")

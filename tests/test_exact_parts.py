@@ -9,6 +9,7 @@ import arviz as az
 import numpy as np
 import pytest
 import xarray as xr
+from arviz_stats.base import array_stats
 from example_cells import table
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
@@ -17,16 +18,19 @@ from scipy import special, stats
 
 import bayes_hte as hte
 from bayes_hte.diagnose import MAX_QUADRATURE_ERROR
-from bayes_hte.exact import accuracy, direct, draw, engine, sign
+from bayes_hte.exact import accuracy, direct, draw, emulate, engine, sign
 from bayes_hte.exact.coefficients import Line, Quantile
+from bayes_hte.exact.emulate import Correction, Standard, Values, features, learnt
 from bayes_hte.exact.estimates import Arm, Rotated
-from bayes_hte.exact.importance import Effort, Sample, explore, smooth
-from bayes_hte.exact.integrate import Mode, locate, log_integral
+from bayes_hte.exact.importance import Effort, Sample, explore
+from bayes_hte.exact.integrate import Mode, locate, log_integral, log_quadratic
+from bayes_hte.exact.noise import normals
 from bayes_hte.exact.proposal import FREEDOM, Mixture, around, blend, fitted
 from bayes_hte.exact.search import Peak, find_peak, first_sight, starting_point
+from bayes_hte.exact.smooth import smooth
 from bayes_hte.exact.space import Hyperparameter
 from bayes_hte.exact.straighten import Funnel, Straight, Tail
-from bayes_hte.exact.target import ANCHORING, Group, Target, target_of
+from bayes_hte.exact.target import Group, Target, target_of
 from bayes_hte.model import problem
 from bayes_hte.priors import frozen
 from bayes_hte.spec import Distribution
@@ -136,11 +140,11 @@ def with_order(target: Target, order: int) -> Target:
 
 def weighted_points(points: Array, weights: Array) -> Sample:
     nothing = np.zeros(len(points))
-    return Sample(points, nothing, nothing, None, weights, 0.0, 0.0)
+    return Sample(Values(points, points, nothing, nothing, nothing == 0), nothing, weights, 0.0, 0.0)
 
 
-def found_mode(target: Target, point: Array, steps: int) -> Mode:
-    return locate(target.segments, target.maps(point), steps=steps)
+def found_mode(target: Target, point: Array) -> Mode:
+    return locate(target.segments, target.maps(point), settled=1e-8)
 
 
 ORDINARY = Cell((400, 420), (60, 75), (-1.5, 0.6), (0.2, 0.3))
@@ -157,7 +161,7 @@ def test_the_integral_over_a_segment_converges_to_that_of_scipy(cell: Cell) -> N
     target, point = cell.target()
     peak = cell.grid()[-1]  # integrates to nearly 1, for the sake of SciPy's absolute tolerance
     total, error = scipy_integrate.dblquad(lambda x, u: math.exp(cell.log_joint(u, x) - peak), -9, 9, -9, 9)
-    maps, mode = target.maps(point), found_mode(target, point, 2)
+    maps, mode = target.maps(point), found_mode(target, point)
     ours = [float(log_integral(target.segments, maps, mode, order)[0, 0]) - peak for order in (1, 7, 25, 61)]
     off = [abs(each - math.log(total)) for each in ours]
     assert off[0] < 0.05
@@ -184,14 +188,14 @@ def test_the_integral_with_several_arms_is_the_product_of_their_integrals_given_
         rate = special.expit(base[:, None] + mean + tau * nodes)
         total = total * (stats.binom.pmf(events[arm], n[arm], rate) @ mass)
     expected = math.log(total.sum())
-    found = log_integral(target.segments, target.maps(point), found_mode(target, point, 2), 25)
+    found = log_integral(target.segments, target.maps(point), found_mode(target, point), 25)
     assert float(found[0, 0]) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("cell", [ORDINARY, SPARSE, SINGLE], ids=["ordinary", "sparse", "single"])
 def test_the_mode_is_where_the_gradient_is_zero_and_its_shape_that_of_the_inverse_hessian(cell: Cell) -> None:
     target, point = cell.target()
-    mode = found_mode(target, point, 2)
+    mode = found_mode(target, point)
     u, x = mode.base[0, 0], mode.arms[0][0, 0]
     assert cell.gradient(u, x) == pytest.approx([0, 0], abs=1e-8)
     precision = cell.precision(u, x)
@@ -205,14 +209,11 @@ def test_a_mode_far_from_its_anchor_is_found_with_more_steps(cell: Cell) -> None
     elsewhere = replace(cell, baseline=(cell.baseline[0] + 1.5, 2.0), effect=(cell.effect[0] - 1.0, 0.2))
     target, _ = cell.target()
     _, point = elsewhere.target()
-    mode = found_mode(target, point, ANCHORING)
+    mode = found_mode(target, point)
     assert elsewhere.gradient(mode.base[0, 0], mode.arms[0][0, 0]) == pytest.approx([0, 0], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "tau", [3.0, 10.0, pytest.param(100.0, marks=pytest.mark.xfail(strict=True, reason="two Newton steps do not reach "
-    "the mode of a single unit at 100: its likelihood comes out four times too small, with the finer rule's too"))]
-)  # fmt: skip
+@pytest.mark.parametrize("tau", [3.0, 10.0, 100.0])
 def test_a_likelihood_far_from_the_anchor_is_right_as_well(tau: float) -> None:
     target, _ = Cell((1, 1), (0, 1), (-0.5, 1.0), (0.4, 1.0)).target()
     far = Cell((1, 1), (0, 1), (-0.5, 1.0), (0.4, tau))
@@ -225,44 +226,29 @@ def test_a_likelihood_far_from_the_anchor_is_right_as_well(tau: float) -> None:
 def test_draws_of_a_segments_coefficients_follow_its_posterior(cell: Cell) -> None:
     count = 20_000
     target, point = cell.target()
-    found = draw.coefficients(with_order(target, 11), np.repeat(point, count, axis=0), None, seed=SEED)
+    found = draw.coefficients(with_order(target, 11), np.repeat(point, count, axis=0), seed=SEED)
     base, base_mass, effect, effect_mass, _ = cell.grid()
     for draws, places, mass in ((found[0][:, 0], base, base_mass), (found[1][:, 0, 0], effect, effect_mass)):
         cumulative = np.cumsum(mass) - 0.5 * mass
         distance = stats.kstest(draws, lambda value, at=places, rank=cumulative: np.interp(value, at, rank)).statistic
-        # Kolmogorov's distance: beyond 2.23 / sqrt(draws) for one seed in 10,000; a draw in 1,000 may be stuck.
-        assert distance < 2.23 / math.sqrt(count) + draw.STUCK
+        # Kolmogorov's distance: beyond 2.23 / sqrt(draws) for one seed in 10,000; and LEFT is left of the proposal.
+        assert distance < 2.23 / math.sqrt(count) + draw.LEFT
         mean = mass @ places
         sd = math.sqrt(mass @ (places - mean) ** 2)
-        assert abs(draws.mean() - mean) < (4 / math.sqrt(count) + draw.STUCK) * sd
+        assert abs(draws.mean() - mean) < (4 / math.sqrt(count) + draw.LEFT) * sd
     assert 0.2 < found[2] <= 1.0
-
-
-def test_modes_that_are_known_already_change_no_draw() -> None:
-    target, point = SPARSE.target()
-    points = point + 0.3 * np.random.default_rng(SEED).normal(size=(400, 4))
-    found = [
-        draw.coefficients(with_order(target, 5), points, modes, seed=SEED) for modes in (None, target.modes(points))
-    ]
-    for one, other in zip(*found, strict=True):
-        assert np.array_equal(one, other)
 
 
 def test_the_usual_quadrature_order_is_enough_for_the_draws_of_an_ordinary_segment() -> None:
     count = 20_000
     target, point = ORDINARY.target()
-    _, draws, acceptance = draw.coefficients(with_order(target, 3), np.repeat(point, count, axis=0), None, seed=SEED)
+    _, draws, acceptance = draw.coefficients(with_order(target, 3), np.repeat(point, count, axis=0), seed=SEED)
     _, _, places, mass, _ = ORDINARY.grid()
     ranks = np.interp(draws[:, 0, 0], places, np.cumsum(mass) - 0.5 * mass)
-    assert stats.kstest(ranks, "uniform").statistic < 2.23 / math.sqrt(count) + draw.STUCK
+    assert stats.kstest(ranks, "uniform").statistic < 2.23 / math.sqrt(count) + draw.LEFT
     assert acceptance > 0.8
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="A quadrature order of at most 7 chooses the narrow proposal: a single unit under a wide prior loses "
-    "half of the mass beyond its 99 % quantile",
-)
 def test_draws_reach_the_tail_of_a_single_unit_under_a_wide_prior() -> None:
     count = 100_000
     cells = table({"n": np.array([[1, 1], [1, 2]]), "events": np.array([[0, 1], [1, 1]])}, arms=("c", "t"), control="c")
@@ -270,7 +256,7 @@ def test_draws_reach_the_tail_of_a_single_unit_under_a_wide_prior() -> None:
     cell = Cell((1, 1), (0, 1), (-0.5, 3.0), (1.0, 4.0))
     values = {"baseline_mean": -0.5, "baseline_between": 3.0, "effect_mean": 1.0, "effect_between": 4.0}
     natural = {name: np.array([[value]]) for name, value in values.items()}
-    _, draws, _ = draw.coefficients(target, np.repeat(target.space.free(natural), count, axis=0), None, seed=SEED)
+    _, draws, _ = draw.coefficients(target, np.repeat(target.space.free(natural), count, axis=0), seed=SEED)
     _, _, places, mass, _ = cell.grid()
     quantile = np.interp(0.99, np.cumsum(mass), places + 0.5 * (places[1] - places[0]))
     assert (draws[:, 0, 0] > quantile).mean() == pytest.approx(0.01, abs=4 * math.sqrt(0.01 * 0.99 / count) + 5e-4)
@@ -281,7 +267,7 @@ def test_draws_of_gaussian_segments_are_independent_draws_from_the_conditional_n
     cells = table({"mean": y[None], "se": se[None]}, arms=("control", "email"), control="control")
     values = {"baseline_mean": 0.2, "baseline_between": 0.7, "effect_mean": 0.1, "effect_between": 0.5}
     target, point = at(cells, gaussian_model("mean"), values)
-    base, effect, acceptance = draw.coefficients(target, np.repeat(point, count, axis=0), None, seed=SEED)
+    base, effect, acceptance = draw.coefficients(target, np.repeat(point, count, axis=0), seed=SEED)
     prior = np.diag([0.7**2, 0.5**2])
     slopes = np.array([[1.0, 0.0], [1.0, 1.0]])
     covariance = np.linalg.inv(np.linalg.inv(prior) + slopes.T @ np.diag(se**-2) @ slopes)
@@ -505,7 +491,7 @@ def test_a_mixture_in_one_dimension_integrates_to_one() -> None:
 
 def test_points_of_a_mixture_follow_its_density() -> None:
     count = 20_000
-    x = MIXTURE.draw(np.random.default_rng(SEED).random((count, 4)))
+    x = MIXTURE.draw(np.random.default_rng(SEED).random((count, 5)))
     # E[q / p] = 1 for any density q, here a normal's, whose ratio is bounded.
     ratio = np.exp(stats.multivariate_normal([0, 0.5], np.diag([4.0, 1.0])).logpdf(x) - MIXTURE.log_density(x))
     assert abs(ratio.mean() - 1) < 4 * ratio.std() / math.sqrt(count)
@@ -521,7 +507,7 @@ def test_points_of_a_mixture_follow_its_density() -> None:
 
 
 def test_a_fitted_mixture_recovers_the_one_that_the_points_came_from() -> None:
-    x = MIXTURE.draw(np.random.default_rng(SEED).random((4000, 4)))
+    x = MIXTURE.draw(np.random.default_rng(SEED).random((4000, 5)))
     even = np.full(len(x), 1 / len(x))
     one, three = fitted(x, even, 1), fitted(x, even, 3)
     assert one.means[0] == pytest.approx(x.mean(0))
@@ -591,11 +577,12 @@ class Known:
     mean: Array
     sd: Array
 
-    def log_density(self, points: Array, modes: None = None) -> Array:
+    def log_density(self, points: Array) -> Array:
         return self.density(points)
 
-    def modes(self, points: Array) -> None:
-        """There are no segments."""
+    def log_quadratic(self, points: Array) -> Array:
+        """Nothing is known without computing the density."""
+        return np.zeros(len(points))
 
 
 def banana() -> Known:
@@ -637,11 +624,11 @@ def test_importance_sampling_recovers_a_known_evidence_and_means(known: Known) -
     size = len(known.mean)
     start = Peak(np.zeros(size), np.eye(size))
     target: Any = known
-    sample = explore(target, Straight((), ()), start, Effort(3000, 20_000), seed=SEED)
+    sample = explore(target, Straight((), ()), start, Effort(3000, 20_000, 4500), seed=SEED)
     assert sample.pareto_k < 0.7
     assert sample.effective >= 3000 or len(sample.points) >= 20_000
     assert sample.weights.sum() == pytest.approx(1.0)
-    # Scrambled Sobol points are better than independent ones, so these standard errors are upper bounds.
+    # Standard errors in terms of the effective number of points
     assert abs(sample.log_evidence - known.log_evidence) < 4 / math.sqrt(sample.effective)
     mean = sample.weights @ sample.points
     assert (abs(mean - known.mean) < 4 * known.sd / math.sqrt(sample.effective)).all()
@@ -652,7 +639,7 @@ def test_importance_sampling_recovers_a_known_evidence_and_means(known: Known) -
 def test_points_in_straight_coordinates_carry_their_jacobian() -> None:
     known, bent = log_gammas(), Straight((Tail(0, -0.4, both=False), Tail(2, -1.4, both=True)), ())
     target: Any = known
-    sample = explore(target, bent, Peak(np.zeros(3), np.eye(3)), Effort(3000, 20_000), seed=SEED)
+    sample = explore(target, bent, Peak(np.zeros(3), np.eye(3)), Effort(3000, 20_000, 4500), seed=SEED)
     assert abs(sample.log_evidence - known.log_evidence) < 4 / math.sqrt(sample.effective)
     assert (abs(sample.weights @ sample.points - known.mean) < 4 * known.sd / math.sqrt(sample.effective)).all()
 
@@ -665,15 +652,26 @@ def test_pareto_k_is_the_shape_of_the_tail_of_the_weights(shape: float) -> None:
     assert weights.sum() == pytest.approx(1.0)
 
 
-def test_smoothed_weights_are_arviz_s() -> None:
-    x = np.random.default_rng(SEED).normal(size=3000)
-    log_ratio = stats.t(3).logpdf(x) - stats.norm.logpdf(x)
-    weights, shape = smooth(log_ratio)
-    below = np.argsort(log_ratio)[: 3000 - int(np.ceil(3 * np.sqrt(3000))) - 1]
-    # Smoothing touches the largest weights only: the others keep their proportions.
-    raw = np.exp(log_ratio)
-    assert weights[below] / weights[below].sum() == pytest.approx(raw[below] / raw[below].sum(), rel=1e-9)
-    assert math.isfinite(shape)
+@pytest.mark.parametrize("count", [30, 225, 226, 3000, 20_001])
+@pytest.mark.parametrize("shape", [-1.0, 0.2, 0.7, 1.4])
+def test_smoothed_weights_are_arviz_s(count: int, shape: float) -> None:
+    log_ratio = -shape * np.log(np.random.default_rng(SEED).random(count))
+    weights, found = smooth(log_ratio)
+    theirs, khat = array_stats.psislw(-log_ratio)
+    assert found == pytest.approx(float(khat), rel=1e-9)
+    assert weights == pytest.approx(np.exp(theirs) / np.exp(theirs).sum(), rel=1e-9)
+
+
+def test_weights_without_a_tail_are_left_as_they_are() -> None:
+    even, found = smooth(np.full(400, 3.0))
+    assert (even == 1 / 400).all()
+    assert found == -np.inf
+    few, found = smooth(np.log(np.arange(1.0, 11.0)))
+    assert few == pytest.approx(np.arange(1.0, 11.0) / 55)
+    assert found == np.inf
+    impossible, found = smooth(np.concatenate([np.full(200, -np.inf), np.random.default_rng(SEED).normal(size=200)]))
+    assert (impossible[:200] == 0).all()
+    assert np.isfinite(found)
 
 
 def weighted_sample(rng: np.random.Generator, count: int = 500) -> Sample:
@@ -699,11 +697,11 @@ def test_a_more_accurate_density_reweights_the_same_points() -> None:
     rng = np.random.default_rng(SEED)
     x = rng.standard_t(5, (2000, 1))
     proposal, rough = stats.t(5).logpdf(x[:, 0]), stats.norm.logpdf(x[:, 0])
-    sample = Sample.of(x, rough, rough - proposal, None)
-    better = stats.norm(0.2, 0.9).logpdf(x[:, 0]) + math.log(3.0)
+    sample = Sample.of(Values(x, x, rough, rough, np.ones(len(x), dtype=bool)), proposal)
+    better: Any = Known(lambda x: stats.norm(0.2, 0.9).logpdf(x[:, 0]) + math.log(3.0), 0.0, x[0], x[0])
     again = sample.revalued(better)
     assert again.points is sample.points
-    assert again.log_density is better
+    assert np.array_equal(again.values.log_density, better.log_density(x))
     assert abs(again.log_evidence - math.log(3.0)) < 4 / math.sqrt(again.effective)
     assert abs(again.weights @ x[:, 0] - 0.2) < 4 * 0.9 / math.sqrt(again.effective)
 
@@ -717,6 +715,154 @@ def test_chains_hold_the_chosen_points_with_copies_side_by_side() -> None:
     assert np.count_nonzero(np.diff(found)) + 1 == len(set(chosen))
     distinct = found[np.concatenate([[True], np.diff(found) != 0])]
     assert abs(stats.spearmanr(np.arange(len(distinct)), distinct).statistic) < 4 / math.sqrt(len(distinct))
+
+
+# ---------------------------------------------------------------------------------- densities from integrals at a few
+
+
+def quadratic_log_integral(cell: Cell, anchored: Cell) -> float:
+    """log ∫∫ of the second-order expansions of both likelihoods at the mode of `anchored`, by SciPy's normal."""
+    target, point = anchored.target()
+    mode = found_mode(target, point)
+    base = anchored.baseline[0] + anchored.baseline[1] * mode.base[0, 0]
+    anchors = np.array([base, base + anchored.effect[0] + anchored.effect[1] * mode.arms[0][0, 0]])
+    n, y, p = np.array(cell.n), np.array(cell.events), special.expit(anchors)
+    score, information = y - n * p, n * p * (1 - p)
+    centre = anchors + score / information  # of the normal that each expansion is
+    mean = np.array([cell.baseline[0], cell.baseline[0] + cell.effect[0]])
+    variance, shared = np.diag([0.0, cell.effect[1] ** 2]), cell.baseline[1] ** 2
+    law_ = stats.multivariate_normal(mean, variance + shared + np.diag(1 / information))
+    height = sum(float(cell.log_binomial(arm, anchors[arm])) for arm in (0, 1))
+    return float(
+        law_.logpdf(centre) + height + (0.5 * score**2 / information + 0.5 * np.log(2 * np.pi / information)).sum()
+    )
+
+
+@each_cell
+@pytest.mark.parametrize("away", [0.0, 0.7])
+def test_the_quadratic_models_integral_is_the_normals(cell: Cell, away: float) -> None:
+    elsewhere = replace(cell, baseline=(cell.baseline[0] + away, 0.9), effect=(cell.effect[0] - away, 0.4))
+    target, _ = cell.target()
+    _, point = elsewhere.target()
+    ours = float(log_quadratic(target.segments, target.maps(point))[0, 0])
+    assert ours == pytest.approx(quadratic_log_integral(elsewhere, cell), rel=1e-9)
+
+
+@pytest.mark.parametrize("family", ["mean", "normal"])
+def test_the_quadratic_model_of_a_gaussian_family_is_the_model(family: str) -> None:
+    rng = np.random.default_rng(SEED)
+    n, mean = np.array([[12, 9], [8, 5], [20, 0]]), rng.normal(size=(3, 2))
+    mean[2, 1] = np.nan
+    data = {"mean": mean, **({"n": n, "ss": 1.3 * n} if family == "normal" else {"se": np.where(n > 0, 0.4, np.nan)})}
+    target, point = at(table(data, arms=("c", "t"), control="c"), gaussian_model(family),
+                       {"baseline_mean": 0.2, "baseline_between": 0.7, "effect_mean": 0.1, "effect_between": 0.5,
+                        "sigma": 1.2})  # fmt: skip
+    points = point + 0.5 * rng.normal(size=(40, point.shape[1]))
+    assert target.log_quadratic(points) == pytest.approx(with_order(target, 1).log_density(points), rel=1e-9)
+
+
+def known_values(missed: Callable[[Array], Array], count: int, *, seed: int = SEED) -> tuple[Values, Array]:
+    """Points of a normal posterior with this difference between density and quadratic model."""
+    x = np.random.default_rng(seed).normal(size=(count, 3)) * [1.0, 0.1, 5.0] + [3.0, 0.0, -2.0]
+    z = (x - [3.0, 0.0, -2.0]) / [1.0, 0.1, 5.0]
+    log_proposal = stats.norm.logpdf(z).sum(1)
+    quadratic = log_proposal - missed(z)
+    return Values(x, x, quadratic, quadratic + missed(z), np.ones(count, dtype=bool)), log_proposal
+
+
+@pytest.mark.parametrize(
+    ("degree", "missed"),
+    [(2, lambda z: 1.0 + z[:, 0] - 0.3 * z[:, 1] * z[:, 2] + z[:, 2] ** 2),
+     (3, lambda z: 0.1 * z[:, 0] * z[:, 1] * z[:, 2]), (4, lambda z: 0.05 * z[:, 0] ** 2 * z[:, 2] ** 2)],
+)  # fmt: skip
+def test_a_correction_that_is_a_polynomial_is_found(degree: int, missed: Callable[[Array], Array]) -> None:
+    correction = learnt(*known_values(missed, 600))
+    assert isinstance(correction, Correction)
+    assert correction.degree == degree
+    others, _ = known_values(missed, 200, seed=SEED + 1)
+    assert correction.at(others.places) == pytest.approx(others.log_density - others.quadratic, abs=1e-8)
+
+
+def test_a_correction_that_is_not_smooth_is_not_used() -> None:
+    assert learnt(*known_values(lambda z: 0.2 * np.sign(z[:, 0]), 2000)) is None
+    assert learnt(*known_values(lambda z: 0.2 * np.sin(9 * z[:, 1]), 2000)) is None
+
+
+def test_a_correction_needs_several_points_for_every_coefficient() -> None:
+    assert learnt(*known_values(lambda z: z[:, 0], 38)) is None
+    assert learnt(*known_values(lambda z: z[:, 0], 80)) is not None
+
+
+def test_the_leave_one_out_error_is_the_error_at_new_points() -> None:
+    """Of a cubic that a quadratic is fitted to, too small to be refused."""
+
+    def missed(z: Array) -> Array:
+        return np.asarray(0.002 * z[:, 0] ** 3)
+
+    correction = learnt(*known_values(missed, 400))
+    assert correction is not None
+    assert correction.degree == 2
+    others, _ = known_values(missed, 4000, seed=SEED + 1)
+    off = correction.at(others.places) - (others.log_density - others.quadratic)
+    # Hermite: the cubic's part beyond degree 2 has SD .002 sqrt(6).
+    assert off.std() == pytest.approx(0.002 * math.sqrt(6), rel=0.2)
+
+
+def test_features_are_all_monomials_up_to_the_degree() -> None:
+    z = np.random.default_rng(SEED).normal(size=(5, 2))
+    x, y = z.T
+    assert features(z) == pytest.approx(np.stack([np.ones(5), x, y, x * x, x * y, y * y], axis=1))
+    assert features(z, 4).shape == (5, math.comb(6, 4))
+    assert features(np.empty((4, 0))) == pytest.approx(np.ones((4, 1)))
+
+
+def test_standard_coordinates_have_mean_zero_and_covariance_one() -> None:
+    rng = np.random.default_rng(SEED)
+    x, weights = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)) + 4.0, rng.dirichlet(np.ones(300))
+    z = Standard.of(x, weights).at(x)
+    assert weights @ z == pytest.approx(np.zeros(3), abs=1e-9)
+    assert (weights[:, None] * z).T @ z == pytest.approx(np.eye(3), abs=1e-6)
+
+
+@pytest.mark.parametrize("units", [(50, 5000), (20, 400)])
+def test_predicted_densities_are_the_computed_ones(units: tuple[int, int]) -> None:
+    rng = np.random.default_rng(SEED)
+    n = np.exp(rng.uniform(*np.log(units), (60, 2))).astype(int)
+    events = rng.binomial(n, special.expit(-2 + rng.normal(0, 0.5, (60, 1)) + rng.normal(0, 0.3, (60, 2))))
+    task = problem(table({"n": n, "events": events}, arms=("c", "t"), control="c"), hte.read_model("conversion"))
+    target, sample = engine.points(task, wanted=3000, seed=SEED)
+    predicted = ~sample.values.computed
+    assert predicted.mean() > 0.5
+    off = target.log_density(sample.points) - sample.values.log_density
+    assert np.sqrt(sample.weights @ (off - sample.weights @ off) ** 2) < 1.5 * emulate.TOLERANCE
+    # Newton stops for a whole chunk of points: the same point among others is integrated around another centre.
+    assert abs(off[sample.values.computed & (sample.weights > 1e-6)]).max() < emulate.TOLERANCE
+
+
+def test_normals_of_single_precision_are_normal_and_independent() -> None:
+    count = 400_000
+    found = normals(np.random.Generator(np.random.SFC64(SEED)), 3, (1000, count // 1000))
+    for each in found:
+        assert each.dtype == np.float32
+        # Kolmogorov's distance: beyond 2.23 / sqrt(numbers) for one seed in 10,000; so far 6 distances and moments.
+        assert stats.kstest(each.ravel(), "norm").statistic < 2.23 / math.sqrt(count)
+        assert abs(stats.kurtosis(each.ravel())) < 4.5 * math.sqrt(24 / count)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        for power in (1, 2):
+            a, b = found[one].ravel() ** power, found[other].ravel() ** power
+            assert abs(np.corrcoef(a, b)[0, 1]) < 4.5 / math.sqrt(count)
+
+
+def test_single_precision_is_used_only_where_it_is_enough() -> None:
+    def batches(units: int) -> list[draw.Batch]:
+        n = np.full((30, 2), units)
+        events = np.random.default_rng(SEED).binomial(n, 0.2)
+        task = problem(table({"n": n, "events": events}, arms=("c", "t"), control="c"), hte.read_model("conversion"))
+        target, sample = engine.points(task, wanted=600, seed=SEED)
+        return draw._batches(target, sample.points, np.random.SeedSequence(SEED))[0]
+
+    assert all(batch.single for batch in batches(500))
+    assert not any(batch.single for batch in batches(10_000_000))
 
 
 # ---------------------------------------------------------------------------------------------- quadrature orders
@@ -750,7 +896,7 @@ def test_the_quadrature_error_is_that_of_the_true_integrals(events: list[list[in
     ]  # fmt: skip
     ours = target.log_marginals(points).sum(1)
     # A finer rule stands in for the truth: its verdict may be a fifth too mild.
-    assert np.std(ours - true) < 1.2 * accuracy.quadrature_error(target, points) + 1e-3
+    assert np.std(ours - true) < 1.2 * accuracy.quadrature_error(target, points, target.log_density(points)) + 1e-3
     assert np.std(ours - true) < 2 * accuracy.TOLERANCE
 
 

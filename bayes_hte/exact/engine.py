@@ -8,20 +8,26 @@ sign        P(effect > 0), averaged analytically
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_hte.drawn import CHAINS, Drawn
 from bayes_hte.exact import accuracy, draw, sign
+from bayes_hte.exact.emulate import Values
 from bayes_hte.exact.importance import Effort, Sample, explore
-from bayes_hte.exact.proposal import around
+from bayes_hte.exact.proposal import EXTRA, around
 from bayes_hte.exact.search import find_peak, first_sight, starting_point
 from bayes_hte.exact.space import Array
 from bayes_hte.exact.straighten import straightened
 from bayes_hte.exact.target import Target, target_of
 from bayes_hte.model import Problem
 
+EFFICIENCY = 0.8
+"""Effective points per draw that are worth computing,"""
+PLENTY = 1.5
+"""and how many times as many are worth predicting: then few points are drawn twice."""
 WORK = 6e6
 """Points × segments that the importance sampler aims at, at most; beyond 2,500 segments it takes fewer points."""
 LEAST_EFFECTIVE = 600.0
@@ -35,18 +41,15 @@ CHECKED = 64
 
 def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
     """Draws from the posterior of a problem, and what certifies them."""
-    wanted = max(min(0.8 * draws, WORK / len(task.coords["segment"])), LEAST_EFFECTIVE)
-    target, sample = points(task, wanted=wanted, seed=seed)
+    target, sample = points(task, wanted=EFFICIENCY * draws, seed=seed)
     rng = np.random.default_rng([seed, 1])
-    chosen = in_chains(sample.resampled(CHAINS * -(-draws // CHAINS), rng), rng)
-    drawn_points = sample.points[chosen]
-    modes = None if sample.modes is None else sample.modes.each(lambda values: values[chosen])
-    baseline, effect, acceptance = draw.coefficients(target, drawn_points, modes, seed=seed)
+    drawn_points = sample.points[in_chains(sample.resampled(CHAINS * -(-draws // CHAINS), rng), rng)]
+    baseline, effect, acceptance = draw.coefficients(target, drawn_points, seed=seed)
     probability, error = sign.positive(target, sample, seed=seed)
     stats = {
         "pareto_k": sample.pareto_k,
         "effective_points": sample.effective,
-        "quadrature_error": accuracy.quadrature_error(target, checked_points(sample, seed)),
+        "quadrature_error": sample.error,
         "acceptance": acceptance,
         "log_evidence": sample.log_evidence,
     }
@@ -67,20 +70,17 @@ def points(
     if not target.space.parameters:
         target = accuracy.with_orders(target.anchored(np.empty(0)), np.empty((2, 0)))
         return target, nothing_shared(target, int(wanted))
+    work = WORK / len(task.coords["segment"])
+    wanted, welcome = (max(min(each, work), LEAST_EFFECTIVE) for each in (wanted, PLENTY * wanted))
     rough = first_sight(target)
     target, peak = find_peak(target, starting_point(target, rough))
     typical = around(peak.point, peak.covariance, inflate=1.0)
-    uniforms = np.random.default_rng([seed, 2]).random((16, len(peak.point) + 2))
+    uniforms = np.random.default_rng([seed, 2]).random((16, len(peak.point) + EXTRA))
     target = accuracy.with_orders(target, typical.draw(uniforms))
     straight = straightened(target.space, peak, rough)
     budget = min(max(8 * wanted, 8000.0), EVALUATIONS / evaluations(target))
-    sample = explore(target, straight, straight.peak(peak), Effort(wanted, budget), seed=seed)
+    sample = explore(target, straight, straight.peak(peak), Effort(wanted, budget, welcome), seed=seed)
     return refined(target, sample, seed=seed)
-
-
-def checked_points(sample: Sample, seed: int) -> Array:
-    """Points of the posterior at which two quadrature rules are compared."""
-    return sample.points[sample.resampled(CHECKED, np.random.default_rng([seed, 5]))]
 
 
 def evaluations(target: Target) -> float:
@@ -91,15 +91,16 @@ def evaluations(target: Target) -> float:
 
 def refined(target: Target, sample: Sample, *, seed: int) -> tuple[Target, Sample]:
     """More quadrature nodes where the posterior turns out to reach further than its peak suggested."""
-    for attempt in range(REFINEMENTS):
-        checked = checked_points(sample, seed)
-        if accuracy.quadrature_error(target, checked) <= accuracy.TOLERANCE:
+    for attempt in range(REFINEMENTS + 1):
+        checked = sample.resampled(CHECKED, np.random.default_rng([seed, 5]))
+        error = accuracy.quadrature_error(target, sample.points[checked], sample.values.log_density[checked])
+        sample = replace(sample, error=error)
+        if error <= accuracy.TOLERANCE or attempt == REFINEMENTS:
             break
-        better = accuracy.with_orders(target, checked) if attempt == 0 else accuracy.finer(target)
-        if evaluations(better) * len(sample.points) > EVALUATIONS:
+        better = accuracy.with_orders(target, sample.points[checked]) if attempt == 0 else accuracy.finer(target)
+        if evaluations(better) * sample.values.computed.sum() > EVALUATIONS:
             break
-        target = better
-        sample = sample.revalued(target.log_density(sample.points))
+        target, sample = better, sample.revalued(better)
     return target, sample
 
 
@@ -107,8 +108,9 @@ def nothing_shared(target: Target, count: int) -> Sample:
     """Neither effects nor baselines are pooled: there are no hyperparameters to sample."""
     log_density = target.log_density(np.empty((1, 0)))
     even = np.full(count, 1 / count)
-    same = np.repeat(log_density, count)
-    return Sample(np.empty((count, 0)), same, same, None, even, -np.inf, float(log_density[0]))
+    same, empty = np.repeat(log_density, count), np.empty((count, 0))
+    values = Values(empty, empty, same, same, np.ones(count, dtype=bool))
+    return Sample(values, np.zeros(count), even, -np.inf, float(log_density[0]), error=0.0)
 
 
 def evaluator(task: Problem, points: Array) -> Target:

@@ -7,8 +7,8 @@ nodes are centred at the mode and scaled by the curvature there (adaptive quadra
 JRSS C 31:214); for Gaussian families one node is exact. Arrays are (point, segment) throughout.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -21,17 +21,42 @@ from bayes_hte.families.family import CellData, Curve
 Index = NDArray[np.intp]
 Quantity = Callable[[Array, Array], Array]
 """Of a baseline and an effect on the link scale."""
+STEPS = 12
+"""Newton steps after the anchored one, at most."""
+SETTLED = 0.01
+"""Longest last step, in posterior SDs: a rule centred at its end is as good as one centred at the mode."""
 MAX_STEP = 3.0
 """Longest step of an offset: beyond a few prior SDs a quadratic model of a binomial likelihood is worthless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The cells of some segments, arm by arm, the control first, and how their likelihood is computed."""
+    """The cells of some segments, arm by arm, the control first, and how their likelihood is computed.
+
+    Attributes
+    ----------
+    curve : Curve
+    arms : tuple of CellData
+    anchors : tuple of ndarray
+        (segment,) linear predictor of every arm at which its likelihood has a quadratic model.
+    models : tuple of Quadratic or None
+        These models; None where they depend on sigma.
+    """
 
     curve: Curve
     arms: tuple[CellData, ...]
     anchors: tuple[Array, ...]
+    models: "tuple[Quadratic, ...] | None"
+
+    @classmethod
+    def at(cls, curve: Curve, arms: tuple[CellData, ...], anchors: tuple[Array, ...]) -> "Segments":
+        """With their models at these anchors."""
+        if curve.nuisance is not None:
+            return cls(curve, arms, anchors, None)
+        pairs = zip(arms, anchors, strict=True)
+        return cls(
+            curve, arms, anchors, tuple(Quadratic.of(curve, arm, anchor[None, :], None) for arm, anchor in pairs)
+        )
 
     @property
     def size(self) -> int:
@@ -41,7 +66,28 @@ class Segments:
     def pick(self, chosen: Index) -> "Segments":
         """Only these segments."""
         arms = tuple({name: values[chosen] for name, values in arm.items()} for arm in self.arms)
-        return Segments(self.curve, arms, tuple(anchor[chosen] for anchor in self.anchors))
+        return Segments.at(self.curve, arms, tuple(anchor[chosen] for anchor in self.anchors))
+
+    def model(self, arm: int, sigma: Array | None) -> "Quadratic":
+        """The quadratic model of an arm's cells."""
+        if self.models is not None:
+            return self.models[arm]
+        at = np.broadcast_to(self.anchors[arm], (1 if sigma is None else len(sigma), self.size))
+        return Quadratic.of(self.curve, self.arms[arm], at, sigma)
+
+
+@dataclass(frozen=True, slots=True)
+class Quadratic:
+    """Log likelihood, score and information of one arm's cells at their anchors: (1 or point, segment)."""
+
+    value: Array
+    score: Array
+    information: Array
+
+    @classmethod
+    def of(cls, curve: Curve, arm: CellData, anchor: Array, sigma: Array | None) -> "Quadratic":
+        """By the family's curve."""
+        return cls(curve.density(arm, anchor, sigma), *curve.derivatives(arm, anchor, sigma))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,41 +120,31 @@ class Mode:
     arm_sd: tuple[Array, ...]
     lean: tuple[Array, ...]
 
-    def each(self, change: Callable[[Array], Array]) -> "Mode":
-        """The same change to every array: rows, columns."""
-        parts = (tuple(map(change, part)) for part in (self.arms, self.arm_sd, self.lean))
-        return Mode(change(self.base), change(self.base_sd), *parts)
+    def broader(self) -> "Mode":
+        """With SDs halfway, on the log scale, between the peak's and the prior's.
 
-    @classmethod
-    def joined(cls, modes: "Sequence[Mode]") -> "Mode":
-        """Points of several modes under each other."""
-
-        def stack(parts: Iterator[Array]) -> Array:
-            return np.concatenate(list(parts))
-
-        arms = range(len(modes[0].arms))
-        return cls(
-            stack(mode.base for mode in modes),
-            stack(mode.base_sd for mode in modes),
-            tuple(stack(mode.arms[arm] for mode in modes) for arm in arms),
-            tuple(stack(mode.arm_sd[arm] for mode in modes) for arm in arms),
-            tuple(stack(mode.lean[arm] for mode in modes) for arm in arms),
-        )
+        A single unit under a very wide prior makes a step: a sharp peak, and a shoulder as broad as the prior.
+        """
+        return replace(self, base_sd=self.base_sd**0.5, arm_sd=tuple(spread**0.5 for spread in self.arm_sd))
 
 
-def locate(segments: Segments, maps: Maps, *, steps: int) -> Mode:
+def locate(segments: Segments, maps: Maps, *, refined: bool = True, settled: float = SETTLED) -> Mode:
     """Gauss–Newton to the mode of every (point, segment).
 
     The first step starts from a quadratic model of the likelihood at `segments.anchors`, which is where the
     mode was at the most probable hyperparameters: it needs no evaluation, and is exact for Gaussian families.
+    Without refinement it is the only one; with it, steps are taken until the longest is `settled`.
     """
     system = _anchored_system(segments, maps)
     zero = np.zeros((maps.points, segments.size))
     base, arms = _moved(system, zero, [zero] * len(maps.effects), limit=np.inf)
-    if not (segments.curve.quadratic and straight(maps)):
-        for _ in range(steps):
+    if refined and not (segments.curve.quadratic and straight(maps)):
+        for _ in range(STEPS):
             system = _system(segments, maps, base, arms)
+            before = base, arms
             base, arms = _moved(system, base, arms, limit=MAX_STEP)
+            if _short(before, (base, arms), system, settled):
+                break
     shape = base.shape
     return Mode(
         base,
@@ -117,6 +153,14 @@ def locate(segments: Segments, maps: Maps, *, steps: int) -> Mode:
         tuple(np.broadcast_to(own**-0.5, shape) for own in system.own),
         tuple(np.broadcast_to(lean, shape) for lean in system.lean),
     )
+
+
+def _short(
+    before: tuple[Array, list[Array]], after: tuple[Array, list[Array]], system: "_System", limit: float
+) -> bool:
+    """Whether a step was shorter than so many posterior SDs, wherever it has come to a number."""
+    moves = zip((before[0], *before[1]), (after[0], *after[1]), (system.precision, *system.own), strict=True)
+    return not any(bool(((new - old) ** 2 * precision > limit**2).any()) for old, new, precision in moves)
 
 
 def straight(maps: Maps) -> bool:
@@ -180,10 +224,11 @@ def _anchored_system(segments: Segments, maps: Maps) -> _System:
 
 def _anchored(segments: Segments, maps: Maps, arm: int, eta: Array) -> tuple[Array, Array]:
     """Score and information at `eta`, from the quadratic model of an arm's likelihood at its anchor."""
-    anchor, sigma = segments.anchors[arm], maps.sigma[arm]
-    at = anchor[None, :] if sigma is None else np.broadcast_to(anchor, (len(sigma), len(anchor)))
-    score, information = segments.curve.derivatives(segments.arms[arm], at, sigma)
-    return score + information * (anchor - eta), information
+    model = segments.model(arm, maps.sigma[arm])
+    score = segments.anchors[arm] - eta
+    score = score * model.information
+    score += model.score
+    return score, model.information
 
 
 def _system(segments: Segments, maps: Maps, base: Array, arms: list[Array]) -> _System:
@@ -217,6 +262,53 @@ def _moved(system: _System, base: Array, arms: list[Array], *, limit: float) -> 
     return base + move, found
 
 
+def log_quadratic(segments: Segments, maps: Maps) -> Array:
+    """log I_s(θ) if every cell's likelihood were its quadratic model at its anchor: closed form, no evaluation.
+
+    Written with slopes and informations at offsets 0, never with an estimate or a variance: a cell that says
+    nothing has information 0.
+    """
+    line = maps.baseline.line(segments.anchors[0])
+    found, slope, told = _quadratic(segments, maps, 0, line.location)
+    for index, effect in enumerate(maps.effects, start=1):
+        tangent = effect.line(segments.anchors[index] - segments.anchors[0])
+        value, pull, weight = _quadratic(segments, maps, index, line.location + tangent.location)
+        square = tangent.scale * tangent.scale
+        own = square * weight
+        own += 1.0
+        weight = weight / own
+        pulled = pull / own
+        pull *= pulled
+        pull *= square
+        np.log(own, out=own)
+        pull -= own
+        pull *= 0.5
+        found = found + value + pull
+        slope = slope + pulled
+        told = told + weight
+    square = line.scale * line.scale
+    told = square * told
+    told += 1.0
+    bend = square * (slope * slope)
+    bend /= told
+    bend -= np.log(told)
+    bend *= 0.5
+    return np.broadcast_to(found + bend, (maps.points, segments.size))
+
+
+def _quadratic(segments: Segments, maps: Maps, arm: int, eta: Array) -> tuple[Array, Array, Array]:
+    """Log likelihood of an arm's cells at `eta`, its slope and its information, from the quadratic model."""
+    model = segments.model(arm, maps.sigma[arm])
+    away = eta - segments.anchors[arm]
+    slope = model.information * away
+    np.subtract(model.score, slope, out=slope)
+    value = slope + model.score
+    value *= away
+    value *= 0.5
+    value += model.value
+    return value, slope, model.information
+
+
 @lru_cache(maxsize=64)
 def rule(order: int) -> tuple[Array, Array]:
     """Nodes t and log weights of ∫ f(t) dt ≈ Σ exp(log weight) f(t), for f close to a normal density."""
@@ -233,44 +325,39 @@ def log_integral(segments: Segments, maps: Maps, mode: Mode, order: int) -> Arra
         baseline = maps.baseline.value(base)
         total = curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
         for index in range(len(maps.effects)):
-            total = total + _arm_integral(segments, maps, mode, (index, baseline, node), (nodes, weights))
+            log_terms, _ = _arm_terms(segments, maps, mode, (index, baseline, node), order)
+            total += log_sum(log_terms)
         terms.append(total)
-    constant = 0.5 * np.log(2 * np.pi)
-    return np.asarray(log_sum(terms) + np.log(mode.base_sd) - constant)
-
-
-def _arm_integral(
-    segments: Segments, maps: Maps, mode: Mode, at: tuple[int, Array, float], rule_: tuple[Array, Array]
-) -> Array:
-    """log ∫ φ(x) L_a(b + e_a(x)) dx of one arm at one node of the baseline."""
-    terms = [log_term for log_term, _ in _arm_terms(segments, maps, mode, at, rule_)]
-    return np.asarray(log_sum(terms) + np.log(mode.arm_sd[at[0]]) - 0.5 * np.log(2 * np.pi))
+    found = log_sum(terms) + np.log(mode.base_sd)
+    for spread in mode.arm_sd:
+        found += np.log(spread)
+    return np.asarray(found - 0.5 * np.log(2 * np.pi) * (1 + len(mode.arm_sd)))
 
 
 def _arm_terms(
-    segments: Segments, maps: Maps, mode: Mode, at: tuple[int, Array, float], rule_: tuple[Array, Array]
-) -> Iterator[tuple[Array, Array]]:
-    """The log of each term of an arm's quadrature, and the effect there."""
-    (index, baseline, node), (nodes, weights) = at, rule_
-    arm, effect, sigma = segments.arms[index + 1], maps.effects[index], maps.sigma[index + 1]
-    spread = mode.arm_sd[index]
+    segments: Segments, maps: Maps, mode: Mode, at: tuple[int, Array, float], order: int
+) -> tuple[Array, Array]:
+    """The log of each term of an arm's quadrature at one node of the baseline, and the effect there.
+
+    (node, point, segment).
+    """
+    index, baseline, node = at
+    nodes, weights = (each[:, None, None] for each in rule(order))
+    effect, spread = maps.effects[index], mode.arm_sd[index]
     centre = mode.arms[index] + mode.lean[index] * (mode.base_sd * node)
-    flat, slope, bend = -0.5 * centre * centre, centre * spread, 0.5 * spread * spread
-    first, step = effect.value(centre), effect.slope(centre) * spread
-    straight_ = isinstance(effect, Line)
-    for inner, weight in zip(nodes, weights, strict=True):
-        value = step * inner if straight_ else effect.value(centre + spread * inner)
-        if straight_:
-            value += first
-        density = segments.curve.density(arm, baseline + value, sigma)
-        # minus half the squared offset, by powers of the node
-        prior = bend * -inner
-        prior -= slope
-        prior *= inner
-        prior += flat
-        density += prior
-        density += weight
-        yield density, value
+    if isinstance(effect, Line):
+        value = effect.scale * spread * nodes
+        value += effect.value(centre)
+    else:
+        value = effect.value(centre + spread * nodes)
+    terms = segments.curve.density(segments.arms[index + 1], baseline + value, maps.sigma[index + 1])
+    offset = spread * nodes
+    offset += centre
+    np.multiply(offset, offset, out=offset)
+    offset *= 0.5
+    terms -= offset
+    terms += weights
+    return terms, value
 
 
 def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quantity) -> Array:
@@ -283,20 +370,17 @@ def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quan
         total = curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
         given = []
         for index in range(len(maps.effects)):
-            terms, values = [], []
-            for log_term, effect in _arm_terms(segments, maps, mode, (index, baseline, node), (nodes, weights)):
-                terms.append(log_term)
-                values.append(of(baseline, effect))
+            terms, effects = _arm_terms(segments, maps, mode, (index, baseline, node), order)
             whole = log_sum(terms)
-            given.append(np.sum([np.exp(t - whole) * v for t, v in zip(terms, values, strict=True)], axis=0))
-            total = total + whole
+            given.append((np.exp(terms - whole) * of(np.broadcast_to(baseline, effects.shape), effects)).sum(0))
+            total += whole
         totals.append(total)
         means.append(np.stack(np.broadcast_arrays(*given), axis=-1))
     whole = log_sum(totals)
     return np.sum([np.exp(t - whole)[..., None] * m for t, m in zip(totals, means, strict=True)], axis=0)
 
 
-def log_sum(terms: list[Array]) -> Array:
+def log_sum(terms: Sequence[Array] | Array) -> Array:
     """log Σ exp(term) of a quadrature, relative to the term in its middle, where the integrand is about largest."""
     middle = terms[len(terms) // 2]
     total = np.ones_like(middle)

@@ -8,6 +8,8 @@ from scipy import special
 
 from bayes_hte.exact.space import Array
 
+EXTRA = 3
+"""Uniforms that a point takes besides those of its coordinates."""
 FREEDOM = 4.0
 """Degrees of freedom: tails heavier than those of any posterior with a proper prior on log τ, which are exponential."""
 
@@ -31,19 +33,23 @@ class Mixture:
     roots: Array
 
     def draw(self, uniforms: Array) -> Array:
-        """Points from uniforms (point, coordinate + 2): one picks the component, one the tail."""
+        """Points from uniforms (point, coordinate + `EXTRA`): one picks the component, two the tail."""
         component = np.minimum(np.searchsorted(np.cumsum(self.weights), uniforms[:, 0]), len(self.weights) - 1)
-        chi2 = 2 * special.gammaincinv(FREEDOM / 2, uniforms[:, 1])
-        normal = special.ndtri(uniforms[:, 2:]) * np.sqrt(FREEDOM / chi2)[:, None]
-        points: Array = self.means[component] + np.einsum("pij,pj->pi", self.roots[component], normal)
+        chi2 = -2 * np.log(uniforms[:, 1] * uniforms[:, 2])  # of 4 degrees of freedom: two exponentials
+        normal = special.ndtri(uniforms[:, EXTRA:]) * np.sqrt(FREEDOM / chi2)[:, None]
+        points = np.empty_like(normal)
+        for each, (mean, root) in enumerate(zip(self.means, self.roots, strict=True)):
+            mine = component == each
+            points[mine] = mean + normal[mine] @ root.T
         return points
 
     def distances(self, points: Array) -> Array:
         """Squared Mahalanobis distances (component, point)."""
-        return np.stack(
-            [((np.linalg.solve(root, (points - mean).T)) ** 2).sum(0)
-             for mean, root in zip(self.means, self.roots, strict=True)]
-        )  # fmt: skip
+        found = np.empty((len(self.means), len(points)))
+        for each, (mean, inverse) in enumerate(zip(self.means, np.linalg.inv(self.roots), strict=True)):
+            standard = inverse @ (points - mean).T
+            np.einsum("ip,ip->p", standard, standard, out=found[each])
+        return found
 
     def log_components(self, points: Array, distances: Array) -> Array:
         """Log of weight times density of every component: (component, point)."""
@@ -57,7 +63,7 @@ class Mixture:
 
     def log_density(self, points: Array) -> Array:
         """Log density of each point."""
-        return np.asarray(np.logaddexp.reduce(self.log_components(points, self.distances(points)), axis=0))
+        return _log_sum(self.log_components(points, self.distances(points)))
 
 
 def around(mean: Array, covariance: Array, *, inflate: float) -> Mixture:
@@ -65,7 +71,14 @@ def around(mean: Array, covariance: Array, *, inflate: float) -> Mixture:
     return Mixture(np.ones(1), mean[None], np.linalg.cholesky(covariance * inflate)[None])
 
 
-def fitted(points: Array, weights: Array, components: int, *, rounds: int = 12) -> Mixture:
+def _log_sum(log_parts: Array) -> Array:
+    """Log of the sum over components; every point lies in the support of all of them."""
+    top = log_parts.max(0)
+    total: Array = top + np.log(np.exp(log_parts - top).sum(0))
+    return total
+
+
+def fitted(points: Array, weights: Array, components: int, *, rounds: int = 6) -> Mixture:
     """The mixture closest to weighted points (expectation–maximisation for t mixtures: Peel & McLachlan 2000)."""
     size = points.shape[1]
     mean = weights @ points
@@ -86,7 +99,7 @@ def fitted(points: Array, weights: Array, components: int, *, rounds: int = 12) 
         mixture = _maximised(points, weights * share, weights * share * pull, whole)
         distances = mixture.distances(points)
         log_parts = mixture.log_components(points, distances)
-        share = np.exp(log_parts - np.logaddexp.reduce(log_parts, axis=0))
+        share = np.exp(log_parts - _log_sum(log_parts))
         pull = (FREEDOM + size) / (FREEDOM + distances)
     return mixture
 
@@ -113,7 +126,11 @@ def _maximised(points: Array, mass: Array, pulled: Array, whole: Array) -> Mixtu
 
 
 def blend(mixtures: list[Mixture], shares: NDArray[np.float64]) -> Mixture:
-    """Several mixtures as one."""
-    weights = np.concatenate([share * mixture.weights for share, mixture in zip(shares, mixtures, strict=True)])
-    means = np.concatenate([mixture.means for mixture in mixtures])
-    return Mixture(weights / weights.sum(), means, np.concatenate([mixture.roots for mixture in mixtures]))
+    """Several mixtures as one; components that they share are counted once."""
+    merged: dict[bytes, tuple[float, Array, Array]] = {}
+    for mixture, share in zip(mixtures, shares, strict=True):
+        for weight, mean, root in zip(mixture.weights, mixture.means, mixture.roots, strict=True):
+            key = mean.tobytes() + root.tobytes()
+            merged[key] = (merged[key][0] if key in merged else 0.0) + share * weight, mean, root
+    weights, means, roots = zip(*merged.values(), strict=True)
+    return Mixture(np.array(weights) / np.sum(weights), np.stack(means), np.stack(roots))

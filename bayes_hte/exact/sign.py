@@ -1,24 +1,37 @@
 """P(effect > 0 | data) without the noise of counting draws (Rao–Blackwell).
 
 Given the hyperparameters the probability is an integral of one segment's posterior, closed for Gaussian
-families; it is averaged over the weighted points. For other families it is computed at a few hundred points, and
-a regression on the normal approximation, which is known at all points, carries it there: the average of
-what it predicts plus the average of what it misses is unbiased however bad the regression is (a control variate).
+families. It is averaged over the posterior at three levels, each of which has only the remainder of the one above left
+to average (regression estimators, or control variates: unbiased however bad a regression is, up to 1 / points).
+
+    some points      the integral, less what the normal approximation at the mode predicts of it
+    more points      that prediction
+    all points       polynomials of degree two of the hyperparameters, fitted to both
 """
+
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
 
 from bayes_hte.exact.accuracy import closed_form
 from bayes_hte.exact.coefficients import Map
+from bayes_hte.exact.emulate import Standard, features
 from bayes_hte.exact.importance import Sample
-from bayes_hte.exact.integrate import Index, Maps, Mode, Segments, log_sum, rule
+from bayes_hte.exact.integrate import Index, Maps, Mode, Segments, locate, log_sum, rule
 from bayes_hte.exact.space import Array
 from bayes_hte.exact.target import Group, Target, Work
 
-POINTS, LEAST_POINTS, WORK = 160, 48, 2.5e6
-"""Points at which the integral is computed: 160, but fewer for more than 10,000 segments."""
+POINTS, LEAST_POINTS, WORK = 96, 64, 2.5e6
+"""Points at which the integral is computed: fewer for more than 26,000 segments."""
+MORE = 8
+"""Times as many at which it is approximated, or computed where it has a closed form."""
+PER_FEATURE = 4
+"""Points, at least, for every coefficient of the polynomial."""
 BLOCK = 4096
+ORDINARY = 7
+"""Highest quadrature order of a segment whose posterior is close to normal."""
 REACH = 8.0
 """How many SDs from its mode an offset is followed."""
 
@@ -27,46 +40,88 @@ def positive(target: Target, sample: Sample, *, seed: int) -> tuple[Array, Array
     """Probability (segment, arm) and its Monte-Carlo standard error."""
     size, arms = target.segments.size, len(target.segments.arms) - 1
     found, error = np.empty((size, arms)), np.empty((size, arms))
-    count = min(int(np.clip(WORK / size, LEAST_POINTS, POINTS)), len(sample.points))
-    chosen = sample.resampled(count, np.random.default_rng(seed))
+    closed = closed_form(target)
+    over = Averages.of(sample, int(np.clip(WORK / size, LEAST_POINTS, POINTS)), np.random.default_rng(seed))
     for group in target.groups:
         for start in range(0, len(group.members), BLOCK):
             block = Group(group.members[start : start + BLOCK], group.order)
-            found[block.members], error[block.members] = _of_block(target, block, sample, chosen)
-    return found, error
+            mean, spread = _of_block(target, block, sample.points, over, closed=closed)
+            found[block.members], error[block.members] = mean.reshape(-1, arms), spread.reshape(-1, arms)
+    return np.clip(found, 0.0, 1.0), error
 
 
-def _of_block(target: Target, block: Group, sample: Sample, chosen: Index) -> tuple[Array, Array]:
-    """Segments of one quadrature order, few enough for their numbers at all points to fit into memory."""
-    z = target.over(sample.points, block.members, _standardised, modes=sample.modes)
-    if closed_form(target):
-        return _weighted(special.ndtr(z), sample.weights)
-    known = target.over(sample.points[chosen], block.members, _integrated(block.order))
-    return _carried(known, z, chosen, sample)
-
-
-def _weighted(values: Array, weights: Array) -> tuple[Array, Array]:
-    mean = np.tensordot(weights, values, axes=1)
-    return mean, np.sqrt(np.tensordot(weights**2, (values - mean) ** 2, axes=1))
-
-
-def _carried(known: Array, z: Array, chosen: Index, sample: Sample) -> tuple[Array, Array]:
-    """From the points where the probability is known to all points, by least squares, segment by segment."""
-    features = _features(z)
-    seen = features[chosen]
-    square = np.einsum("psaf,psag->safg", seen, seen)
-    square += 1e-6 * len(chosen) * np.eye(square.shape[-1])
-    solved = np.linalg.solve(square, np.einsum("psaf,psa->saf", seen, known)[..., None])[..., 0]
-    mean, error = _weighted(np.einsum("psaf,saf->psa", features, solved), sample.weights)
-    missed = known - np.einsum("psaf,saf->psa", seen, solved)
-    spread = missed.std(0, ddof=1) / np.sqrt(len(chosen))
-    return np.clip(mean + missed.mean(0), 0.0, 1.0), np.hypot(error, spread)
-
-
-def _features(z: Array) -> Array:
-    """What a probability is regressed on: the normal approximation, and how skewness bends it (Edgeworth)."""
+def _of_block(target: Target, block: Group, points: Array, over: "Averages", *, closed: bool) -> tuple[Array, Array]:
+    """Segments of one quadrature order, few enough for their numbers to fit into memory."""
+    z = target.over(points[over.more], block.members, _located).reshape(len(over.more), -1)
+    if closed:
+        return over.mean(special.ndtr(z), over.more)
+    known = target.over(points[over.some], block.members, _integrated(block.order), width=_nodes(block.order))
+    known = known.reshape(len(over.some), -1)
+    # Normal approximation, and how skewness bends it (Edgeworth)
     density = np.exp(-0.5 * z**2)
-    return np.stack([np.ones_like(z), special.ndtr(z), density, z**2 * density], axis=-1)
+    shapes = np.stack([special.ndtr(z), density, z**2 * density])
+    seen = shapes[:, :: over.stride]
+    free = over.residuals(seen)
+    square = np.einsum("fpq,gpq->qfg", free, free) + 1e-6 * len(over.some) * np.eye(3)
+    slopes = np.linalg.solve(square, np.einsum("fpq,pq->qf", free, known)[..., None])[..., 0].T
+    predicted = np.einsum("fpq,fq->pq", shapes, slopes)
+    rest, rest_error = over.mean(known - predicted[:: over.stride], over.some)
+    mean, mean_error = over.mean(predicted, over.more)
+    return rest + mean, np.hypot(rest_error, mean_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Averages:
+    """Means over all points of quantities that are known at some of them.
+
+    Attributes
+    ----------
+    more, some : ndarray
+        Indices of points in proportion to their weights; every `stride`-th of `more` is in `some`.
+    stride : int
+    polynomials : ndarray
+        (point, feature).
+    middle, scatter : ndarray
+        Weighted mean of the polynomials, and the variance of its Monte-Carlo error: (feature,), (feature, feature).
+    """
+
+    more: Index
+    some: Index
+    stride: int
+    polynomials: Array
+    middle: Array
+    scatter: Array
+
+    @classmethod
+    def of(cls, sample: Sample, count: int, rng: np.random.Generator) -> "Averages":
+        """About `count` points, and `MORE` times as many."""
+        places, weights = sample.values.places, sample.weights
+        polynomials = features(Standard.of(places, weights).at(places))
+        count = max(count, PER_FEATURE * polynomials.shape[1])
+        more = sample.resampled(min(MORE * count, len(places)), rng)
+        stride = max(1, len(more) // count)
+        middle = weights @ polynomials
+        away = (polynomials - middle) * weights[:, None]
+        return cls(more, more[::stride], stride, polynomials, middle, away.T @ away)
+
+    def mean(self, known: Array, chosen: Index) -> tuple[Array, Array]:
+        """Mean of quantities (chosen point, quantity), and its standard error."""
+        seen = self.polynomials[chosen]
+        fit, *_ = np.linalg.lstsq(seen, known, rcond=1e-8)
+        missed = known - seen @ fit
+        of_rest = (missed**2).sum(0) / max(len(known) - seen.shape[1], 1) / len(known)
+        of_fit = np.einsum("fq,fg,gq->q", fit, self.scatter, fit, optimize=True)
+        return self.middle @ fit + missed.mean(0), np.sqrt(np.maximum(of_fit, 0.0) + of_rest)
+
+    def residuals(self, known: Array) -> Array:
+        """What polynomials leave of quantities (kind, some point, quantity)."""
+        basis, _ = np.linalg.qr(self.polynomials[self.some])
+        return np.asarray(known - basis @ (basis.T @ known))
+
+
+def _located(segments: Segments, maps: Maps) -> Array:
+    """`_standardised` at the mode of the quadratic models."""
+    return _standardised(segments, maps, locate(segments, maps, refined=False))
 
 
 def _standardised(segments: Segments, maps: Maps, mode: Mode) -> Array:
@@ -83,7 +138,7 @@ def _standardised(segments: Segments, maps: Maps, mode: Mode) -> Array:
 
 def _integrated(order: int) -> Work:
     """P(effect > 0 | θ, data of the segment) by this quadrature order: (point, member, arm)."""
-    return lambda segments, maps, mode: np.stack(_by_arm(segments, maps, mode, order), axis=2)
+    return lambda segments, maps: np.stack(_by_arm(segments, maps, locate(segments, maps), order), axis=2)
 
 
 def _by_arm(segments: Segments, maps: Maps, mode: Mode, order: int) -> list[Array]:
@@ -121,16 +176,30 @@ def _sides(segments: Segments, maps: Maps, at: tuple[Array, Array, Array], arm: 
     effect, cell, sigma = maps.effects[arm], segments.arms[arm + 1], maps.sigma[arm + 1]
     zero = np.clip(effect.offset(np.zeros(1)), -1e6, 1e6)
     # Sparse cells, the ones with a high order, have long tails on one side: as wide as the prior.
-    reach = REACH * (spread if order <= 7 else np.minimum(1.0, 2.0 * spread))
-    nodes, weights = np.polynomial.legendre.leggauss(12 if order <= 7 else 24)
+    reach = REACH * (spread if order <= ORDINARY else np.minimum(1.0, 2.0 * spread))
+    nodes, log_weights = _between(_nodes(order))
     found = []
     for end in (np.maximum(centre + reach, zero + 0.5 * spread), np.minimum(centre - reach, zero - 0.5 * spread)):
         near = np.clip(zero, centre - reach, centre + reach)
         half = 0.5 * (end - near)
-        terms = []
-        for node, weight in zip(nodes, weights, strict=True):
-            offset = near + half * (1.0 + node)
-            density = segments.curve.density(cell, baseline + effect.value(offset), sigma)
-            terms.append(density - 0.5 * offset**2 + np.log(weight))
+        offset = half * nodes
+        offset += near
+        terms = segments.curve.density(cell, baseline + effect.value(offset), sigma)
+        np.multiply(offset, offset, out=offset)
+        offset *= 0.5
+        terms -= offset
+        terms += log_weights
         found.append(log_sum(terms) + np.log(np.abs(half)))
     return found[0], found[1]
+
+
+def _nodes(order: int) -> int:
+    """Nodes on either side of zero for a segment of this quadrature order."""
+    return 12 if order <= ORDINARY else 24
+
+
+@lru_cache(maxsize=4)
+def _between(count: int) -> tuple[Array, Array]:
+    """Gauss–Legendre nodes, measured from the lower end, and log weights: (node, 1, 1)."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return (1.0 + nodes)[:, None, None], np.log(weights)[:, None, None]

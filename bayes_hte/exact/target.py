@@ -9,18 +9,19 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.exact.coefficients import Line, coefficient
-from bayes_hte.exact.integrate import Index, Maps, Mode, Segments, locate, log_integral
+from bayes_hte.exact.integrate import Index, Maps, Segments, locate, log_integral, log_quadratic
 from bayes_hte.exact.space import Array, Space, space_of
 from bayes_hte.model import Problem
 from bayes_hte.spec.model import Model
 
-CHUNK = 24_576
-"""Numbers in one array: a dozen such arrays stay in a core's cache."""
-KEPT = 2e6
-"""Points × segments whose modes are kept: 80 MB with two arms."""
-ANCHORING = 12
-"""Newton steps from the old anchors to the new mode, which may be far away while the peak is searched."""
-Work = Callable[[Segments, Maps, Mode], Array]
+CHUNK, LARGE_CHUNK = 24_576, 98_304
+"""Numbers in one array: a dozen such arrays stay in a core's cache. Threads need larger ones: they meet at the
+interpreter's lock between any two operations."""
+WORTH_THREADS = 2_000_000
+"""Numbers from which several cores are faster than one."""
+BROAD = 41
+"""Quadrature order from which nodes spread more broadly than the peak: where a likelihood is nearly a step."""
+Work = Callable[[Segments, Maps], Array]
 Join = Callable[[list[Array]], Array]
 
 
@@ -44,8 +45,6 @@ class Target:
     segments : Segments
     groups : tuple of Group
         Every segment once, with its quadrature order.
-    steps : int
-        Newton steps to each mode.
     """
 
     model: Model
@@ -53,55 +52,45 @@ class Target:
     space: Space
     segments: Segments
     groups: tuple[Group, ...]
-    steps: int = 2
 
-    def log_density(self, points: Array, groups: "tuple[Group, ...] | None" = None, modes: Mode | None = None) -> Array:
-        """Log posterior density up to a constant, of points (point, coordinate); `modes` if they are known."""
+    def log_density(self, points: Array, groups: "tuple[Group, ...] | None" = None) -> Array:
+        """Log posterior density up to a constant, of points (point, coordinate)."""
         total = self.space.log_prior(points) + self.nuisance(points)
         for group in self.groups if groups is None else groups:
-            total += self.over(points, group.members, integral(group.order), joined=sum_segments, modes=modes)
+            total += self.over(points, group.members, integral(group.order), joined=sum_segments, width=group.order)
+        return np.where(np.isfinite(total), total, -np.inf)
+
+    def log_quadratic(self, points: Array) -> Array:
+        """The log density if every cell's likelihood were its quadratic model at its anchor: a tenth of the cost."""
+        total = self.space.log_prior(points) + self.nuisance(points)
+        total += self.over(points, np.arange(self.segments.size), log_quadratic, joined=sum_segments)
         return np.where(np.isfinite(total), total, -np.inf)
 
     def log_marginals(self, points: Array) -> Array:
         """log I_s(θ): (point, segment)."""
         found = np.empty((len(points), self.segments.size))
         for group in self.groups:
-            found[:, group.members] = self.over(points, group.members, integral(group.order))
+            found[:, group.members] = self.over(points, group.members, integral(group.order), width=group.order)
         return found
 
-    def modes(self, points: Array) -> Mode | None:
-        """The modes of all segments, to be used several times; None if they would be too many to keep."""
-        if len(points) * self.segments.size > KEPT:
-            return None
-        rows = max(1, CHUNK // self.segments.size)
+    def over(self, points: Array, members: Index, work: Work, *, joined: Join | None = None, width: int = 1) -> Array:
+        """Apply `work` to every (point, member), chunk by chunk, on all cores; first axis of the result: point.
 
-        def job(start: int) -> Mode:
-            return locate(self.segments, self.maps(points[start : start + rows]), steps=self.steps)
-
-        return Mode.joined(list(in_threads(job, range(0, len(points), rows))))
-
-    def over(
-        self, points: Array, members: Index, work: Work, *, joined: Join | None = None, modes: Mode | None = None
-    ) -> Array:
-        """Apply `work` to every (point, member), chunk by chunk, on all cores; first axis of the result: point."""
-        rows = max(1, CHUNK // max(1, len(members)))
-        blocks = [members[start : start + 2 * CHUNK] for start in range(0, len(members), 2 * CHUNK)]
+        `width` is how many numbers the work holds of each (point, member) at a time.
+        """
+        workers, size = shared_out(len(points) * len(members) * width)
+        size //= width
+        rows = max(1, size // max(1, len(members)))
+        blocks = [members[start : start + 2 * size] for start in range(0, len(members), 2 * size)]
         whole = len(members) == self.segments.size
         picked = [self.segments if whole and len(blocks) == 1 else self.segments.pick(block) for block in blocks]
         join = joined or join_segments
 
-        def mode_of(start: int, maps: Maps, segments: Segments, block: Index) -> Mode:
-            if modes is None:
-                return locate(segments, maps, steps=self.steps)
-            here = modes.each(lambda values: values[start : start + rows])
-            return here if whole and len(blocks) == 1 else here.each(lambda values: values[:, block])
-
         def job(start: int) -> Array:
             maps = self.maps(points[start : start + rows])
-            pairs = zip(picked, blocks, strict=True)
-            return join([work(each, maps, mode_of(start, maps, each, block)) for each, block in pairs])
+            return join([work(each, maps) for each in picked])
 
-        return np.concatenate(list(in_threads(job, range(0, len(points), rows))))
+        return np.concatenate(list(in_threads(job, range(0, len(points), rows), workers)))
 
     def maps(self, points: Array) -> Maps:
         """Baseline and effects of one-way segments as functions of their offsets."""
@@ -126,17 +115,22 @@ class Target:
     def anchored(self, point: Array) -> "Target":
         """The same, with the quadratic model of the likelihood taken at the segments' modes at `point`."""
         maps = self.maps(point[None])
-        mode = locate(self.segments, maps, steps=ANCHORING)
+        mode = locate(self.segments, maps, settled=1e-6)
         baseline = np.broadcast_to(maps.baseline.value(mode.base), mode.base.shape)[0]
         anchors = [baseline]
         for effect, offset in zip(maps.effects, mode.arms, strict=True):
             anchors.append(baseline + np.broadcast_to(effect.value(offset), mode.base.shape)[0])
-        return replace(self, segments=replace(self.segments, anchors=tuple(anchors)))
+        return replace(self, segments=Segments.at(self.segments.curve, self.segments.arms, tuple(anchors)))
 
 
 def integral(order: int) -> Work:
     """log I_s(θ) by this quadrature order."""
-    return lambda segments, maps, mode: log_integral(segments, maps, mode, order)
+
+    def work(segments: Segments, maps: Maps) -> Array:
+        mode = locate(segments, maps)
+        return log_integral(segments, maps, mode.broader() if order >= BROAD else mode, order)
+
+    return work
 
 
 def join_segments(parts: list[Array]) -> Array:
@@ -152,8 +146,16 @@ def sum_segments(parts: list[Array]) -> Array:
     return total
 
 
-def in_threads[T](job: Callable[[int], T], starts: range) -> Iterator[T]:
-    """Run independent jobs on all cores; NumPy lets go of the interpreter while it computes.
+def shared_out(numbers: int) -> tuple[int, int]:
+    """How many threads a piece of work is worth, and how large a chunk of it should be.
+
+    The chunks are the same on every machine, and with them the random numbers.
+    """
+    return (1, CHUNK) if numbers < WORTH_THREADS else (cores(), LARGE_CHUNK)
+
+
+def in_threads[T](job: Callable[[int], T], starts: range, workers: int) -> Iterator[T]:
+    """Run independent jobs; NumPy lets go of the interpreter while it computes.
 
     Far out in the tails numbers overflow to infinity, whose weight is zero: that is no reason for a warning.
     """
@@ -162,7 +164,7 @@ def in_threads[T](job: Callable[[int], T], starts: range) -> Iterator[T]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return job(start)
 
-    workers = min(cores(), len(starts))
+    workers = min(workers, len(starts))
     if workers < 2:
         yield from map(quiet, starts)
         return
@@ -193,6 +195,6 @@ def target_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None
                  for arm in range(task.statistics.sizes["arm"]))  # fmt: skip
     if not task.family.has_baseline:  # a control that tells nothing, and a baseline of 0
         arms = ({name: np.zeros(len(values)) for name, values in arms[0].items()}, *arms)
-    segments = Segments(curve, arms, tuple(curve.guess(arm) for arm in arms))
+    segments = Segments.at(curve, arms, tuple(curve.guess(arm) for arm in arms))
     everyone = Group(np.arange(segments.size), 1)
     return Target(task.model, task.statistics, space_of(task, held), segments, (everyone,))
