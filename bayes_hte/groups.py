@@ -14,7 +14,7 @@ from bayes_hte.effects import cells_of, likelihood_parameters, model_of, paramet
 from bayes_hte.layout import Parameters, linear_predictor
 from bayes_hte.model import Problem, problem, top_level_priors
 from bayes_hte.pooling import prior_draws
-from bayes_hte.priors import frozen, log_density
+from bayes_hte.priors import log_density, random
 
 PRIOR_DRAWS = 1000
 PREDICTIVE_DRAWS = 1000
@@ -76,7 +76,7 @@ def _prior(task: Problem, rng: np.random.Generator) -> tuple[xr.Dataset, xr.Data
         )
     if model.nuisance is not None:
         variant = {"variant": coords["variant"]}
-        values = frozen(model.nuisance.sigma).rvs(size=(1, PRIOR_DRAWS, len(coords["variant"])), random_state=rng)
+        values = random(model.nuisance.sigma, (1, PRIOR_DRAWS, len(coords["variant"])), rng)
         drawn["sigma"] = xr.DataArray(values, dims=("chain", "draw", "variant"), coords=variant)
     drawn = {name: values.assign_coords(chain=[0], draw=np.arange(PRIOR_DRAWS)) for name, values in drawn.items()}
     prior = xr.Dataset(drawn).transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore")

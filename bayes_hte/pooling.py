@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from bayes_hte.priors import frozen, variable
+from bayes_hte.priors import random, variable
 from bayes_hte.spec.distributions import Distribution
 from bayes_hte.spec.model import Pool, Pooling
 
@@ -53,7 +53,7 @@ def prior_draws(
     shape = [len(labels) for labels in coords.values()]
 
     def sample(law: Distribution, dims: list[str], sizes: list[int]) -> xr.DataArray:
-        values = frozen(law).rvs(size=(1, draws, *sizes), random_state=rng)
+        values = random(law, (1, draws, *sizes), rng)
         return xr.DataArray(values, dims=("chain", "draw", *dims), coords={dim: coords[dim] for dim in dims})
 
     shared, shared_shape = list(coords)[1:], shape[1:]

@@ -122,7 +122,7 @@ def _detail(
     factor = pooling_factor(tree).quantile([tail, 1 - tail], dim=("chain", "draw"))
     complete, complete_se = complete_pooling(estimate)
     return {
-        "effect_mcse": monte_carlo_error(draws),
+        "effect_mcse": error_of_mean(tree, draws),
         "p_mcse": _sign_error(tree, draws),
         "pooling_low": factor.isel(quantile=0, drop=True),
         "pooling_high": factor.isel(quantile=1, drop=True),
@@ -135,7 +135,7 @@ def _sign_error(tree: xr.DataTree, draws: xr.DataArray) -> xr.DataArray:
     """Monte-Carlo standard error of p_positive."""
     if "sign" in tree.children:
         return tree["sign"].to_dataset()["p_positive_mcse"]
-    return monte_carlo_error(draws > 0)
+    return error_of_mean(tree, draws > 0)
 
 
 def complete_pooling(estimate: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
@@ -147,15 +147,32 @@ def complete_pooling(estimate: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
     return mean, total.where(total > 0) ** -0.5
 
 
-def monte_carlo_error(draws: xr.DataArray) -> xr.DataArray:
-    """Standard error of the mean of draws that depend on each other (ArviZ).
+def error_of_mean(tree: xr.DataTree, draws: xr.DataArray) -> xr.DataArray:
+    """Monte-Carlo standard error of the mean of draws, whichever engine drew them.
 
-    Where all N draws of an event agree its probability is not exactly 0 or 1: the error of half an
-    event in N + 1 draws is given instead.
+    The exact engine's draws are independent given the points of its hyperparameters, which are worth
+    `effective_points`: variance (1 / draws + 1 / points) times the posterior's, at most.
     """
+    known = tree["sample_stats"]
+    if "pareto_k" not in known:
+        return monte_carlo_error(draws)
+    size = draws.sizes["chain"] * draws.sizes["draw"]
+    weighted = np.isfinite(float(known["pareto_k"]))
+    variance = 1 / size + (1 / float(known["effective_points"]) if weighted else 0.0)
+    error: xr.DataArray = draws.astype(float).std(("chain", "draw"), ddof=1) * np.sqrt(variance)
+    return _not_zero(error, draws)
+
+
+def monte_carlo_error(draws: xr.DataArray) -> xr.DataArray:
+    """Standard error of the mean of draws that depend on each other (ArviZ)."""
     import arviz_stats as az
 
     error: xr.DataArray = az.mcse(draws.astype(float).to_dataset(name="x"), method="mean")["x"]
+    return _not_zero(error, draws)
+
+
+def _not_zero(error: xr.DataArray, draws: xr.DataArray) -> xr.DataArray:
+    """Where all N draws of an event agree its probability is not exactly 0 or 1: half an event in N + 1 draws."""
     if draws.dtype != bool:
         return error
     size = draws.sizes["chain"] * draws.sizes["draw"]
@@ -170,7 +187,7 @@ def ate(tree: xr.DataTree, question: Question, weights: Weights | None = None) -
     draws = average(effects(tree, question.scale), shares(cells, weights))
     sizes = {name: values.sum("segment", min_count=1) for name, values in _sizes(cells).items()}
     columns = {**sizes, **describe(draws, question), **beyond_rope(draws, question)}
-    columns["p_mcse"] = monte_carlo_error(draws > 0)
+    columns["p_mcse"] = error_of_mean(tree, draws > 0)
     return _frame(columns, cells, dims=("arm",))
 
 
