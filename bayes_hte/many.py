@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from bayes_hte.analysis import fit
 from bayes_hte.errors import DataError, HteError
@@ -185,8 +186,14 @@ def _in_processes(tasks: list[Task], count: int) -> Iterator[Found]:
         "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     )
     context.set_forkserver_preload(["bayes_hte.many"])
-    with ProcessPoolExecutor(count, mp_context=context, initializer=target.use_one_core) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_use_one_core) as pool:
         yield from pool.map(_one, tasks, chunksize=max(1, min(16, len(tasks) // (4 * count))))
+
+
+def _use_one_core() -> None:
+    """Threads of linear algebra, spinning in several processes at once, would take two thirds of the time."""
+    target.use_one_core()
+    threadpool_limits(1)
 
 
 def _watched(found: Iterator[Found], total: int, progress: bool | None) -> Iterator[Found]:

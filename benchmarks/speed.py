@@ -10,15 +10,18 @@ counts: they hold on other machines, seconds do not.
 import argparse
 import json
 import platform
-import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -26,9 +29,12 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte import exact
+from bayes_hte.exact import accuracy, draw, engine, sign
 from bayes_hte.model import build, problem
 
 RESULTS = Path(__file__).parent / "results"
+MANY_DRAWS = 40_000
+"""Where what a fit costs whatever the number of its draws no longer counts."""
 SIZES = (50, 200, 1000, 3000, 10_000, 30_000, 100_000)
 SCHOOLS = pd.DataFrame({
     "school": list("ABCDEFGH"),  # Rubin 1981
@@ -93,6 +99,7 @@ def one_way() -> dict[str, Any]:
     hte.fit(cells, model)
     engine, drawn = timed(lambda: exact.posterior(task, draws=4000, seed=1), 15)
     whole, fit = timed(lambda: hte.fit(cells, model, seed=1), 15)
+    many_seconds, many_drawn = timed(lambda: exact.posterior(task, draws=MANY_DRAWS, seed=1), 7)
     built = build(task)
     begun = perf_counter()
     compiled = nutpie.compile_pymc_model(built)
@@ -112,6 +119,9 @@ def one_way() -> dict[str, Any]:
         "wall_ratio_engine": nuts / engine, "wall_ratio_fit": nuts / whole,
         "ess_per_second_ratio_engine": (ess_exact / engine) / (ess_nuts / nuts),
         "ess_per_second_ratio_fit": (ess_exact / whole) / (ess_nuts / nuts),
+        "many_draws": MANY_DRAWS, "many_draws_seconds": many_seconds,
+        "many_draws_ess": ess_of_tau(many_drawn.posterior),
+        "ess_per_second_ratio_many_draws": (ess_of_tau(many_drawn.posterior) / many_seconds) / (ess_nuts / nuts),
     }  # fmt: skip
 
 
@@ -160,17 +170,22 @@ def schools() -> dict[str, Any]:
     return {"engine_seconds": engine, "fit_seconds": whole}
 
 
+def peak_gb() -> float:
+    """Largest resident memory of this process; its own, unlike getrusage's, which starts with the parent's."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1e6
+
+
 def one_size(segments: int) -> dict[str, Any]:
     """One table of many segments, in a process of its own."""
     cells = cells_of(counts(segments, units=(50, 2000)))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_gb()
     hte.fit(cells_of(counts(20)), "conversion", sampler="exact")
     seconds, fit = timed(lambda: hte.fit(cells, "conversion", sampler="exact"), 3 if segments <= 3000 else 1)
     return {
         "segments": segments, "fit_seconds": seconds, "draws": int(fit.core["posterior"].sizes["draw"]) * 4,
-        "effective_points": fit.diagnosis.ess_bulk_min, "before_gb": before / 1e6,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "read_once_seconds": timed(lambda: float(cells["events"].sum()), 9)[0],
+        "effective_points": fit.diagnosis.ess_bulk_min, "before_gb": before, "peak_gb": peak_gb(),
+        "copied_once_seconds": timed(lambda: cells.copy(deep=True), 9)[0],
     }  # fmt: skip
 
 
@@ -195,6 +210,72 @@ def many() -> dict[str, Any]:
             "reliable": sum(fit.diagnosis.ok for fit in fits.values())}  # fmt: skip
 
 
+STAGES = {
+    "search for the peak": (engine, "find_peak"), "quadrature orders": (accuracy, "with_orders"),
+    "weighted points": (engine, "explore"), "certificate": (engine, "refined"),
+    "draws": (draw, "coefficients"), "signs": (sign, "positive"),
+}  # fmt: skip
+
+
+def stages() -> dict[str, Any]:
+    """Where the time goes: milliseconds of each step, binomial, 50 and 5,000 segments."""
+    found = {}
+    for segments in (50, 5000):
+        task = problem(cells_of(counts(segments)), hte.read_model("conversion"))
+        spent: dict[str, list[float]] = {name: [] for name in STAGES}
+
+        def watched(name: str, work: Callable[..., Any], spent: dict[str, list[float]]) -> Callable[..., Any]:
+            def run(*given: Any, **named: Any) -> Any:
+                begun = perf_counter()
+                answer = work(*given, **named)
+                spent[name].append(1e3 * (perf_counter() - begun))
+                return answer
+
+            return run
+
+        with ExitStack() as stack:
+            for name, (module, function) in STAGES.items():
+                stack.enter_context(
+                    mock.patch.object(module, function, watched(name, getattr(module, function), spent))
+                )
+            seconds, _ = timed(lambda task=task: exact.posterior(task, draws=4000, seed=1), 15 if segments == 50 else 3)
+        each = {name: median(times) for name, times in spent.items()}
+        found[str(segments)] = {**each, "everything else": 1e3 * seconds - sum(each.values()), "all": 1e3 * seconds}
+    return found
+
+
+def command() -> dict[str, Any]:
+    """`bayes-hte run` on a cell table of 15 segments, as a person waits for it: a new process each time."""
+    plan = """
+title = "t"
+question = "does it work?"
+model = "conversion"
+[data]
+form = "summary"
+path = "cells.csv"
+outcome = "events"
+arm = "arm"
+control = "control"
+segments = ["segment_name"]
+n = "n"
+events = "events"
+"""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        counts(15).to_csv(Path(folder) / "cells.csv", index=False)
+        (Path(folder) / "plan.toml").write_text(plan, encoding="utf-8")
+        words = [str(Path(sys.executable).with_name("bayes-hte")), "run", "plan.toml", "--quiet", "--out", "out"]
+        for name, more in (("report_seconds", []), ("no_report_seconds", ["--no-report"])):
+
+            def once(more: list[str] = more) -> None:
+                shutil.rmtree(Path(folder) / "out", ignore_errors=True)
+                subprocess.run([*words, *more], cwd=folder, check=True, capture_output=True)
+
+            once()
+            found[name], _ = timed(once, 9)
+    return found
+
+
 def draw_sizes(found: list[dict[str, Any]], path: Path) -> None:
     """Seconds against segments, with a line of slope one."""
     from matplotlib.figure import Figure
@@ -213,7 +294,8 @@ def draw_sizes(found: list[dict[str, Any]], path: Path) -> None:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    "one_way": one_way, "schools": schools, "many": many, "sizes": sizes, "bambi": bambi,
+    "one_way": one_way, "stages": stages, "schools": schools, "command": command, "many": many, "sizes": sizes,
+    "bambi": bambi,
 }  # fmt: skip
 
 
