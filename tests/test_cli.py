@@ -636,9 +636,9 @@ def test_a_whole_run_with_real_sampling(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send")
 def test_ctrl_c_while_sampling_writes_nothing(tmp_path: Path) -> None:
-    experiment(tmp_path, users())
+    experiment(tmp_path, users(), more='[sampling]\nsampler = "nuts"')
     before = snapshot(tmp_path)
-    with process(tmp_path, "run", "plan.toml", "--out", "out", "--sampler", "nuts", "--draws", "1000000") as running:
+    with process(tmp_path, "run", "plan.toml", "--out", "out", "--draws", "1000000") as running:
         assert running.stderr is not None
         while not running.stderr.readline().startswith("fitting"):
             assert running.poll() is None, "ended before it sampled"
