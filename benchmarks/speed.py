@@ -293,6 +293,46 @@ def draw_sizes(found: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def tables(known: dict[str, Any]) -> str:
+    """What was measured, next to what must be reached, as Markdown."""
+    one, bambi_, sizes_ = known["one_way"], known["bambi"], {each["segments"]: each for each in known["sizes"]}
+    rows = [
+        ("binomial, 50 segments: `fit` against PyMC + nutpie, compiled before (4 × 1,000 draws)", "≥ 20 ×",
+         f"{one['wall_ratio_fit']:.0f} × ({one['fit_seconds']:.2f} against {one['nuts_warm_seconds']:.2f} s)"),
+        ("… effective draws of tau", "≥ 2,000", f"{one['ess_tau_exact']:,.0f} (NUTS {one['ess_tau_nuts']:,.0f})"),
+        ("… effective draws of tau per second, default draws", "≥ 100 ×",
+         f"{one['ess_per_second_ratio_engine']:.0f} ×"),
+        (f"… the same, {one['many_draws']:,} draws", "≥ 100 ×", f"{one['ess_per_second_ratio_many_draws']:.0f} ×"),
+        ("… against `pm.sample`, compilation included", "",
+         f"{one['pm_sample_seconds'] / one['fit_seconds']:.0f} × ({one['pm_sample_seconds']:.1f} s)"),
+        ("Bambi on the same counts, 40 segments", "≥ 100 ×",
+         f"{bambi_['ratio_counts']:.0f} × ({bambi_['bambi_counts_seconds']:.1f} s)"),
+        (f"Bambi on the {bambi_['rows']:,} rows; ours from the rows, aggregation included", "≥ 2,000 ×",
+         f"{bambi_['ratio_rows']:,.0f} × ({bambi_['bambi_rows_seconds']:.0f} s)"),
+        ("`estimate`, 8 schools: engine; `fit`", "≤ 10 ms",
+         f"{1e3 * known['schools']['engine_seconds']:.1f} ms; {1e3 * known['schools']['fit_seconds']:.1f} ms"),
+        ("10,000 segments", "≤ 10 s, 2 GB",
+         f"{sizes_[10_000]['fit_seconds']:.1f} s, {sizes_[10_000]['peak_gb']:.1f} GB"),
+        ("100,000 segments", "≤ 60 s, 6 GB",
+         f"{sizes_[100_000]['fit_seconds']:.0f} s, {sizes_[100_000]['peak_gb']:.1f} GB"),
+        ("`fit_many`: 1,000 problems of 20 segments", "≤ 60 s", f"{known['many']['seconds']:.0f} s"),
+        ("`bayes-hte run` on a cell table; with `--no-report`", "≤ 3.5 s; 2 s",
+         f"{known['command']['report_seconds']:.1f} s; {known['command']['no_report_seconds']:.1f} s"),
+    ]  # fmt: skip
+    lines = ["| work | must reach | measured |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    small, large = known["stages"]["50"], known["stages"]["5000"]
+    lines += ["| step, binomial, 4,000 draws | 50 segments | 5,000 segments |", "|---|---|---|"]
+    lines += [f"| {name} | {small[name]:.0f} ms | {large[name]:,.0f} ms |" for name in small]
+    return "\n".join(lines)
+
+
+def renewed(page: str, known: dict[str, Any]) -> str:
+    """The page with its tables made anew."""
+    before, _, rest = page.partition("<!-- tables -->")
+    _, _, after = rest.partition("<!-- end of tables -->")
+    return f"{before}<!-- tables -->\n\n{tables(known)}\n\n<!-- end of tables -->{after}"
+
+
 PARTS: dict[str, Callable[[], Any]] = {
     "one_way": one_way, "stages": stages, "schools": schools, "command": command, "many": many, "sizes": sizes,
     "bambi": bambi,
@@ -319,8 +359,10 @@ def main() -> None:
             "versions": {each: version(each) for each in packages},
         }  # fmt: skip
         path.write_text(json.dumps(known, indent=1) + "\n")
-    if "sizes" in known:
+    if all(name in known for name in PARTS):
         draw_sizes(known["sizes"], RESULTS / "speed.svg")
+        page = Path(__file__).with_name("README.md")
+        page.write_text(renewed(page.read_text(encoding="utf-8"), known), encoding="utf-8")
 
 
 if __name__ == "__main__":
