@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bayes_hte.errors import OutputError
@@ -17,6 +18,7 @@ def write(path: Path, writer: Callable[[Path], object]) -> Path:
         If the folder or file cannot be written.
     """
     temporary: Path | None = None
+    new = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -30,6 +32,9 @@ def write(path: Path, writer: Callable[[Path], object]) -> Path:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        for folder in new:  # the innermost first; what is not empty holds the file, or somebody else's
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -63,3 +63,17 @@ def test_a_target_that_is_a_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_text(tmp_path / "x.txt", "x")
     assert names(tmp_path) == ["x.txt"]
+
+
+def test_folders_made_for_a_file_go_with_it_when_writing_fails(tmp_path: Path) -> None:
+    def stopped(path: Path) -> None:
+        assert path.parent.is_dir()
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError):
+        write(tmp_path / "a" / "b" / "x.txt", stopped)
+    assert names(tmp_path) == []
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(OutputError):
+        write(tmp_path / "kept" / "x.txt", stopped)
+    assert names(tmp_path) == ["kept"]

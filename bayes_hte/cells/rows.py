@@ -10,7 +10,7 @@ import xarray as xr
 
 from bayes_hte.cells.assembly import About, Column, assemble, pool
 from bayes_hte.cells.labels import Key, is_missing, text_of
-from bayes_hte.cells.sources import check_arms, check_names, counted, fetch, missing_notes, opened, pick
+from bayes_hte.cells.sources import check_arms, check_names, counted, fetch, listed, missing_notes, opened, pick
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL
 
@@ -95,7 +95,13 @@ def from_rows(
     dims = check_names(segments, {"outcome": outcome, "arm": arm})
     with opened(data, labels=[*dims, arm], numbers=[outcome]) as source:
         frame = _numeric(pick(source, [outcome, arm, *dims]), outcome, source.name)
-        groups = _groups(fetch(_aggregate(frame, len(dims)), source.name), len(dims))
+        try:
+            groups = _groups(fetch(_aggregate(frame, len(dims)), source.name), len(dims))
+        except TypeError as error:  # pandas cannot group by lists, dicts and the like
+            raise DataError(
+                f"the columns {listed([arm, *dims])} cannot all be grouped by: {error}; every row must hold a single "
+                "value in them, a text or a number"
+            ) from error
     _check_ids(groups, dims)
     total = counted(int(groups.rows.sum()), "row", "rows")
     groups, notes = _settle(groups, outcome=outcome, arm=arm, drop_missing=drop_missing)

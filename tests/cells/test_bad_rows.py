@@ -181,3 +181,10 @@ def test_words_for_no_number_in_a_csv_outcome_are_counted_and_can_be_dropped(tmp
     with pytest.raises(DataError, match="1 of 81 outcomes"):
         from_rows(path, **ask)
     assert int(from_rows(path, **ask, drop_missing=True)["n"].sum()) == 80
+
+
+@pytest.mark.parametrize("value", [["x"], {"x": 1}], ids=["list", "dict"])
+def test_a_dimension_that_holds_containers_is_refused(value: object) -> None:
+    units = pd.DataFrame({"y": [0, 1, 0, 1], "arm": list("abab"), "tags": [value] * 4})
+    with pytest.raises(DataError, match=r"'tags' cannot all be grouped by.*must hold a single value"):
+        from_rows(units, outcome="y", arm="arm", control="a", segments=["tags"])
