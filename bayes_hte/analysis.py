@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -125,7 +126,13 @@ def _exactly(task: Problem, cells: xr.Dataset, *, draws: int, seed: int) -> xr.D
         return reason
     numbers = len(task.coords["segment"]) * (len(task.coords["arm"]) + task.family.has_baseline)
     kept = max(MIN_DRAWS, min(draws, int(exact.NUMBERS / numbers)))
-    drawn = exact.posterior(task, draws=kept, seed=seed)
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is refused below
+            drawn = exact.posterior(task, draws=kept, seed=seed)
+    except np.linalg.LinAlgError as error:
+        return f"its linear algebra failed ({error})"
+    if not drawn.finite:
+        return "some of its numbers are not finite, as where data lie far outside of what a prior allows"
     tree = core(cells, drawn)
     problems = diagnose.certificate_problems(tree)
     if problems:

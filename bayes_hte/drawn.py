@@ -38,6 +38,12 @@ class Drawn:
     sample_stats: xr.Dataset
     sign: xr.Dataset | None = None
 
+    @property
+    def finite(self) -> bool:
+        """Whether all draws and probabilities are numbers."""
+        groups = [self.posterior] + ([] if self.sign is None else [self.sign])
+        return all(bool(np.isfinite(values).all()) for group in groups for values in group.data_vars.values())
+
     @classmethod
     def of(
         cls,

@@ -504,3 +504,17 @@ def test_gaussian_families_equal_the_closed_form_averaged_over_sds(family: str, 
     fit = hte.fit(cells, hte.Model.model_validate(content), sampler="exact", seed=1)
     assert_certified(fit)
     assert_agrees(fit, half_in_closed_form(cells, family, law))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_data_far_outside_of_the_prior_are_refused_rather_than_answered_without_numbers(seed: int) -> None:
+    """A bounded prior of effects, and means some thousand standard errors beyond it."""
+    rng = np.random.default_rng(seed)
+    n, mean = rng.integers(1, 100_001, (12, 2)), rng.normal(0, 4, (12, 2))
+    cells = table({"mean": mean, "se": n**-0.5}, arms=("a", "b"), control="a")
+    model = hte.Model.model_validate(
+        {"family": "mean", "pooling": "none", "effect": {"mean": uniform(-5.0, 5.0)},
+         "baseline": {"mean": student(2.0), "pooling": "none"}}
+    )  # fmt: skip
+    with pytest.raises(hte.FitError, match="not finite, as where data lie far outside of what a prior allows"):
+        hte.fit(cells, model, sampler="exact")
