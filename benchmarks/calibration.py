@@ -42,7 +42,7 @@ from bayes_hte.errors import DataError
 from bayes_hte.layout import Parameters, linear_predictor, long_form, variant_values
 from bayes_hte.model import Problem, problem
 from bayes_hte.pooling import prior_draws
-from bayes_hte.priors import frozen
+from bayes_hte.priors import random
 from bayes_hte.spec.distributions import rescaled
 from bayes_hte.spec.model import FamilyName
 
@@ -185,7 +185,7 @@ def prior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
     if said.baseline is not None:
         drawn |= prior_draws("baseline", said.baseline, said.baseline.pooling, coords=size, draws=1, rng=rng)
     if said.nuisance is not None:
-        values = frozen(said.nuisance.sigma).rvs(size=(1, 1, len(coords["variant"])), random_state=rng)
+        values = random(said.nuisance.sigma, (1, 1, len(coords["variant"])), rng)
         drawn["sigma"] = xr.DataArray(values, {"variant": coords["variant"]}, ("chain", "draw", "variant"))
     return xr.Dataset(drawn)
 

@@ -244,6 +244,25 @@ def stages() -> dict[str, Any]:
     return found
 
 
+def parts() -> dict[str, Any]:
+    """What the engine's parts cost, in nanoseconds per number, and how many points it takes: 50 segments."""
+    task = problem(cells_of(counts(50)), hte.read_model("conversion"))
+    target, sample = engine.points(task, wanted=engine.EFFICIENCY * 4000, seed=1)
+    points = sample.points[sample.resampled(4000, np.random.default_rng(1))]
+    numbers, segments = np.random.default_rng(1).normal(size=(490, 50)), target.segments
+    place = np.empty_like(numbers)
+    jobs: dict[str, tuple[Callable[[], Any], int]] = {
+        "exponential": (lambda: np.exp(numbers, out=place), numbers.size),
+        "logarithm": (lambda: np.log(place, out=np.empty_like(place)), numbers.size),
+        "likelihood of a cell": (lambda: segments.curve.density(segments.arms[0], numbers, None), numbers.size),
+        "predicted density, per segment": (lambda: target.log_quadratic(points), 50 * len(points)),
+        "integrated density, per segment": (lambda: target.log_density(points), 50 * len(points)),
+        "draw of a segment's coefficients": (lambda: draw.coefficients(target, points, seed=1), 50 * len(points)),
+    }
+    costs = {name: 1e9 * timed(work, 25)[0] / size for name, (work, size) in jobs.items()}
+    return {"nanoseconds": costs, "points": sample.values.size, "integrated": int(sample.values.computed.sum())}
+
+
 def command() -> dict[str, Any]:
     """`bayes-hte run` on a cell table of 15 segments, as a person waits for it: a new process each time."""
     plan = """
@@ -323,6 +342,10 @@ def tables(known: dict[str, Any]) -> str:
     small, large = known["stages"]["50"], known["stages"]["5000"]
     lines += ["| step, binomial, 4,000 draws | 50 segments | 5,000 segments |", "|---|---|---|"]
     lines += [f"| {name} | {small[name]:.0f} ms | {large[name]:,.0f} ms |" for name in small]
+    costs = known["parts"]
+    lines += ["", "| part, 50 segments | ns |", "|---|---|"]
+    lines += [f"| {name} | {cost:.1f} |" for name, cost in costs["nanoseconds"].items()]
+    lines += ["", f"Of {costs['points']:,} weighted points {costs['integrated']:,} were integrated."]
     return "\n".join(lines)
 
 
@@ -334,8 +357,8 @@ def renewed(page: str, known: dict[str, Any]) -> str:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    "one_way": one_way, "stages": stages, "schools": schools, "command": command, "many": many, "sizes": sizes,
-    "bambi": bambi,
+    "one_way": one_way, "stages": stages, "parts": parts, "schools": schools, "command": command, "many": many,
+    "sizes": sizes, "bambi": bambi,
 }  # fmt: skip
 
 

@@ -5,15 +5,13 @@ the stored one with probability .012: .01 for uniformity, .002 for the 25 compar
 seeds here the outcome is always the same.
 """
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_scripts import load
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -23,18 +21,7 @@ LEAST = 2000
 """Stored replications per design."""
 
 
-def _load() -> ModuleType:
-    path = ROOT / "benchmarks" / "calibration.py"
-    spec = importlib.util.spec_from_file_location("calibration", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["calibration"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-calibration = _load()
+calibration = load("calibration")
 DESIGNS = list(calibration.DESIGNS)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from benchmark_scripts import load
 
 ROOT = Path(__file__).parent.parent
 PUBLIC_MODULES = [
@@ -95,12 +96,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def test_the_tables_of_the_benchmarks_are_those_that_were_measured() -> None:
-    path = ROOT / "benchmarks" / "speed.py"
-    spec = importlib.util.spec_from_file_location("speed", path)
-    assert spec is not None
-    assert spec.loader is not None
-    speed = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(speed)
+    speed = load("speed")
     known = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text(encoding="utf-8"))
     page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     assert speed.renewed(page, known) == page
