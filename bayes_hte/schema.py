@@ -6,8 +6,12 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
     dims    segment, arm          the control is the first arm, where there is one
     coords  segment, arm          unique text labels
             <dimension>(segment)  the level of each dimension, as text
-    data    one of the four kinds in `KINDS`, all with dims (segment, arm)
+            value                 outcomes that units of a histogram have, numbers in ascending order
+            interval              labels, with start(interval) and end(interval) in the units of time
+            covariate             names of what is known of whole segments
+    data    one of the kinds in `KINDS`, with dims (segment, arm) before any other
     attrs   outcome, control      text; control is "" for published estimates
+            horizon               of survival: the time at which survival is compared
             dimensions, notes     JSON lists of text: netCDF attributes hold no lists of one
 """
 
@@ -29,7 +33,11 @@ OTHER_SEGMENT: Final = "other_segment"
 """Second dim of a covariance matrix between segments: one Dataset cannot use a dim twice."""
 MISSING_LEVEL: Final = "(missing)"
 
-Kind = Literal["counts", "moments", "means", "estimates"]
+VALUE: Final = "value"
+INTERVAL: Final = "interval"
+COVARIATE: Final = "covariate"
+
+Kind = Literal["counts", "moments", "means", "estimates", "rates", "histogram", "two_part", "survival"]
 Scale = Literal["absolute", "relative", "link"]
 SCALES: Final[tuple[Scale, ...]] = ("absolute", "relative", "link")
 
@@ -51,6 +59,16 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
         "ss": Variable((SEGMENT, ARM), "f", "sum of squared deviations from the cell's mean; 0 where empty"),
         "se": Variable((SEGMENT, ARM), "f", "standard error of `mean` or `estimate`; NaN where the cell is empty"),
         "estimate": Variable((SEGMENT, ARM), "f", "published effect; NaN where there is none"),
+        "exposure": Variable((SEGMENT, ARM), "f", "time, visits or area over which events were counted; 0 where empty"),
+        "histogram": Variable((SEGMENT, ARM, VALUE), "i", "units with each value of the outcome"),
+        "positive": Variable((SEGMENT, ARM), "i", "units whose outcome is greater than 0"),
+        "log_mean": Variable(
+            (SEGMENT, ARM), "f", "mean of the logarithm of positive outcomes; NaN where there are none"
+        ),
+        "log_ss": Variable((SEGMENT, ARM), "f", "sum of squared deviations from `log_mean`; 0 where there are none"),
+        "failures": Variable((SEGMENT, ARM, INTERVAL), "i", "units whose event fell into the interval"),
+        "at_risk": Variable((SEGMENT, ARM, INTERVAL), "f", "time that units spent in the interval before event or end"),
+        "covariates": Variable((SEGMENT, COVARIATE), "f", "what is known of the segment as a whole"),
         "covariance": Variable((SEGMENT, OTHER_SEGMENT), "f", "covariance of the estimates between segments"),
     }
 )
@@ -61,8 +79,13 @@ KINDS: Final[Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...]]]] = MappingPr
         "moments": (("n", "mean", "ss"), ("events",)),
         "means": (("mean", "se"), ("n",)),
         "estimates": (("estimate", "se"), ("n", "covariance")),
+        "rates": (("events", "exposure"), ("n",)),
+        "histogram": (("n", "histogram"), ()),
+        "two_part": (("n", "mean", "ss", "positive", "log_mean", "log_ss"), ()),
+        "survival": (("n", "failures", "at_risk"), ()),
     }
 )
+"""Every kind may have `covariates` besides."""
 
 RESERVED: Final = frozenset(
     {*VARIABLES, ARM, OTHER_SEGMENT, "n_control", "n_treated", "raw", "raw_se", "effect", "sd", "ci_low", "ci_high"}
@@ -78,14 +101,20 @@ RESERVED: Final = frozenset(
         "chain",
         "draw",
         "variant",
+        "cutpoint",
+        "against",
+        "quantity",
+        VALUE,
+        INTERVAL,
+        COVARIATE,
     }
 )
 """Names a dimension cannot have, because a result table or the model already uses them."""
 
 
 def kind_of(cells: xr.Dataset) -> Kind:
-    """Which of the four kinds of cell table this is."""
-    found = set(map(str, cells.data_vars))
+    """Which kind of cell table this is."""
+    found = set(map(str, cells.data_vars)) - {"covariates"}
     for kind, (required, optional) in KINDS.items():
         if set(required) <= found <= {*required, *optional}:
             return kind
@@ -113,6 +142,8 @@ def treated_arms(cells: xr.Dataset) -> list[str]:
 
 def present(cells: xr.Dataset) -> xr.DataArray:
     """Which cells hold data, dims (segment, arm)."""
+    if "exposure" in cells:
+        return cells["exposure"] > 0
     if "n" in cells and "estimate" not in cells:
         return cells["n"] > 0
     return cells["estimate" if "estimate" in cells else "mean"].notnull()
@@ -128,10 +159,15 @@ def fingerprint(cells: xr.Dataset) -> str:
     digest = hashlib.sha256()
     for name in [SEGMENT, ARM, *dimensions(cells)]:
         digest.update(json.dumps([name, [str(value) for value in cells[name].values]]).encode())
+    for name in (VALUE, "start", "end", COVARIATE):
+        if name in cells.coords and cells[name].dims != (SEGMENT,):
+            digest.update(json.dumps([name, cells[name].values.tolist()]).encode())
     for name in sorted(map(str, cells.data_vars)):
         values = np.ascontiguousarray(cells[name].values, dtype="<f8")
         digest.update(name.encode() + str(values.shape).encode() + values.tobytes())
     digest.update(json.dumps([cells.attrs["outcome"], cells.attrs["control"]]).encode())
+    if "horizon" in cells.attrs:
+        digest.update(json.dumps(float(cells.attrs["horizon"])).encode())
     return digest.hexdigest()
 
 
@@ -179,10 +215,11 @@ def _check_labels(cells: xr.Dataset, kind: Kind) -> None:
 
 def _check_values(cells: xr.Dataset) -> None:
     there = present(cells)
-    for name in ("n", "events", "ss"):
+    for name in ("n", "events", "ss", "exposure", "histogram", "positive", "log_ss", "failures", "at_risk"):
         if name in cells and not bool((cells[name] >= 0).all()):
             raise DataError(f"{name} must not be negative")
-    if "events" in cells and bool((cells["events"] > cells["n"]).any()):
+    _check_parts(cells)
+    if "events" in cells and "exposure" not in cells and bool((cells["events"] > cells["n"]).any()):
         bad = _first(cells, cells["events"] > cells["n"])
         raise DataError(f"more events than units in {bad}; check which column is n and which is events")
     for name in ("mean", "estimate", "se"):
@@ -191,6 +228,45 @@ def _check_values(cells: xr.Dataset) -> None:
     if "se" in cells and bool((there & ~(cells["se"] > 0)).any()):
         bad = _first(cells, there & ~(cells["se"] > 0))
         raise DataError(f"a standard error must be greater than 0, but is not in {bad}")
+
+
+def _check_parts(cells: xr.Dataset) -> None:
+    """What the parts of a cell say of each other."""
+    if "covariates" in cells and not bool(np.isfinite(cells["covariates"]).all()):
+        raise DataError("a covariate is not finite; give every segment a number for each covariate")
+    if "exposure" in cells:
+        if not bool(np.isfinite(cells["exposure"]).all()):
+            raise DataError("exposure must be finite")
+        idle = (cells["events"] > 0) & ~(cells["exposure"] > 0)
+        if bool(idle.any()):
+            raise DataError(f"events without exposure in {_first(cells, idle)}")
+    if "histogram" in cells:
+        values = cells[VALUE].values if VALUE in cells.coords else np.array([])
+        if values.dtype.kind not in "if" or len(values) < 2 or not bool((np.diff(values) > 0).all()):
+            raise DataError("a histogram needs two values of the outcome at least, numbers in ascending order")
+        if bool((cells["histogram"].sum(VALUE) != cells["n"]).any()):
+            raise DataError(f"a histogram does not add up to n in "
+                            f"{_first(cells, cells['histogram'].sum(VALUE) != cells['n'])}")  # fmt: skip
+    if "positive" in cells:
+        if bool((cells["positive"] > cells["n"]).any()):
+            raise DataError(f"more positive outcomes than units in {_first(cells, cells['positive'] > cells['n'])}")
+        unknown = (cells["positive"] > 0) & ~np.isfinite(cells["log_mean"])
+        if bool(unknown.any()):
+            raise DataError(f"log_mean is not finite in {_first(cells, unknown)}")
+    if "failures" in cells:
+        _check_intervals(cells)
+
+
+def _check_intervals(cells: xr.Dataset) -> None:
+    lacking = [name for name in ("start", "end") if name not in cells.coords or cells[name].dims != (INTERVAL,)]
+    if lacking or not float(cells.attrs.get("horizon", 0)) > 0:
+        raise DataError("survival cells need start(interval), end(interval) and a horizon; make them with from_times")
+    start, end = cells["start"].values, cells["end"].values
+    if start[0] != 0 or bool((start[1:] != end[:-1]).any()) or bool((end <= start).any()):
+        raise DataError("intervals must begin at 0 and follow each other without gaps")
+    idle = ((cells["failures"] > 0) & ~(cells["at_risk"] > 0)).any(INTERVAL)
+    if bool(idle.any()):
+        raise DataError(f"events without time at risk in {_first(cells, idle)}")
 
 
 def _first(cells: xr.Dataset, where: xr.DataArray) -> str:

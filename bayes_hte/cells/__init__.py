@@ -1,13 +1,27 @@
 """From an experiment's data, in whatever table it comes, to the cell table: all that a model ever sees.
 
-rows ──from_rows──┐
-summary ──from_summary──┼──► cell table, an xarray.Dataset with dims (segment, arm) ──merge, check
-estimates ──from_estimates──┘
+rows ──from_rows──────────────┐
+times ──from_times────────────┤
+summary ──from_summary────────┼──► cell table, an xarray.Dataset with dims (segment, arm) ──merge, check
+units by value ──from_levels──┤                                   └──with_covariates: what is known of segments
+estimates ──from_estimates────┘
 """
 
 from bayes_hte.cells.checks import check
+from bayes_hte.cells.covariates import with_covariates
+from bayes_hte.cells.histograms import from_levels
 from bayes_hte.cells.merging import merge
 from bayes_hte.cells.rows import from_rows
+from bayes_hte.cells.survival import from_times
 from bayes_hte.cells.tables import from_estimates, from_summary
 
-__all__ = ["check", "from_estimates", "from_rows", "from_summary", "merge"]
+__all__ = [
+    "check",
+    "from_estimates",
+    "from_levels",
+    "from_rows",
+    "from_summary",
+    "from_times",
+    "merge",
+    "with_covariates",
+]

@@ -14,6 +14,7 @@ Chan, Golub & LeVeque 1983, Algorithms for computing the sample variance, The Am
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,14 @@ from bayes_hte.cells.labels import Key, natural_order, order_segments, segment_l
 from bayes_hte.schema import ARM, OTHER_SEGMENT, SEGMENT
 
 type Column = npt.NDArray[np.int64 | np.float64]
+"""A variable of the cell table: the first axis is the cell, others are the variable's own."""
+type Coords = Mapping[str, tuple[str, Sequence[Any] | npt.NDArray[Any]]]
 
-EMPTY = MappingProxyType({"n": 0, "events": 0, "mean": np.nan, "ss": 0.0, "se": np.nan, "estimate": np.nan})
-"""What an empty cell holds."""
+UNKNOWN = frozenset({"mean", "se", "estimate", "log_mean"})
+"""What an empty cell has none of: NaN there. Of all else it holds 0."""
+
+MOMENTS = (("n", "mean", "ss"), ("positive", "log_mean", "log_ss"))
+"""Number, mean and sum of squares: of the outcome, and of the logarithm where it is positive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,16 @@ class About:
     dims: Sequence[str]
     source: str
     notes: Sequence[str] = field(default=())
+    horizon: float | None = None
 
 
 def assemble(
-    keys: Sequence[Key], columns: Mapping[str, Column], about: About, covariance: Column | None = None
+    keys: Sequence[Key],
+    columns: Mapping[str, Column],
+    about: About,
+    *,
+    covariance: Column | None = None,
+    coords: Coords = MappingProxyType({}),
 ) -> xr.Dataset:
     """Make the cell table from distinct cells; combinations of segment and arm that are not among them are empty.
 
@@ -50,11 +62,13 @@ def assemble(
     keys
         Segment and arm of each cell.
     columns
-        Variables of the cell table, one value per cell.
+        Variables of the cell table.
     about
         Attributes.
     covariance
         Between the cells, in their order; all are in one arm.
+    coords
+        Coordinates of dims beyond segment and arm.
     """
     segments = order_segments(levels for levels, _ in keys)
     arms = natural_order(arm for _, arm in keys)
@@ -64,22 +78,14 @@ def assemble(
     place = [row[levels] for levels, _ in keys], [column[arm] for _, arm in keys]
 
     labels = segment_labels(segments)
-    coords: dict[str, tuple[str, list[str]]] = {
-        dim: (SEGMENT, [levels[i] for levels in segments]) for i, dim in enumerate(about.dims)
-    }
+    levels_of = {dim: (SEGMENT, [levels[i] for levels in segments]) for i, dim in enumerate(about.dims)}
     cells = xr.Dataset(
         {
-            name: ((SEGMENT, ARM), _fill(name, values, place, (len(segments), len(arms))))
+            name: (schema.VARIABLES[name].dims, _fill(name, values, place, (len(segments), len(arms))))
             for name, values in columns.items()
         },
-        coords=coords | {SEGMENT: (SEGMENT, labels), ARM: (ARM, arms)},
-        attrs={
-            "outcome": about.outcome,
-            "control": about.control,
-            "dimensions": schema.encode(about.dims),
-            "notes": schema.encode(dict.fromkeys(about.notes)),
-            "source": about.source,
-        },
+        coords={**coords, **levels_of, SEGMENT: (SEGMENT, labels), ARM: (ARM, arms)},
+        attrs=_attributes(about),
     )
     if covariance is not None:
         order = np.argsort(place[0])
@@ -88,31 +94,49 @@ def assemble(
     return schema.check(cells)
 
 
+def _attributes(about: About) -> dict[str, str | float]:
+    return {
+        "outcome": about.outcome,
+        "control": about.control,
+        "dimensions": schema.encode(about.dims),
+        "notes": schema.encode(dict.fromkeys(about.notes)),
+        "source": about.source,
+    } | ({} if about.horizon is None else {"horizon": about.horizon})
+
+
 def _fill(name: str, values: Column, place: tuple[list[int], list[int]], shape: tuple[int, int]) -> Column:
-    grid = np.full(shape, EMPTY[name], dtype=values.dtype)
+    grid = np.full(shape + values.shape[1:], np.nan if name in UNKNOWN else 0, dtype=values.dtype)
     grid[place] = values
     return grid
 
 
 def pool(keys: Sequence[Key], columns: Mapping[str, Column]) -> tuple[list[Key], dict[str, Column]]:
-    """Pool the groups that have the same key; columns are n, mean and ss, or n and events, or all four."""
+    """Pool the groups that have the same key: means and sums of squares by Chan's formula, all else adds up."""
     index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     at = np.array([index[key] for key in keys], dtype=np.intp)
     size = len(index)
-    counts = {name: _add_up(columns[name], at, size) for name in ("n", "events") if name in columns}
-    if "mean" not in columns:
-        return list(index), counts
-    n, mean, ss = columns["n"], columns["mean"], columns["ss"]
+    joint = {name for _, *names in MOMENTS for name in names}
+    pooled = {name: _add_up(values, at, size) for name, values in columns.items() if name not in joint}
+    for number, mean, ss in MOMENTS:
+        if mean in columns:
+            pooled[mean], pooled[ss] = _chan(columns[number], columns[mean], columns[ss], at, size)
+    return list(index), pooled
+
+
+def _chan(
+    n: Column, mean: Column, ss: Column, at: npt.NDArray[np.intp], size: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and sum of squares of the pooled groups; `at` says where each group goes."""
     full = n > 0
     reference = np.full(size, np.nan)
     reference[at[full]] = mean[full]
     shift = np.where(full, mean - reference[at], 0.0)
-    offset = _add_up(n * shift, at, size) / np.maximum(counts["n"], 1)
+    offset = _add_up(n * shift, at, size) / np.maximum(_add_up(n, at, size), 1)
     spread = np.where(full, ss + n * (shift - offset[at]) ** 2, 0.0)
-    return list(index), {**counts, "mean": reference + offset, "ss": _add_up(spread, at, size)}
+    return reference + offset, np.asarray(_add_up(spread, at, size), dtype=np.float64)
 
 
 def _add_up(values: Column, at: npt.NDArray[np.intp], size: int) -> Column:
-    total = np.zeros(size, dtype=values.dtype)
+    total = np.zeros((size, *values.shape[1:]), dtype=values.dtype)
     np.add.at(total, at, values)
     return total

@@ -7,7 +7,7 @@ import xarray as xr
 
 from bayes_hte import schema
 from bayes_hte.cells.sources import counted
-from bayes_hte.schema import ARM, SEGMENT
+from bayes_hte.schema import ARM, INTERVAL, SEGMENT, VALUE
 
 NAMED = 5
 """How many segments a sentence names before it stops."""
@@ -51,7 +51,14 @@ def check(cells: xr.Dataset) -> tuple[str, ...]:
     """
     schema.check(cells)
     there = schema.present(cells)
-    return (*schema.notes(cells), *_missing_arms(there), *_nothing(there), *_tiny(cells), *_constant(cells))
+    return (
+        *schema.notes(cells),
+        *_missing_arms(there),
+        *_nothing(there),
+        *_tiny(cells),
+        *_constant(cells),
+        *_no_events(cells),
+    )
 
 
 def _missing_arms(there: xr.DataArray) -> list[str]:
@@ -92,18 +99,40 @@ def _constant(cells: xr.Dataset) -> list[str]:
     """Cells of two units or more whose outcomes are all equal; one unit cannot vary."""
     if "ss" in cells:
         constant = (cells["n"] > 1) & (cells["ss"] == 0)
-    elif "events" in cells:
+    elif "histogram" in cells:
+        constant = (cells["n"] > 1) & (cells["histogram"].max(VALUE) == cells["n"])
+    elif "events" in cells and "exposure" not in cells:
         constant = (cells["n"] > 1) & ((cells["events"] == 0) | (cells["events"] == cells["n"]))
     else:
         return []
     count = int(constant.sum())
     if not count:
         return []
-    row, column = (int(i[0]) for i in np.nonzero(constant.transpose(SEGMENT, ARM).values))
-    first = f"{cells[SEGMENT].values[row]}, arm {cells[ARM].values[column]}"
     verb = counted(count, "cell has", "cells have")
-    where = f": {first}" if count == 1 else f", the first {first}"
+    where = _where(constant)
     return [f"{verb} no variation in the outcome{where}; raw estimates there look more certain than they are"]
+
+
+def _no_events(cells: xr.Dataset) -> list[str]:
+    """Cells with rates or survival in which nothing happened, though there was time for it."""
+    if "exposure" in cells:
+        idle = (cells["exposure"] > 0) & (cells["events"] == 0)
+    elif "failures" in cells:
+        idle = (cells["n"] > 0) & (cells["failures"].sum(INTERVAL) == 0)
+    else:
+        return []
+    count = int(idle.sum())
+    if not count:
+        return []
+    where = _where(idle)
+    return [f"no events in {counted(count, 'cell', 'cells')}{where}; raw estimates there are 0 or unbounded"]
+
+
+def _where(cells: xr.DataArray) -> str:
+    """The first cell where a condition holds, and whether there are others."""
+    rows, columns = np.nonzero(cells.transpose(SEGMENT, ARM).values)
+    first = f"{cells[SEGMENT].values[rows[0]]}, arm {cells[ARM].values[columns[0]]}"
+    return f": {first}" if len(rows) == 1 else f", the first {first}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,15 +1,20 @@
 """Add cell tables up: what two tables of different units say together."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.cells.assembly import About, Column, assemble, pool
-from bayes_hte.cells.labels import Key
+from bayes_hte.cells.assembly import About, Column, Coords, assemble, pool
+from bayes_hte.cells.covariates import add, segment_levels
+from bayes_hte.cells.labels import SEPARATOR, Key, Levels
+from bayes_hte.cells.records import Floats
+from bayes_hte.cells.sources import listed
+from bayes_hte.cells.survival import interval_coords
 from bayes_hte.errors import DataError
-from bayes_hte.schema import ARM, SEGMENT
+from bayes_hte.schema import ARM, COVARIATE, SEGMENT, VALUE
 
 
 def merge(*tables: xr.Dataset) -> xr.Dataset:
@@ -24,13 +29,15 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Counts add up; means and ss by Chan's formula. Events are kept if all tables have them.
+        Counts, exposures, histograms and time at risk add up; means and sums of squares by Chan's formula. Events are
+        kept if all tables have them. The last interval of survival ends, and its horizon is, where the later one does.
+        Covariates are kept.
 
     Raises
     ------
     DataError
-        If there is no table, they differ in outcome, control or dimensions, or they hold means with standard errors
-        or estimates, which cannot be combined exactly.
+        If there is no table, they differ in outcome, control, dimensions, kind, breaks of time or covariates, or they
+        hold means with standard errors or estimates, which cannot be combined exactly.
 
     Notes
     -----
@@ -63,11 +70,12 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
     _check_same(tables)
     for table in tables:
         _check_mergeable(table)
-    events = ("events",) if all("events" in table for table in tables) else ()
-    names = events if all(schema.kind_of(table) == "counts" for table in tables) else ("mean", "ss", *events)
-    keys = [key for table in tables for key in _keys(table)]
-    columns = {name: np.concatenate([_column(table, name) for table in tables]) for name in ("n", *names)}
-    return assemble(*pool(keys, columns), _about(tables))
+    _check_kinds(tables)
+    aligned, coords = _aligned(tables)
+    names = _names(aligned)
+    keys = [key for table in aligned for key in _keys(table)]
+    columns = {name: np.concatenate([_column(table, name) for table in aligned]) for name in names}
+    return _with_covariates(assemble(*pool(keys, columns), _about(tables), coords=coords), tables)
 
 
 def _check_same(tables: Sequence[xr.Dataset]) -> None:
@@ -95,17 +103,74 @@ def _check_mergeable(table: xr.Dataset) -> None:
         )
 
 
+def _check_kinds(tables: Sequence[xr.Dataset]) -> None:
+    kinds = sorted({schema.kind_of(table) for table in tables})
+    if len(kinds) > 1 and kinds != ["counts", "moments"]:
+        raise DataError(f"{' and '.join(kinds)} cannot be merged; make all tables the same way, from the same columns")
+
+
+def _names(tables: Sequence[xr.Dataset]) -> list[str]:
+    """The variables that all tables have, or can be given."""
+    if {schema.kind_of(table) for table in tables} == {"counts", "moments"}:
+        shared = all("events" in table for table in tables)
+        return ["n", "mean", "ss", *(["events"] if shared else [])]
+    first = [str(name) for name in tables[0].data_vars if name != "covariates"]
+    return [name for name in first if all(name in table for table in tables)]
+
+
+def _aligned(tables: Sequence[xr.Dataset]) -> tuple[Sequence[xr.Dataset], Coords]:
+    """The tables with the same values or intervals, and their coordinates."""
+    if "histogram" in tables[0]:
+        values = np.unique(np.concatenate([table[VALUE].values for table in tables]))
+        return [table.reindex({VALUE: values}, fill_value=0) for table in tables], {VALUE: (VALUE, values)}
+    if "failures" not in tables[0]:
+        return tables, {}
+    breaks = [table["start"].values.tolist() for table in tables]
+    for i, starts in enumerate(breaks[1:], start=2):
+        if starts != breaks[0]:
+            raise DataError(
+                f"tables with different breaks of time cannot be merged: {breaks[0][1:]} in table 1, {starts[1:]} in "
+                f"table {i}; make both with the same breaks"
+            )
+    last = max(float(table["end"].values[-1]) for table in tables)
+    return tables, interval_coords([*breaks[0], last])
+
+
+def _with_covariates(merged: xr.Dataset, tables: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Keep what the tables know of segments; they must not contradict each other."""
+    having = [table for table in tables if "covariates" in table]
+    if not having:
+        return merged
+    names = [list(map(str, table[COVARIATE].values)) for table in having]
+    for one, other in pairwise(names):
+        if set(one) != set(other):
+            raise DataError(
+                f"tables with different covariates cannot be merged: {listed(one)} and {listed(other)}; "
+                "add them after merging, with with_covariates"
+            )
+    known: dict[Levels, Floats] = {}
+    for table in having:
+        found = dict(zip(segment_levels(table), table["covariates"].sel({COVARIATE: names[0]}).values, strict=True))
+        for levels in found.keys() & known.keys():
+            if (found[levels] != known[levels]).any():
+                raise DataError(
+                    f"the covariates of segment {SEPARATOR.join(levels)!r} differ between the tables; add "
+                    "them after merging, with with_covariates"
+                )
+        known |= found
+    return add(merged, names[0], known)
+
+
 def _keys(table: xr.Dataset) -> list[Key]:
     """One key per cell, the arm fastest."""
-    levels = zip(*(map(str, table[dim].values) for dim in schema.dimensions(table)), strict=True)
-    return [(segment, str(arm)) for segment in levels for arm in table[ARM].values]
+    return [(levels, str(arm)) for levels in segment_levels(table) for arm in table[ARM].values]
 
 
 def _column(table: xr.Dataset, name: str) -> Column:
     """One variable, one value per cell, the arm fastest; for counts the mean and ss follow from n and events."""
     if name in table:
-        values: Column = table[name].transpose(SEGMENT, ARM).values.ravel()
-        return values
+        values: Column = table[name].transpose(SEGMENT, ARM, ...).values
+        return values.reshape(-1, *values.shape[2:])
     n, events = _column(table, "n"), _column(table, "events")
     share = np.where(n > 0, events / np.maximum(n, 1), np.nan)
     return share if name == "mean" else np.where(n > 0, events * (1 - share), 0.0)
@@ -119,4 +184,5 @@ def _about(tables: Sequence[xr.Dataset]) -> About:
         dims=schema.dimensions(first),
         source=" + ".join(str(table.attrs.get("source", "unknown")) for table in tables),
         notes=[note for table in tables for note in schema.notes(table)],
+        horizon=max(float(table.attrs["horizon"]) for table in tables) if "horizon" in first.attrs else None,
     )

@@ -183,13 +183,25 @@ def pick(source: Source, columns: Sequence[str]) -> "nw.LazyFrame[Any]":
         hint = f"; did you mean {listed(near)}?" if near else ""
         lacking = f"the column {missing[0]!r}" if len(missing) == 1 else f"the columns {listed(missing)}"
         raise DataError(f"{source.name} lacks {lacking}{hint}; columns are {listed(known)}")
-    taken = {name.lower() for name in known}  # DuckDB's names know no case
+    if source.frame.implementation.is_duckdb():
+        return _pick_by_sql(source.frame, columns)
+    taken = {name.lower() for name in known}  # some engines' names know no case
     prefix = "c"
     while any(f"{prefix}{i}" in taken for i in range(len(columns))):
         prefix += "c"
     renamed = source.frame.rename({column: f"{prefix}{i}" for i, column in enumerate(columns)})
     picked = renamed.select(*(f"{prefix}{i}" for i in range(len(columns))))
     return picked.rename({f"{prefix}{i}": f"c{i}" for i in range(len(columns))})
+
+
+def _pick_by_sql(frame: "nw.LazyFrame[Any]", columns: Sequence[str]) -> "nw.LazyFrame[Any]":
+    """The same in SQL: elsewhere DuckDB takes a column called * for all columns."""
+    import narwhals.stable.v2 as nw
+
+    quoted = (column.replace('"', '""') for column in columns)
+    named = ", ".join(f'"{column}" as c{i}' for i, column in enumerate(quoted))
+    picked: nw.LazyFrame[Any] = nw.from_native(frame.to_native().project(named)).lazy()
+    return picked
 
 
 def listed(names: Sequence[str]) -> str:

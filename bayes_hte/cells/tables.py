@@ -1,49 +1,26 @@
 """Read tables that hold one row per cell already: summaries of an experiment, or published estimates."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayes_hte.cells import plain
 from bayes_hte.cells.assembly import About, Column, assemble
 from bayes_hte.cells.covariances import checked_covariance
-from bayes_hte.cells.labels import SEPARATOR, Key, is_missing, text_of
-from bayes_hte.cells.sources import check_arms, check_names, counted, fetch, missing_notes, name_of, opened, pick
+from bayes_hte.cells.covariates import attach, covariate_roles
+from bayes_hte.cells.labels import SEPARATOR, text_of
+from bayes_hte.cells.records import Rows, check_distinct, finite, name_cell, read, whole
+from bayes_hte.cells.sources import check_arms, check_names
 from bayes_hte.errors import DataError
-from bayes_hte.schema import MISSING_LEVEL
 
 if TYPE_CHECKING:
     from bayes_hte.cells.sources import Table
 
-type Floats = npt.NDArray[np.float64]
 
-ONLY_ARM = "treated"
-"""The arm of estimates that name none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows of a table: the cell that each describes, and its numbers (NaN where missing) by role."""
-
-    keys: list[Key]
-    numbers: dict[str, Floats]
-    notes: list[str]
-    source: str
-
-    def fail_at(self, bad: npt.NDArray[np.bool_], what: str) -> None:
-        """Raise DataError if `bad` is true anywhere; the message names the first cell."""
-        if bad.any():
-            count = int(bad.sum())
-            others = f" and {counted(count - 1, 'other row', 'other rows')}" if count > 1 else ""
-            raise DataError(f"{what}; wrong in {_name(self.keys[int(bad.argmax())])}{others}; correct the table")
-
-
-def from_summary(
+def from_summary(  # noqa: PLR0913, one keyword per column
     table: "Table",
     *,
     arm: str,
@@ -55,6 +32,11 @@ def from_summary(
     sd: str | None = None,
     se: str | None = None,
     outcome: str = "outcome",
+    exposure: str | None = None,
+    positive: str | None = None,
+    log_mean: str | None = None,
+    log_sd: str | None = None,
+    covariates: Sequence[str] = (),
 ) -> xr.Dataset:
     """Read a summary with one row per segment and arm.
 
@@ -69,19 +51,30 @@ def from_summary(
     segments
         Columns that define the segments: the dimensions.
     n, events
-        Columns with the units, and with the units whose outcome is 1.
+        Columns with the units, and with the units whose outcome is 1, or with the events if `exposure` is given.
     mean, sd
         Columns with the mean outcome, and with the standard deviation between units (divisor n - 1).
     se
         Column with the standard error of the mean, for means that were adjusted or whose units are not independent.
     outcome
         What was measured, for tables and reports.
+    exposure
+        Column with the time, visits or area over which the events were counted.
+    positive
+        Column with the units whose outcome is greater than 0, of an outcome in two parts such as revenue.
+    log_mean, log_sd
+        Columns with the mean and the standard deviation (divisor positive - 1) of the natural logarithm of the
+        positive outcomes.
+    covariates
+        Columns of numbers that are known of each segment as a whole, the same in the rows of all its arms.
 
     Returns
     -------
     xarray.Dataset
         Dims (segment, arm), the control first. n and events give n, events; n, mean and sd give n, mean and
-        ss = sd² (n - 1); mean and se, with or without n, are kept.
+        ss = sd² (n - 1); mean and se, with or without n, are kept, and so are events and exposure; n, mean, sd,
+        positive, log_mean and log_sd give n, mean, ss, positive, log_mean and log_ss = log_sd² (positive - 1).
+        Covariates have dims (segment, covariate).
 
     Raises
     ------
@@ -91,7 +84,7 @@ def from_summary(
 
     Notes
     -----
-    A row with n = 0 is an empty cell, and so is a combination without a row.
+    A row with n = 0 or exposure = 0 is an empty cell, and so is a combination without a row.
 
     Examples
     --------
@@ -108,16 +101,20 @@ def from_summary(
     >>> cells["events"].values.tolist()
     [[100, 120], [5, 4]]
     """
-    columns = {"n": n, "events": events, "mean": mean, "sd": sd, "se": se}
+    columns = {"n": n, "events": events, "mean": mean, "sd": sd, "se": se, "exposure": exposure}
+    columns |= {"positive": positive, "log_mean": log_mean, "log_sd": log_sd}
     given = {role: column for role, column in columns.items() if column is not None}
     convert = _summaries(given)
-    dims = check_names(segments, {"arm": arm, **columns})
-    rows = _read(table, dims=dims, arm=arm, columns=given)
+    known = covariate_roles(covariates)
+    dims = check_names(segments, {"arm": arm, **given, **known})
+    rows = read(table, dims=dims, arm=arm, columns=given | known)
+    check_distinct(rows.keys, name_cell)
     about = About(outcome=outcome, control=text_of(control) or "", dims=dims, source=rows.source, notes=rows.notes)
     values = convert(rows)
-    full = values["n"] > 0 if "n" in values else np.ones(len(rows.keys), dtype=np.bool_)
+    size = values.get("exposure", values.get("n", np.ones(len(rows.keys))))
+    full = size > 0
     check_arms((label for (_, label), there in zip(rows.keys, full, strict=True) if there), about.control, arm)
-    return assemble(rows.keys, values, about)
+    return attach(assemble(rows.keys, values, about), rows, known)
 
 
 def _summaries(given: dict[str, str]) -> "Callable[[Rows], dict[str, Column]]":
@@ -126,15 +123,16 @@ def _summaries(given: dict[str, str]) -> "Callable[[Rows], dict[str, Column]]":
     if convert is None:
         found = ", ".join(f"{role}={column!r}" for role, column in given.items()) or "none of them"
         raise DataError(
-            "a summary needs n and events (yes or no), or n, mean and sd (numbers), "
-            f"or mean and se, with n if known (adjusted means), and nothing else; given: {found}"
+            "a summary needs n and events (yes or no), or n, mean and sd (numbers), or mean and se, with n if known "
+            "(adjusted means), or events and exposure, with n if known (rates), or n, mean, sd, positive, log_mean and "
+            f"log_sd (two parts), and nothing else; given: {found}"
         )
     return convert
 
 
 def _counts(rows: Rows) -> dict[str, Column]:
-    n = _whole(rows, "n")
-    events = _whole(rows, "events", optional=n == 0)  # a sum over no rows is null in SQL
+    n = whole(rows, "n")
+    events = whole(rows, "events", optional=n == 0)  # a sum over no rows is null in SQL
     rows.fail_at(events > n, "events must not be more than n")
     if not events.any():
         raise DataError("no events in any cell: no effect can be seen; check which column is events")
@@ -144,15 +142,56 @@ def _counts(rows: Rows) -> dict[str, Column]:
 
 
 def _moments(rows: Rows) -> dict[str, Column]:
-    n = _whole(rows, "n")
-    _check_finite(rows, "mean", n > 0)
-    _check_finite(rows, "sd", n > 1)  # one unit has no standard deviation: any engine writes null
+    n = whole(rows, "n")
+    finite(rows, "mean", n > 0)
+    finite(rows, "sd", n > 1)  # one unit has no standard deviation: any engine writes null
     rows.fail_at((rows.numbers["sd"] < 0), "sd must not be negative")
     mean = np.where(n > 0, rows.numbers["mean"], np.nan)
     ss = np.where(n > 1, rows.numbers["sd"] ** 2 * (n - 1), 0.0)
     if not ss.any() and len(np.unique(mean[n > 0])) == 1:
         raise DataError("the outcome does not vary: all means are equal and every sd is 0, so no effect can be seen")
     return {"n": n, "mean": mean, "ss": ss}
+
+
+def _rates(rows: Rows) -> dict[str, Column]:
+    exposure = rows.numbers["exposure"]
+    if "n" in rows.numbers:  # a sum over no rows is null in SQL
+        exposure = np.where((rows.numbers["n"] == 0) & np.isnan(exposure), 0.0, exposure)
+    rows.fail_at(~np.isfinite(exposure), "exposure must be a finite number")
+    rows.fail_at(exposure < 0, "exposure must not be negative")
+    events = whole(rows, "events", optional=exposure == 0)
+    rows.fail_at((events > 0) & (exposure == 0), "exposure must be greater than 0 where there are events")
+    if not events.any():
+        raise DataError("no events in any cell: no effect can be seen; check which column is events")
+    columns: dict[str, Column] = {"events": events, "exposure": exposure}
+    if "n" in rows.numbers:
+        columns["n"] = whole(rows, "n")
+        rows.fail_at((columns["n"] == 0) & (exposure > 0), "n must be at least 1 where there is exposure")
+    return columns
+
+
+def _two_part(rows: Rows) -> dict[str, Column]:
+    columns = _moments(rows)
+    n, mean = columns["n"], columns["mean"]
+    positive = whole(rows, "positive", optional=n == 0)
+    rows.fail_at(positive > n, "positive must not be more than n")
+    rows.fail_at((n > 0) & ((mean > 0) != (positive > 0)), "mean must be above 0 where outcomes are positive, else 0")
+    finite(rows, "log_mean", positive > 0)
+    finite(rows, "log_sd", positive > 1)  # one unit has no standard deviation
+    rows.fail_at(rows.numbers["log_sd"] < 0, "log_sd must not be negative")
+    if (positive == n).all():
+        raise DataError(
+            "every outcome is positive: it has one part, not two; give n, mean and sd only, for the family "
+            "mean or normal"
+        )
+    log_mean = np.where(positive > 0, rows.numbers["log_mean"], np.nan)
+    log_ss = np.where(positive > 1, rows.numbers["log_sd"] ** 2 * (positive - 1), 0.0)
+    if not log_ss.any() and len(np.unique(log_mean[positive > 0])) == 1:
+        raise DataError(
+            "all positive outcomes are equal: the outcome says yes or no; give n and events only, for the "
+            "family binomial"
+        )
+    return {**columns, "positive": positive, "log_mean": log_mean, "log_ss": log_ss}
 
 
 def _means(rows: Rows) -> dict[str, Column]:
@@ -164,10 +203,10 @@ def _with_errors(rows: Rows, role: str) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     full = np.ones(len(rows.keys), dtype=np.bool_)
     if "n" in rows.numbers:
-        columns["n"] = _whole(rows, "n")
+        columns["n"] = whole(rows, "n")
         full = columns["n"] > 0
     for name in (role, "se"):
-        _check_finite(rows, name, full)
+        finite(rows, name, full)
         columns[name] = np.where(full, rows.numbers[name], np.nan)
     rows.fail_at(full & ~(rows.numbers["se"] > 0), "se must be greater than 0")
     return columns
@@ -179,6 +218,9 @@ _ACCEPTED = MappingProxyType(
         frozenset({"n", "mean", "sd"}): _moments,
         frozenset({"mean", "se"}): _means,
         frozenset({"n", "mean", "se"}): _means,
+        frozenset({"events", "exposure"}): _rates,
+        frozenset({"n", "events", "exposure"}): _rates,
+        frozenset({"n", "mean", "sd", "positive", "log_mean", "log_sd"}): _two_part,
     }
 )
 
@@ -193,6 +235,7 @@ def from_estimates(
     arm: str | None = None,
     n: str | None = None,
     outcome: str = "effect",
+    covariates: Sequence[str] = (),
 ) -> xr.Dataset:
     """Read effects that were estimated elsewhere, one row per segment (and arm).
 
@@ -214,12 +257,15 @@ def from_estimates(
         Column with the units behind each estimate.
     outcome
         What was measured, for tables and reports.
+    covariates
+        Columns of numbers that are known of each segment as a whole, the same in the rows of all its arms.
 
     Returns
     -------
     xarray.Dataset
         Dims (segment, arm): estimate and se in the unit of the estimates, n if given, and covariance with dims
-        (segment, other_segment) if given. There is no control: its attribute is "".
+        (segment, other_segment) if given. Covariates have dims (segment, covariate). There is no control: its
+        attribute is "".
 
     Raises
     ------
@@ -240,96 +286,21 @@ def from_estimates(
         )
     columns = {"estimate": estimate, "se": se, "n": n}
     given = {role: column for role, column in columns.items() if column is not None}
-    dims = check_names(segments, {"arm": arm, **columns})
-    rows = _read(table, dims=dims, arm=arm, columns=given)
+    known = covariate_roles(covariates)
+    dims = check_names(segments, {"arm": arm, **given, **known})
+    rows = read(table, dims=dims, arm=arm, columns=given | known)
+    check_distinct(rows.keys, name_cell)
     about = About(outcome=outcome, control="", dims=dims, source=rows.source, notes=rows.notes)
     if n is not None:
         rows.fail_at(rows.numbers["n"] == 0, "n must be at least 1 where there is an estimate")
     if covariance is None:
-        return assemble(rows.keys, _with_errors(rows, "estimate"), about)
+        return attach(assemble(rows.keys, _with_errors(rows, "estimate"), about), rows, known)
     if len({label for _, label in rows.keys}) > 1:
         raise DataError("a covariance can be given for one arm only; give one arm's rows at a time")
     matrix = checked_covariance(covariance, _labels(rows), rows.numbers.get("se"))
     rows.numbers["se"] = np.sqrt(np.diag(matrix))
-    return assemble(rows.keys, _with_errors(rows, "estimate"), about, covariance=matrix)
+    return attach(assemble(rows.keys, _with_errors(rows, "estimate"), about, covariance=matrix), rows, known)
 
 
 def _labels(rows: Rows) -> list[str]:
     return [SEPARATOR.join(levels) for levels, _ in rows.keys]
-
-
-def _read(table: "Table", *, dims: list[str], arm: str | None, columns: dict[str, str]) -> Rows:
-    """Read the rows and say which cell each describes; none may be described twice."""
-    labels = [*dims] if arm is None else [*dims, arm]
-    answer = _fetched(table, labels, list(columns.values()))
-    values = list(zip(*answer, strict=True))
-    texts = [[text_of(value) for value in column] for column in values[: len(labels)]]
-    arms = [ONLY_ARM] * len(answer) if arm is None else _arms(texts.pop(), arm)
-    levels = ([level or MISSING_LEVEL for level in column] for column in texts)
-    keys: list[Key] = list(zip(zip(*levels, strict=True), arms, strict=True))
-    _check_distinct(keys)
-    return Rows(
-        keys,
-        {role: _floats(role, column) for role, column in zip(columns, values[len(labels) :], strict=True)},
-        missing_notes(texts, [1] * len(answer), dims, "row"),
-        f"{counted(len(answer), 'row', 'rows')} of {name_of(table)}",
-    )
-
-
-def _fetched(table: "Table", labels: list[str], numbers: list[str]) -> Sequence[tuple[Any, ...]]:
-    """The columns that are needed, row by row."""
-    found = plain.rows(table, labels, numbers)
-    if found is not None:
-        return found
-    with opened(table, labels=labels) as source:
-        return fetch(pick(source, [*labels, *numbers]), source.name)
-
-
-def _arms(texts: list[str | None], column: str) -> list[str]:
-    arms = [text for text in texts if text is not None]
-    if len(arms) < len(texts):
-        missing = counted(len(texts) - len(arms), "row has", "rows have")
-        raise DataError(f"{missing} no arm in {column!r}; fill it in or remove the rows")
-    return arms
-
-
-def _check_distinct(keys: list[Key]) -> None:
-    first: dict[Key, int] = {}
-    for i, key in enumerate(keys):
-        if key in first:
-            raise DataError(
-                f"{_name(key)} appears twice, in rows {first[key] + 1} and {i + 1}; add the rows up first, "
-                "or name the column that tells them apart in segments"
-            )
-        first[key] = i
-
-
-def _name(key: Key) -> str:
-    return f"segment {SEPARATOR.join(key[0])!r}, arm {key[1]!r}"
-
-
-def _floats(role: str, values: Sequence[Any]) -> Floats:
-    try:
-        return np.array([np.nan if is_missing(value) else _float(value) for value in values], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{role} must be numbers, but holds text: {error}; convert the column") from error
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, str):  # float() would read it, and a mistaken column with it
-        raise ValueError(repr(value))
-    return float(value)
-
-
-def _whole(rows: Rows, role: str, optional: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
-    """Whole numbers, whatever the engine stored them as; 0 for a missing one where it is optional."""
-    values = rows.numbers[role]
-    if optional is not None:
-        values = np.where(optional & np.isnan(values), 0.0, values)
-    rows.fail_at(~np.isfinite(values), f"{role} must be a finite number")
-    rows.fail_at((values < 0) | (values != np.floor(values)), f"{role} must be a whole number, 0 or more")
-    return values.astype(np.int64)
-
-
-def _check_finite(rows: Rows, role: str, needed: npt.NDArray[np.bool_]) -> None:
-    rows.fail_at(needed & ~np.isfinite(rows.numbers[role]), f"{role} must be a finite number")

@@ -27,6 +27,11 @@ class Rows(_Closed):
         The dimensions declared before the test.
     drop_missing : bool
         Drop units without a finite outcome, and say how many.
+    exposure : str or None
+        Column of the time, visits or area over which the outcome counts events: rates.
+    metric : str or None
+        What to keep of the outcome: its ``mean`` (so if nothing is said), the units by value (``histogram``), or the
+        share above 0 and the logarithms above it (``two_part``).
     """
 
     form: Literal["rows"] = "rows"
@@ -36,10 +41,65 @@ class Rows(_Closed):
     control: Text
     segments: Annotated[tuple[Text, ...], Field(min_length=1)]
     drop_missing: bool = False
+    exposure: Text | None = None
+    metric: Literal["mean", "histogram", "two_part"] | None = None
+
+
+class Times(_Closed):
+    """One row per unit: the time until an event, or until the unit was last seen.
+
+    Attributes
+    ----------
+    path : str
+        CSV or Parquet file, relative to the plan file; may be left to ``--data``.
+    time, event : str
+        Columns of the time, and of whether the event was seen (1) or the unit was censored (0).
+    arm, control : str
+        Column of the arm; the arm that is the control.
+    segments : tuple of str
+        The dimensions declared before the test.
+    breaks : tuple of float or None
+        Times at which the hazard may change; by default four intervals with about equally many events.
+    horizon : float or None
+        Time at which survival is compared; by default that of the last event.
+    outcome : str
+        What the event is.
+    drop_missing : bool
+        Drop units without a finite time or without an event, and say how many.
+    """
+
+    form: Literal["times"] = "times"
+    path: Text | None = None
+    outcome: Text = "event"
+    time: Text
+    event: Text
+    arm: Text
+    control: Text
+    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    breaks: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
+    horizon: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    drop_missing: bool = False
+
+
+class Levels(_Closed):
+    """One row per segment, arm and value of the outcome, with the number of units that have it."""
+
+    form: Literal["levels"] = "levels"
+    path: Text | None = None
+    outcome: Text = "outcome"
+    arm: Text
+    control: Text
+    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    value: Text
+    count: Text
 
 
 class Summary(_Closed):
-    """One row per segment and arm: n and events, or n, mean and sd, or mean and se."""
+    """One row per segment and arm.
+
+    Columns are n and events; or n, mean and sd; or mean and se; or events and exposure; or n, mean, sd, positive,
+    log_mean and log_sd. Covariates are known of each segment as a whole.
+    """
 
     form: Literal["summary"] = "summary"
     path: Text | None = None
@@ -52,6 +112,11 @@ class Summary(_Closed):
     mean: Text | None = None
     sd: Text | None = None
     se: Text | None = None
+    exposure: Text | None = None
+    positive: Text | None = None
+    log_mean: Text | None = None
+    log_sd: Text | None = None
+    covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
 
 
 class Estimates(_Closed):
@@ -65,9 +130,10 @@ class Estimates(_Closed):
     se: Text
     arm: Text | None = None
     n: Text | None = None
+    covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
 
 
-Data = Annotated[Rows | Summary | Estimates, Field(discriminator="form")]
+Data = Annotated[Rows | Summary | Levels | Times | Estimates, Field(discriminator="form")]
 
 
 class Sampling(_Closed):
@@ -116,7 +182,10 @@ class Plan(_Closed):
         True if the segments were chosen after the data were seen; the report then says so.
     model : str
         The name of a shipped model, or the path of a model file relative to the plan.
-    data : Rows, Summary or Estimates
+    planned_effect : float or None
+        The effect the experiment was planned for, on the scale of the report: the between-segment SD then has the
+        prior HalfNormal(planned effect on the link scale), in place of the model file's.
+    data : Rows, Times, Summary, Levels or Estimates
         Where the data are and what its columns mean.
     sampling : Sampling
     report : Reporting
@@ -127,6 +196,7 @@ class Plan(_Closed):
     exploratory: bool = False
     source: str = ""
     model: Text
+    planned_effect: FiniteFloat | None = None
     data: Data
     sampling: Sampling = Sampling()
     report: Reporting = Reporting()

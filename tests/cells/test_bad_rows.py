@@ -166,7 +166,7 @@ def test_a_relation_whose_connection_was_closed_is_named():
 
 
 def test_more_cells_than_could_be_small_are_refused_before_they_are_fetched(monkeypatch):
-    monkeypatch.setattr("bayes_hte.cells.rows.MAX_GROUPS", 10)
+    monkeypatch.setattr("bayes_hte.cells.grouping.MAX_GROUPS", 10)
     many = pd.concat([small(device=i) for i in range(6)])
     with pytest.raises(DataError, match=r"more than 10 cells, and the dimension 'device' has 6 levels or more"):
         read(many)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from bayes_hte.cells import check, from_estimates, from_rows, from_summary
+from bayes_hte.cells import check, from_estimates, from_rows, from_summary, from_times
 from bayes_hte.errors import DataError
 
 
@@ -70,6 +70,59 @@ def test_estimates_with_gaps_are_named():
     table = pd.DataFrame({"school": ["A", "A", "B"], "arm": ["x", "y", "x"], "y": [1.0, 2, 3], "se": [1.0, 1, 1]})
     cells = from_estimates(table, segments=["school"], estimate="y", se="se", arm="arm")
     assert check(cells) == ("1 segment lacks an arm: B (no y); kept, but the effect there comes from the prior",)
+
+
+def test_rates_without_events_are_counted_and_full_ones_are_not():
+    table = pd.DataFrame(
+        {
+            "device": ["a", "a", "b", "b", "c", "c"],
+            "arm": ["old", "new"] * 3,
+            "events": [20, 30, 0, 12, 0, 0],
+            "hours": [10.0, 20.0, 5.0, 12.0, 1.0, 0.0],  # as many events as hours are not constant
+        }
+    )
+    cells = from_summary(table, arm="arm", control="old", segments=["device"], events="events", exposure="hours")
+    assert check(cells) == (
+        "1 segment lacks an arm: c (no new); kept, but the effect there comes from the prior",
+        "no events in 2 cells, the first b, arm old; raw estimates there are 0 or unbounded",
+    )
+    assert check(cells.sel(segment=["a"])) == ()
+
+
+def survivors(died: int) -> xr.Dataset:
+    rows = pd.DataFrame({"stage": "early", "arm": ["old"] * 10 + ["new"] * 10, "days": range(1, 21)})
+    rows["died"] = [1] * 10 + [1] * died + [0] * (10 - died)
+    return from_times(rows, time="days", event="died", arm="arm", control="old", segments=["stage"], breaks=[5])
+
+
+@pytest.mark.parametrize(("died", "sentences"), [(0, 1), (1, 0)])
+def test_survival_without_events_is_named(died, sentences):
+    expected = "no events in 1 cell: early, arm new; raw estimates there are 0 or unbounded"
+    assert check(survivors(died)) == (expected,) * sentences
+
+
+def test_notes_and_few_units_of_survival_are_said():
+    rows = pd.DataFrame({"stage": "early", "arm": ["old"] * 10 + ["new"] * 9, "days": range(1, 20), "died": 1})
+    cells = from_times(rows, time="days", event="died", arm="arm", control="old", segments=["stage"])
+    first, second = check(cells)
+    assert first == "time is cut at 5, 10, 14, so that each interval has about equally many events"
+    assert second.startswith("1 segment has fewer than 10 units in an arm; ")
+
+
+def test_histograms_of_one_value_have_no_variation():
+    rows = pd.DataFrame({"device": "a", "arm": ["old", "new"] * 12, "stars": [3, 1, 3, 5] * 6})
+    cells = from_rows(rows, outcome="stars", arm="arm", control="old", segments=["device"], metric="histogram")
+    assert check(cells) == (
+        "1 cell has no variation in the outcome: a, arm old; raw estimates there look more certain than they are",
+    )
+
+
+def test_cells_of_two_parts_without_revenue_have_no_variation():
+    rows = pd.DataFrame({"device": "a", "arm": ["old", "new"] * 12, "spent": [0, 1, 0, 0, 0, 5] * 4})
+    cells = from_rows(rows, outcome="spent", arm="arm", control="old", segments=["device"], metric="two_part")
+    assert [sentence.split(";")[0] for sentence in check(cells)] == [
+        "1 cell has no variation in the outcome: a, arm old"
+    ]
 
 
 def test_what_is_no_cell_table_is_refused():

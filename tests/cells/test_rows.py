@@ -290,7 +290,7 @@ HOSTILE = [
 
 def test_hostile_column_names_are_only_names(engine):
     levels = {name: ["mobile"] * 4 + ["tv"] * 4 for name in HOSTILE}
-    columns = levels | {"'); --": ["old", "old", "new", "new"] * 2, '"': [1, 3, 4, 8, 0, 2, 1, 5]}
+    columns = {"'); --": ["old", "old", "new", "new"] * 2, '"': [1, 3, 4, 8, 0, 2, 1, 5]} | levels  # * is not the first
     unused = {"C2": [0] * 8}  # to DuckDB the same as c2
     cells = read(engine(columns | unused), outcome='"', arm="'); --", segments=HOSTILE)
     assert cells["mean"].values.tolist() == [[2, 6], [1, 3]]

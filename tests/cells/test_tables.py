@@ -89,6 +89,108 @@ def test_rows_without_a_level_form_a_level_and_are_noted():
     assert schema.notes(cells) == ["2 rows have no value for device; they form the level (missing)"]
 
 
+RATES = {"events": "bought", "exposure": "hours"}
+TWO_PART = {**MOMENTS, "positive": "bought", "log_mean": "lm", "log_sd": "ls"}
+MORE = SUMMARY | {"hours": [40.5, 90.0, 80.0, 4.5], "lm": [1.0, 2.0, 2.5, 0.5], "ls": [0.5, 1.0, 2.0, 0.0]}
+
+
+def more(**changes: Any) -> pd.DataFrame:
+    return pd.DataFrame(MORE | changes)
+
+
+@pytest.mark.parametrize("n", [None, "users"])
+def test_events_and_exposure_give_rates_in_every_engine(engine, n):
+    cells = read(engine(MORE), **RATES, n=n)
+    assert schema.kind_of(cells) == "rates"
+    assert cells.events.values.tolist() == [[100, 120], [5, 4]]
+    assert cells.exposure.values.tolist() == [[90, 80], [4.5, 40.5]]
+    assert ("n" in cells) == (n is not None)
+
+
+def test_a_summary_in_two_parts_keeps_moments_of_logarithms_in_every_engine(engine):
+    cells = read(engine(MORE), **TWO_PART)
+    assert schema.kind_of(cells) == "two_part"
+    assert cells.positive.values.tolist() == [[100, 120], [5, 4]]
+    assert cells.log_mean.values.tolist() == [[2, 2.5], [0.5, 1]]
+    np.testing.assert_allclose(cells.log_ss, [[99, 4 * 119], [0, 0.25 * 3]], rtol=1e-15)
+    np.testing.assert_allclose(cells.ss, [[25 * 999, 36 * 899], [4 * 49, 2.25 * 39]], rtol=1e-15)
+
+
+def test_a_summary_of_rows_in_two_parts_gives_the_cells_of_the_rows():
+    draw = np.random.default_rng(5)
+    y = np.where(draw.random(150) < 0.5, draw.gamma(2, size=150), 0.0)
+    rows = pd.DataFrame({"device": ["tv", "web", "app"] * 50, "arm": ["old", "new"] * 75, "y": y})
+    logs = np.log(rows["y"].where(rows["y"] > 0))
+    grouped = rows.assign(positive=rows["y"] > 0, logs=logs).groupby(["device", "arm"])
+    table = grouped.agg(
+        n=("y", "size"),
+        mean=("y", "mean"),
+        sd=("y", "std"),
+        positive=("positive", "sum"),
+        lm=("logs", "mean"),
+        ls=("logs", "std"),
+    )
+    direct = from_rows(rows, outcome="y", arm="arm", control="old", segments=["device"], metric="two_part")
+    names = {"n": "n", "mean": "mean", "sd": "sd", "positive": "positive", "log_mean": "lm", "log_sd": "ls"}
+    xr.testing.assert_allclose(read(table.reset_index(), **names, outcome="y"), direct, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [RATES | {"n": "users"}, TWO_PART])
+def test_a_row_without_units_is_an_empty_cell_of_every_kind(kind):
+    table = more(**{name: [None, *MORE[name][1:]] for name in ("bought", "mean", "sd", "hours", "lm", "ls")})
+    cells = read(table.assign(users=[0, 1000, 900, 50]), **kind)
+    xr.testing.assert_identical(cells.drop_attrs(), read(more().iloc[1:], **kind).drop_attrs())
+    assert schema.present(cells).values.tolist() == [[True, True], [True, False]]
+
+
+def test_cells_without_exposure_are_empty_whatever_their_units():
+    cells = read(more(hours=[0, 90, 80, 4.5], bought=[None, 100, 120, 5]), **RATES)
+    assert schema.present(cells).values.tolist() == [[True, True], [True, False]]
+
+
+def test_one_positive_unit_needs_no_sd_and_none_no_mean_of_logarithms():
+    table = more(bought=[1, 100, 0, 5], lm=[1.0, 2.0, None, 0.5], ls=[None, 1.0, None, 1.0], mean=[2.5, 10.0, 0, 3.5])
+    cells = read(table, **TWO_PART)
+    np.testing.assert_array_equal(cells.log_mean, [[2, np.nan], [0.5, 1]])
+    np.testing.assert_array_equal(cells.log_ss, [[99, 0], [4, 0]])
+
+
+BAD_KINDS = {
+    "events without time": ({"hours": [0, 90, 80, 4.5]}, RATES, "exposure must be greater than 0 where there are ev"),
+    "negative exposure": ({"hours": [-1, 90, 80, 4.5]}, RATES, "exposure must not be negative; wrong in segment 'tv'"),
+    "missing exposure": ({"hours": [None, 90, 80, 4.5]}, RATES, "exposure must be a finite number"),
+    "endless exposure": ({"hours": [np.inf, 90, 80, 4.5]}, RATES, "exposure must be a finite number"),
+    "broken events": ({"bought": [0.5, 1, 2, 3]}, RATES, "events must be a whole number"),
+    "nothing happened": ({"bought": 0}, RATES, "no events in any cell"),
+    "time of nobody": (
+        {"users": [0, 1000, 900, 50]},
+        RATES | {"n": "users"},
+        "n must be at least 1 where there is exp",
+    ),
+    "no control": ({"hours": [40, 0, 80, 0], "bought": [4, 0, 1, 0]}, RATES, "no unit is in the control arm 'old'"),
+    "rates with sd": ({}, RATES | {"sd": "sd"}, r"events and exposure, with n if known \(rates\)"),
+    "half of two parts": ({}, MOMENTS | {"positive": "bought"}, "a summary needs"),
+    "more positive": ({"bought": [41, 1, 2, 3]}, TWO_PART, "positive must not be more than n; wrong in segment 'tv'"),
+    "broken positive": ({"bought": [0.5, 1, 2, 3]}, TWO_PART, "positive must be a whole number"),
+    "mean of nothing": ({"bought": [0, 1, 2, 3]}, TWO_PART, "mean must be above 0 where outcomes are positive, else 0"),
+    "no mean": ({"mean": [0.0, 1, 2, 3]}, TWO_PART, "mean must be above 0 where outcomes are positive"),
+    "negative mean": ({"mean": [-1.0, 1, 2, 3]}, TWO_PART, "mean must be above 0 where outcomes are positive"),
+    "no log mean": ({"lm": [None, 1, 2, 3]}, TWO_PART, "log_mean must be a finite number; wrong in segment 'tv'"),
+    "log of zero": ({"lm": [-np.inf, 1, 2, 3]}, TWO_PART, "log_mean must be a finite number"),
+    "no log sd": ({"ls": [None, 1, 2, 3]}, TWO_PART, "log_sd must be a finite number"),
+    "negative log sd": ({"ls": [-1, 1, 2, 3]}, TWO_PART, "log_sd must not be negative"),
+    "no zero": ({"bought": SUMMARY["users"]}, TWO_PART, "every outcome is positive: .* for the family mean or normal"),
+    "yes or no": ({"lm": 1.0, "ls": 0.0}, TWO_PART, "all positive outcomes are equal: .* for the family binomial"),
+    "nothing positive": ({"mean": 0.0, "sd": 0.0, "bought": 0}, TWO_PART, "the outcome does not vary"),
+}
+
+
+@pytest.mark.parametrize(("changes", "keywords", "message"), BAD_KINDS.values(), ids=BAD_KINDS)
+def test_impossible_rates_and_parts_are_named(changes, keywords, message):
+    with pytest.raises(DataError, match=message):
+        read(more(**changes), **keywords)
+
+
 BAD_SUMMARIES = {
     "no columns": ({}, {}, r"a summary needs n and events .* given: none of them"),
     "ambiguous": ({}, COUNTS | {"mean": "mean"}, r"nothing else; given: n='users', events='bought', mean='mean'"),

@@ -1,0 +1,249 @@
+"""One group-by over rows of units, inside the engine that holds them, and what is missing among them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_hte.cells.assembly import About
+from bayes_hte.cells.labels import Key, is_missing, text_of
+from bayes_hte.cells.sources import Source, check_arms, counted, fetch, listed, missing_notes, pick
+from bayes_hte.errors import DataError
+from bayes_hte.schema import MISSING_LEVEL
+
+if TYPE_CHECKING:
+    import narwhals.stable.v2 as nw
+
+type Floats = npt.NDArray[np.float64]
+type Counts = npt.NDArray[np.int64]
+
+MAX_GROUPS = 1_000_000
+"""More cells than this are an id among the dimensions, and would no longer be small."""
+
+_PURPOSE = MappingProxyType({"outcome": "a mean", "exposure": "a rate", "time": "a time", "event": "an event"})
+"""What each number of a unit is needed for, as the subject of "needs numbers"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Opened rows, of which none has been read.
+
+    Numbers are y0, y1, …: float64, and null in all of a row where any of it is missing or infinite. The arm is k0,
+    the dimensions are k1, k2, …
+    """
+
+    frame: "nw.LazyFrame[Any]"
+    numbers: Mapping[str, str]  # what each is, and its column
+    arm: str
+    dims: Sequence[str]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked of the groups: columns to derive, statistics of them, and columns to group by beside the keys."""
+
+    derived: "Mapping[str, nw.Expr]"
+    asked: "Mapping[str, nw.Expr]"
+    by: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What the engine answers, per combination of arm and levels. The last axis of all is the group."""
+
+    arms: npt.NDArray[np.object_]  # text, or None if missing
+    levels: npt.NDArray[np.object_]  # the same, (dimension, group)
+    rows: Counts  # all rows
+    n: Counts  # rows in which all numbers are finite; the statistics are of these
+    finite: Counts  # (number, group)
+    infinite: Counts  # (number, group)
+    stats: Mapping[str, Floats]
+
+    def keys(self) -> list[Key]:
+        """The cell of each group; levels that are missing form a level of their own."""
+        levels = np.where(self.levels == None, MISSING_LEVEL, self.levels)  # noqa: E711, elementwise
+        return list(zip(map(tuple, levels.T), self.arms, strict=True))
+
+    def counts(self, name: str) -> Counts:
+        """A statistic that is a whole number."""
+        return self.stats[name].astype(np.int64)
+
+
+def units(source: Source, *, numbers: Mapping[str, str], arm: str, dims: Sequence[str]) -> Units:
+    """Choose the columns that are needed, and turn the numbers into float64.
+
+    Raises
+    ------
+    DataError
+        If a column is not there, or numbers are text or dates.
+    """
+    import narwhals.stable.v2 as nw
+
+    count = len(numbers)
+    frame = pick(source, [*numbers.values(), arm, *dims])
+    for i, (noun, column) in enumerate(numbers.items()):
+        frame = _numeric(frame, f"c{i}", noun=noun, column=column, name=source.name)
+    whole = nw.col("c0").is_finite()
+    for i in range(1, count):
+        whole = whole & nw.col(f"c{i}").is_finite()
+    picked: list[nw.Expr] = [nw.when(whole).then(nw.col(f"c{i}")).alias(f"y{i}") for i in range(count)]
+    for i in range(count):
+        value = nw.col(f"c{i}")
+        picked.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
+        if count > 1:  # else it is y0
+            picked.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
+    picked += [nw.col(f"c{count + i}").alias(f"k{i}") for i in range(1 + len(dims))]
+    return Units(frame.select(*picked), numbers, arm, dims, source.name)
+
+
+def _numeric(frame: "nw.LazyFrame[Any]", name_here: str, *, noun: str, column: str, name: str) -> "nw.LazyFrame[Any]":
+    """Turn a column into float64."""
+    import narwhals.stable.v2 as nw
+
+    dtype = frame.collect_schema()[name_here]
+    message = (
+        f"the {noun} {column!r} has dtype {dtype}, and {_PURPOSE[noun]} needs numbers; convert it (one text such as "
+        "'NA' makes a whole column text), or name another column"
+    )
+    # pandas holds decimals, and booleans with gaps, as objects: there the values decide.
+    if not (dtype.is_numeric() or dtype in (nw.Boolean, nw.Object)):
+        fetch(frame.head(1), name)  # columns without rows have no type to speak of: that is said first
+        raise DataError(message)
+    try:
+        return frame.with_columns(nw.col(name_here).cast(nw.Float64))
+    except (TypeError, ValueError) as error:
+        raise DataError(message) from error
+
+
+def grouped(units: Units, query: Query) -> Groups:
+    """Ask for the statistics per arm and levels; only functions that every engine computes stably.
+
+    Raises
+    ------
+    DataError
+        If there are no rows, they cannot be grouped, or a dimension looks like an id.
+    """
+    import narwhals.stable.v2 as nw
+
+    keys = [f"k{i}" for i in range(1 + len(units.dims))]
+    several = range(len(units.numbers) if len(units.numbers) > 1 else 0)
+    asked = {
+        "rows": nw.len(),
+        "n": nw.col("y0").count(),
+        **{f"n_infinite{i}": nw.col(f"infinite{i}").count() for i in range(len(units.numbers))},
+        **{f"n_finite{i}": nw.col(f"finite{i}").count() for i in several},
+        **query.asked,
+    }
+    frame = units.frame.with_columns(**query.derived)
+    try:
+        groups = frame.group_by(*keys, *query.by, drop_null_keys=False).agg(
+            *(expression.alias(name) for name, expression in asked.items())
+        )
+        answer = fetch(groups.head(MAX_GROUPS + 1), units.name)
+    except TypeError as error:  # pandas cannot group by lists, dicts and the like
+        raise DataError(
+            f"the columns {listed([units.arm, *units.dims])} cannot all be grouped by: {error}; every row must hold a "
+            "single value in them, a text or a number"
+        ) from error
+    return _groups(answer, n_keys=len(keys), n_numbers=len(units.numbers), names=[*query.by, *asked])
+
+
+def _groups(answer: list[tuple[Any, ...]], *, n_keys: int, n_numbers: int, names: Sequence[str]) -> Groups:
+    columns = list(zip(*answer, strict=True))
+    arms, *levels = (_texts(column) for column in columns[:n_keys])
+    stats = {name: _floats(column) for name, column in zip(names, columns[n_keys:], strict=True)}
+    rows, n = (stats.pop(name).astype(np.int64) for name in ("rows", "n"))
+    infinite = [stats.pop(f"n_infinite{i}").astype(np.int64) for i in range(n_numbers)]
+    finite = [stats.pop(f"n_finite{i}").astype(np.int64) for i in range(n_numbers)] if n_numbers > 1 else [n]
+    return Groups(arms, np.stack(levels), rows, n, np.stack(finite), np.stack(infinite), stats)
+
+
+def _texts(values: Sequence[Any]) -> npt.NDArray[np.object_]:
+    return np.array([text_of(value) for value in values], dtype=np.object_)
+
+
+def _floats(values: Sequence[Any]) -> Floats:
+    return np.array([np.nan if is_missing(value) else float(value) for value in values], dtype=np.float64)
+
+
+def settle(units: Units, groups: Groups, *, outcome: str, control: str, drop_missing: bool) -> tuple[Groups, About]:
+    """Keep what has an arm and finite numbers, and say what was dropped; or refuse, unless `drop_missing`.
+
+    Raises
+    ------
+    DataError
+        If something is missing or infinite, the control or a second arm is not there, or a dimension looks like an id.
+    """
+    _check_ids(groups, units.dims)
+    total = counted(int(groups.rows.sum()), "row", "rows")
+    groups, notes = _complete(units, groups, drop_missing=drop_missing)
+    about = About(
+        outcome=outcome,
+        control=text_of(control) or "",
+        dims=units.dims,
+        source=f"{total} of {units.name}",
+        notes=notes + missing_notes(groups.levels, groups.n, units.dims, "unit"),
+    )
+    check_arms(groups.arms, about.control, units.arm)
+    return groups, about
+
+
+def _check_ids(groups: Groups, dims: Sequence[str]) -> None:
+    units = int(groups.rows.sum())
+    levels = {dim: len(set(column)) for dim, column in zip(dims, groups.levels, strict=True)}
+    worst = max(levels, key=lambda dim: levels[dim])
+    many = f"the dimension {worst!r} has {levels[worst]:,} levels"
+    way_out = "did you mean an id? Name a column whose levels many units share, or group its levels first"
+    if groups.arms.size > MAX_GROUPS:
+        raise DataError(f"there are more than {MAX_GROUPS:,} cells, and {many} or more; {way_out}")
+    if 1 < units <= levels[worst] or (units >= 100 and levels[worst] > units / 2):
+        raise DataError(f"{many} for {units:,} units; {way_out}")
+
+
+def _complete(units: Units, groups: Groups, *, drop_missing: bool) -> tuple[Groups, list[str]]:
+    armless = groups.arms == None  # noqa: E711, elementwise
+    faults = [
+        fault
+        for i, (noun, column) in enumerate(units.numbers.items())
+        for fault in _faults(groups, i, f"{noun}s in {column!r}")
+    ] + _armless(int(groups.rows[armless].sum()), units.arm)
+    if not faults:
+        return groups, []
+    if not drop_missing:
+        raise DataError(f"{'; '.join(faults)}; clean them or pass drop_missing=True (--drop-missing)")
+    keep = ~armless & (groups.n > 0)  # the statistics of a group are of its complete rows anyway
+    if not keep.any():
+        columns = "both columns" if len(units.numbers) == 1 else "these columns"
+        raise DataError(f"{'; '.join(faults)}: no row is left when they are dropped; check {columns}")
+    kept = replace(
+        groups,
+        arms=groups.arms[keep],
+        levels=groups.levels[:, keep],
+        rows=groups.rows[keep],
+        n=groups.n[keep],
+        finite=groups.finite[:, keep],
+        infinite=groups.infinite[:, keep],
+        stats={name: values[keep] for name, values in groups.stats.items()},
+    )
+    return kept, [f"{fault}; dropped" for fault in faults]
+
+
+def _faults(groups: Groups, number: int, what: str) -> list[str]:
+    """How many of one number are missing or infinite, as a sentence; none if all are finite."""
+    total, infinite = int(groups.rows.sum()), int(groups.infinite[number].sum())
+    missing = total - int(groups.finite[number].sum()) - infinite
+    if not missing and not infinite:
+        return []
+    verb = "is" if missing + infinite == 1 else "are"
+    parts = [f"{missing:,} of {total:,} {what} {verb} missing"] * (missing > 0)
+    if infinite:
+        parts.append(f"{infinite:,} infinite" if missing else f"{infinite:,} of {total:,} {what} {verb} infinite")
+    return [" and ".join(parts)]
+
+
+def _armless(count: int, arm: str) -> list[str]:
+    return [f"{counted(count, 'row has', 'rows have')} no arm in {arm!r}"] if count else []
