@@ -102,10 +102,13 @@ RESERVED: Final = frozenset(
         "draw",
         "variant",
         "cutpoint",
-        "against",
-        "quantity",
-        VALUE,
-        INTERVAL,
+        "p_best",
+        "p_worst",
+        "p_mcse",
+        "rank_mean",
+        "rank_low",
+        "rank_high",
+        "expected_loss",
         COVARIATE,
     }
 )

@@ -118,7 +118,7 @@ def from_levels(
     >>> cells["histogram"].sel(segment="mobile").values.tolist()
     [[40, 0, 60], [30, 20, 50]]
     """
-    dims = check_names(segments, {"arm": arm, "value": value, "count": count})
+    dims = check_names(segments, {"arm": arm, "value": value, "count": count}, taken={VALUE})
     rows = read(table, dims=dims, arm=arm, columns={"value": value, "count": count})
     finite(rows, "value")
     units = whole(rows, "count")

@@ -11,7 +11,7 @@ from bayes_hte.cells.grouping import grouped, settle, units
 from bayes_hte.cells.metrics import METRICS, MetricName
 from bayes_hte.cells.sources import check_arms, check_names, listed, opened
 from bayes_hte.errors import DataError
-from bayes_hte.schema import ARM, SEGMENT
+from bayes_hte.schema import ARM, SEGMENT, VALUE
 
 if TYPE_CHECKING:
     from bayes_hte.cells.sources import Table
@@ -105,7 +105,7 @@ def from_rows(
         raise DataError(f"exposure makes rates, and metric={metric!r} something else; leave one of them out")
     numbers = {"outcome": outcome} | ({} if exposure is None else {"exposure": exposure})
     asked = METRICS[metric if exposure is None else "rates"]
-    dims = check_names(segments, {**numbers, "arm": arm})
+    dims = check_names(segments, {**numbers, "arm": arm}, taken={VALUE} if metric == "histogram" else ())
     with opened(data, labels=[*dims, arm], numbers=list(numbers.values())) as source:
         rows = units(source, numbers=numbers, arm=arm, dims=dims)
         groups = grouped(rows, asked.query())

@@ -9,7 +9,7 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +210,7 @@ def listed(names: Sequence[str]) -> str:
     return text + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def check_names(segments: Sequence[str], others: Mapping[str, str | None]) -> list[str]:
+def check_names(segments: Sequence[str], others: Mapping[str, str | None], taken: Collection[str] = ()) -> list[str]:
     """Return the dimensions of the segments as a list, if these can be dimensions.
 
     Parameters
@@ -219,6 +219,8 @@ def check_names(segments: Sequence[str], others: Mapping[str, str | None]) -> li
         Columns that divide the units.
     others
         What every other column is used for, and its name.
+    taken
+        Names that this kind of cell table uses itself, besides the reserved ones.
 
     Raises
     ------
@@ -233,7 +235,7 @@ def check_names(segments: Sequence[str], others: Mapping[str, str | None]) -> li
     for name in dims:
         if not isinstance(name, str) or not name or "/" in name:
             raise DataError(f"{name!r} cannot name a dimension; rename the column to text without '/'")
-        if name in RESERVED or (name == SEGMENT and len(dims) > 1):
+        if name in RESERVED or name in taken or (name == SEGMENT and len(dims) > 1):
             raise DataError(
                 f"the result uses the name {name!r} itself, so a dimension cannot have it; rename the column"
             )

@@ -103,12 +103,7 @@ def from_times(
     [[40.0, 20.0], [60.0, 50.0]]
     """
     numbers = {"time": time, "event": event}
-    dims = check_names(segments, {**numbers, "arm": arm})
-    taken = [dim for dim in dims if dim in {"start", "end"}]
-    if taken:
-        raise DataError(
-            f"intervals use the name {taken[0]!r} themselves, so a dimension cannot have it; rename the column"
-        )
+    dims = check_names(segments, {**numbers, "arm": arm}, taken={INTERVAL, "start", "end"})
     with opened(data, labels=[*dims, arm], numbers=[time, event]) as source:
         rows = units(source, numbers=numbers, arm=arm, dims=dims)
         seen = _observed(rows)
