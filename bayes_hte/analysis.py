@@ -12,6 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import diagnose, exact, schema
+from bayes_hte.anchor import anchored
+from bayes_hte.drawn import headlined
 from bayes_hte.errors import DataError, FitError, PlanError
 from bayes_hte.model import Problem, problem
 from bayes_hte.posterior import core, provenance, sample
@@ -150,7 +152,8 @@ def _sampled(
 ) -> xr.DataTree:
     """The core of a result by NUTS."""
     target_accept, tune = effort
-    return core(cells, sample(task, draws=draws, seed=seed, target_accept=target_accept, tune=tune, progress=progress))
+    drawn = sample(task, draws=draws, seed=seed, target_accept=target_accept, tune=tune, progress=progress)
+    return core(cells, replace(drawn, posterior=headlined(task, drawn.posterior)))
 
 
 def _finished(tree: xr.DataTree, task: Problem, model: Model, *, seed: int, refitted: bool = False) -> Fit:
@@ -235,6 +238,8 @@ def prepare(plan: str | Path, *, data: Any = None, drop_missing: bool = False) -
     model_file = model_path(asked.model, path.parent)
     model = read_model(model_file)
     cells = aggregate(asked, path.parent, data=data, drop_missing=drop_missing)
+    if asked.planned_effect is not None:
+        model = anchored(model, cells, asked.planned_effect, asked.report.scale)
     problem(cells, model)
     return Prepared(asked, model, cells, {"plan_sha256": sha256(path), "model_sha256": sha256(model_file)})
 
@@ -280,6 +285,11 @@ def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
             return cells.from_rows(source, **options)
         case "summary":
             return cells.from_summary(source, **options)
+        case "levels":
+            return cells.from_levels(source, **options)
+        case "times":
+            options["drop_missing"] = asked.drop_missing or drop_missing
+            return cells.from_times(source, **options)
         case "estimates":
             return cells.from_estimates(source, **options)
 

@@ -157,10 +157,10 @@ def show(asked: Namespace) -> int:
 
 
 def _model_text(model: "Model") -> str:
-    from bayes_hte import words
+    from bayes_hte import source, words
 
     parts = [model.title, *(f"    {line}" for line in words.mathematics(model)), ""]
-    parts += [*(f"- {line}" for line in words.sentences(model)), "", words.pymc_text(model)]
+    parts += [*(f"- {line}" for line in words.sentences(model)), "", source.pymc_text(model)]
     return "\n".join(parts)
 
 

@@ -7,17 +7,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayes_hte.families import two_part
 from bayes_hte.model import Problem
+from bayes_hte.structure import dims_of
 
 CHAINS = 4
 """R-hat compares chains; four is what Vehtari et al. (2021) recommend."""
-DIMS: Mapping[str, tuple[str, ...]] = {
-    "effect": ("segment", "arm"),
-    "baseline": ("segment",),
-    "effect_mean": ("arm",),
-    "effect_between": ("arm",),
-    "sigma": ("variant",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +48,13 @@ class Drawn:
         sign: Mapping[str, NDArray[np.float64]],
     ) -> "Drawn":
         """Name the dims of plain arrays whose first axis counts draws."""
-        per_chain = len(draws["effect"]) // CHAINS
+        per_chain = len(next(iter(draws.values()))) // CHAINS
         leading = {"chain": np.arange(CHAINS), "draw": np.arange(per_chain)}
 
+        dims_by_name = dims_of(task.model)
+
         def laid_out(name: str, values: NDArray[np.float64]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-            dims = DIMS.get(name, ())
+            dims = dims_by_name.get(name, ())
             shape = (CHAINS, per_chain, *(len(task.coords[dim]) for dim in dims))
             return ("chain", "draw", *dims), values.reshape(shape)
 
@@ -65,10 +62,19 @@ class Drawn:
         used = {dim for dims, _ in named.values() for dim in dims}
         coords = {dim: labels for dim, labels in task.coords.items() if dim in used}
         stats = {name: ((), value) for name, value in certificate.items()}
+        posterior = headlined(task, xr.Dataset(named, coords={**leading, **coords}))
         signs = {name: (("segment", "arm"), values) for name, values in sign.items()}
         both = {dim: task.coords[dim] for dim in ("segment", "arm")}
         return cls(
-            xr.Dataset(named, coords={**leading, **coords}),
+            posterior,
             xr.Dataset(stats),
-            xr.Dataset(signs, coords=both),
+            xr.Dataset(signs, coords=both) if signs else None,
         )
+
+
+def headlined(task: Problem, posterior: xr.Dataset) -> xr.Dataset:
+    """With effect and baseline of the mean outcome, for a family that is made of two parts."""
+    if task.model.amount is None:
+        return posterior
+    found = two_part.headline({str(name): values for name, values in posterior.data_vars.items()})
+    return posterior.assign({name: values.reset_coords(drop=True) for name, values in found.items()})

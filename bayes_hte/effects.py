@@ -2,10 +2,12 @@
 
 absolute   E[y | treated] − E[y | control]
 relative   absolute / E[y | control], draw by draw: the mean of a ratio is not the ratio of means
-link       log-odds, or the outcome itself
+           under a log link exp(effect) − 1, the same thing; for survival the hazard ratio less one
+link       log-odds, logarithm, or the outcome itself
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,10 +15,21 @@ import xarray as xr
 
 from bayes_hte import schema
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.families import FAMILIES, Family
+from bayes_hte.families import FAMILIES, Family, two_part
 from bayes_hte.layout import Parameters
+from bayes_hte.model import problem
+from bayes_hte.pooling import DEFAULT_NU
 from bayes_hte.schema import Scale
 from bayes_hte.spec.model import Model
+from bayes_hte.structure import (
+    AMOUNT,
+    CHANCE,
+    NUISANCE_DIMS,
+    Coefficient,
+    coefficients,
+    design,
+    term_name,
+)
 
 Weights = Mapping[str, float] | pd.Series
 
@@ -42,17 +55,28 @@ def family_of(tree: xr.DataTree) -> Family:
 
 
 def parameters(tree: xr.DataTree, group: str = "posterior") -> Parameters:
-    """Draws of effect, baseline and sigma, where the family has them."""
+    """Draws of effect, baseline and what else the likelihood needs."""
     return likelihood_parameters(tree[group].to_dataset())
 
 
 def likelihood_parameters(draws: xr.Dataset) -> Parameters:
     """What a likelihood needs, out of everything that was drawn."""
-    return {name: draws[name] for name in ("effect", "baseline", "sigma") if name in draws}
+    own = ("effect", "baseline")
+    names = (*own, *NUISANCE_DIMS, *(f"{part}{name}" for part in (CHANCE, AMOUNT) for name in own))
+    return {name: draws[name] for name in names if name in draws}
 
 
-def on_scale(family: Family, draws: Parameters, scale: Scale) -> xr.DataArray:
+def on_scale(family: Family, draws: Parameters, scale: Scale, statistics: xr.Dataset) -> xr.DataArray:
     """Every draw of every effect on a scale; dims (chain, draw, segment, arm).
+
+    Parameters
+    ----------
+    family : Family
+    draws : mapping
+        effect, and baseline and nuisance parameters where the family has them.
+    scale : str
+    statistics : xarray.Dataset
+        The cells, or the family's statistics of them: levels, intervals and the horizon are read from there.
 
     Raises
     ------
@@ -64,15 +88,22 @@ def on_scale(family: Family, draws: Parameters, scale: Scale) -> xr.DataArray:
         return effect
     if not family.has_baseline:
         raise ModelError(f'scale "{scale}" needs the control\'s mean, which published estimates lack; use "absolute"')
-    control = family.inverse_link(draws["baseline"])
-    eta = draws["baseline"] + effect
-    treated = family.inverse_link(eta.transpose(*effect.dims))
+    if scale == "relative" and family.link == "log":
+        return effect.copy(data=np.expm1(effect.values))
+    control, treated = means(family, draws, statistics)
     return treated - control if scale == "absolute" else treated / control - 1
+
+
+def means(family: Family, draws: Parameters, statistics: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Mean outcome of the control, dims (chain, draw, segment), and of every treated arm, (…, segment, arm)."""
+    control = family.mean(draws["baseline"], draws, statistics)
+    eta = draws["baseline"] + draws["effect"]
+    return control, family.mean(eta.transpose(*draws["effect"].dims), draws, statistics)
 
 
 def effects(tree: xr.DataTree, scale: Scale = "absolute") -> xr.DataArray:
     """Draws of every segment's effect; dims (chain, draw, segment, arm)."""
-    return on_scale(family_of(tree), parameters(tree), scale).rename("effect")
+    return on_scale(family_of(tree), parameters(tree), scale, cells_of(tree)).rename("effect")
 
 
 def shares(cells: xr.Dataset, weights: Weights | None = None) -> xr.DataArray:
@@ -137,40 +168,175 @@ def pooling_factor(tree: xr.DataTree) -> xr.DataArray:
     variance = variance.broadcast_like(parameters(tree)["effect"]).transpose(*parameters(tree)["effect"].dims)
     if model.pooling != "partial":
         return variance.copy(data=np.full(variance.shape, 1.0 if model.pooling == "complete" else 0.0))
-    tau2 = tree["posterior"]["effect_between"] ** 2
+    tau2 = between_variance(tree)
     return (1 / (1 + tau2 / variance)).transpose(*variance.dims)
 
 
-def new_segment(tree: xr.DataTree, scale: Scale, seed: int) -> xr.DataArray:
+def between_variance(tree: xr.DataTree) -> xr.DataArray:
+    """Variance of effects around what a segment's levels and covariates say of them, link scale; dims (chain, draw, …).
+
+    Of heavy tails it is the scale's square times nu / (nu − 2); of a horseshoe that of each segment's own scale.
+    """
+    model, posterior = model_of(tree), tree["posterior"].to_dataset()
+    if model.amount is not None:
+        return two_part.between_variance(posterior)
+    effect = model.effect
+    if effect.shape == "horseshoe":
+        return posterior["effect_local"] ** 2
+    tau2 = posterior["effect_between"] ** 2
+    if effect.shape == "student_t":
+        nu = effect.nu or DEFAULT_NU
+        tau2 = tau2 * nu / max(nu - 2, 0.1)
+    return of_segments(tau2, model, cells_of(tree))
+
+
+def of_segments(values: xr.DataArray, model: Model, cells: xr.Dataset) -> xr.DataArray:
+    """Values that strata have, segment by segment; others unchanged."""
+    stratum = model.effect.strata
+    if stratum is None or stratum not in values.dims:
+        return values
+    mine = xr.DataArray(cells[stratum].values.astype(str), dims=schema.SEGMENT)
+    found = values.sel({stratum: mine}).drop_vars(stratum)
+    return found.assign_coords({schema.SEGMENT: cells[schema.SEGMENT]})
+
+
+def new_segment(
+    tree: xr.DataTree,
+    scale: Scale,
+    seed: int,
+    *,
+    where: Mapping[str, str] | None = None,
+    covariates: Mapping[str, float] | None = None,
+) -> xr.DataArray:
     """Draws of the effect in a segment that was not in the experiment; dims (chain, draw, arm).
 
     Its effect and baseline come from the fitted distribution of segments; where baselines are not
     pooled, its baseline is that of a segment drawn with the population's shares.
 
+    Parameters
+    ----------
+    tree : xarray.DataTree
+    scale : str
+    seed : int
+    where : mapping, optional
+        Dimension -> level, for the dimensions whose levels have effects or between-segment SDs of their own; a level
+        that was not seen, or is not stated, is drawn as well.
+    covariates : mapping, optional
+        Covariate -> value in its own units; one that is not stated is at the mean of the segments.
+
     Raises
     ------
     ModelError
         If effects were not pooled: then segments say nothing about a new one.
-    """
-    model, posterior = model_of(tree), tree["posterior"].to_dataset()
+    DataError
+        If a dimension or covariate is not part of the model.
+    """  # fmt: skip
+    model = model_of(tree)
     if model.pooling == "none":
         raise ModelError("without pooling the segments say nothing about a new one; fit with pooling = partial")
-    rng = np.random.default_rng(seed)
-    effect = posterior["effect_mean"]
-    if model.pooling == "partial":
-        effect = effect + posterior["effect_between"] * rng.standard_normal(effect.shape)
-    draws = {"effect": effect}
-    if model.baseline is not None:
-        draws["baseline"] = _new_baseline(tree, posterior, model, rng)
-    return on_scale(family_of(tree), draws, scale)
+    new = NewSegment.of(tree, np.random.default_rng(seed), dict(where or {}), dict(covariates or {}))
+    draws = new.draws()
+    draws |= {name: values for name, values in parameters(tree).items() if name in NUISANCE_DIMS}
+    if model.amount is not None:
+        draws |= two_part.headline(draws)
+    return on_scale(family_of(tree), draws, scale, cells_of(tree))
 
 
-def _new_baseline(tree: xr.DataTree, posterior: xr.Dataset, model: Model, rng: np.random.Generator) -> xr.DataArray:
-    if model.baseline is not None and model.baseline.pooling == "partial":
-        mean = posterior["baseline_mean"]
-        return mean + posterior["baseline_between"] * rng.standard_normal(mean.shape)
-    known = posterior["baseline"]
-    share = shares(cells_of(tree))
-    shape = (known.sizes["chain"], known.sizes["draw"])
-    picked = xr.DataArray(rng.choice(share.size, size=shape, p=share.values), dims=("chain", "draw"))
-    return known.isel(segment=picked).drop_vars("segment")
+@dataclass(frozen=True, slots=True)
+class NewSegment:
+    """Draws a segment's coefficients from the distribution that segments were found to have."""
+
+    model: Model
+    posterior: xr.Dataset
+    cells: xr.Dataset
+    rng: np.random.Generator
+    where: dict[str, str]
+    covariates: dict[str, float]
+
+    @classmethod
+    def of(
+        cls, tree: xr.DataTree, rng: np.random.Generator, where: dict[str, str], covariates: dict[str, float]
+    ) -> "NewSegment":
+        """Check what was said of the segment."""
+        cells = cells_of(tree)
+        model = problem(cells, model_of(tree)).model
+        dimensions = schema.dimensions(cells)
+        if unknown := [name for name in where if name not in dimensions]:
+            raise DataError(f"no dimension {unknown[0]!r}; there are {dimensions}")
+        known = list(model.effect.covariates)
+        if unknown := [name for name in covariates if name not in known]:
+            raise DataError(f"no covariate {unknown[0]!r} in this model; it has {known or 'none'}")
+        return cls(model, tree["posterior"].to_dataset(), cells, rng, where, covariates)
+
+    def draws(self) -> dict[str, xr.DataArray]:
+        """Effect and baseline, or those of both parts."""
+        found: dict[str, xr.DataArray] = {}
+        base_offset: xr.DataArray | None = None
+        for asked in reversed(coefficients(self.model)):  # baselines first
+            if asked.pooling == "none":
+                found[asked.name] = self._someone(asked.name)
+            else:
+                found[asked.name], offset = self._drawn(asked, base_offset)
+                base_offset = offset if asked.name.endswith("baseline") else None
+        return found
+
+    def _drawn(self, asked: Coefficient, base: xr.DataArray | None) -> tuple[xr.DataArray, xr.DataArray]:
+        name, posterior = asked.name, self.posterior
+        shape = posterior[asked.name].isel(segment=0, drop=True)
+        centre: xr.DataArray = posterior[f"{name}_mean"] if f"{name}_mean" in posterior else 0.0 * shape
+        if asked.pooling == "complete":
+            return centre, 0.0 * shape
+        if f"{name}_slope" in posterior:
+            placed = design(self.model, self.cells)
+            given = [self.covariates.get(each, location) for each, location in
+                     zip(self.model.effect.covariates, placed.location, strict=True)]  # fmt: skip
+            z = xr.DataArray((np.array(given) - placed.location) / placed.scale, dims="covariate")
+            centre = centre + (posterior[f"{name}_slope"].reset_coords(drop=True) * z).sum("covariate")
+        for term in asked.pool.by:
+            centre = centre + self._level(name, term, shape)
+        offset = self._noise(shape, asked)
+        between = self._between(asked, shape)
+        rho = posterior.get(f"{name}_correlation")
+        if rho is not None and base is not None:
+            offset = rho * base + (1 - rho**2) ** 0.5 * offset
+        return (centre + between * offset).transpose(*shape.dims), offset
+
+    def _noise(self, shape: xr.DataArray, asked: Coefficient) -> xr.DataArray:
+        effect = asked.effect
+        if effect is not None and effect.shape == "student_t":
+            return shape.copy(data=self.rng.standard_t(effect.nu or DEFAULT_NU, shape.shape))
+        return shape.copy(data=self.rng.standard_normal(shape.shape))
+
+    def _between(self, asked: Coefficient, shape: xr.DataArray) -> xr.DataArray:
+        between, effect = self.posterior[f"{asked.name}_between"], asked.effect
+        if effect is None:
+            return between
+        if effect.strata is not None:
+            level = self.where.get(effect.strata)
+            labels = [str(label) for label in between[effect.strata].values]
+            if level not in labels:
+                raise DataError(f"say in which {effect.strata} the new segment is: where={{{effect.strata!r}: …}}; "
+                                f"there are {labels}")  # fmt: skip
+            between = between.sel({effect.strata: level}, drop=True)
+        if effect.shape == "horseshoe" and effect.slab is not None:
+            wide = between * shape.copy(data=np.abs(self.rng.standard_cauchy(shape.shape)))
+            between = effect.slab * wide / (effect.slab**2 + wide**2) ** 0.5
+        return between
+
+    def _level(self, name: str, term: str, shape: xr.DataArray) -> xr.DataArray:
+        """The effect of a level: as fitted where it is stated and was seen, else drawn."""
+        found = self.posterior[term_name(name, term)]
+        parts = [self.where.get(dimension) for dimension in term.split(":")]
+        label = " | ".join(part for part in parts if part is not None) if None not in parts else None
+        if label is not None and label in found[term].values.astype(str):
+            return found.sel({term: label}, drop=True)
+        return self.posterior[f"{term_name(name, term)}_between"] * shape.copy(
+            data=self.rng.standard_normal(shape.shape)
+        )
+
+    def _someone(self, name: str) -> xr.DataArray:
+        """That of a segment drawn with the population's shares."""
+        known, share = self.posterior[name], shares(self.cells)
+        size = (known.sizes["chain"], known.sizes["draw"])
+        picked = xr.DataArray(self.rng.choice(share.size, size=size, p=share.values), dims=("chain", "draw"))
+        return known.isel(segment=picked).drop_vars("segment")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bayes_hte import schema
 from bayes_hte.effects import cells_of, model_of, on_scale
 from bayes_hte.errors import ModelError
-from bayes_hte.exact import beyond, direct, engine
+from bayes_hte.exact import beyond, closed, direct, engine
 from bayes_hte.exact.estimates import Arm, effects_given
 from bayes_hte.exact.integrate import Quantity, expectation, locate
 from bayes_hte.exact.target import Work
@@ -43,15 +43,27 @@ def given_tau(tree: xr.DataTree, scale: Scale) -> pd.DataFrame:
     if model.pooling != "partial":
         raise ModelError(f'there is no between-segment SD under pooling = "{model.pooling}"')
     task = problem(cells, model)
+    _check_one_tau(task, scale)
     reason = beyond(task)
     if reason is not None:
         raise ModelError(f"effects given tau need the exact engine: {reason}")
     frames = []
     for position, arm in enumerate(task.coords["arm"]):
-        taus = grid(tree["posterior"].to_dataset()["effect_between"].isel(arm=position).values)
-        effect, log_evidence = (_estimates if not task.family.has_baseline else _cells)(task, position, taus, scale)
+        between = tree["posterior"].to_dataset()["effect_between"]
+        taus = grid((between.isel(arm=position) if "arm" in between.dims else between).values)
+        effect, log_evidence = (_estimates if closed(task) else _cells)(task, position, taus, scale)
         frames.append(_frame(cells, arm, taus, effect, _density(task, taus, log_evidence)))
     return pd.concat(frames, ignore_index=True)
+
+
+def _check_one_tau(task: Problem, scale: Scale) -> None:
+    """Refuse where effects are no function of a single between-segment SD, or the scale needs what is not known."""
+    model, family = task.model, task.family
+    if model.effect.strata is not None or model.amount is not None:
+        raise ModelError("there are several between-segment SDs: effects as a function of one are not defined")
+    nuisance = family.curve is not None and family.curve.shared is not None
+    if nuisance and scale == "absolute" and family.link != "identity":
+        raise ModelError(f'effects given tau of family "{model.family}" are known on the link and relative scales only')
 
 
 def grid(draws: Array) -> Array:
@@ -92,11 +104,12 @@ def _cells(task: Problem, position: int, taus: Array, scale: Scale) -> tuple[Arr
 
     def shown(baseline: Array, effect: Array) -> Array:
         draws = {"baseline": xr.DataArray(baseline), "effect": xr.DataArray(effect)}
-        return np.asarray(on_scale(task.family, draws, scale).values)
+        return np.asarray(on_scale(task.family, draws, scale, task.statistics).values)
 
+    place = 0 if task.model.effect.shared_between else position
     effects, log_evidence = [], []
     for tau in taus:
-        held: Mapping[tuple[str, int], float] = {("effect_between", position): float(tau)}
+        held: Mapping[tuple[str, int], float] = {("effect_between", place): float(tau)}
         target, sample = engine.points(task, wanted=WANTED, seed=1, held=held)
         some = sample.points[sample.resampled(AVERAGED, np.random.default_rng(1))]
         found = np.empty(target.segments.size)

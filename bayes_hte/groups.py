@@ -10,11 +10,13 @@ Nothing here needs PyMC: the families' NumPy formulas are tested against the mod
 import numpy as np
 import xarray as xr
 
+from bayes_hte.drawn import headlined
 from bayes_hte.effects import cells_of, likelihood_parameters, model_of, parameters
 from bayes_hte.layout import Parameters, linear_predictor
 from bayes_hte.model import Problem, problem, top_level_priors
 from bayes_hte.pooling import prior_draws
-from bayes_hte.priors import log_density, random
+from bayes_hte.priors import log_density
+from bayes_hte.structure import coefficients
 
 PRIOR_DRAWS = 1000
 PREDICTIVE_DRAWS = 1000
@@ -66,20 +68,9 @@ def _replicate(task: Problem, draws: Parameters, rng: np.random.Generator) -> xr
 
 
 def _prior(task: Problem, rng: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-    model, coords = task.model, task.coords
-    effect_coords = {"segment": coords["segment"], "arm": coords["arm"]}
-    drawn = prior_draws("effect", model.effect, model.pooling, coords=effect_coords, draws=PRIOR_DRAWS, rng=rng)
-    if model.baseline is not None:
-        segment = {"segment": coords["segment"]}
-        drawn |= prior_draws(
-            "baseline", model.baseline, model.baseline.pooling, coords=segment, draws=PRIOR_DRAWS, rng=rng
-        )
-    if model.nuisance is not None:
-        variant = {"variant": coords["variant"]}
-        values = random(model.nuisance.sigma, (1, PRIOR_DRAWS, len(coords["variant"])), rng)
-        drawn["sigma"] = xr.DataArray(values, dims=("chain", "draw", "variant"), coords=variant)
+    drawn = prior_draws(task.model, task.design, task.coords, coefficients(task.model), draws=PRIOR_DRAWS, rng=rng)
     drawn = {name: values.assign_coords(chain=[0], draw=np.arange(PRIOR_DRAWS)) for name, values in drawn.items()}
-    prior = xr.Dataset(drawn).transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore")
+    prior = headlined(task, xr.Dataset(drawn).transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore"))
     return prior, _replicate(task, likelihood_parameters(prior), rng)
 
 
@@ -92,7 +83,7 @@ def _log_prior(task: Problem, posterior: xr.Dataset) -> xr.Dataset:
 
 def _observed(task: Problem) -> xr.Dataset:
     """What was observed, by the names of the PyMC model's variables."""
-    names = [name for name in ("events", "mean", "estimate") if name in task.cells]
+    names = list(task.family.predictive_names)
     return task.cells[names].drop_vars(["segment_of", "arm_of"])
 
 

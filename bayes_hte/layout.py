@@ -29,6 +29,12 @@ def long_form(statistics: xr.Dataset) -> xr.Dataset:
         for name in map(str, statistics.data_vars)
         if statistics[name].dims == (schema.SEGMENT, schema.ARM)
     }
+    for name in map(str, statistics.data_vars):
+        dims = statistics[name].dims
+        if set(dims) > {schema.SEGMENT, schema.ARM}:
+            (extra,) = (dim for dim in dims if dim not in (schema.SEGMENT, schema.ARM))
+            values = statistics[name].transpose(schema.SEGMENT, schema.ARM, extra).values
+            stacked[name] = (("cell", extra), values[rows, columns])
     if "covariance" in statistics:  # estimates with a covariance have one arm and no gap
         stacked["covariance"] = (("cell", "other_cell"), statistics["covariance"].values)
     return xr.Dataset(
@@ -37,8 +43,11 @@ def long_form(statistics: xr.Dataset) -> xr.Dataset:
             "cell": unique(labels),
             "segment_of": ("cell", np.array(segments, dtype=object)[rows].astype(str)),
             "arm_of": ("cell", np.array(arms, dtype=object)[columns].astype(str)),
+            **{name: statistics[name] for name in (schema.VALUE, schema.INTERVAL, "start", "end")
+               if name in statistics.coords},
         },
-    )
+        attrs={name: value for name, value in statistics.attrs.items() if name == "horizon"},
+    )  # fmt: skip
 
 
 def unique(labels: list[str]) -> list[str]:

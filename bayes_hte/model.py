@@ -14,10 +14,21 @@ from bayes_hte import schema
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES, Family
 from bayes_hte.layout import coordinates, long_form
-from bayes_hte.pooling import hyperpriors, pooled
-from bayes_hte.priors import resolve, variable
+from bayes_hte.pooling import builder
+from bayes_hte.priors import Given, constant, exchangeable, ordered_variable, resolve, variable
 from bayes_hte.spec.distributions import Distribution
 from bayes_hte.spec.model import Model
+from bayes_hte.structure import (
+    AMOUNT,
+    CHANCE,
+    NUISANCE_DIMS,
+    Design,
+    coefficients,
+    design,
+    expanded,
+    extra_coords,
+    hyperparameters,
+)
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -38,7 +49,9 @@ class Problem:
     cells : xarray.Dataset
         The same in long form, dim cell.
     coords : dict
-        Labels of segment, arm and variant.
+        Labels of segment, arm, variant, and of what the structure or the family adds.
+    design : Design
+        Where every segment stands in the model's structure.
     """
 
     model: Model
@@ -46,6 +59,7 @@ class Problem:
     statistics: xr.Dataset
     cells: xr.Dataset
     coords: dict[str, list[str]]
+    design: Design
 
 
 def problem(cells: xr.Dataset, model: Model) -> Problem:
@@ -56,7 +70,7 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
     DataError
         If the cells break their contract, or hold nothing to compare.
     ModelError
-        If the family needs statistics that the cells lack.
+        If the family needs statistics that the cells lack, or the structure dimensions that they lack.
     """
     schema.check(cells)
     family = FAMILIES[model.family]
@@ -66,6 +80,7 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
         raise ModelError(f'published estimates need family "estimate", the model has family "{model.family}"')
     if not schema.treated_arms(cells):
         raise DataError(f"the only arm is the control {cells.attrs['control']!r}: there is nothing to compare")
+    model = expanded(model, cells)
     statistics = family.statistics(cells)
     if model.units == "control_sd":
         # Arms by number: where xarray aligns arms by name it sorts them, and the control must stay the first.
@@ -77,25 +92,50 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
                 'use a model with priors in the outcome\'s own units (units = "link")'
             )
         model = resolve(model, control_mean=mean, control_sd=sd)
-    return Problem(model, family, statistics, long_form(statistics), coordinates(cells))
+    placed = design(model, cells)
+    coords = coordinates(cells) | extra_coords(model, cells, placed)
+    return Problem(model, family, statistics, long_form(statistics), coords, placed)
 
 
-def build(task: Problem) -> "pm.Model":
-    """The PyMC model of one problem."""
+def build(task: Problem, *, reusable: bool = False) -> "pm.Model":
+    """The PyMC model of one problem.
+
+    Parameters
+    ----------
+    task : Problem
+    reusable : bool
+        Hold data and parameters of priors in `pm.Data`, so that a compiled model can take others.
+    """
     import pymc as pm
 
-    model = task.model
-    coords = {**task.coords, "cell": list(map(str, task.cells["cell"].values))}
+    model, cells = task.model, task.cells
+    given = exchangeable if reusable else constant
+    coords = {**task.coords, "cell": list(map(str, cells["cell"].values))}
 
     with pm.Model(coords=coords) as built:
-        effect = pooled("effect", model.effect, model.pooling, dims=("segment", "arm"))
-        baseline = None
-        if model.baseline is not None:
-            baseline = pooled("baseline", model.baseline, model.baseline.pooling, dims=("segment",))
-        nuisance = {} if model.nuisance is None else {"sigma": variable("sigma", model.nuisance.sigma, dims="variant")}
+        build_with = builder(model, task.design, len(task.coords["segment"]), given)
+        found: dict[str, TensorVariable] = {}
+        for asked in reversed(coefficients(model)):  # baselines first: effects may be tied to their offsets
+            offset = built.named_vars.get(f"{asked.name.replace('effect', 'baseline')}_offset")
+            found[asked.name] = build_with.coefficient(asked, offset)
+        nuisance = _nuisance(task, given)
 
-        task.family.likelihood(task.cells, _predictor(task.cells, effect, baseline), nuisance)
+        parts = (CHANCE, AMOUNT) if model.amount is not None else ("",)
+        eta = {part: _predictor(cells, found[f"{part}effect"], found.get(f"{part}baseline")) for part in parts}
+        task.family.likelihood(cells, eta.get("", eta), nuisance, given)
     return built
+
+
+def _nuisance(task: Problem, given: Given) -> "dict[str, TensorVariable]":
+    """What the likelihood needs besides."""
+    if task.model.nuisance is None:
+        return {}
+    return {
+        name: (ordered_variable if name == "cutpoints" else variable)(
+            name, prior, dims=NUISANCE_DIMS[name], given=given
+        )
+        for name, prior in task.model.nuisance.given.items()
+    }
 
 
 def _predictor(cells: xr.Dataset, effect: "TensorVariable", baseline: "TensorVariable | None") -> "TensorVariable":
@@ -111,9 +151,4 @@ def _predictor(cells: xr.Dataset, effect: "TensorVariable", baseline: "TensorVar
 
 def top_level_priors(model: Model) -> dict[str, Distribution]:
     """Every prior that the model file states, by the name of its variable."""
-    priors = hyperpriors("effect", model.effect, model.pooling)
-    if model.baseline is not None:
-        priors |= hyperpriors("baseline", model.baseline, model.baseline.pooling)
-    if model.nuisance is not None:
-        priors |= {"sigma": model.nuisance.sigma}
-    return priors
+    return {name: hyper.prior for name, hyper in hyperparameters(model).items()}

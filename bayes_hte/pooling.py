@@ -1,86 +1,229 @@
-"""How one coefficient is shared by segments: partially, not at all, or completely. PyMC, and draws from the prior."""
+"""How one coefficient is shared by segments: partially, not at all, or completely. PyMC, and draws from the prior.
 
-from typing import TYPE_CHECKING
+    coefficient[s] = mean + Σ covariate[s] * slope + Σ level effect of s + between * offset[s]
+
+offset ~ Normal(0, 1), Student's t, or Normal with a local scale (regularised horseshoe: Piironen & Vehtari 2017,
+Electronic Journal of Statistics 11:5018), or tied to the baseline's offset by a correlation.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from bayes_hte.priors import random, variable
-from bayes_hte.spec.distributions import Distribution
-from bayes_hte.spec.model import Pool, Pooling
+from bayes_hte.priors import Given, constant, random, variable
+from bayes_hte.structure import Coefficient, Design, Hyper, hyperparameters, size_of, term_name
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
 
+    from bayes_hte.spec.model import Model
 
-def pooled(name: str, pool: Pool, pooling: Pooling, *, dims: tuple[str, ...]) -> "TensorVariable":
-    """The coefficient of every segment; `dims` starts with segment, what follows has its own pool."""
-    match pooling:
-        case "partial":
-            return partial_pool(name, pool, dims=dims)
-        case "none":
-            return variable(name, pool.mean, dims=dims)
-        case "complete":
-            return complete_pool(name, pool, dims=dims)
+DEFAULT_NU = 4.0
+"""Degrees of freedom of heavy tails unless stated: finite variance, and outliers ten scales away stay believable."""
 
 
-def partial_pool(name: str, pool: Pool, *, dims: tuple[str, ...]) -> "TensorVariable":
-    """mean + between * offset, offset ~ Normal(0, 1): non-centred, one row per segment."""
-    import pymc as pm
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """Turns coefficients into PyMC variables, inside a model context.
 
-    mean = variable(f"{name}_mean", pool.mean, dims=dims[1:] or None)
-    between = variable(f"{name}_between", _between(pool), dims=dims[1:] or None)
-    offset = pm.Normal(f"{name}_offset", dims=dims)
+    Attributes
+    ----------
+    hyper : mapping
+        `structure.hyperparameters` of the model.
+    design : Design
+    given : callable
+        What puts numbers into the model.
+    segments : int
+    """
 
-    return pm.Deterministic(name, mean + between * offset, dims=dims)
+    hyper: dict[str, Hyper]
+    design: Design
+    given: Given
+    segments: int
+
+    def hyperparameter(self, name: str) -> "TensorVariable":
+        """One variable that segments share."""
+        hyper = self.hyper[name]
+        return variable(name, hyper.prior, dims=hyper.dims or None, given=self.given)
+
+    def coefficient(self, asked: Coefficient, baseline_offset: "TensorVariable | None" = None) -> "TensorVariable":
+        """The coefficient of every segment."""
+        match asked.pooling:
+            case "partial":
+                return self.partial(asked, baseline_offset)
+            case "none":
+                return self.hyperparameter(asked.name)
+            case "complete":
+                return self.complete(asked)
+
+    def partial(self, asked: Coefficient, baseline_offset: "TensorVariable | None") -> "TensorVariable":
+        """Centre + between * offset, offset ~ Normal(0, 1): non-centred, one row per segment."""
+        import pymc as pm
+
+        centre = self.centre(asked)
+        between = self.hyperparameter(f"{asked.name}_between")
+        strata = asked.effect.strata if asked.effect is not None else None
+        scale = between if strata is None else between[self.design.index[strata]]
+        if strata is not None and scale.ndim < len(asked.dims):
+            scale = scale[:, None]  # one SD for all arms
+        spread = self.spread(asked, scale, baseline_offset)
+
+        return pm.Deterministic(asked.name, centre + spread, dims=asked.dims)
+
+    def centre(self, asked: Coefficient) -> Any:
+        """What the segment's levels and covariates say of it, and the common mean."""
+        import pymc as pm
+
+        name, centre = asked.name, 0.0
+        if f"{name}_mean" in self.hyper:
+            centre = self.hyperparameter(f"{name}_mean")
+        if f"{name}_slope" in self.hyper:
+            slope = self.hyperparameter(f"{name}_slope")
+            centre = centre + self.given(f"{name}_covariates", self.design.covariates) @ slope
+        for term in asked.pool.by:
+            variable_name = term_name(name, term)
+            dims = (term, *asked.dims[1:])
+            between = self.hyperparameter(f"{variable_name}_between")
+            offset = pm.Normal(f"{variable_name}_offset", dims=dims)
+            level = pm.Deterministic(variable_name, between * offset, dims=dims)
+            centre = centre + level[self.design.index[term]]
+        return centre
+
+    def spread(self, asked: Coefficient, scale: Any, baseline_offset: "TensorVariable | None") -> Any:
+        """How far every segment is from its centre."""
+        import pymc as pm
+
+        name, dims, effect = asked.name, asked.dims, asked.effect
+        shape = "normal" if effect is None else effect.shape
+        if effect is not None and shape == "student_t":
+            return scale * pm.StudentT(
+                f"{name}_offset", nu=self.given(f"{name}_nu", effect.nu or DEFAULT_NU), dims=dims
+            )
+        offset = pm.Normal(f"{name}_offset", dims=dims)
+        if effect is not None and shape == "horseshoe":
+            local = pm.HalfCauchy(f"{name}_local_offset", beta=1.0, dims=dims)
+            slab = self.given(f"{name}_slab", effect.slab)
+            wide = scale * local
+            scale = pm.Deterministic(f"{name}_local", slab * wide / (slab**2 + wide**2) ** 0.5, dims=dims)
+        if f"{name}_correlation" in self.hyper and baseline_offset is not None:
+            rho = self.hyperparameter(f"{name}_correlation")
+            offset = rho * baseline_offset[:, None] + (1 - rho**2) ** 0.5 * offset
+        return scale * offset
+
+    def complete(self, asked: Coefficient) -> "TensorVariable":
+        """One value for all segments."""
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        mean = self.hyperparameter(f"{asked.name}_mean")
+
+        return pm.Deterministic(asked.name, pt.zeros((self.segments, *[1] * len(asked.dims[1:]))) + mean,
+                                dims=asked.dims)  # fmt: skip
 
 
-def complete_pool(name: str, pool: Pool, *, dims: tuple[str, ...]) -> "TensorVariable":
-    """One value for all segments."""
-    import pymc as pm
-    import pytensor.tensor as pt
+def builder(model: "Model", design: Design, segments: int, given: Given = constant) -> Builder:
+    """For the coefficients of one model."""
+    return Builder(hyperparameters(model), design, given, segments)
 
-    mean = variable(f"{name}_mean", pool.mean, dims=dims[1:] or None)
-    segments = pm.modelcontext(None).dim_lengths[dims[0]]
 
-    return pm.Deterministic(name, pt.zeros((segments, *[1] * len(dims[1:]))) + mean, dims=dims)
+@dataclass(frozen=True, slots=True)
+class PriorDraws:
+    """Draws from the prior of a structure, with NumPy; all arrays start with (draw,).
+
+    Attributes
+    ----------
+    hyper, design, coords
+        As in `Builder`, and the labels of every dim.
+    draws : int
+    rng : numpy.random.Generator
+    """
+
+    hyper: dict[str, Hyper]
+    design: Design
+    coords: dict[str, list[str]]
+    draws: int
+    rng: np.random.Generator
+
+    def all(self, coefficients: list[Coefficient]) -> dict[str, xr.DataArray]:
+        """Every hyperparameter, and every coefficient of every segment; dims (chain, draw, …)."""
+        values = {
+            name: random(hyper.prior, (self.draws, *self._shape(hyper.dims)), self.rng)
+            for name, hyper in self.hyper.items()
+        }
+        if "cutpoints" in values:
+            values["cutpoints"] = np.sort(values["cutpoints"], axis=-1)
+        dims = {name: hyper.dims for name, hyper in self.hyper.items()}
+        offsets: dict[str, np.ndarray] = {}
+        for asked in sorted(coefficients, key=lambda each: len(each.dims)):  # baselines first
+            if asked.pooling == "none":
+                continue
+            values |= self._coefficient(asked, values, offsets)
+            dims |= {asked.name: asked.dims} | {
+                term_name(asked.name, term): (term, *asked.dims[1:]) for term in asked.pool.by
+            }
+        return {
+            name: xr.DataArray(
+                each[None], dims=("chain", "draw", *dims[name]), coords={dim: self.coords[dim] for dim in dims[name]}
+            )
+            for name, each in values.items()
+        }
+
+    def _shape(self, dims: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(size_of((dim,), self.coords) for dim in dims)
+
+    def _coefficient(
+        self, asked: Coefficient, values: dict[str, np.ndarray], offsets: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        name, shape = asked.name, self._shape(asked.dims)
+        found: dict[str, np.ndarray] = {}
+        centre = np.zeros((self.draws, *shape))
+        if f"{name}_mean" in values:
+            centre = centre + values[f"{name}_mean"][:, None]
+        if asked.pooling == "complete":
+            return {name: centre}
+        if f"{name}_slope" in values:
+            centre = centre + np.einsum("sc,dca->dsa", self.design.covariates, values[f"{name}_slope"])
+        for term in asked.pool.by:
+            variable_name = term_name(name, term)
+            level_shape = (len(self.coords[term]), *shape[1:])
+            scale = _widened(values[f"{variable_name}_between"], len(level_shape))
+            found[variable_name] = scale * self.rng.standard_normal((self.draws, *level_shape))
+            centre = centre + found[variable_name][:, self.design.index[term]]
+        effect = asked.effect
+        between = values[f"{name}_between"]
+        if effect is not None and effect.strata:
+            between = between[:, self.design.index[effect.strata]]
+            between = between if between.ndim == centre.ndim else between[..., None]
+        else:
+            between = _widened(between, len(shape))
+        offset = self.rng.standard_normal((self.draws, *shape))
+        offsets[name] = offset
+        if effect is not None and effect.shape == "student_t":
+            offset = self.rng.standard_t(effect.nu or DEFAULT_NU, offset.shape)
+        if effect is not None and effect.shape == "horseshoe" and effect.slab is not None:
+            wide = between * np.abs(self.rng.standard_cauchy(offset.shape))
+            between = effect.slab * wide / np.hypot(effect.slab, wide)
+        if f"{name}_correlation" in values:
+            rho, base = values[f"{name}_correlation"][:, None], offsets[name.replace("effect", "baseline")]
+            offset = rho * base[..., None] + np.sqrt(1 - rho**2) * offset
+        return found | {name: centre + between * offset}
+
+
+def _widened(between: np.ndarray, ndim: int) -> np.ndarray:
+    """A scale of shape (draw,) or (draw, arm) with a segment axis, to be multiplied with (draw, segment[, arm])."""
+    return between[:, None] if between.ndim == ndim else between.reshape(len(between), *[1] * ndim)
 
 
 def prior_draws(
-    name: str, pool: Pool, pooling: Pooling, *, coords: dict[str, list[str]], draws: int, rng: np.random.Generator
+    model: "Model",
+    design: Design,
+    coords: dict[str, list[str]],
+    coefficients: list[Coefficient],
+    *,
+    draws: int,
+    rng: np.random.Generator,
 ) -> dict[str, xr.DataArray]:
-    """Draws from the prior of one coefficient and of what pools it; dims of `coords`, segment first."""
-    shape = [len(labels) for labels in coords.values()]
-
-    def sample(law: Distribution, dims: list[str], sizes: list[int]) -> xr.DataArray:
-        values = random(law, (1, draws, *sizes), rng)
-        return xr.DataArray(values, dims=("chain", "draw", *dims), coords={dim: coords[dim] for dim in dims})
-
-    shared, shared_shape = list(coords)[1:], shape[1:]
-    if pooling == "none":
-        return {name: sample(pool.mean, list(coords), shape)}
-    mean = sample(pool.mean, shared, shared_shape)
-    if pooling == "complete":
-        whole = mean.expand_dims({"segment": coords["segment"]}, axis=2)
-        return {f"{name}_mean": mean, name: whole}
-    between = sample(_between(pool), shared, shared_shape)
-    offset = xr.DataArray(rng.standard_normal((1, draws, *shape)), dims=("chain", "draw", *coords), coords=dict(coords))
-    return {f"{name}_mean": mean, f"{name}_between": between, name: mean + between * offset}
-
-
-def hyperpriors(name: str, pool: Pool, pooling: Pooling) -> dict[str, Distribution]:
-    """The top-level priors under a pooling, by the name of their variable."""
-    match pooling:
-        case "partial":
-            return {f"{name}_mean": pool.mean, f"{name}_between": _between(pool)}
-        case "none":
-            return {name: pool.mean}
-        case "complete":
-            return {f"{name}_mean": pool.mean}
-
-
-def _between(pool: Pool) -> Distribution:
-    """The prior that partial pooling needs; `Model` has checked that it is there."""
-    if pool.between is None:
-        raise AssertionError("partial pooling without a prior for the between-segment SD passed validation")
-    return pool.between
+    """Draws from the prior of all parameters of a model; dims (chain, draw, …) with one chain."""
+    return PriorDraws(hyperparameters(model), design, coords, draws, rng).all(coefficients)

@@ -1,6 +1,7 @@
 """One definition of a prior, three uses: a PyMC variable, a NumPy density and draws, a sentence."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +21,59 @@ _FROM_ZERO = (d.HalfNormal, d.HalfStudentT, d.HalfCauchy, d.Exponential)
 """Positive priors whose support includes 0."""
 
 
-def variable(name: str, prior: Distribution, *, dims: str | tuple[str, ...] | None = None) -> "TensorVariable":
-    """The prior as a PyMC random variable: names and parameters are PyMC's own."""
+type Given = Callable[[str, Any], Any]
+"""What puts numbers into a PyMC model: (name, value) -> the value, or a variable that holds it."""
+
+
+def constant(name: str, value: Any) -> Any:
+    """The number itself: a model to be read, and used once."""
+    return value
+
+
+def exchangeable(name: str, value: Any) -> Any:
+    """A `pm.Data`, so that a compiled model can take other numbers."""
     import pymc as pm
 
+    return pm.Data(f"{name}__data", value)
+
+
+def variable(
+    name: str, prior: Distribution, *, dims: str | tuple[str, ...] | None = None, given: Given = constant
+) -> "TensorVariable":
+    """The prior as a PyMC random variable: names and parameters are PyMC's own.
+
+    A correlation is written as twice a Beta variable less one, which is LKJ for two quantities.
+    """
+    import pymc as pm
+
+    if isinstance(prior, d.LKJ):
+        eta = given(f"{name}_eta", prior.eta)
+        half = pm.Beta(f"{name}_half", alpha=eta, beta=eta, dims=dims)
+        return pm.Deterministic(name, 2 * half - 1, dims=dims)
+    if isinstance(prior, d.Exponential):
+        return pm.Exponential(name, scale=given(f"{name}_scale", prior.mean), dims=dims)
     parameters = prior.model_dump(exclude={"dist"}, exclude_none=True)
-    return getattr(pm, prior.dist)(name, **parameters, dims=dims)
+    return getattr(pm, prior.dist)(
+        name, **{key: given(f"{name}_{key}", value) for key, value in parameters.items()}, dims=dims
+    )
+
+
+def ordered_variable(
+    name: str, prior: Distribution, *, dims: tuple[str, ...], given: Given = constant
+) -> "TensorVariable":
+    """Ascending numbers, each with the same prior apart from their order."""
+    import pymc as pm
+    from pymc.distributions.transforms import ordered
+
+    size = pm.modelcontext(None).dim_lengths[dims[0]].eval()
+    parameters = prior.model_dump(exclude={"dist"}, exclude_none=True)
+    return getattr(pm, prior.dist)(
+        name,
+        **{key: given(f"{name}_{key}", value) for key, value in parameters.items()},
+        dims=dims,
+        transform=ordered,
+        initval=np.linspace(-1.0, 1.0, int(size)),
+    )
 
 
 def frozen(prior: Distribution) -> Any:  # noqa: PLR0911 (a table of cases)
@@ -55,6 +103,8 @@ def frozen(prior: Distribution) -> Any:  # noqa: PLR0911 (a table of cases)
             return stats.lognorm(sigma, scale=np.exp(mu))
         case d.Uniform(lower=lower, upper=upper):
             return stats.uniform(lower, upper - lower)
+        case d.LKJ(eta=eta):
+            return stats.beta(eta, eta, loc=-1.0, scale=2.0)
 
 
 def random(  # noqa: PLR0911 (a table of cases)
@@ -83,6 +133,8 @@ def random(  # noqa: PLR0911 (a table of cases)
             return rng.lognormal(mu, sigma, shape)
         case d.Uniform(lower=lower, upper=upper):
             return rng.uniform(lower, upper, shape)
+        case d.LKJ(eta=eta):
+            return 2 * rng.beta(eta, eta, shape) - 1
 
 
 def log_density(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -95,8 +147,9 @@ def log_density(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.float
         inside = np.ones(np.shape(x), dtype=bool) if not d.is_positive(prior) else np.asarray(x) > 0
         if isinstance(prior, _FROM_ZERO):
             inside = np.asarray(x) >= 0
-        if isinstance(prior, d.Uniform):
-            inside = (x >= prior.lower) & (x <= prior.upper)
+        ends = d.bounds(prior)
+        if ends is not None:
+            inside = (x >= ends[0]) & (x <= ends[1])
         return np.where(inside, _log_formula(prior, x), -np.inf)
 
 
@@ -123,6 +176,9 @@ def _log_formula(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.floa
             return -0.5 * ((np.log(x) - mu) / sigma) ** 2 - math.log(sigma) - _HALF_LOG_2PI - np.log(x)
         case d.Uniform(lower=lower, upper=upper):
             return -math.log(upper - lower)
+        case d.LKJ(eta=eta):
+            norm = special.betaln(eta, eta) + (2 * eta - 1) * _LOG_2
+            return (eta - 1) * np.log1p(-np.minimum(x**2, 1.0)) - float(norm)
 
 
 def _t_formula(nu: float, z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -168,14 +224,20 @@ def resolve(model: Model, *, control_mean: float, control_sd: float) -> Model:
     scaled = {"effect": _rescaled_pool(model.effect, control_sd), "units": "link"}
     if model.baseline is not None:
         scaled["baseline"] = _rescaled_pool(model.baseline, control_sd, shift=control_mean)
-    if model.nuisance is not None:
+    if model.nuisance is not None and model.nuisance.sigma is not None:
         scaled["nuisance"] = Nuisance(sigma=rescaled(model.nuisance.sigma, control_sd))
     return model.model_copy(update=scaled)
 
 
 def _rescaled_pool(pool: Any, factor: float, shift: float = 0.0) -> Any:
-    between = None if pool.between is None else rescaled(pool.between, factor)
-    return pool.model_copy(update={"mean": rescaled(pool.mean, factor, shift), "between": between})
+    update = {"mean": rescaled(pool.mean, factor, shift)}
+    for name in ("between", "by_between", "slope"):
+        prior = getattr(pool, name, None)
+        if prior is not None:
+            update[name] = rescaled(prior, factor)
+    if getattr(pool, "slab", None) is not None:
+        update["slab"] = factor * pool.slab
+    return pool.model_copy(update=update)
 
 
 def as_text(prior: Distribution) -> str:

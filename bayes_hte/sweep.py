@@ -85,9 +85,8 @@ def prior_sweep(
     frames = []
     for each in between:
         prior = rescaled(stated, float(each)) if isinstance(each, int | float) else each
-        varied = Model.model_validate(
-            model.model_dump(exclude_none=True) | {"effect": {"mean": model.effect.mean, "between": prior}}
-        )
+        effect = model.effect.model_dump(exclude_none=True) | {"between": prior}
+        varied = Model.model_validate(model.model_dump(exclude_none=True) | {"effect": effect})
         one = fit(cells, varied, sampler=sampler, draws=draws, seed=seed, progress=False)
         frames.append(_rows(one, prior, scale, ci_prob))
     return pd.concat(frames, ignore_index=True)
@@ -99,7 +98,9 @@ def _rows(one: Fit, prior: Distribution, scale: Scale, ci_prob: float) -> pd.Dat
     tau = one.core["posterior"].to_dataset()["effect_between"].mean(("chain", "draw"))
     stats = one.core["sample_stats"].to_dataset()
     table.insert(0, "between", as_text(prior))
-    table["tau"] = tau.sel(arm=table["arm"].to_numpy()).values
+    if tau.dims not in ((), ("arm",)):
+        raise ModelError("strata have between-segment SDs of their own: vary them one by one in the model file")
+    table["tau"] = tau.sel(arm=table["arm"].to_numpy()).values if tau.dims else float(tau)
     table["log_evidence"] = float(stats["log_evidence"]) if "log_evidence" in stats else np.nan
     table["reliable"] = one.diagnosis.ok
     return table

@@ -5,7 +5,7 @@ python docs/models_readme.py
 
 from pathlib import Path
 
-from bayes_hte import read_model, words
+from bayes_hte import read_model, source, words
 from bayes_hte.spec.files import models_folder
 
 HEAD = """# Models: what we believe
@@ -21,16 +21,28 @@ KEYS = """## Keys of a model file
 
 | key | values |
 |---|---|
-| `family` | `binomial` (n, events), `normal` (n, mean, sum of squares), `mean` (mean, se), `estimate` (estimate, se) |
+| `family` | `binomial` (n, events), `normal` (n, mean, sum of squares), `mean` (mean, se), `estimate` (estimate, se), `poisson` (events, exposure), `negative_binomial` and `ordinal` (units by value), `two_part` (units, positive ones, moments of their logarithm), `piecewise_exponential` (failures and time at risk by interval) |
 | `pooling` | `partial`: segment effects share a prior; `none`: each segment alone; `complete`: one effect for all |
 | `units` | `link` (default): priors on the link scale; `control_sd`: in SDs of the control's outcome over units |
-| `[effect]` | `mean`: prior of the common effect; `between`: prior of the between-segment SD |
-| `[baseline]` | the same for the control's mean; `pooling = "none"` frees it; absent for `estimate` |
-| `[nuisance]` | `sigma`: prior of the SD within an arm; only for `normal` |
+| `[effect]` | `mean`: prior of the common effect; `between`: prior of the between-segment SD; and a structure, below |
+| `[baseline]` | the same for the control's mean; `pooling = "none"` frees it; absent for `estimate`; no `mean` for `ordinal` |
+| `[amount.effect]`, `[amount.baseline]` | the second part of `two_part`: the logarithm of positive outcomes |
+| `[nuisance]` | `sigma` (`normal`, `two_part`), `alpha` (`negative_binomial`), `cutpoints` (`ordinal`), `hazards` (`piecewise_exponential`) |
+
+How effects are pooled, keys of `[effect]`; all but `by` and `horseshoe` are solved by the exact engine:
+
+| key | what it says |
+|---|---|
+| `by`, `by_between` | crossed dimensions `["device", "plan"]`, nested ones `["region", "region:district"]`, or all `["*"]`: levels have effects that add up; the prior of their SDs (also for `[baseline]`) |
+| `covariates`, `slope` | numbers known of whole segments, and the prior of the change per SD of them |
+| `shape` | `student_t` with `nu`, or `horseshoe` with `slab`: a few segments unlike the others |
+| `correlation` | `LKJ(eta)`: between a segment's baseline and its effect |
+| `strata` | a dimension whose levels have between-segment SDs of their own |
+| `shared_between` | `true`: one between-segment SD for all arms |
 
 Distributions: `Normal(mu, sigma)`, `StudentT(nu, mu, sigma)`, `HalfNormal(sigma)`, `HalfStudentT(nu, sigma)`,
 `HalfCauchy(beta)`, `Exponential(lam or scale)`, `Gamma(alpha, beta or mu, sigma)`, `InverseGamma(alpha, beta)`,
-`LogNormal(mu, sigma)`, `Uniform(lower, upper)`.
+`LogNormal(mu, sigma)`, `Uniform(lower, upper)`; `LKJ(eta)` for correlations.
 """
 
 
@@ -55,7 +67,7 @@ def _section(path: Path) -> str:
             "",
             "As PyMC, given the arrays of the cell table in long form:",
             "",
-            *_block("python", [words.pymc_text(model)]),
+            *_block("python", [source.pymc_text(model)]),
         ]
     )
 

@@ -6,6 +6,7 @@ The whole pipeline runs here, files included; only the engines are replaced by h
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -532,7 +533,9 @@ def test_show_prints_mathematics_and_pymc(call: Call, name: str) -> None:
     answer = call("show", name)
     assert (answer.code, answer.err) == (0, "")
     assert hte.read_model(name).title in answer.out
-    assert "effect[s, a] ~ Normal(effect_mean[a], effect_between[a])" in answer.out
+    assert re.search(
+        r"effect\[s, a\] ~ \w+\((4, )?(chance_|amount_)?effect_mean\[a\].*effect_between\[a\]\)", answer.out
+    )
     assert "with pm.Model(coords=coords) as model:" in answer.out
     assert "9 times in 10" in answer.out
 

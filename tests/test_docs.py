@@ -15,11 +15,15 @@ from benchmark_scripts import load
 ROOT = Path(__file__).parent.parent
 PUBLIC_MODULES = [
     "bayes_hte.analysis",
+    "bayes_hte.beliefs",
     "bayes_hte.many",
     "bayes_hte.sweep",
     "bayes_hte.result",
+    "bayes_hte.cells.covariates",
+    "bayes_hte.cells.histograms",
     "bayes_hte.cells.merging",
     "bayes_hte.cells.rows",
+    "bayes_hte.cells.survival",
     "bayes_hte.cells.tables",
     "bayes_hte.spec.files",
     "bayes_hte.spec.model",

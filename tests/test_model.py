@@ -13,7 +13,7 @@ from pymc.stats import compute_log_likelihood, compute_log_prior
 from pytensor import config
 from scipy import stats
 
-from bayes_hte import DataError, Model, ModelError, read_model, words
+from bayes_hte import DataError, Model, ModelError, read_model, source
 from bayes_hte.drawn import Drawn
 from bayes_hte.families import normal
 from bayes_hte.groups import complete
@@ -83,7 +83,7 @@ def run_shown_text(task: Problem) -> pm.Model:
     if task.family.name == "normal":
         names["ss"], names["freedom"] = normal.within_arm(cells)
     names |= {"pm": pm, "pt": pt, "np": np, "coords": {**task.coords, "cell": list(cells["cell"].values)}}
-    exec(words.pymc_text(task.model), names)  # noqa: S102 (the package's own text)
+    exec(source.pymc_text(task.model), names)  # noqa: S102 (the package's own text)
     shown: pm.Model = names["model"]
     return shown
 

@@ -152,7 +152,25 @@ def test_every_family_and_pooling_can_be_stated(family: str, pooling: str) -> No
             stated("mean", units="control_sd", baseline={"mean": {"dist": "LogNormal"}, "between": HALF}),
             "use Normal, StudentT or Uniform",
         ),
-        (stated("poisson"), "family"),
+        (stated("poissonian"), "family"),
+        (stated("poisson", baseline=None), r"needs the table \[baseline\]"),
+        (stated("negative_binomial"), r"needs \[nuisance\] with a prior for alpha"),
+        (stated("negative_binomial", nuisance={"sigma": HALF}), "a prior for alpha, and nothing else; given: sigma"),
+        (stated("ordinal", nuisance={"cutpoints": NORMAL}), "cutpoints in place of baseline.mean: delete it"),
+        (stated("ordinal", baseline={"between": HALF}, nuisance={"cutpoints": HALF}), "use Normal or StudentT"),
+        (stated("two_part", nuisance={"sigma": HALF}), r"needs the tables \[amount.effect\]"),
+        (stated("binomial", amount={"effect": POOL, "baseline": POOL}), r"has no \[amount\]"),
+        (stated("binomial", baseline={"between": HALF}), "baseline.mean is missing"),
+        (stated("binomial", pooling="complete", effect=POOL | {"by": ["device"]}), "effect.by says how .* partially"),
+        (stated("binomial", effect=POOL | {"by": ["device", "device"]}), "by names a dimension twice"),
+        (stated("binomial", effect=POOL | {"by_between": HALF}), "name them, or delete it"),
+        (stated("binomial", effect=POOL | {"covariates": ["age"]}), "covariates and slope"),
+        (stated("binomial", effect=POOL | {"nu": 4.0}), "nu is a parameter of shape"),
+        (stated("binomial", effect=POOL | {"shape": "horseshoe"}), "needs slab"),
+        (stated("binomial", effect=POOL | {"shape": "student_t", "correlation": {"dist": "LKJ"}}), "needs shape"),
+        (stated("estimate", effect=POOL | {"correlation": {"dist": "LKJ"}}), "needs a baseline"),
+        (stated("binomial", effect=POOL | {"by": ["*"], "strata": "device"}), "by goes with covariates"),
+        (stated("binomial", effect=POOL | {"mean": {"dist": "LKJ"}}), "LKJ is a prior of a correlation"),
         (stated("binomial", pooling="some"), "pooling"),
     ],
 )
@@ -217,7 +235,10 @@ def test_every_shipped_model_reads_and_says_what_it_is(name: str) -> None:
 
 
 def test_the_shipped_models_are_these() -> None:
-    assert shipped_models() == ["continuous", "conversion", "metric", "published-estimates"]
+    assert shipped_models() == [
+        "continuous", "conversion", "conversion-by-dimension", "conversion-correlated", "conversion-outliers", "counts",
+        "metric", "ordered-scale", "published-estimates", "rates", "revenue", "survival",
+    ]  # fmt: skip
 
 
 def test_valid_files_read(tmp_path: Path, reader: Any) -> None:
@@ -237,14 +258,17 @@ def test_a_model_survives_writing_and_reading_as_json() -> None:
     [
         (
             MODEL_TOML.replace("family", "famly"),
-            r"unknown key 'famly'; did you mean 'family'\? Known keys here: baseline",
+            r"unknown key 'famly'; did you mean 'family'\? Known keys here: amount, baseline",
         ),
         (MODEL_TOML.replace("between", "betwen"), r"unknown key 'effect.betwen'; did you mean 'between'\?"),
         (MODEL_TOML.replace("sigma = 1.0 }", "sigmma = 1.0 }", 1), r"'effect.mean.sigmma'; did you mean 'sigma'\?.*mu"),
         (MODEL_TOML.replace("sigma = 0.5", "siqma = 0.5"), r"'effect.between.siqma'; did you mean 'sigma'\?"),
         (MODEL_TOML.replace("sigma = 2.5", "zzz = 2.5"), r"unknown key 'baseline.mean.zzz'. Known keys here: dist, mu"),
         (MODEL_TOML.replace('family = "binomial"', ""), "the key 'family' is missing"),
-        (MODEL_TOML.replace('"binomial"', '"binomal"'), "family: .*'binomial', 'normal', 'mean' or 'estimate'"),
+        (
+            MODEL_TOML.replace('"binomial"', '"binomal"'),
+            "family: .*'binomial', 'normal', 'mean', 'estimate', 'poisson'.* or 'piecewise_exponential'",
+        ),
         (MODEL_TOML.replace('"HalfNormal"', '"HalfNorm"', 1), "effect.between: .*'HalfNorm'.*HalfStudentT"),
         (MODEL_TOML.replace("sigma = 0.5", "sigma = -0.5"), "effect.between.sigma: .*greater than 0"),
         (MODEL_TOML.replace("sigma = 0.5", "sigma = nan"), "effect.between.sigma: .*finite"),

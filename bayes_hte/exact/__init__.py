@@ -7,11 +7,12 @@ Nothing here imports PyMC; `bayes_hte.model.build` remains the definition, and a
 """
 
 from bayes_hte.drawn import Drawn
-from bayes_hte.exact import direct, engine
+from bayes_hte.exact import direct, engine, parts
 from bayes_hte.model import Problem
 from bayes_hte.spec.distributions import Normal
+from bayes_hte.structure import coefficients
 
-__all__ = ["NUMBERS", "Drawn", "beyond", "posterior"]
+__all__ = ["NUMBERS", "Drawn", "beyond", "closed", "posterior"]
 
 MAX_ARMS = 4
 """Control included; the space of hyperparameters grows by two or three with every arm."""
@@ -25,17 +26,32 @@ def beyond(task: Problem) -> str | None:
     arms = len(task.coords["variant"]) if task.family.has_baseline else 1
     if arms > MAX_ARMS:
         return f"it takes at most {MAX_ARMS} arms, these cells have {arms}"
-    if "covariance" in task.statistics and not _closed(task):
-        return "estimates with a covariance matrix that are not pooled need a Normal prior"
+    for asked in coefficients(task.model):
+        if asked.pool.by:
+            return (
+                f"segments share the effects of levels of {', '.join(asked.pool.by)}, so that they are not independent"
+            )
+    if task.model.effect.shape == "horseshoe":
+        return "given its scale a horseshoe has two peaks, at zero and at the data, which quadrature around one misses"
+    if "covariance" in task.statistics and not closed(task):
+        if task.model.pooling == "none":
+            return "estimates with a covariance matrix that are not pooled need a Normal prior"
+        return "estimates with a covariance matrix must be pooled one way, without covariates, strata or heavy tails"
     return None
 
 
 def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
     """Draw from the posterior of a problem that is not `beyond` this engine."""
-    closed = not task.family.has_baseline and _closed(task)
-    solve = direct.posterior if closed else engine.posterior
+    if task.model.amount is not None:
+        return parts.posterior(task, draws=draws, seed=seed)
+    solve = direct.posterior if closed(task) else engine.posterior
     return solve(task, draws=draws, seed=seed)
 
 
-def _closed(task: Problem) -> bool:
-    return task.model.pooling != "none" or isinstance(task.model.effect.mean, Normal)
+def closed(task: Problem) -> bool:
+    """Whether everything but tau has a closed form: published estimates, pooled one way."""
+    model, effect = task.model, task.model.effect
+    if task.family.has_baseline or (model.pooling == "none" and not isinstance(effect.mean, Normal)):
+        return False
+    several = effect.shared_between and len(task.coords["arm"]) > 1
+    return not (effect.covariates or effect.strata or effect.shape != "normal" or several)

@@ -131,14 +131,14 @@ def _fill(
 
     def job(first: int) -> None:
         here = slice(first, first + rows)
-        maps = target.maps(points[here])
+        maps = target.maps(points[here], None if whole else block)
         mode = locate(segments, maps, refined=False)
         if batch.single:
             maps, mode = _single_maps(maps), _single_mode(mode)
         found = _drawn(compute, maps, mode, batch, np.random.Generator(np.random.SFC64(generators[first])))
         baseline[here, columns] = maps.baseline.value(found.base)
-        for arm, (each, offset) in enumerate(zip(maps.effects, found.arms, strict=True)):
-            effect[here, columns, arm] = each.value(offset)
+        for arm, offset in enumerate(found.arms):
+            effect[here, columns, arm] = maps.effect(arm, offset, found.base)
 
     for _ in in_threads(job, starts, workers):
         pass
@@ -229,7 +229,7 @@ def _log_posterior(segments: Segments, maps: Maps, base: Array, arms: list[Array
     for index, (effect, offset) in enumerate(zip(maps.effects, arms, strict=True), start=1):
         squares += offset * offset
         eta = effect.value(offset)
-        eta = eta + baseline
+        eta = eta + maps.below(index - 1, base, baseline)
         total += curve.density(segments.arms[index], eta, maps.sigma[index])
     squares *= 0.5
     total -= squares
@@ -248,7 +248,7 @@ def _moved(state: Offsets, proposed: Offsets, rng: np.random.Generator) -> tuple
 def _piloted(target: Target, points: Array, trial: Batch, seed: np.random.SeedSequence) -> tuple[Array, bool]:
     """Mean acceptance rate of each member, over a few points and steps, and whether single precision is enough."""
     segments = target.segments.pick(trial.members)
-    maps = target.maps(points)
+    maps = target.maps(points, trial.members)
     mode, propose = locate(segments, maps, refined=False), _proposed_widely if trial.sparse else _proposed
     rng = np.random.Generator(np.random.SFC64(seed))
     state = first = propose(segments, maps, mode, rng)
@@ -282,7 +282,8 @@ def _single_maps(maps: Maps) -> Maps:
         if isinstance(each, Line)
     )
     sigma = tuple(None if each is None else _single(each) for each in maps.sigma)
-    return Maps(maps.points, baseline, tuple(effects), sigma)
+    couplings = tuple(None if each is None else _single(each) for each in maps.couplings)
+    return Maps(maps.points, baseline, tuple(effects), couplings, sigma)
 
 
 def _single_mode(mode: Mode) -> Mode:

@@ -1,6 +1,8 @@
 """One segment given the hyperparameters: its mode, and the integral of its likelihood over its offsets.
 
-I_s(θ) = ∫ φ(u) L0(b(u)) Π_a [ ∫ φ(x) L_a(b(u) + e_a(x)) dx ] du       φ: standard normal density
+I_s(θ) = ∫ φ(u) L0(b(u)) Π_a [ ∫ φ(x) L_a(b(u) + c_a u + e_a(x)) dx ] du       φ: standard normal density
+
+c_a is 0 unless effects are correlated with the baseline; then the effect is c_a u + e_a(x).
 
 Given the baseline the arms are independent, so K arms cost K nested one-dimensional integrals. Gauss–Hermite
 nodes are centred at the mode and scaled by the curvature there (adaptive quadrature: Naylor & Smith 1982,
@@ -51,7 +53,7 @@ class Segments:
     @classmethod
     def at(cls, curve: Curve, arms: tuple[CellData, ...], anchors: tuple[Array, ...]) -> "Segments":
         """With their models at these anchors."""
-        if curve.nuisance is not None:
+        if curve.shared is not None:
             return cls(curve, arms, anchors, None)
         pairs = zip(arms, anchors, strict=True)
         return cls(
@@ -65,14 +67,14 @@ class Segments:
 
     def pick(self, chosen: Index) -> "Segments":
         """Only these segments."""
-        arms = tuple({name: values[chosen] for name, values in arm.items()} for arm in self.arms)
+        arms = tuple({name: values[..., chosen] for name, values in arm.items()} for arm in self.arms)
         return Segments.at(self.curve, arms, tuple(anchor[chosen] for anchor in self.anchors))
 
     def model(self, arm: int, sigma: Array | None) -> "Quadratic":
         """The quadratic model of an arm's cells."""
         if self.models is not None:
             return self.models[arm]
-        at = np.broadcast_to(self.anchors[arm], (1 if sigma is None else len(sigma), self.size))
+        at = np.broadcast_to(self.anchors[arm], (1 if sigma is None else sigma.shape[-2], self.size))
         return Quadratic.of(self.curve, self.arms[arm], at, sigma)
 
 
@@ -92,12 +94,44 @@ class Quadratic:
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """Baseline and effects as functions of offsets at some points; sigma per arm where the family has it."""
+    """Baseline and effects as functions of offsets at some points.
+
+    Attributes
+    ----------
+    points : int
+    baseline : Map
+    effects : tuple of Map
+    couplings : tuple of ndarray or None
+        Per arm, by how much the effect moves with the baseline's offset: (point, 1) or (point, segment).
+    sigma : tuple of ndarray or None
+        The nuisance parameter of every arm, the control's first, where the family has one.
+    """
 
     points: int
     baseline: Map
     effects: tuple[Map, ...]
+    couplings: tuple[Array | None, ...]
     sigma: tuple[Array | None, ...]
+
+    def below(self, arm: int, base: Array, baseline: Array) -> Array:
+        """What an arm's own offset is added to: the baseline, and what the baseline's offset says of the effect."""
+        coupling = self.couplings[arm]
+        return baseline if coupling is None else baseline + coupling * base
+
+    def effect(self, arm: int, offset: Array, base: Array) -> Array:
+        """The effect at offsets of its own and of the baseline."""
+        value, coupling = self.effects[arm].value(offset), self.couplings[arm]
+        return value if coupling is None else value + coupling * base
+
+    def slope(self, arm: int, slope: Array) -> Array:
+        """Of an arm's linear predictor along the baseline's offset, given the baseline's own."""
+        coupling = self.couplings[arm]
+        return slope if coupling is None else slope + coupling
+
+    def zero(self, arm: int, base: Array) -> Array:
+        """The offset at which the effect is 0."""
+        coupling = self.couplings[arm]
+        return self.effects[arm].offset(np.zeros(1) if coupling is None else -coupling * base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,25 +223,28 @@ class _System:
     lean: list[Array]
 
 
-def _assembled(control: tuple[Array, Array, Array], cells: Sequence[tuple[Array, Array, Array]]) -> _System:
-    """From score, information and slope of the map, for the control and every other arm."""
-    total, told, slope = control
+def _assembled(control: tuple[Array, Array, Array], cells: Sequence[tuple[Array, Array, Array, Array]]) -> _System:
+    """From score, information and slope of the map; for other arms than the control also the slope along the base."""
+    score, told, slope = control
+    same = all(along is slope for *_, along in cells)
+    total = score if same else score * slope
+    told = told if same else told * (slope * slope)
     pulls, owns, leans = [], [], []
-    for score, information, arm_slope in cells:
-        total = total + score
+    for score, information, arm_slope, along in cells:
+        total = total + (score if same else score * along)
         weight = information * arm_slope
         own = weight * arm_slope
         own += 1.0
         # What an arm tells of the baseline once its own offset is free: no difference of large numbers.
-        told = told + information / own
-        lean = weight * -slope
+        told = told + (information / own if same else information / own * (along * along))
+        lean = weight * -along
         lean /= own
         pulls.append(score * arm_slope)
         owns.append(own)
         leans.append(lean)
-    precision = told * (slope * slope)
-    precision += 1.0
-    return _System(total * slope, precision, pulls, owns, leans)
+    precision = told * (slope * slope) if same else told
+    precision = precision + 1.0
+    return _System(total * slope if same else total, precision, pulls, owns, leans)
 
 
 def _anchored_system(segments: Segments, maps: Maps) -> _System:
@@ -218,7 +255,8 @@ def _anchored_system(segments: Segments, maps: Maps) -> _System:
     cells = []
     for index, effect in enumerate(maps.effects, start=1):
         tangent = effect.line(anchors[index] - anchors[0])
-        cells.append((*_anchored(segments, maps, index, line.location + tangent.location), tangent.scale))
+        eta = line.location + tangent.location
+        cells.append((*_anchored(segments, maps, index, eta), tangent.scale, maps.slope(index - 1, line.scale)))
     return _assembled(control, cells)
 
 
@@ -233,13 +271,15 @@ def _anchored(segments: Segments, maps: Maps, arm: int, eta: Array) -> tuple[Arr
 
 def _system(segments: Segments, maps: Maps, base: Array, arms: list[Array]) -> _System:
     """At the current offsets."""
-    curve, baseline = segments.curve, maps.baseline.value(base)
-    control = (*curve.derivatives(segments.arms[0], baseline, maps.sigma[0]), maps.baseline.slope(base))
+    curve, baseline, slope = segments.curve, maps.baseline.value(base), maps.baseline.slope(base)
+    control = (*curve.derivatives(segments.arms[0], baseline, maps.sigma[0]), slope)
     cells = []
-    for cell, effect, sigma, offset in zip(segments.arms[1:], maps.effects, maps.sigma[1:], arms, strict=True):
+    for arm, (cell, effect, sigma, offset) in enumerate(
+        zip(segments.arms[1:], maps.effects, maps.sigma[1:], arms, strict=True)
+    ):
         eta = effect.value(offset)
-        eta = eta + baseline
-        cells.append((*curve.derivatives(cell, eta, sigma), effect.slope(offset)))
+        eta = eta + maps.below(arm, base, baseline)
+        cells.append((*curve.derivatives(cell, eta, sigma), effect.slope(offset), maps.slope(arm, slope)))
     return _assembled(control, cells)
 
 
@@ -270,6 +310,9 @@ def log_quadratic(segments: Segments, maps: Maps) -> Array:
     """
     line = maps.baseline.line(segments.anchors[0])
     found, slope, told = _quadratic(segments, maps, 0, line.location)
+    coupled = any(each is not None for each in maps.couplings)
+    if coupled:
+        slope, told = slope * line.scale, told * (line.scale * line.scale)
     for index, effect in enumerate(maps.effects, start=1):
         tangent = effect.line(segments.anchors[index] - segments.anchors[0])
         value, pull, weight = _quadratic(segments, maps, index, line.location + tangent.location)
@@ -284,9 +327,10 @@ def log_quadratic(segments: Segments, maps: Maps) -> Array:
         pull -= own
         pull *= 0.5
         found = found + value + pull
-        slope = slope + pulled
-        told = told + weight
-    square = line.scale * line.scale
+        along = maps.slope(index - 1, line.scale)
+        slope = slope + (pulled * along if coupled else pulled)
+        told = told + (weight * (along * along) if coupled else weight)
+    square = np.ones(1) if coupled else line.scale * line.scale
     told = square * told
     told += 1.0
     bend = square * (slope * slope)
@@ -326,7 +370,7 @@ def log_integral(segments: Segments, maps: Maps, mode: Mode, order: int) -> Arra
         total = curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
         for index in range(len(maps.effects)):
             log_terms, _ = _arm_terms(segments, maps, mode, (index, baseline, node), order)
-            total += log_sum(log_terms)
+            total = total + log_sum(log_terms)
         terms.append(total)
     found = log_sum(terms) + np.log(mode.base_sd)
     for spread in mode.arm_sd:
@@ -345,6 +389,8 @@ def _arm_terms(
     nodes, weights = (each[:, None, None] for each in rule(order))
     effect, spread = maps.effects[index], mode.arm_sd[index]
     centre = mode.arms[index] + mode.lean[index] * (mode.base_sd * node)
+    if maps.couplings[index] is not None:
+        baseline = maps.below(index, mode.base + mode.base_sd * node, baseline)
     if isinstance(effect, Line):
         value = effect.scale * spread * nodes
         value += effect.value(centre)
@@ -371,9 +417,10 @@ def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quan
         given = []
         for index in range(len(maps.effects)):
             terms, effects = _arm_terms(segments, maps, mode, (index, baseline, node), order)
+            effects = effects + (maps.below(index, base, baseline) - baseline)
             whole = log_sum(terms)
             given.append((np.exp(terms - whole) * of(np.broadcast_to(baseline, effects.shape), effects)).sum(0))
-            total += whole
+            total = total + whole
         totals.append(total)
         means.append(np.stack(np.broadcast_arrays(*given), axis=-1))
     whole = log_sum(totals)

@@ -5,7 +5,7 @@ It exists to be compared with the PyMC model at random points: what is equal the
 
 import numpy as np
 
-from bayes_hte.exact.coefficients import Map
+from bayes_hte.exact.coefficients import Heavy, Map
 from bayes_hte.exact.space import Array
 from bayes_hte.exact.target import Target
 
@@ -35,9 +35,12 @@ def log_joint(target: Target, point: Array, base: Array, arms: list[Array]) -> f
     total += _log_prior(maps.baseline, base, of_value=not pooled)
     baseline = maps.baseline.value(base)
     total += segments.curve.density(segments.arms[0], baseline, maps.sigma[0]).sum()
-    for cell, effect, sigma, offset in zip(segments.arms[1:], maps.effects, maps.sigma[1:], arms, strict=True):
+    for arm, (cell, effect, sigma, offset) in enumerate(
+        zip(segments.arms[1:], maps.effects, maps.sigma[1:], arms, strict=True)
+    ):
         total += _log_prior(effect, offset, of_value=target.model.pooling == "none")
-        total += segments.curve.density(cell, baseline + effect.value(offset), sigma).sum()
+        eta = maps.below(arm, base, baseline) + effect.value(offset)
+        total += segments.curve.density(cell, eta, sigma).sum()
     return float(total)
 
 
@@ -47,4 +50,6 @@ def _log_prior(coefficient: Map, offset: Array, *, of_value: bool) -> float:
     if not slope.any():
         return 0.0
     density = -0.5 * offset**2 - 0.5 * np.log(2 * np.pi)
+    if isinstance(coefficient, Heavy):  # in PyMC the offset itself has the t distribution
+        return float((density - np.log(slope[0] / np.broadcast_to(coefficient.scale, slope.shape)[0])).sum())
     return float((density - (np.log(slope[0]) if of_value else 0.0)).sum())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayes_hte.exact.space import Array, Hyperparameter
+from bayes_hte.exact.space import ASCENDING, Array, Hyperparameter
 from bayes_hte.exact.target import Group, Target
 from bayes_hte.priors import frozen, log_density
 
@@ -103,11 +103,10 @@ class Rough:
 def first_sight(target: Target) -> dict[str, list[Rough]]:
     """Rough estimates of every pooled coefficient, arm by arm."""
     curve, segments = target.segments.curve, target.segments
-    scale = rough_sigma(target)
+    shared = rough_nuisance(target)
     weights = []
     for arm, (data, anchor) in enumerate(zip(segments.arms, segments.anchors, strict=True)):
-        sigma = None if scale is None else np.array([[scale[arm]]])
-        weights.append(curve.derivatives(data, anchor[None], sigma)[1][0])
+        weights.append(curve.derivatives(data, anchor[None], curve.values(shared, arm))[1][0])
     effects = []
     for anchor, weight in zip(segments.anchors[1:], weights[1:], strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -118,16 +117,28 @@ def first_sight(target: Target) -> dict[str, list[Rough]]:
 
 def starting_point(target: Target, rough: dict[str, list[Rough]]) -> Array:
     """A point from which the peak can be climbed."""
-    sigma = rough_sigma(target)
-    found: dict[str, list[float]] = {"sigma": [] if sigma is None else list(sigma)}
+    found: dict[str, list[float]] = {name: list(values[0]) for name, values in rough_nuisance(target).items()}
     for name, each in rough.items():
         found |= {f"{name}_mean": [one.mean for one in each], f"{name}_between": [one.between for one in each]}
-    return np.array([start_of(each, found[each.name][each.position]) for each in target.space.parameters])
+    sizes = target.space.sizes
+    starts = {name: _to_size(found.get(name, [0.0]), size) for name, size in sizes.items()}
+    ascending = np.diff(starts[ASCENDING], prepend=0.0) if ASCENDING in starts else np.empty(0)
+    return np.array([
+        start_of(each, float(ascending[each.position] if each.name == ASCENDING else starts[each.name][each.position]))
+        for each in target.space.parameters
+    ])  # fmt: skip
+
+
+def _to_size(values: list[float], size: int) -> Array:
+    """One value for every entry: a mean of those of arms that share one, repeated for strata."""
+    if size < len(values):
+        return np.full(size, np.mean(values))
+    return np.tile(np.asarray(values, dtype=float), -(-size // len(values)))[:size]
 
 
 def start_of(parameter: Hyperparameter, value: float) -> float:
     """On the real line; a value that its prior excludes is replaced by the prior's median."""
-    if not np.isfinite(log_density(parameter.prior, np.array([value])))[0]:
+    if parameter.line != "ascending" and not np.isfinite(log_density(parameter.prior, np.array([value])))[0]:
         value = float(frozen(parameter.prior).ppf(0.5))
     return float(parameter.free(np.array([value]))[0])
 
@@ -146,12 +157,10 @@ def _moments(estimates: Array, precision: Array) -> Rough:
     return Rough(mean, float(between), informative, float(typical))
 
 
-def rough_sigma(target: Target) -> Array | None:
-    """Each arm's SD within cells, or that of all arms together where an arm does not tell."""
-    if "sigma" not in target.space.sizes:
-        return None
-    n = target.statistics["n"].transpose("segment", "arm").values
-    ss = target.statistics["ss"].transpose("segment", "arm").values.sum(0)
-    freedom = np.maximum(n - 1, 0).sum(0)
-    pooled = ss.sum() / max(freedom.sum(), 1)
-    return np.asarray(np.sqrt(np.where((freedom > 0) & (ss > 0), ss / np.maximum(freedom, 1), pooled)))
+def rough_nuisance(target: Target) -> dict[str, Array]:
+    """The nuisance parameter as the data have it at first sight: (1, entry) by name."""
+    curve = target.segments.curve
+    if curve.shared is None or curve.rough is None:
+        return {}
+    statistics = target.statistics.transpose("segment", "arm", ...)
+    return {curve.shared: curve.rough(statistics)[None]}

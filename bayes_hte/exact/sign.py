@@ -128,8 +128,12 @@ def _standardised(segments: Segments, maps: Maps, mode: Mode) -> Array:
     """By how many SDs the mode of an effect lies above zero: (point, segment, arm)."""
     found = []
     for arm, effect in enumerate(maps.effects):
-        spread = np.hypot(mode.arm_sd[arm], mode.lean[arm] * mode.base_sd)
-        z = (mode.arms[arm] - effect.offset(np.zeros(1))) / spread
+        coupling = maps.couplings[arm]
+        lean = mode.lean[arm]
+        if coupling is not None:  # in units of the arm's own offset
+            lean = lean + coupling / np.maximum(effect.slope(mode.arms[arm]), 1e-300)
+        spread = np.hypot(mode.arm_sd[arm], lean * mode.base_sd)
+        z = (mode.arms[arm] - maps.zero(arm, mode.base)) / spread
         value = np.broadcast_to(effect.value(np.zeros_like(z)), z.shape)
         fixed = np.broadcast_to(effect.slope(np.zeros_like(z)), z.shape) == 0
         found.append(np.clip(np.where(fixed, np.where(value > 0, 40.0, -40.0), z), -40.0, 40.0))
@@ -152,7 +156,7 @@ def _by_arm(segments: Segments, maps: Maps, mode: Mode, order: int) -> list[Arra
         total = segments.curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
         for arm in range(len(maps.effects)):
             centre = mode.arms[arm] + mode.lean[arm] * mode.base_sd * node
-            above, below = _sides(segments, maps, (baseline, centre, mode.arm_sd[arm]), arm, order)
+            above, below = _sides(segments, maps, (base, baseline, centre, mode.arm_sd[arm]), arm, order)
             both = np.logaddexp(above, below)
             total = total + both
             shares[arm].append(np.exp(above - both))
@@ -170,11 +174,14 @@ def _unless_fixed(effect: Map, found: Array) -> Array:
     return np.where(slope > 0, found, value > 0)
 
 
-def _sides(segments: Segments, maps: Maps, at: tuple[Array, Array, Array], arm: int, order: int) -> tuple[Array, Array]:
+def _sides(
+    segments: Segments, maps: Maps, at: tuple[Array, Array, Array, Array], arm: int, order: int
+) -> tuple[Array, Array]:
     """log ∫ of an arm's posterior over its offset, above and below the offset of a zero effect."""
-    baseline, centre, spread = at
+    base, baseline, centre, spread = at
+    below = maps.below(arm, base, baseline)
     effect, cell, sigma = maps.effects[arm], segments.arms[arm + 1], maps.sigma[arm + 1]
-    zero = np.clip(effect.offset(np.zeros(1)), -1e6, 1e6)
+    zero = np.clip(maps.zero(arm, base), -1e6, 1e6)
     # Sparse cells, the ones with a high order, have long tails on one side: as wide as the prior.
     reach = REACH * (spread if order <= ORDINARY else np.minimum(1.0, 2.0 * spread))
     nodes, log_weights = _between(_nodes(order))
@@ -184,7 +191,7 @@ def _sides(segments: Segments, maps: Maps, at: tuple[Array, Array, Array], arm: 
         half = 0.5 * (end - near)
         offset = half * nodes
         offset += near
-        terms = segments.curve.density(cell, baseline + effect.value(offset), sigma)
+        terms = segments.curve.density(cell, below + effect.value(offset), sigma)
         np.multiply(offset, offset, out=offset)
         offset *= 0.5
         terms -= offset

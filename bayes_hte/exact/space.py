@@ -3,6 +3,7 @@
 real line      as it is
 positive       its logarithm
 interval       its log-odds between the bounds
+ascending      the first as it is, every other as the logarithm of its distance from the one before
 
 The same transforms as PyMC's, so that densities can be compared point by point.
 """
@@ -16,16 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bayes_hte.model import Problem, top_level_priors
+from bayes_hte.model import Problem
 from bayes_hte.priors import log_density
-from bayes_hte.spec.distributions import Distribution, Uniform, is_positive
+from bayes_hte.spec.distributions import Distribution, bounds, is_positive
+from bayes_hte.structure import hyperparameters, size_of
 
 Array = NDArray[np.float64]
 Natural = Mapping[str, Array]
-"""Hyperparameters in their own units by name: (point, arm), (point, variant), or (point, 1)."""
-Line = Literal["real", "positive", "interval"]
+"""Hyperparameters in their own units by name: (point, entry of the variable)."""
+Line = Literal["real", "positive", "interval", "ascending"]
 
 
+ASCENDING = "cutpoints"
+"""The variable whose entries are in ascending order."""
 LARGEST = 200.0
 """Logarithms beyond it are cut off: e^200 can still be squared, and no prior with a tail reaches there."""
 
@@ -41,34 +45,36 @@ class Hyperparameter:
     @property
     def line(self) -> Line:
         """How the number is put on the whole real line."""
-        if isinstance(self.prior, Uniform):
+        if self.name == ASCENDING and self.position:
+            return "ascending"
+        if bounds(self.prior) is not None:
             return "interval"
         return "positive" if is_positive(self.prior) else "real"
 
     def natural(self, free: Array) -> Array:
-        """In its own units."""
-        match self.prior:
-            case Uniform(lower=lower, upper=upper):
-                return np.asarray(lower + (upper - lower) * special.expit(free))
-        return np.exp(np.clip(free, -LARGEST, LARGEST)) if self.line == "positive" else free
+        """In its own units; of an ascending number its distance from the one before."""
+        ends = bounds(self.prior)
+        if ends is not None:
+            return np.asarray(ends[0] + (ends[1] - ends[0]) * special.expit(free))
+        return np.exp(np.clip(free, -LARGEST, LARGEST)) if self.line in ("positive", "ascending") else free
 
     def free(self, value: Array) -> Array:
         """On the whole real line; a value at or beyond a bound is put just inside."""
-        match self.prior:
-            case Uniform(lower=lower, upper=upper):
-                return np.asarray(special.logit(np.clip((value - lower) / (upper - lower), 1e-6, 1 - 1e-6)))
-        return np.log(np.maximum(value, 1e-300)) if self.line == "positive" else value
+        ends = bounds(self.prior)
+        if ends is not None:
+            share = (value - ends[0]) / (ends[1] - ends[0])
+            return np.asarray(special.logit(np.clip(share, 1e-6, 1 - 1e-6)))
+        return np.log(np.maximum(value, 1e-300)) if self.line in ("positive", "ascending") else value
 
     def prior_density(self, free: Array) -> Array:
-        """Log density of the value that a point on the real line stands for."""
+        """Log density of the value that a point on the real line stands for; not of ascending numbers."""
         return log_density(self.prior, self.natural(free))
 
     def log_prior(self, free: Array) -> Array:
         """Log density on the real line: of the value, plus the log derivative of the transform."""
-        density = self.prior_density(free)
-        match self.prior:
-            case Uniform(lower=lower, upper=upper):
-                return np.asarray(density + np.log(upper - lower) - np.logaddexp(0, free) - np.logaddexp(0, -free))
+        density, ends = self.prior_density(free), bounds(self.prior)
+        if ends is not None:
+            return np.asarray(density + np.log(ends[1] - ends[0]) - np.logaddexp(0, free) - np.logaddexp(0, -free))
         return density + free if self.line == "positive" else density
 
 
@@ -97,25 +103,41 @@ class Space:
             values[parameter.name][:, parameter.position] = parameter.natural(points[:, column])
         for (name, position), value in self.held.items():
             values[name][:, position] = value
+        if ASCENDING in values:
+            np.cumsum(values[ASCENDING], axis=1, out=values[ASCENDING])
         return values
 
     def free(self, natural: Natural) -> Array:
         """The inverse of `natural`."""
+        if ASCENDING in natural:
+            gaps = np.diff(natural[ASCENDING], axis=1, prepend=0.0)
+            natural = {**natural, ASCENDING: gaps}
         return np.stack([p.free(natural[p.name][:, p.position]) for p in self.parameters], axis=1)
 
     def log_prior(self, points: Array) -> Array:
         """Log prior density of each point, with the Jacobians."""
         total = np.zeros(len(points))
         for column, parameter in enumerate(self.parameters):
-            total += parameter.log_prior(points[:, column])
-        return total
+            if parameter.name != ASCENDING:
+                total += parameter.log_prior(points[:, column])
+        return total + self._log_prior_of_ascending(points)
+
+    def _log_prior_of_ascending(self, points: Array) -> Array:
+        """Every one has its own prior, apart from their order."""
+        columns = [column for column, each in enumerate(self.parameters) if each.name == ASCENDING]
+        if not columns:
+            return np.zeros(len(points))
+        prior = self.parameters[columns[0]].prior
+        values = self.natural(points)[ASCENDING]
+        return np.asarray(log_density(prior, values).sum(1) + points[:, columns[1:]].sum(1))
 
 
 def space_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None) -> Space:
     """The hyperparameters of a problem; those in `held` are conditioned on."""
-    arms, variants = len(task.coords["arm"]), len(task.coords["variant"])
-    priors = {name: prior for name, prior in top_level_priors(task.model).items() if name not in ("effect", "baseline")}
-    sizes = {name: variants if name == "sigma" else arms if name.startswith("effect") else 1 for name in priors}
+    own = ("effect", "baseline")
+    shared = {name: hyper for name, hyper in hyperparameters(task.model).items() if name not in own}
+    priors = {name: hyper.prior for name, hyper in shared.items()}
+    sizes = {name: size_of(hyper.dims, task.coords) for name, hyper in shared.items()}
     held = MappingProxyType(dict(held or {}))
     parameters = [
         Hyperparameter(name, position, prior)

@@ -106,7 +106,11 @@ def straightened(space: Space, peak: Peak, rough: dict[str, list[Rough]]) -> Str
     funnels = []
     for (name, position), column in places.items():
         stem, parameter = name.removesuffix("_mean"), space.parameters[column]
-        between = places.get((f"{stem}_between", position))
+        size = space.sizes.get(f"{stem}_between", 0)
+        # One SD for every mean, or one for all; strata have several for each.
+        if size not in (1, space.sizes[name]):
+            continue
+        between = places.get((f"{stem}_between", 0 if size == 1 else position))
         if not name.endswith("_mean") or between is None or space.parameters[between].line != "positive":
             continue
         if not isinstance(parameter.prior, Normal | StudentT):

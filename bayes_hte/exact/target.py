@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from bayes_hte.exact.coefficients import Line, coefficient
+from bayes_hte.exact.coefficients import Line, Placed, mapped
 from bayes_hte.exact.integrate import Index, Maps, Segments, locate, log_integral, log_quadratic
 from bayes_hte.exact.space import Array, Space, space_of
 from bayes_hte.model import Problem
 from bayes_hte.spec.model import Model
+from bayes_hte.structure import Design, coefficients
 
 CHUNK, LARGE_CHUNK = 24_576, 98_304
 """Numbers in one array: a dozen such arrays stay in a core's cache. Threads need larger ones: they meet at the
@@ -42,6 +43,8 @@ class Target:
     model : Model
     statistics : xarray.Dataset
     space : Space
+    design : Design
+        Where every segment stands in the model's structure.
     segments : Segments
     groups : tuple of Group
         Every segment once, with its quadrature order.
@@ -50,6 +53,7 @@ class Target:
     model: Model
     statistics: xr.Dataset
     space: Space
+    design: Design
     segments: Segments
     groups: tuple[Group, ...]
 
@@ -86,31 +90,45 @@ class Target:
         picked = [self.segments if whole and len(blocks) == 1 else self.segments.pick(block) for block in blocks]
         join = joined or join_segments
 
+        everyone = whole and len(blocks) == 1
+
         def job(start: int) -> Array:
-            maps = self.maps(points[start : start + rows])
-            return join([work(each, maps) for each in picked])
+            here = points[start : start + rows]
+            if everyone or not self.differ:
+                maps = self.maps(here)
+                return join([work(each, maps) for each in picked])
+            return join([work(each, self.maps(here, block)) for each, block in zip(picked, blocks, strict=True)])
 
         return np.concatenate(list(in_threads(job, range(0, len(points), rows), workers)))
 
-    def maps(self, points: Array) -> Maps:
-        """Baseline and effects of one-way segments as functions of their offsets."""
-        natural = self.space.natural(points)
-        baseline, sigma = self.model.baseline, natural.get("sigma")
-        arms = range(len(self.segments.arms) - 1)
+    @property
+    def differ(self) -> bool:
+        """Whether the maps of two segments differ: by covariates, or by strata."""
+        effect = self.model.effect
+        return bool(effect.covariates) or effect.strata is not None
+
+    def maps(self, points: Array, members: Index | None = None) -> Maps:
+        """Baseline and effects as functions of offsets; of `members` only, where the maps of segments differ."""
+        natural, placed = self.space.natural(points), Placed(self.design, members)
+        curve, arms = self.segments.curve, range(len(self.segments.arms) - 1)
+        asked = {each.name: each for each in coefficients(self.model)}
         nothing = Line(np.zeros((len(points), 1)), np.zeros((len(points), 1)))
+        baseline = mapped(asked["baseline"], natural, 0, placed)[0] if "baseline" in asked else nothing
+        effects = [mapped(asked["effect"], natural, arm, placed) for arm in arms]
         return Maps(
             len(points),
-            nothing if baseline is None else coefficient("baseline", baseline, baseline.pooling, natural, 0),
-            tuple(coefficient("effect", self.model.effect, self.model.pooling, natural, arm) for arm in arms),
-            tuple(None if sigma is None else sigma[:, arm, None] for arm in range(len(arms) + 1)),
+            baseline,
+            tuple(effect for effect, _ in effects),
+            tuple(coupling for _, coupling in effects),
+            tuple(curve.values(natural, arm) for arm in range(len(arms) + 1)),
         )
 
     def nuisance(self, points: Array) -> Array:
         """Log density of what depends on the nuisance parameters alone."""
         curve = self.segments.curve
-        if curve.nuisance is None:
+        if curve.nuisance is None or curve.shared is None:
             return np.zeros(len(points))
-        return curve.nuisance(self.statistics, self.space.natural(points)["sigma"])
+        return curve.nuisance(self.statistics, self.space.natural(points)[curve.shared])
 
     def anchored(self, point: Array) -> "Target":
         """The same, with the quadratic model of the likelihood taken at the segments' modes at `point`."""
@@ -118,8 +136,8 @@ class Target:
         mode = locate(self.segments, maps, settled=1e-6)
         baseline = np.broadcast_to(maps.baseline.value(mode.base), mode.base.shape)[0]
         anchors = [baseline]
-        for effect, offset in zip(maps.effects, mode.arms, strict=True):
-            anchors.append(baseline + np.broadcast_to(effect.value(offset), mode.base.shape)[0])
+        for arm, offset in enumerate(mode.arms):
+            anchors.append(baseline + np.broadcast_to(maps.effect(arm, offset, mode.base), mode.base.shape)[0])
         return replace(self, segments=Segments.at(self.segments.curve, self.segments.arms, tuple(anchors)))
 
 
@@ -189,12 +207,12 @@ def use_one_core() -> None:
 
 def target_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None) -> Target:
     """The target of a problem, before its mode is known; hyperparameters in `held` are conditioned on."""
-    curve = task.family.curve
-    arrays = curve.arrays(task.statistics.transpose("segment", "arm"))
-    arms = tuple({name: np.ascontiguousarray(values[:, arm]) for name, values in arrays.items()}
+    curve = task.family.the_curve
+    arrays = curve.arrays(task.statistics.transpose("segment", "arm", ...))
+    arms = tuple({name: np.ascontiguousarray(values[..., arm]) for name, values in arrays.items()}
                  for arm in range(task.statistics.sizes["arm"]))  # fmt: skip
     if not task.family.has_baseline:  # a control that tells nothing, and a baseline of 0
-        arms = ({name: np.zeros(len(values)) for name, values in arms[0].items()}, *arms)
+        arms = ({name: np.zeros_like(values) for name, values in arms[0].items()}, *arms)
     segments = Segments.at(curve, arms, tuple(curve.guess(arm) for arm in arms))
     everyone = Group(np.arange(segments.size), 1)
-    return Target(task.model, task.statistics, space_of(task, held), segments, (everyone,))
+    return Target(task.model, task.statistics, space_of(task, held), task.design, segments, (everyone,))

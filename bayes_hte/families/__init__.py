@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from bayes_hte.families import binomial, estimate, mean, normal
+from bayes_hte.families import (
+    binomial,
+    estimate,
+    mean,
+    negative_binomial,
+    normal,
+    ordinal,
+    piecewise_exponential,
+    poisson,
+    two_part,
+)
 from bayes_hte.families.family import Family
 from bayes_hte.spec.model import FamilyName
 
@@ -14,6 +24,11 @@ FAMILIES: Final[Mapping[FamilyName, Family]] = MappingProxyType(
         "normal": normal.FAMILY,
         "mean": mean.FAMILY,
         "estimate": estimate.FAMILY,
+        "poisson": poisson.FAMILY,
+        "negative_binomial": negative_binomial.FAMILY,
+        "two_part": two_part.FAMILY,
+        "ordinal": ordinal.FAMILY,
+        "piecewise_exponential": piecewise_exponential.FAMILY,
     }
 )
 

@@ -12,6 +12,7 @@ from scipy import special
 from bayes_hte.errors import DataError
 from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, need
 from bayes_hte.layout import Parameters
+from bayes_hte.priors import Given
 from bayes_hte.schema import Scale
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ def statistics(cells: xr.Dataset) -> xr.Dataset:
     return found
 
 
-def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]") -> None:
+def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]", given: Given) -> None:
     """Binomial with a logit link."""
     import pymc as pm
 
-    pm.Binomial("events", n=cells["n"].values, logit_p=eta, observed=cells["events"].values, dims="cell")
+    n, events = given("n", cells["n"].values), given("events", cells["events"].values)
+
+    pm.Binomial("events", n=n, logit_p=eta, observed=events, dims="cell")
 
 
 def arrays(cells: xr.Dataset) -> dict[str, Array]:
@@ -84,12 +87,17 @@ def predictive(
     cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters, rng: np.random.Generator
 ) -> dict[str, xr.DataArray]:
     """Replicated event counts."""
-    p = inverse_link(eta)
+    p = probability(eta)
     return {"events": p.copy(data=rng.binomial(cells["n"].broadcast_like(p).transpose(*p.dims).values, p.values))}
 
 
-def inverse_link(eta: xr.DataArray) -> xr.DataArray:
+def mean(eta: xr.DataArray, parameters: Parameters, statistics: xr.Dataset) -> xr.DataArray:
     """Probability from log-odds."""
+    return probability(eta)
+
+
+def probability(eta: xr.DataArray) -> xr.DataArray:
+    """Inverse logit."""
     return eta.copy(data=special.expit(eta.values))
 
 
@@ -120,7 +128,7 @@ def effect_variance(cells: xr.Dataset, parameters: Parameters) -> xr.DataArray:
 
 
 def _inverse_information(n: xr.DataArray, eta: xr.DataArray) -> xr.DataArray:
-    p = inverse_link(eta)
+    p = probability(eta)
     return 1 / (n * p * (1 - p))
 
 
@@ -134,13 +142,16 @@ def control_location(cells: xr.Dataset) -> tuple[float, float]:
 FAMILY = Family(
     name="binomial",
     link="logit",
+    ratio="odds ratio",
+    percent=True,
     has_baseline=True,
     statistics=statistics,
     likelihood=likelihood,
     curve=CURVE,
     log_likelihood=CURVE.log_likelihood,
     predictive=predictive,
-    inverse_link=inverse_link,
+    predictive_names=("events",),
+    mean=mean,
     raw=raw,
     effect_variance=effect_variance,
     control_location=control_location,

@@ -11,6 +11,7 @@ import xarray as xr
 from bayes_hte.errors import ModelError
 from bayes_hte.families.family import Array, CellData, Curve, Family, identity, need
 from bayes_hte.layout import Parameters
+from bayes_hte.priors import Given
 from bayes_hte.schema import Scale
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ def statistics(cells: xr.Dataset) -> xr.Dataset:
     return need(cells, names, family="estimate", why="make the cells with from_estimates")
 
 
-def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]") -> None:
+def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]", given: Given) -> None:
     """Normal with known standard errors, or multivariate normal with a known covariance."""
     import pymc as pm
 
-    y = cells["estimate"].values
+    y = given("estimate", cells["estimate"].values)
     if "covariance" in cells:
-        pm.MvNormal("estimate", eta, cov=cells["covariance"].values, observed=y, dims="cell")
+        pm.MvNormal("estimate", eta, cov=given("covariance", cells["covariance"].values), observed=y, dims="cell")
     else:
-        pm.Normal("estimate", eta, cells["se"].values, observed=y, dims="cell")
+        pm.Normal("estimate", eta, given("se", cells["se"].values), observed=y, dims="cell")
 
 
 def arrays(cells: xr.Dataset) -> dict[str, Array]:
@@ -105,13 +106,16 @@ def control_location(cells: xr.Dataset) -> tuple[float, float]:
 FAMILY = Family(
     name="estimate",
     link="identity",
+    ratio=None,
+    percent=False,
     has_baseline=False,
     statistics=statistics,
     likelihood=likelihood,
     curve=CURVE,
     log_likelihood=log_likelihood,
     predictive=predictive,
-    inverse_link=identity,
+    predictive_names=("estimate",),
+    mean=identity,
     raw=raw,
     effect_variance=effect_variance,
     control_location=control_location,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bayes_hte.errors import ModelError
 from bayes_hte.layout import Parameters
+from bayes_hte.priors import Given
 from bayes_hte.schema import Scale
 
 if TYPE_CHECKING:
@@ -30,17 +31,24 @@ class Curve:
     Attributes
     ----------
     arrays : callable
-        Statistics, dims (segment, arm), or long form, dim cell -> arrays by name, constants included.
+        Statistics, dims (segment, arm), or long form, dim cell -> arrays by name, constants included; the axes of
+        the cells come last.
     density : callable
-        (arrays, eta, sigma) -> log density; sigma is the arm's SD or None.
+        (arrays, eta, nuisance) -> log density; nuisance is that of the arm, or None.
     derivatives : callable
-        (arrays, eta, sigma) -> (first derivative, minus the second) in eta.
+        (arrays, eta, nuisance) -> (first derivative, minus the second or its expectation) in eta.
     guess : callable
         arrays -> a value of eta near which the data are informative; 0 for cells without data.
     quadratic : bool
         Whether the log density is quadratic in eta, so that its integrals have a closed form.
+    shared : str or None
+        Name of the nuisance parameter that the density needs.
+    each_arm : bool
+        Whether it has one value per arm; else its values come first: (value, …).
     nuisance : callable or None
-        (statistics, sigma of every arm) -> log density of what depends on sigma alone.
+        (statistics, values (point, value)) -> log density of what depends on it alone.
+    rough : callable or None
+        statistics -> values of the nuisance parameter to start from.
     """
 
     arrays: Callable[[xr.Dataset], dict[str, Array]]
@@ -48,7 +56,17 @@ class Curve:
     derivatives: Callable[[CellData, Array, Array | None], tuple[Array, Array]]
     guess: Callable[[CellData], Array]
     quadratic: bool
+    shared: str | None = None
+    each_arm: bool = True
     nuisance: Callable[[xr.Dataset, Array], Array] | None = None
+    rough: Callable[[xr.Dataset], Array] | None = None
+
+    def values(self, natural: Mapping[str, Array], arm: int) -> Array | None:
+        """What one arm's density needs of the nuisance parameter, from points: (point, 1), or (value, point, 1)."""
+        if self.shared is None:
+            return None
+        found = natural[self.shared]
+        return found[:, arm, None] if self.each_arm else np.ascontiguousarray(found.T)[:, :, None]
 
     def log_likelihood(self, cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
         """The same for draws: long form, linear predictor with dims (…, cell) -> log density of each cell."""
@@ -67,21 +85,28 @@ class Family:
     name : str
         As in a model file.
     link : str
-        ``logit`` or ``identity``.
+        ``logit``, ``log`` or ``identity``.
+    ratio : str or None
+        What exp(effect on the link scale) is called; None for the identity link.
+    percent : bool
+        Whether absolute effects are differences of probabilities.
     has_baseline : bool
         Whether the control's mean is part of the model.
     statistics : callable
-        cells -> the sufficient statistics, dims (segment, arm); raises ModelError if the cells lack them.
+        cells -> the sufficient statistics, dims (segment, arm, …); raises ModelError if the cells lack them.
     likelihood : callable
-        (long form, eta, nuisance variables) -> None; adds the observed variables to the PyMC model.
-    curve : Curve
-        The log density of one cell, for the fast engine.
+        (long form, eta, nuisance variables, given) -> None; adds the observed variables to the PyMC model. `given`
+        puts data into it.
+    curve : Curve or None
+        The log density of one cell, for the fast engine; None where a family is made of two others.
     log_likelihood : callable
         (long form, eta, parameters) -> log density of each cell, dims (…, cell).
     predictive : callable
-        (long form, eta, parameters, rng) -> replicated data by the name of the observed variable.
-    inverse_link : callable
-        Linear predictor -> mean outcome.
+        (long form, eta, parameters, rng) -> replicated data, by the name of the statistic.
+    predictive_names : tuple of str
+        These names.
+    mean : callable
+        (eta, parameters, statistics) -> mean outcome; eta has the dims of baseline or effect.
     raw : callable
         (statistics, scale) -> Dataset raw, raw_se with dims (segment, arm): each segment on its own.
     effect_variance : callable
@@ -92,22 +117,53 @@ class Family:
     """
 
     name: str
-    link: Literal["logit", "identity"]
+    link: Literal["logit", "log", "identity"]
+    ratio: str | None
+    percent: bool
     has_baseline: bool
     statistics: Callable[[xr.Dataset], xr.Dataset]
-    likelihood: Callable[[xr.Dataset, "TensorVariable", "dict[str, TensorVariable]"], None]
-    curve: Curve
+    likelihood: Callable[[xr.Dataset, Any, "dict[str, TensorVariable]", Given], None]
+    curve: Curve | None
     log_likelihood: Callable[[xr.Dataset, xr.DataArray, Parameters], xr.DataArray]
     predictive: Callable[[xr.Dataset, xr.DataArray, Parameters, np.random.Generator], dict[str, xr.DataArray]]
-    inverse_link: Callable[[xr.DataArray], xr.DataArray]
+    predictive_names: tuple[str, ...]
+    mean: Callable[[xr.DataArray, Parameters, xr.Dataset], xr.DataArray]
     raw: Callable[[xr.Dataset, Scale], xr.Dataset]
     effect_variance: Callable[[xr.Dataset, Parameters], xr.DataArray]
     control_location: Callable[[xr.Dataset], tuple[float, float]]
 
+    @property
+    def the_curve(self) -> Curve:
+        """The curve of a family that has one."""
+        if self.curve is None:
+            raise AssertionError(f'family "{self.name}" is made of two parts, each with a curve of its own')
+        return self.curve
 
-def identity(eta: xr.DataArray) -> xr.DataArray:
-    """The inverse of the identity link."""
+
+def identity(eta: xr.DataArray, parameters: Parameters, statistics: xr.Dataset) -> xr.DataArray:
+    """The mean under the identity link."""
     return eta
+
+
+def bounded_exp(eta: Array) -> Array:
+    """e^eta, finite wherever eta is: an arm that was not seen has an exposure of 0, and 0 × ∞ is no number."""
+    return np.asarray(np.exp(np.minimum(eta, 80.0 if eta.dtype == np.float32 else 700.0)))
+
+
+def exponential(eta: xr.DataArray, parameters: Parameters, statistics: xr.Dataset) -> xr.DataArray:
+    """The mean under the log link."""
+    return eta.copy(data=np.exp(eta.values))
+
+
+def no_spread(cells: xr.Dataset) -> tuple[float, float]:
+    """Of outcomes whose effects are ratios: their priors need no unit."""
+    raise ModelError('units = "control_sd" needs an identity link; write priors on the link scale (units = "link")')
+
+
+def on_log_scale(mean: xr.DataArray, variance: xr.DataArray) -> xr.Dataset:
+    """Log ratio of means with the delta method's standard error; NaN where a mean is 0."""
+    there = mean.where(mean > 0)
+    return against_control(there.copy(data=np.log(there.values)), variance / there**2, "link")
 
 
 def need(cells: xr.Dataset, names: list[str], *, family: str, why: str) -> xr.Dataset:

@@ -11,6 +11,7 @@ import xarray as xr
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, identity, need, spread_over_units
 from bayes_hte.layout import Parameters
+from bayes_hte.priors import Given
 from bayes_hte.schema import Scale
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ def statistics(cells: xr.Dataset) -> xr.Dataset:
     )
 
 
-def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]") -> None:
+def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]", given: Given) -> None:
     """The central limit theorem."""
     import pymc as pm
 
-    pm.Normal("mean", eta, cells["se"].values, observed=cells["mean"].values, dims="cell")
+    mean, se = given("mean", cells["mean"].values), given("se", cells["se"].values)
+
+    pm.Normal("mean", eta, se, observed=mean, dims="cell")
 
 
 def arrays(cells: xr.Dataset) -> dict[str, Array]:
@@ -111,13 +114,16 @@ def control_location(cells: xr.Dataset) -> tuple[float, float]:
 FAMILY = Family(
     name="mean",
     link="identity",
+    ratio=None,
+    percent=False,
     has_baseline=True,
     statistics=statistics,
     likelihood=likelihood,
     curve=CURVE,
     log_likelihood=CURVE.log_likelihood,
     predictive=predictive,
-    inverse_link=identity,
+    predictive_names=("mean",),
+    mean=identity,
     raw=raw,
     effect_variance=effect_variance,
     control_location=control_location,

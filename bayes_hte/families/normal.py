@@ -16,6 +16,7 @@ from scipy import special
 from bayes_hte.errors import DataError
 from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, identity, need, spread_over_units
 from bayes_hte.layout import Parameters, variant_values
+from bayes_hte.priors import Given
 from bayes_hte.schema import Scale
 
 if TYPE_CHECKING:
@@ -30,17 +31,18 @@ def statistics(cells: xr.Dataset) -> xr.Dataset:
     return found
 
 
-def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]") -> None:
+def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]", given: Given) -> None:
     """Exact Gaussian likelihood of the sufficient statistics."""
     import pymc as pm
 
-    sigma = nuisance["sigma"]
-    arm, n = cells["arm_index"].values, cells["n"].values
+    sigma, arm = nuisance["sigma"], cells["arm_index"].values
+    mean, root_n = given("mean", cells["mean"].values), given("root_n", np.sqrt(cells["n"].values))
     total, freedom = within_arm(cells)
-
-    pm.Normal("mean", eta, sigma[arm] / np.sqrt(n), observed=cells["mean"].values, dims="cell")
     seen = np.flatnonzero((freedom > 0) & (total > 0))
-    pm.Gamma("ss", alpha=freedom[seen] / 2, beta=0.5 / sigma[seen] ** 2, observed=total[seen])
+    ss, half = given("ss", total[seen]), given("half_freedom", freedom[seen] / 2)
+
+    pm.Normal("mean", eta, sigma[arm] / root_n, observed=mean, dims="cell")
+    pm.Gamma("ss", alpha=half, beta=0.5 / sigma[seen] ** 2, observed=ss)
 
 
 def within_arm(cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +93,16 @@ def nuisance(cells: xr.Dataset, sigma: Array) -> Array:
     return np.asarray(log_density.sum(-1))
 
 
-CURVE = Curve(arrays, density, derivatives, guess, quadratic=True, nuisance=nuisance)
+def rough(cells: xr.Dataset) -> Array:
+    """Each arm's SD within cells, or that of all arms together where an arm does not tell."""
+    n = cells["n"].transpose("segment", "arm").values
+    ss = cells["ss"].transpose("segment", "arm").values.sum(0)
+    freedom = np.maximum(n - 1, 0).sum(0)
+    pooled = ss.sum() / max(freedom.sum(), 1)
+    return np.asarray(np.sqrt(np.where((freedom > 0) & (ss > 0), ss / np.maximum(freedom, 1), pooled)))
+
+
+CURVE = Curve(arrays, density, derivatives, guess, quadratic=True, shared="sigma", nuisance=nuisance, rough=rough)
 
 
 def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
@@ -129,13 +140,16 @@ def effect_variance(cells: xr.Dataset, parameters: Parameters) -> xr.DataArray:
 FAMILY = Family(
     name="normal",
     link="identity",
+    ratio=None,
+    percent=False,
     has_baseline=True,
     statistics=statistics,
     likelihood=likelihood,
     curve=CURVE,
     log_likelihood=log_likelihood,
     predictive=predictive,
-    inverse_link=identity,
+    predictive_names=("mean",),
+    mean=identity,
     raw=raw,
     effect_variance=effect_variance,
     control_location=spread_over_units,

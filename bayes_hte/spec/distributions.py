@@ -133,6 +133,13 @@ class Uniform(_Base):
         return self
 
 
+class LKJ(_Base):
+    """Correlation of two quantities: (1 + correlation) / 2 is Beta(eta, eta); 1 is uniform, more favours 0."""
+
+    dist: Literal["LKJ"] = "LKJ"
+    eta: Positive = 2.0
+
+
 Distribution = Annotated[
     Normal
     | StudentT
@@ -143,7 +150,8 @@ Distribution = Annotated[
     | Gamma
     | InverseGamma
     | LogNormal
-    | Uniform,
+    | Uniform
+    | LKJ,
     Field(discriminator="dist"),
 ]
 
@@ -155,6 +163,16 @@ def is_positive(dist: Distribution) -> bool:
     return isinstance(dist, _SCALE_LIKE) or (isinstance(dist, Uniform) and dist.lower >= 0)
 
 
+def bounds(dist: Distribution) -> tuple[float, float] | None:
+    """The ends of a bounded support; None where the support has no end, or only one at 0."""
+    match dist:
+        case Uniform(lower=lower, upper=upper):
+            return lower, upper
+        case LKJ():
+            return -1.0, 1.0
+    return None
+
+
 def rescaled(dist: Distribution, factor: float, shift: float = 0.0) -> Distribution:  # noqa: PLR0911 (a table of cases)
     """The distribution of ``shift + factor * x``.
 
@@ -164,6 +182,8 @@ def rescaled(dist: Distribution, factor: float, shift: float = 0.0) -> Distribut
         If a shift is asked of a distribution that has no location.
     """
     match dist:
+        case LKJ():
+            return dist
         case Normal(mu=mu, sigma=sigma):
             return Normal(mu=shift + factor * mu, sigma=factor * sigma)
         case StudentT(nu=nu, mu=mu, sigma=sigma):

@@ -1,0 +1,133 @@
+"""Families and structures: the fast engine's density is that of the PyMC model, at random points, to rounding error."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from example_cells import example
+from pytensor import config
+
+from bayes_hte import Model, exact
+from bayes_hte.exact import parts
+from bayes_hte.exact.coefficients import Heavy, Quantile
+from bayes_hte.exact.joint import log_joint
+from bayes_hte.exact.space import Hyperparameter
+from bayes_hte.exact.target import Target, target_of
+from bayes_hte.model import Problem, build, problem
+
+NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.2, "sigma": 1.1}
+HALF: dict[str, Any] = {"dist": "HalfNormal", "sigma": 0.6}
+NUISANCE: dict[str, dict[str, Any]] = {
+    "normal": {"sigma": HALF},
+    "two_part": {"sigma": HALF},
+    "negative_binomial": {"alpha": {"dist": "LogNormal", "mu": 0.3, "sigma": 1.0}},
+    "ordinal": {"cutpoints": {"dist": "Normal", "sigma": 2.0}},
+    "piecewise_exponential": {"hazards": {"dist": "StudentT", "nu": 4.0, "sigma": 1.0}},
+}
+FAMILIES = [
+    "binomial",
+    "normal",
+    "mean",
+    "estimate",
+    "poisson",
+    "negative_binomial",
+    "ordinal",
+    "piecewise_exponential",
+]
+STRUCTURES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "covariate": {"covariates": ["age"], "slope": {"dist": "Normal", "sigma": 0.7}},
+    "student": {"shape": "student_t", "nu": 5.0},
+    "correlated": {"correlation": {"dist": "LKJ", "eta": 2.0}},
+    "strata": {"strata": "plan"},
+    "shared": {"shared_between": True},
+    "all": {"covariates": ["age"], "slope": HALF | {"dist": "Normal"}, "strata": "device", "shared_between": True,
+            "correlation": {"dist": "LKJ", "eta": 1.5}},
+}  # fmt: skip
+CASES = [
+    (family, structure)
+    for family in FAMILIES
+    for structure in STRUCTURES
+    if not (family == "estimate" and "correlation" in STRUCTURES[structure])
+]
+
+
+def stated(family: str, structure: dict[str, Any], **changes: Any) -> Model:
+    """A model of a family with a structure of its effects."""
+    content: dict[str, Any] = {"family": family, "effect": {"mean": NORMAL, "between": HALF, **structure}}
+    if family != "estimate":
+        content["baseline"] = {"mean": NORMAL, "between": HALF}
+    if family == "ordinal":
+        content["baseline"] = {"between": HALF}
+    if family == "two_part":
+        content["amount"] = {"effect": {"mean": NORMAL, "between": HALF}, "baseline": {"mean": NORMAL, "between": HALF}}
+    if family in NUISANCE:
+        content["nuisance"] = NUISANCE[family]
+    return Model.model_validate(content | changes)
+
+
+@pytest.fixture(autouse=True)
+def _interpreted() -> Iterator[None]:
+    """A few evaluations of each model: interpreting them is faster than compiling."""
+    with config.change_flags(mode="FAST_COMPILE"):
+        yield
+
+
+SUFFIX = {"real": "", "positive": "_log__", "interval": "_half_logodds__", "ascending": "_ordered__"}
+
+
+def entry(point: dict[str, Any], parameter: Hyperparameter) -> float:
+    """One coordinate of PyMC's point."""
+    suffix = "_ordered__" if parameter.name == "cutpoints" else SUFFIX[parameter.line]
+    return float(np.reshape(point[parameter.name + suffix], -1)[parameter.position])
+
+
+def offsets(point: dict[str, Any], target: Target, arm: int | None, each: Any) -> np.ndarray:
+    """Of the engine: PyMC's, or for heavy tails the normal quantile of its rank."""
+    if arm is None:
+        found = point.get("baseline_offset")
+        return np.zeros(target.segments.size) if found is None else np.asarray(found)
+    found = np.asarray(point["effect_offset"])[:, arm]
+    if isinstance(each, Heavy):
+        return np.asarray(Heavy(np.zeros((1, 1)), np.ones((1, 1)), each.nu).offset(found[None])[0])
+    assert not isinstance(each, Quantile)
+    return found
+
+
+def densities(task: Problem, seed: int) -> Iterator[tuple[float, float]]:
+    """Ours and PyMC's at random points."""
+    built, target = build(task), target_of(task)
+    theirs = built.compile_logp()
+    rng = np.random.default_rng(seed)
+    for _ in range(2):
+        point = {name: rng.normal(0, 0.6, np.shape(value)) for name, value in built.initial_point().items()}
+        free = np.array([entry(point, each) for each in target.space.parameters])
+        maps = target.maps(free[None])
+        base = offsets(point, target, None, maps.baseline)
+        arms = [offsets(point, target, arm, each) for arm, each in enumerate(maps.effects)]
+        yield log_joint(target, free, base, arms), float(theirs(point))
+
+
+@pytest.mark.parametrize(("family", "structure"), CASES, ids=lambda each: each)
+def test_the_engines_joint_density_is_that_of_the_pymc_model(family: str, structure: str) -> None:
+    task = problem(example(family), stated(family, STRUCTURES[structure]))
+    assert exact.beyond(task) is None
+    for ours, theirs in densities(task, 7):
+        assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_the_two_parts_of_an_outcome_add_up_to_the_pymc_model() -> None:
+    task = problem(example("two_part"), stated("two_part", {}))
+    built, targets = build(task), [target_of(each) for each in parts.split(task)]
+    theirs, rng = built.compile_logp(), np.random.default_rng(3)
+    for _ in range(2):
+        point = {name: rng.normal(0, 0.6, np.shape(value)) for name, value in built.initial_point().items()}
+        ours = 0.0
+        for prefix, target in zip(("chance_", "amount_"), targets, strict=True):
+            mine = {name.removeprefix(prefix): value for name, value in point.items()
+                    if name.startswith(prefix) or name == "sigma_log__"}  # fmt: skip
+            free = np.array([entry(mine, each) for each in target.space.parameters])
+            arms = [np.asarray(mine["effect_offset"])[:, arm] for arm in range(2)]
+            ours += log_joint(target, free, np.asarray(mine["baseline_offset"]), arms)
+        assert ours == pytest.approx(float(theirs(point)), rel=1e-9)
