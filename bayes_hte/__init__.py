@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayes_hte import cells
     from bayes_hte.analysis import fit, run
+    from bayes_hte.beliefs import learn_prior, prior_from_fit
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
     from bayes_hte.many import Fits, fit_many
     from bayes_hte.result import Fit, load
@@ -23,6 +24,8 @@ _HOMES = {
     "load": "result",
     "Fits": "many",
     "fit_many": "many",
+    "learn_prior": "beliefs",
+    "prior_from_fit": "beliefs",
     "prior_sweep": "sweep",
     "fit": "analysis",
     "run": "analysis",
@@ -50,7 +53,9 @@ __all__ = [
     "cells",
     "fit",
     "fit_many",
+    "learn_prior",
     "load",
+    "prior_from_fit",
     "prior_sweep",
     "read_model",
     "read_plan",

@@ -2,14 +2,17 @@
 
 import html
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
 
-from bayes_hte import schema, summary
+from bayes_hte import answers, marginal, schema, summary
+from bayes_hte.answers import Best
 from bayes_hte.diagnose import Diagnosis
 from bayes_hte.effects import Weights, cells_of, engine_of, model_of
 from bayes_hte.errors import DataError, OutputError
@@ -180,10 +183,91 @@ class Fit:
         -------
         pandas.DataFrame
             arm, quantity, value (posterior mean or probability), ci_low, ci_high, meaning. Quantities:
-            effect_mean, between_sd (tau), i2, spread (SD over the population on the reported scale),
-            p_all_positive, p_all_negative, share_harmed, and p_spread_matters where a rope is stated.
+            effect_mean, between_sd (tau; between_sd[...] per stratum or dimension that has its own), slope[...] per
+            covariate, correlation, i2, spread (SD over the population on the reported scale), p_all_positive,
+            p_all_negative, share_harmed, p_qualitative (some effects positive, some negative, both by more than the
+            rope) and gail_simon_p, the p-value of the test for that (Gail & Simon 1985); where a rope is stated
+            p_spread_matters, and p_tau_matters if it is on tau's own scale.
         """
-        return self._marked(summary.heterogeneity(self.core, self.question(scale, ci_prob, rope)))
+        return self._marked(answers.heterogeneity(self.core, self.question(scale, ci_prob, rope)))
+
+    def variance_shares(self, ci_prob: float | None = None, *, weights: Weights | None = None) -> pd.DataFrame:
+        """Which dimension drives the differences: how the variance of effects divides among a model's parts.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, source (a term of ``effect.by``, covariates, rest), share (posterior mean; shares of an arm add up to
+            1), share_low, share_high, sd (SD of the part over the segments at hand, link scale), sd_low, sd_high.
+
+        Raises
+        ------
+        ModelError
+            If the model has neither ``effect.by`` nor covariates.
+
+        References
+        ----------
+        Gelman (2005), Annals of Statistics 33:1: finite-population variances, here with the population's shares.
+        """
+        return self._marked(marginal.variance_shares(self.core, self.question(None, ci_prob), weights))
+
+    def marginal(
+        self,
+        dimension: str,
+        scale: Scale | None = None,
+        ci_prob: float | None = None,
+        *,
+        weights: Weights | None = None,
+    ) -> pd.DataFrame:
+        """Effects per level of a dimension: those of its segments, averaged with the population's shares.
+
+        Returns
+        -------
+        pandas.DataFrame
+            level, arm, n_control, n_treated, effect, sd, ci_low, ci_high, p_positive, p_negative, and the columns of a
+            rope where the plan states one.
+
+        Raises
+        ------
+        DataError
+            If there is no such dimension, or a level has no weight.
+        """
+        return self._marked(marginal.marginal(self.core, dimension, self.question(scale, ci_prob), weights))
+
+    def ranks(
+        self, scale: Scale | None = None, ci_prob: float | None = None, *, best: Best | None = None
+    ) -> pd.DataFrame:
+        """Where every segment stands among all segments, by its effect; rank 1 is the best.
+
+        Parameters
+        ----------
+        scale, ci_prob
+            As in `table`.
+        best : {"highest", "lowest"}, optional
+            Which effects are good; by default as the plan says, else the highest.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, rank_mean, rank_low, rank_high, p_best, p_worst.
+
+        Raises
+        ------
+        DataError
+            If there is one segment.
+        """
+        return self._marked(answers.ranks(self.core, self.question(scale, ci_prob), best))
+
+    def best_arm(self, scale: Scale | None = None) -> pd.DataFrame:
+        """Which arm is best in each segment, the control included.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, effect (posterior mean; 0 for the control), p_best (probability that the arm
+            has the best mean outcome), p_mcse, expected_loss (how much better the best arm is expected to be).
+        """
+        return self._marked(answers.best_arm(self.core, self.question(scale)))
 
     def contrasts(
         self,
@@ -224,7 +308,7 @@ class Fit:
         Returns
         -------
         pandas.DataFrame
-            One row per segment: a column per dimension, elpd (log density of the segment's data given all other
+            One row per segment: a column per dimension, elpd (log density of the segment's data given other
             segments' data), mcse (Monte-Carlo standard error of it; 0 where it is exact), pareto_k (tail of the
             importance weights; above 0.7 the segment was left out and the others fitted again).
             ``attrs["elpd"]`` is the sum, ``attrs["se"]`` its standard error over segments.
@@ -233,17 +317,64 @@ class Fit:
         ------
         DataError
             If there is one segment.
-        ModelError
-            If the structure is beyond the exact engine.
 
         Notes
         -----
         A segment's own effect and baseline are integrated out: the score asks whether a segment like it was to be
-        expected. It is the log of a mean density, not the mean of log densities.
+        expected. It is the log of a mean density, not the mean of log densities. Structures beyond the exact engine
+        are sampled again ten times, each time without a tenth of the segments; that takes minutes.
         """
-        from bayes_hte.loso import loso
+        return self._marked(_above("compare").scores(self))
 
-        return self._marked(loso(self.core))
+    def compare(self, others: "Mapping[str, Model | str | Path | Fit] | None" = None) -> pd.DataFrame:
+        """Which model predicts segments best, by leave-one-segment-out scores.
+
+        Parameters
+        ----------
+        others : mapping, optional
+            Name -> model, model file, or fit of the same cells. By default the same model without pooling, with
+            partial and with complete pooling.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per model, best first: model, elpd (sum of `loso`), se, elpd_difference (to the best),
+            se_difference (of pointwise differences), mcse, weight (stacking of predictive densities), pareto_k (the
+            largest), reliable.
+
+        Raises
+        ------
+        DataError
+            If there is one segment, or a fit of other cells.
+        ModelError
+            If a model does not fit the cells, or predicts other statistics of them.
+
+        Notes
+        -----
+        A difference within twice its standard error says that the data do not decide.
+        """
+        return self._marked(_above("compare").compare_models(self, others))
+
+    def sensitivity(self, scale: Scale | None = None) -> pd.DataFrame:
+        """How much answers would move if the priors, or the data, counted a little more or less.
+
+        Returns
+        -------
+        pandas.DataFrame
+            quantity, prior, likelihood (power-scaling sensitivities; above 0.05 is noticeable), diagnosis in words.
+
+        Raises
+        ------
+        DataError
+            If the fit is too large for its log-likelihood to be kept.
+
+        References
+        ----------
+        Kallioinen, Paananen, Bürkner & Vehtari (2024), Statistics and Computing 34:57.
+        """
+        from bayes_hte.sensitivity import sensitivity
+
+        return self._marked(sensitivity(self.core, self.question(scale)))
 
     def given_tau(self, scale: Scale | None = None) -> pd.DataFrame:
         """Every segment's effect if the between-segment SD were known: the numbers behind `tau_trace`.
@@ -333,6 +464,11 @@ class Fit:
         return f"<p><b>{title}</b><br>Diagnosis: {verdict}<br>{html.escape(self.engine)}</p>" + self.table().to_html(
             index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}"
         )
+
+
+def _above(module: str) -> Any:
+    """A module that fits models, found when it is asked for: it imports this one, so this one cannot import it."""
+    return import_module(f"bayes_hte.{module}")
 
 
 def _headline(cells: xr.Dataset, model: Model) -> str:

@@ -1,7 +1,7 @@
 """From joint draws to tables. Every number shown has an interval, every probability its Monte-Carlo error."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,7 @@ from bayes_hte.effects import (
     average,
     cells_of,
     effects,
-    family_of,
     new_segment,
-    parameters,
     pooling_factor,
     raw,
     shares,
@@ -93,20 +91,20 @@ def table(tree: xr.DataTree, question: Question, *, detail: bool = False) -> pd.
     draws = effects(tree, question.scale)
     estimate = raw(tree, question.scale)
     columns = {
-        **_sizes(cells),
+        **sizes(cells),
         "raw": estimate["raw"],
         "raw_se": estimate["raw_se"],
         **describe(draws, question),
-        **_known_signs(tree),
+        **known_signs(tree),
         "pooling": pooling_factor(tree).mean(("chain", "draw")),
         **beyond_rope(draws, question),
     }
     if detail:
         columns |= _detail(tree, draws, estimate, question)
-    return _frame(columns, cells)
+    return frame(columns, cells)
 
 
-def _known_signs(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+def known_signs(tree: xr.DataTree) -> dict[str, xr.DataArray]:
     """Probabilities of signs that the engine knows better than by counting draws; every scale has the same signs."""
     if "sign" not in tree.children:
         return {}
@@ -185,87 +183,10 @@ def ate(tree: xr.DataTree, question: Question, weights: Weights | None = None) -
     """One row per arm; see `Fit.ate`."""
     cells = cells_of(tree)
     draws = average(effects(tree, question.scale), shares(cells, weights))
-    sizes = {name: values.sum("segment", min_count=1) for name, values in _sizes(cells).items()}
-    columns = {**sizes, **describe(draws, question), **beyond_rope(draws, question)}
+    units = {name: values.sum("segment", min_count=1) for name, values in sizes(cells).items()}
+    columns = {**units, **describe(draws, question), **beyond_rope(draws, question)}
     columns["p_mcse"] = error_of_mean(tree, draws > 0)
-    return _frame(columns, cells, dims=("arm",))
-
-
-def heterogeneity(tree: xr.DataTree, question: Question, weights: Weights | None = None) -> pd.DataFrame:
-    """One row per arm and quantity; see `Fit.heterogeneity`."""
-    draws = effects(tree, question.scale)
-    share = shares(cells_of(tree), weights)
-    rows: list[dict[str, Any]] = []
-    for arm in map(str, draws["arm"].values):
-        rows += _common_effect(tree, arm, question)
-        rows += _spread(draws.sel(arm=arm), share, arm, question)
-    return pd.DataFrame(rows, columns=["arm", "quantity", "value", "ci_low", "ci_high", "meaning"])
-
-
-def _common_effect(tree: xr.DataTree, arm: str, question: Question) -> list[dict[str, Any]]:
-    """The centre and the between-segment SD of the shared prior, and I², on the link scale."""
-    posterior = tree["posterior"].to_dataset()
-    rows = []
-    if "effect_mean" in posterior:
-        centre = posterior["effect_mean"].sel(arm=arm)
-        rows.append(_row(arm, "effect_mean", centre, "the effect that segments shrink to, link scale", question))
-    if "effect_between" in posterior:
-        tau = posterior["effect_between"].sel(arm=arm)
-        rows.append(_row(arm, "between_sd", tau, "SD of true effects between segments (tau), link scale", question))
-        typical = _typical_variance(tree, arm)
-        inconsistency = tau**2 / (tau**2 + typical)
-        meaning = "share of the variation of raw estimates that is not chance (I²)"
-        rows.append(_row(arm, "i2", inconsistency, meaning, question))
-    return rows
-
-
-def _typical_variance(tree: xr.DataTree, arm: str) -> float:
-    """The sampling variance of a typical segment: Higgins & Thompson (2002), Statistics in Medicine 21:1539."""
-    family = family_of(tree)
-    variance = family.effect_variance(family.statistics(cells_of(tree)), parameters(tree)).sel(arm=arm)
-    sample = [dim for dim in ("chain", "draw") if dim in variance.dims]
-    w = (1 / variance.mean(sample)).values
-    w = w[w > 0]
-    if len(w) < 2:
-        return float(1 / w.sum()) if len(w) else float("inf")
-    return float((len(w) - 1) * w.sum() / (w.sum() ** 2 - (w**2).sum()))
-
-
-def _spread(draws: xr.DataArray, share: xr.DataArray, arm: str, question: Question) -> list[dict[str, Any]]:
-    """How much, and in which direction, the segments at hand differ on the reported scale."""
-    mean = average(draws, share)
-    spread = ((draws - mean) ** 2 * share).sum("segment") ** 0.5
-    gain = draws if question.higher_is_better else -draws
-    harmed: xr.DataArray = (gain < 0).mean(("chain", "draw")) > 0.9
-    rows = [
-        _row(arm, "spread", spread, f"SD of effects over the population, {question.scale} scale", question),
-        _point(arm, "p_all_positive", (draws > 0).all("segment"), "probability that every effect is positive"),
-        _point(arm, "p_all_negative", (draws < 0).all("segment"), "probability that every effect is negative"),
-        _point(arm, "share_harmed", share.where(harmed, 0).sum(), "share of units in segments with P(harm) > .9"),
-    ]
-    if question.rope is not None:
-        meaning = f"probability that the spread exceeds {question.rope:g}, the smallest effect that matters"
-        rows.append(_point(arm, "p_spread_matters", spread > question.rope, meaning))
-    return rows
-
-
-def _row(arm: str, quantity: str, draws: xr.DataArray, meaning: str, question: Question) -> dict[str, Any]:
-    tail = (1 - question.ci_prob) / 2
-    low, high = np.quantile(draws.values, [tail, 1 - tail])
-    return {
-        "arm": arm,
-        "quantity": quantity,
-        "value": float(draws.mean()),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "meaning": meaning,
-    }
-
-
-def _point(arm: str, quantity: str, draws: xr.DataArray, meaning: str) -> dict[str, Any]:
-    nan = float("nan")
-    value = float(draws.mean())
-    return {"arm": arm, "quantity": quantity, "value": value, "ci_low": nan, "ci_high": nan, "meaning": meaning}
+    return frame(columns, cells, dims=("arm",))
 
 
 def contrasts(tree: xr.DataTree, question: Question, against: Against, weights: Weights | None = None) -> pd.DataFrame:
@@ -306,9 +227,9 @@ def _pairs(draws: xr.DataArray, question: Question) -> pd.DataFrame:
     for position in range(size - 1):
         one, others = draws.isel(segment=position, drop=True), draws.isel(segment=slice(position + 1, None))
         found = xr.Dataset(describe(one - others, question)).rename(segment="against")
-        frame = found.to_dataframe(dim_order=["arm", "against"]).reset_index()
-        frame.insert(1, "segment", str(draws["segment"].values[position]))
-        frames.append(frame)
+        one_frame = found.to_dataframe(dim_order=["arm", "against"]).reset_index()
+        one_frame.insert(1, "segment", str(draws["segment"].values[position]))
+        frames.append(one_frame)
     columns = ["arm", "segment", "against", "effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative"]
     rows = pd.concat(frames, ignore_index=True)[columns].rename(columns={"effect": "difference"})
     order = {str(arm): position for position, arm in enumerate(draws["arm"].values)}
@@ -319,33 +240,33 @@ def predict_new_segment(tree: xr.DataTree, question: Question, seed: int) -> pd.
     """One row per arm; see `Fit.predict_new_segment`."""
     draws = new_segment(tree, question.scale, seed)
     columns = {**describe(draws, question), **beyond_rope(draws, question)}
-    return _frame(columns, cells_of(tree), dims=("arm",))
+    return frame(columns, cells_of(tree), dims=("arm",))
 
 
-def _sizes(cells: xr.Dataset) -> dict[str, xr.DataArray]:
+def sizes(cells: xr.Dataset) -> dict[str, xr.DataArray]:
     """Units per arm; unknown for most published estimates."""
     arms = schema.treated_arms(cells)
-    treated = cells.sel(arm=arms)
-    unknown = xr.full_like(treated[next(iter(treated.data_vars))].astype(float), np.nan)
+    unknown = xr.full_like(schema.present(cells).sel(arm=arms), np.nan, dtype=float)
     if "n" not in cells:
         return {"n_control": unknown, "n_treated": unknown}
+    treated = cells["n"].sel(arm=arms)
     if not cells.attrs["control"]:
-        return {"n_control": unknown, "n_treated": treated["n"]}
+        return {"n_control": unknown, "n_treated": treated}
     control = cells["n"].sel(arm=cells.attrs["control"], drop=True)
-    return {"n_control": control.broadcast_like(treated["n"]), "n_treated": treated["n"]}
+    return {"n_control": control.broadcast_like(treated), "n_treated": treated}
 
 
-def _frame(
+def frame(
     columns: dict[str, xr.DataArray], cells: xr.Dataset, dims: tuple[str, ...] = ("segment", "arm")
 ) -> pd.DataFrame:
     """Columns side by side, segments outermost, one column per dimension first."""
     data = xr.Dataset({name: values.reset_coords(drop=True) for name, values in columns.items()})
-    frame = data.transpose(*dims).to_dataframe(dim_order=list(dims)).reset_index()
+    rows = data.transpose(*dims).to_dataframe(dim_order=list(dims)).reset_index()
     levels = {}
     if "segment" in dims:
-        rows = frame["segment"].map({str(s): i for i, s in enumerate(cells["segment"].values)}).to_numpy()
-        levels = {name: cells[name].values[rows].astype(str) for name in schema.dimensions(cells)}
+        place = rows["segment"].map({str(s): i for i, s in enumerate(cells["segment"].values)}).to_numpy()
+        levels = {name: cells[name].values[place].astype(str) for name in schema.dimensions(cells)}
     for name in ("n_control", "n_treated"):
-        if name in frame:
-            frame[name] = frame[name].astype("Int64")
-    return pd.concat([pd.DataFrame(levels, index=frame.index), frame[["arm", *columns]]], axis=1)
+        if name in rows:
+            rows[name] = rows[name].astype("Int64")
+    return pd.concat([pd.DataFrame(levels, index=rows.index), rows[["arm", *columns]]], axis=1)

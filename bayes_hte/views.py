@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
-from bayes_hte import schema, summary
+from bayes_hte import answers, schema, summary
 from bayes_hte.effects import cells_of, family_of, model_of
 from bayes_hte.errors import DataError
 from bayes_hte.spec import Plan
@@ -29,7 +29,7 @@ class Tables:
     Attributes
     ----------
     segments, average, spread : pandas.DataFrame
-        As `summary.table`, `summary.ate` and `summary.heterogeneity` give them.
+        As `summary.table`, `summary.ate` and `answers.heterogeneity` give them.
     """
 
     segments: pd.DataFrame
@@ -45,7 +45,7 @@ class Tables:
 def tables(tree: xr.DataTree, question: Question, *, detail: bool = False) -> Tables:
     """The tables of a fit; `detail` is that of `summary.table`."""
     return Tables(
-        summary.table(tree, question, detail=detail), summary.ate(tree, question), summary.heterogeneity(tree, question)
+        summary.table(tree, question, detail=detail), summary.ate(tree, question), answers.heterogeneity(tree, question)
     )
 
 
@@ -166,7 +166,8 @@ def trace(
         _check_arm(arm, list(dict.fromkeys(found["arm"])))
         found = found[found["arm"] == arm]
     said = {name: value for name, value in wording(tree, question, plan).items() if name != "pooled"}
-    said["tau_label"] = f"between-segment SD (tau){', log odds' if family_of(tree).link == 'logit' else ''}"
+    ratio = family_of(tree).ratio
+    said["tau_label"] = f"between-segment SD (tau){f', log {ratio}' if ratio else ''}"
     density = found[["arm", "tau", "density"]].drop_duplicates(["arm", "tau"])
     dimensions = schema.dimensions(cells_of(tree))
     return plot.trace(found.drop(columns="density"), density, dimensions=dimensions, **(said | options))
@@ -179,7 +180,7 @@ def _check_arm(arm: str, arms: list[str]) -> None:
 
 def wording(tree: xr.DataTree, question: Question, plan: Plan | None) -> dict[str, Any]:
     """What a figure of this fit is called: unit, percent, the axis, and the verdict if it is bad."""
-    logit = family_of(tree).link == "logit"
+    family = family_of(tree)
     pooled = {"partial": "partially pooled", "none": "by the model, not pooled", "complete": "completely pooled"}
     said: dict[str, Any] = {
         "unit": "" if plan is None else plan.report.unit,
@@ -188,13 +189,13 @@ def wording(tree: xr.DataTree, question: Question, plan: Plan | None) -> dict[st
     match question.scale:
         case "relative":
             said |= {"percent": True, "axis_label": "effect relative to the control, %"}
-        case "absolute" if logit:
+        case "absolute" if family.percent:
             said |= {"percent": True, "axis_label": f"effect on {cells_of(tree).attrs['outcome']}, percentage points"}
         case "absolute":
             unit = f", {said['unit']}" if said["unit"] else ""
             said["axis_label"] = f"effect on {cells_of(tree).attrs['outcome']}{unit}"
-        case "link" if logit:
-            said["axis_label"] = "effect, log odds ratio"
+        case "link" if family.ratio:
+            said["axis_label"] = f"effect, log {family.ratio}"
     if not reliable(tree):
         said["title"] = UNRELIABLE
     return said

@@ -14,22 +14,26 @@ HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydant
 
 PUBLIC = [
     "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan", "PlanError",
-    "SpecError", "cells", "fit", "fit_many", "load", "prior_sweep", "read_model", "read_plan", "run",
+    "SpecError", "cells", "fit", "fit_many", "learn_prior", "load", "prior_from_fit", "prior_sweep", "read_model", "read_plan", "run",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
-    hte.fit, hte.fit_many, hte.load, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
-    cells.check, cells.from_estimates, cells.from_rows, cells.from_summary, cells.merge,
+    hte.fit, hte.fit_many, hte.learn_prior, hte.load, hte.prior_from_fit, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
+    cells.check, cells.from_estimates, cells.from_levels, cells.from_rows, cells.from_summary, cells.from_times,
+    cells.merge, cells.with_covariates,
 ]  # fmt: skip
 METHODS = [
-    "ate", "contrasts", "given_tau", "heterogeneity", "loso", "plot_forest", "plot_shrinkage", "predict_new_segment",
-    "question", "report", "save", "table", "tau_trace",
+    "ate", "best_arm", "compare", "contrasts", "given_tau", "heterogeneity", "loso", "marginal", "plot_forest",
+    "plot_shrinkage", "predict_new_segment", "question", "ranks", "report", "save", "sensitivity", "table", "tau_trace",
+    "variance_shares",
 ]  # fmt: skip
 PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "spec"]
 
 
 def test_the_public_names_are_exactly_these() -> None:
     assert hte.__all__ == PUBLIC
-    assert sorted(cells.__all__) == ["check", "from_estimates", "from_rows", "from_summary", "merge"]
+    assert sorted(cells.__all__) == [
+        "check", "from_estimates", "from_levels", "from_rows", "from_summary", "from_times", "merge", "with_covariates",
+    ]  # fmt: skip
     assert dir(hte) == sorted([*PUBLIC, "__version__"])
 
 

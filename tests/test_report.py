@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -11,9 +12,10 @@ import pandas as pd
 import pytest
 from example_posterior import example_fit, example_plan
 
-from bayes_hte import summary
+from bayes_hte import groups, sensitivity, summary
 from bayes_hte.analysis import Fit
-from bayes_hte.report import answer, render
+from bayes_hte.families import FAMILIES
+from bayes_hte.report import answer, priors, render, tables
 from bayes_hte.report.content import cases
 from bayes_hte.report.notation import listing, name, probability
 from bayes_hte.spec import Model
@@ -122,7 +124,8 @@ def test_sixty_segments_and_two_arms_stay_under_half_a_megabyte() -> None:
     fit = example_fit(60, arms=("control", "email", "push"), dimensions=("device", "customer"))
     html = report(fit, rope=0.01)
     assert len(html.encode()) < 500_000
-    assert len(re.findall(r"<tr role=.row.>\s*<th scope=.row. [^>]*><bdi>", html)) == 120
+    segments = html[html.index('id="segments"') : html.index('id="pooling"')]
+    assert len(re.findall(r"<tr role=.row.>\s*<th scope=.row. [^>]*><bdi>", segments)) == 120
 
 
 def test_the_page_asks_for_nothing_and_forbids_everything(hostile: str) -> None:
@@ -152,7 +155,7 @@ def test_a_failed_diagnosis_is_the_first_line_and_marks_every_table() -> None:
     assert body.tags[1] == ("div", {"class": "banner", "role": "alert"})
     assert body.text.startswith("Do not use these results. The fit did not pass its own checks: The chains disagree")
     captions = re.findall(r"<caption>(.*?)</caption>", html, re.S)
-    assert len(captions) == 4
+    assert len(captions) == 5  # segments and differences of two arms, and sensitivities
     assert all("Not reliable." in caption for caption in captions)
     assert "<title>NOT RELIABLE: " in html
 
@@ -313,3 +316,78 @@ def test_the_table_of_the_report_is_the_table_of_the_fit() -> None:
 def test_rendering_needs_no_pymc() -> None:
     code = "import sys, bayes_hte.report; sys.exit('pymc' in sys.modules or 'nutpie' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def section(html: str, start: str, end: str) -> str:
+    """The words between two headings."""
+    first, last = (html.index(f'<section aria-labelledby="{name}">') for name in (start, end))
+    return Page(html[first:last]).text
+
+
+def test_levels_of_several_dimensions_have_a_table_and_of_one_have_none() -> None:
+    fit = example_fit(6, dimensions=("device", "customer"))
+    html = report(fit)
+    shown = section(html, "levels", "assumed")
+    for dimension in ("device", "customer"):
+        for row in fit.marginal(dimension).to_dict("records"):
+            effect, low, high = (f"{100 * row[key]:+.1f}".replace("-", "−") for key in ("effect", "ci_low", "ci_high"))
+            assert f"{dimension} {row['level']} {effect} {low} to {high}" in shown
+    assert 'id="levels"' not in report(example_fit(6))
+
+
+def test_a_qualitative_interaction_and_its_test_are_shown() -> None:
+    fit = example_fit(4, effect=[0.5, -0.5, 0.2, -0.2], units=2000)
+    spread = fit.heterogeneity().set_index("quantity")["value"]
+    shown = section(report(fit, rope=0.01), "differences", "assumed")
+    assert f"Gail–Simon p-value {max(spread['gail_simon_p'], 0):.3f}".replace("0.000", "< 0.001") in shown
+    assert "P(some gain, some lose)" in shown
+    assert "by more than 1 percentage point" in shown
+
+
+def test_the_report_says_whether_the_priors_matter() -> None:
+    fit = example_fit(4)
+    found = fit.sensitivity()
+    assert (found["prior"] < 0.05).all()
+    said = section(report(fit), "priors", "data")
+    assert f"The priors hardly matter: of {len(found)} numbers examined none is noticeably sensitive" in said
+    assert f"effect_mean[email] {found.loc[0, 'prior']:.2f} {found.loc[0, 'likelihood']:.2f}" in said
+
+
+def test_numbers_that_hang_on_the_priors_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = example_fit(HOSTILE[:3], units=300)
+    found = fit.sensitivity()
+    edge = found["prior"].sort_values().iloc[-2]
+    for module in (sensitivity, priors):
+        monkeypatch.setattr(module, "NOTICEABLE", edge)
+    html = report(fit)
+    said = section(html, "priors", "data")
+    assert f"The priors matter for 2 of {len(found)} numbers examined" in said
+    assert "<script>alert" not in html
+
+
+def test_a_fit_that_is_too_large_to_examine_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "BULKY", 1.0)
+    assert "Whether the priors matter was not examined" in Page(report(example_fit(2))).text
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("chance_between_sd", "Between-segment SD (τ), chance of a positive outcome"),
+        ("between_sd[<b>]", "Between-segment SD (τ), <b>"),
+        ("p_tau_matters", "P(τ matters)"),
+    ],
+)
+def test_quantities_have_names_for_people(name: str, title: str) -> None:
+    assert tables._title(name) == title
+
+
+def test_a_correlation_and_a_slope_are_written_in_their_own_units() -> None:
+    (case,) = cases(example_fit(3).core, Question(), None)
+    row = {"value": -0.257, "ci_low": -0.8, "ci_high": 0.4, "meaning": "a meaning, link scale"}
+    quantities = replace(case, spread={"correlation": row, "slope[size]": row})
+    first, second = tables.quantities(quantities, FAMILIES["binomial"], "")
+    assert (first.value, first.interval) == ("−0.26", "−0.80 to +0.40")
+    assert second.name == "Slope, size"
+    assert second.value.endswith("in log-odds")
+    assert second.meaning == "a meaning, log-odds"

@@ -4,7 +4,6 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-import pandas as pd
 import polars as pl
 import pytest
 import xarray as xr
@@ -301,51 +300,6 @@ def test_nothing_to_pool_completely_is_said_by_nan() -> None:
     assert np.isnan(se).all()
 
 
-def quantities(fit: Fit, arm: str = "email", **asked: Any) -> pd.DataFrame:
-    found = fit.heterogeneity(**asked)
-    return found[found["arm"] == arm].set_index("quantity")
-
-
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_heterogeneity_equals_brute_force(family: Any) -> None:
-    fit = example_fit(4, family, arms=ARMS, effect=[0.3, -0.1, 0.2, 0.05], units=400)
-    found = quantities(fit, rope=0.02)
-    draws, share = effects(fit.posterior).values[..., 1], shares(fit.cells).values
-    mean = (draws * share).sum(-1, keepdims=True)
-    spread = np.sqrt(((draws - mean) ** 2 * share).sum(-1))
-    posterior = fit.posterior["posterior"]
-    expected = {
-        "effect_mean": posterior["effect_mean"].values[..., 1].mean(),
-        "between_sd": posterior["effect_between"].values[..., 1].mean(),
-        "spread": spread.mean(),
-        "p_all_positive": (draws > 0).all(-1).mean(),
-        "p_all_negative": (draws < 0).all(-1).mean(),
-        "share_harmed": share[(draws < 0).mean((0, 1)) > 0.9].sum(),
-        "p_spread_matters": (spread > 0.02).mean(),
-    }
-    assert {name: found.loc[name, "value"] for name in expected} == pytest.approx(expected, rel=1e-9)
-    assert found.loc["spread", ["ci_low", "ci_high"]].tolist() == pytest.approx(np.quantile(spread, [0.025, 0.975]))
-
-
-@pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_inconsistency_is_a_share(family: Any) -> None:
-    found = quantities(example_fit(5, family)).loc["i2"]
-    assert 0 <= found["ci_low"] <= found["value"] <= found["ci_high"] <= 1
-
-
-def test_inconsistency_follows_higgins_and_thompson() -> None:
-    fit = example_fit(5, "estimate")
-    w = fit.cells["se"].values[:, 0] ** -2
-    typical = (len(w) - 1) * w.sum() / (w.sum() ** 2 - (w**2).sum())
-    tau2 = fit.posterior["posterior"]["effect_between"].values[..., 0] ** 2
-    assert quantities(fit).loc["i2", "value"] == pytest.approx((tau2 / (tau2 + typical)).mean())
-
-
-def test_heterogeneity_leaves_out_what_the_pooling_does_not_have() -> None:
-    assert {"effect_mean", "between_sd", "i2"} & set(quantities(example_fit(3, pooling="none")).index) == set()
-    assert "between_sd" not in quantities(example_fit(3, pooling="complete")).index
-
-
 @pytest.mark.parametrize("family", ["binomial", "normal", "mean"])
 def test_a_segment_with_one_arm_has_an_effect_but_no_raw_estimate(family: Any) -> None:
     found = example_fit(4, family, one_armed=(2,)).table(detail=True)
@@ -378,8 +332,7 @@ def test_unknown_numbers_of_units_are_missing_not_zero() -> None:
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_other_table_engines_take_every_table(family: Any) -> None:
-    fit = example_fit(3, family, arms=ARMS)
-    fit = without_n(fit) if family in ("mean", "estimate") else fit
+    fit = example_fit(3, family, arms=ARMS, known_n=family not in ("mean", "estimate"))
     tables = [fit.table(detail=True, rope=0.1), fit.ate(), fit.heterogeneity(), fit.contrasts(), fit.contrasts("pairs")]
     for table in [*tables, fit.predict_new_segment()]:
         assert pl.from_pandas(table).shape == table.shape

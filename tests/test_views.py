@@ -1,5 +1,7 @@
 """Figures of a fit carry its words and numbers; what a caller says wins."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from example_posterior import example_fit, example_plan
 from matplotlib.figure import Figure
@@ -71,3 +73,12 @@ def test_a_figure_of_an_unreliable_fit_says_so_in_its_title() -> None:
     assert views.UNRELIABLE in texts(example_fit(2, ok=False).plot_forest())
     assert views.UNRELIABLE in texts(example_fit(2, ok=False).plot_shrinkage())
     assert views.UNRELIABLE not in texts(example_fit(2).plot_forest())
+
+
+@pytest.mark.parametrize("family", ["estimate", "mean", "normal", "binomial"])
+def test_the_axis_of_tau_names_the_logarithm_that_it_is_on(family: str) -> None:
+    fit = example_fit(3, family)  # type: ignore[arg-type]
+    lines = {"tau": np.repeat([0.1, 0.2], 3), "effect": 0.1, "density": np.repeat([1.0, 2.0], 3)}
+    found = pd.DataFrame({"device": fit.cells["device"].values.tolist() * 2, "arm": "email", **lines})
+    said = " ".join(texts(views.trace(fit.core, fit.question("link"), None, found)))
+    assert ("log odds ratio" in said) is (family == "binomial")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import xarray as xr
 
 from bayes_hte import cells as cell_table
-from bayes_hte import schema, words
+from bayes_hte import schema, source, words
 from bayes_hte.diagnose import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
 from bayes_hte.effects import cells_of, engine_of, model_of
 from bayes_hte.families import Family
@@ -78,7 +78,7 @@ def collect(tree: xr.DataTree, plan: Plan | None) -> Background:
         sentences=words.sentences(model),
         mathematics="\n".join(words.mathematics(resolved)),
         in_outcome_units=model.units != "link",
-        pymc=words.pymc_text(resolved),
+        pymc=source.pymc_text(resolved),
         data=_data(cells, plan),
         warnings=[_sentence(warning) for warning in cell_table.check(cells)],
         command=_command(tree, plan),

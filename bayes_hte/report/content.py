@@ -11,13 +11,13 @@ from markupsafe import Markup
 from bayes_hte import schema, summary, views
 from bayes_hte.diagnose import Diagnosis
 from bayes_hte.effects import cells_of, family_of, model_of
-from bayes_hte.errors import DataError
+from bayes_hte.errors import DataError, ModelError
 from bayes_hte.plot.text import clean, count, shorten
-from bayes_hte.report import answer, background
+from bayes_hte.report import answer, background, dimensions, priors
 from bayes_hte.report.answer import CALL, CALLED, Case
 from bayes_hte.report.figures import Sheet
 from bayes_hte.report.notation import listing, measure, name, percent, probability
-from bayes_hte.report.tables import Quantity, Row, quantities, segment_rows, tested
+from bayes_hte.report.tables import Quantity, Row, effect_head, quantities, segment_rows, tested
 from bayes_hte.spec import Plan
 from bayes_hte.summary import Question
 from bayes_hte.views import Tables
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from bayes_hte.report.background import Background
+    from bayes_hte.report.dimensions import Level
+    from bayes_hte.report.priors import Priors
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Arm:
     no_shrinkage: str
     rows: list[Row]
     quantities: list[Quantity]
+    levels: "list[Level]"
+    drivers: str
+    effect_head: str
+    interval_head: str
     centre: str
     new_segment: str
 
@@ -70,6 +76,8 @@ class Report:
         What the shrinkage plot shows under this model.
     background : Background
         Assumptions, data, reproduction, glossary.
+    priors : Priors
+        Whether they matter.
     figure_css : Markup
         Styles of all figures.
     """
@@ -85,6 +93,7 @@ class Report:
     footnotes: list[str]
     pooling: str
     background: "Background"
+    priors: "Priors"
     figure_css: Markup
 
 
@@ -95,7 +104,7 @@ class Material:
     tree: xr.DataTree
     plan: Plan | None
     tables: Tables
-    new_segment: dict[str, dict[str, Any]]
+    new_segment: dict[str, dict[str, Any]] | str
     sheet: Sheet
 
 
@@ -119,6 +128,7 @@ def collect(
         footnotes=_footnotes(question),
         pooling=background.POOLING[model_of(tree).pooling],
         background=background.collect(tree, plan),
+        priors=priors.collect(tree, question),
         figure_css=sheet.css(),
     )
 
@@ -185,6 +195,10 @@ def _arm(case: Case, material: Material) -> Arm:
         no_shrinkage=reason,
         rows=segment_rows(case, schema.dimensions(cells), units="n" in cells),
         quantities=quantities(case, family, _unit(material.plan)),
+        levels=dimensions.levels(material.tree, case),
+        drivers=dimensions.drivers(material.tree, case.arm, case.question),
+        effect_head=effect_head(case),
+        interval_head=f"{percent(case.question.ci_prob)} interval",
         centre=background.centre(case, family),
         new_segment=_new_segment(case, material),
     )
@@ -226,17 +240,20 @@ def _shrinkage(case: Case, material: Material) -> tuple[Markup | None, str]:
     return material.sheet.add(figure, described), ""
 
 
-def _new_segments(tree: xr.DataTree, question: Question) -> dict[str, dict[str, Any]]:
-    """What to expect in a new segment, by arm; empty without pooling, which says nothing about one."""
+def _new_segments(tree: xr.DataTree, question: Question) -> dict[str, dict[str, Any]] | str:
+    """What to expect in a new segment, by arm; or why that cannot be said."""
     if model_of(tree).pooling == "none":
-        return {}
-    rows = _records(summary.predict_new_segment(tree, question, int(tree.attrs["seed"])))
+        return "Without pooling, the segments say nothing about one that was not in the test."
+    try:
+        rows = _records(summary.predict_new_segment(tree, question, int(tree.attrs["seed"])))
+    except (DataError, ModelError):
+        return "What to expect in a segment that was not in the test depends on where it stands in the model."
     return {str(row["arm"]): row for row in rows}
 
 
 def _new_segment(case: Case, material: Material) -> str:
-    if case.arm not in material.new_segment:
-        return "Without pooling, the segments say nothing about one that was not in the test."
+    if isinstance(material.new_segment, str):
+        return material.new_segment
     row, measure_ = material.new_segment[case.arm], case.measure
     return (
         f"In a segment that was not in the test, expect {measure_.signed(row['effect'])}{measure_.words} "

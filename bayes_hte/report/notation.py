@@ -57,18 +57,24 @@ class Measure:
 
 def measure(family: Family, scale: Scale, unit: str, widths: Iterable[float]) -> Measure:
     """The measure of effects on a scale; `widths` of the intervals decide how many digits mean something."""
-    logit = family.link == "logit"
     unit = clean(unit)
     match scale:
         case "relative":
             factor, words, heading = 100.0, " % relative to the control", "% relative to the control"
-        case "absolute" if logit:
+        case "absolute" if family.percent:
             factor, words, heading = 100.0, " percentage points", "percentage points"
-        case "link" if logit:
-            factor, words, heading = 1.0, " in log-odds", "log odds ratio"
+        case "link" if family.ratio:
+            factor, words, heading = 1.0, f" in {logarithm(family)}", f"log {family.ratio}"
         case _:
             factor, words, heading = 1.0, f" {unit}" if unit else "", unit
     return Measure(factor, decimals(factor * width for width in widths), words, heading)
+
+
+def logarithm(family: Family) -> str:
+    """What the link scale of a family is called in a sentence; empty where it is the outcome's own."""
+    if not family.ratio:
+        return ""
+    return "log-odds" if family.ratio == "odds ratio" else f"the log {family.ratio}"
 
 
 def probability(value: float) -> str:

@@ -10,7 +10,7 @@ import xarray as xr
 from bayes_hte.families import Family
 from bayes_hte.plot.text import clean, count, shorten
 from bayes_hte.report.answer import BORROWED, Case, Segment, declared
-from bayes_hte.report.notation import measure, percent, probability, share
+from bayes_hte.report.notation import logarithm, measure, percent, probability, share
 from bayes_hte.schema import ARM, SEGMENT, present
 
 LONGEST_LEVEL = 80
@@ -24,8 +24,14 @@ _QUANTITIES = {
     "p_all_negative": "P(every effect < 0)",
     "share_harmed": "Share of units harmed",
     "p_spread_matters": "P(spread matters)",
+    "p_tau_matters": "P(τ matters)",
+    "p_qualitative": "P(some gain, some lose)",
+    "gail_simon_p": "Gail–Simon p-value",
+    "slope": "Slope",
+    "correlation": "Correlation with the baseline",
 }
-_LINK_SCALE = frozenset({"effect_mean", "between_sd"})
+_PARTS = {"chance_": "chance of a positive outcome", "amount_": "amount"}
+_LINK_SCALE = frozenset({"effect_mean", "between_sd", "slope"})
 _TONES = {"helps": "good", "harms": "bad", "not known": "open", "not tested": "open"}
 
 
@@ -136,18 +142,39 @@ def quantities(case: Case, family: Family, unit: str) -> list[Quantity]:
 
 def _quantity(case: Case, name: str, row: dict[str, object], family: Family, unit: str) -> Quantity:
     value, low, high = (float(str(row[key])) for key in ("value", "ci_low", "ci_high"))
-    meaning = str(row["meaning"])
-    if name in _LINK_SCALE or name == "spread":
-        scale = "link" if name in _LINK_SCALE else case.question.scale
+    meaning, base = clean(str(row["meaning"])), _base(name)
+    if base in _LINK_SCALE or base == "spread":
+        scale = "link" if base in _LINK_SCALE else case.question.scale
         written = measure(family, scale, unit, [high - low])
         # For an identity link the link scale is the outcome's own.
-        meaning = meaning.replace(", link scale", ", log-odds" if family.link == "logit" else "")
-        return Quantity(
-            _QUANTITIES[name], f"{written.plain(value)}{written.words}", written.interval(low, high), meaning
-        )
-    if name == "p_spread_matters" and case.question.rope is not None:
-        meaning = f"probability that the spread exceeds {declared(case, case.question.rope)}"
-    if name.startswith("p_"):
-        return Quantity(_QUANTITIES[name], probability(value), "", meaning)
+        of_link = logarithm(family)
+        meaning = meaning.replace(", link scale", f", {of_link}" if of_link else "")
+        return Quantity(_title(name), f"{written.plain(value)}{written.words}", written.interval(low, high), meaning)
+    if base == "correlation":
+        return Quantity(_title(name), _signed(value), f"{_signed(low)} to {_signed(high)}", meaning)
+    if base == "gail_simon_p":
+        return Quantity(_title(name), "< 0.001" if value < 0.0005 else f"{value:.3f}", "", meaning)
+    if base.startswith("p_"):
+        if case.question.rope is not None:
+            stated = f"{case.question.rope:g}, the smallest effect that matters"
+            meaning = meaning.replace(stated, declared(case, case.question.rope))
+        return Quantity(_title(name), probability(value), "", meaning)
     interval = f"{share(low)} to {share(high)}" if math.isfinite(low) else ""
-    return Quantity(_QUANTITIES.get(name, name), share(value), interval, meaning)
+    return Quantity(_title(name), share(value), interval, meaning)
+
+
+def _base(name: str) -> str:
+    """The kind of a quantity: ``between_sd`` of ``chance_between_sd`` and of ``between_sd[mobile]``."""
+    for part in _PARTS:
+        name = name.removeprefix(part)
+    return name.split("[", 1)[0]
+
+
+def _title(name: str) -> str:
+    of = [label for part, label in _PARTS.items() if name.startswith(part)]
+    inside = [shorten(clean(name.split("[", 1)[1].removesuffix("]")))] if "[" in name else []
+    return ", ".join([_QUANTITIES.get(_base(name), name), *inside, *of])
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
