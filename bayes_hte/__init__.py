@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from bayes_hte.beliefs import learn_prior, prior_from_fit
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
     from bayes_hte.many import Fits, fit_many
-    from bayes_hte.result import Fit, load
+    from bayes_hte.prior_check import plot_prior, prior_predictive
+    from bayes_hte.result import Fit
+    from bayes_hte.saved import load
     from bayes_hte.spec import Model, Plan, read_model, read_plan
     from bayes_hte.sweep import prior_sweep
 
@@ -21,7 +23,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Fit": "result",
-    "load": "result",
+    "load": "saved",
+    "plot_prior": "prior_check",
+    "prior_predictive": "prior_check",
     "Fits": "many",
     "fit_many": "many",
     "learn_prior": "beliefs",
@@ -55,7 +59,9 @@ __all__ = [
     "fit_many",
     "learn_prior",
     "load",
+    "plot_prior",
     "prior_from_fit",
+    "prior_predictive",
     "prior_sweep",
     "read_model",
     "read_plan",

@@ -67,9 +67,15 @@ def _replicate(task: Problem, draws: Parameters, rng: np.random.Generator) -> xr
     )
 
 
-def _prior(task: Problem, rng: np.random.Generator) -> tuple[xr.Dataset, xr.Dataset]:
-    drawn = prior_draws(task.model, task.design, task.coords, coefficients(task.model), draws=PRIOR_DRAWS, rng=rng)
-    drawn = {name: values.assign_coords(chain=[0], draw=np.arange(PRIOR_DRAWS)) for name, values in drawn.items()}
+def before_the_fit(task: Problem, draws: int, rng: np.random.Generator) -> dict[str, xr.Dataset]:
+    """Draws from the prior, the data they predict, and the data that came."""
+    prior, predicted = _prior(task, rng, draws)
+    return {"prior": prior, "prior_predictive": predicted, "observed_data": _observed(task)}
+
+
+def _prior(task: Problem, rng: np.random.Generator, draws: int = PRIOR_DRAWS) -> tuple[xr.Dataset, xr.Dataset]:
+    drawn = prior_draws(task.model, task.design, task.coords, coefficients(task.model), draws=draws, rng=rng)
+    drawn = {name: values.assign_coords(chain=[0], draw=np.arange(draws)) for name, values in drawn.items()}
     prior = headlined(task, xr.Dataset(drawn).transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore"))
     return prior, _replicate(task, likelihood_parameters(prior), rng)
 

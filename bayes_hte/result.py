@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,6 @@ from bayes_hte import answers, marginal, schema, summary
 from bayes_hte.answers import Best
 from bayes_hte.diagnose import Diagnosis
 from bayes_hte.effects import Weights, cells_of, engine_of, model_of
-from bayes_hte.errors import DataError, OutputError
 from bayes_hte.groups import complete
 from bayes_hte.model import build, problem
 from bayes_hte.schema import Scale
@@ -291,16 +290,75 @@ class Fit:
         """
         return self._marked(summary.contrasts(self.core, self.question(scale, ci_prob), against, weights))
 
-    def predict_new_segment(self, scale: Scale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
+    def predict_new_segment(
+        self,
+        scale: Scale | None = None,
+        ci_prob: float | None = None,
+        *,
+        where: Mapping[str, str] | None = None,
+        covariates: Mapping[str, float] | None = None,
+    ) -> pd.DataFrame:
         """What to expect in a segment that was not in the experiment, one row per arm.
+
+        Parameters
+        ----------
+        scale, ci_prob
+            As in `table`.
+        where : mapping, optional
+            Dimension -> level, for models whose levels have effects (``by``) or between-segment SDs (``strata``) of
+            their own: a level that was seen has the effect it was found to have, any other is drawn.
+        covariates : mapping, optional
+            Covariate -> value in its own units; by default the mean of the segments.
 
         Returns
         -------
         pandas.DataFrame
             arm, effect, sd, ci_low, ci_high, p_positive, p_negative.
+
+        Raises
+        ------
+        DataError
+            If a dimension, level or covariate is not known.
+        ModelError
+            If effects were not pooled.
         """
-        seed = int(self.core.attrs["seed"])
-        return self._marked(summary.predict_new_segment(self.core, self.question(scale, ci_prob), seed))
+        return self._marked(
+            summary.predict_new_segment(
+                self.core,
+                self.question(scale, ci_prob),
+                seed=int(self.core.attrs["seed"]),
+                where=where,
+                covariates=covariates,
+            )
+        )
+
+    def survival(self, times: Sequence[float] | float | None = None, ci_prob: float | None = None) -> pd.DataFrame:
+        """Survival of every segment under control and treatment at stated times.
+
+        Parameters
+        ----------
+        times : float or sequence of float, optional
+            In the units of the data, within the follow-up; by default the horizon of the cells.
+        ci_prob : float, optional
+            Probability of the intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, time, survival_control, survival_treated (posterior means), difference (in
+            survival, treated minus control), sd, ci_low, ci_high, p_positive, p_negative. Hazard ratios are the
+            relative scale of `table`, plus one.
+
+        Raises
+        ------
+        ModelError
+            If the outcome is not survival.
+        DataError
+            If a time is beyond the follow-up.
+        """
+        from bayes_hte.survival import survival
+
+        return self._marked(survival(self.core, times, self.question(None, ci_prob)))
 
     def loso(self) -> pd.DataFrame:
         """How well the other segments predict each one: leave-one-segment-out log scores.
@@ -422,6 +480,16 @@ class Fit:
 
         return views.shrinkage(self.core, self.question(scale), self.plan, **options)
 
+    def plot_prior(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
+        """What the prior allows a segment's effect to be, and what the data made of it.
+
+        `options` are those of `bayes_hte.plot.prior`. Before any fit, `bayes_hte.plot_prior` draws the same without
+        the posterior.
+        """
+        from bayes_hte import views
+
+        return views.prior(self.posterior, self.question(scale), self.plan, **options)
+
     def report(self, path: str | Path) -> Path:
         """Write the report: one self-contained HTML file.
 
@@ -475,43 +543,3 @@ def _headline(cells: xr.Dataset, model: Model) -> str:
     segments, arms = cells.sizes["segment"], schema.treated_arms(cells)
     versus = f"{', '.join(arms)} against {cells.attrs['control']}" if cells.attrs["control"] else ", ".join(arms)
     return f"{cells.attrs['outcome']}: {versus}, {segments} segments, {model.family}, {model.pooling} pooling"
-
-
-def load(path: str | Path) -> Fit:
-    """Read a saved fit; runs no code from the file and needs no PyMC.
-
-    Parameters
-    ----------
-    path : str or Path
-        A file that `Fit.save` or the command line wrote.
-
-    Returns
-    -------
-    Fit
-
-    Raises
-    ------
-    OutputError
-        If the file is missing, damaged, or was not written by `Fit.save`.
-    """
-    source = Path(path)
-    if not source.is_file():
-        raise OutputError(f"no file {source}")
-    try:
-        with xr.open_datatree(source, engine="h5netcdf") as opened:
-            tree = opened.load()
-    except (OSError, ValueError, KeyError) as problem:
-        raise OutputError(f"{source} cannot be read as a saved fit: {problem}") from problem
-    if tree.attrs.get("format") != FORMAT:
-        raise OutputError(
-            f"{source} is no saved fit of this version (format {tree.attrs.get('format')!r}, not {FORMAT!r})"
-        )
-    lacking = [group for group in ("posterior", "sample_stats", "cells") if group not in tree.children]
-    lacking += [name for name in ("model", "diagnosis", "seed") if name not in tree.attrs]
-    if lacking:
-        raise OutputError(f"{source} is damaged: it lacks {', '.join(lacking)}; save the fit again")
-    try:
-        schema.check(cells_of(tree))
-    except DataError as problem:
-        raise OutputError(f"{source} is damaged: {problem}") from problem
-    return Fit(tree)

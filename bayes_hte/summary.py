@@ -1,5 +1,6 @@
 """From joint draws to tables. Every number shown has an interval, every probability its Monte-Carlo error."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -236,9 +237,16 @@ def _pairs(draws: xr.DataArray, question: Question) -> pd.DataFrame:
     return rows.sort_values("arm", kind="stable", ignore_index=True, key=lambda arms: arms.map(order))
 
 
-def predict_new_segment(tree: xr.DataTree, question: Question, seed: int) -> pd.DataFrame:
+def predict_new_segment(
+    tree: xr.DataTree,
+    question: Question,
+    *,
+    seed: int,
+    where: Mapping[str, str] | None = None,
+    covariates: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
     """One row per arm; see `Fit.predict_new_segment`."""
-    draws = new_segment(tree, question.scale, seed)
+    draws = new_segment(tree, question.scale, seed, where=where, covariates=covariates)
     columns = {**describe(draws, question), **beyond_rope(draws, question)}
     return frame(columns, cells_of(tree), dims=("arm",))
 

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import answers, schema, summary
-from bayes_hte.effects import cells_of, family_of, model_of
+from bayes_hte.effects import cells_of, effects, family_of, model_of, on_scale, parameters, raw
 from bayes_hte.errors import DataError
 from bayes_hte.spec import Plan
 from bayes_hte.summary import Question
@@ -171,6 +171,51 @@ def trace(
     density = found[["arm", "tau", "density"]].drop_duplicates(["arm", "tau"])
     dimensions = schema.dimensions(cells_of(tree))
     return plot.trace(found.drop(columns="density"), density, dimensions=dimensions, **(said | options))
+
+
+def prior(tree: xr.DataTree, question: Question, plan: Plan | None = None, **options: Any) -> "Figure | SubFigure":
+    """Prior and, where there is one, posterior of segments' effects, one panel per arm.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With the group prior.
+    question, plan
+        As for `forest`.
+    **options
+        Those of `bayes_hte.plot.prior`.
+
+    Returns
+    -------
+    Figure or SubFigure
+
+    Raises
+    ------
+    DataError
+        If there are no draws from the prior, as of very large fits.
+    """
+    from bayes_hte import plot
+
+    if "prior" not in tree.children:
+        raise DataError("this fit is too large to hold draws from its prior; use bayes_hte.plot_prior on a part of it")
+    family, cells = family_of(tree), cells_of(tree)
+    before = on_scale(family, parameters(tree, "prior"), question.scale, cells)
+    after = effects(tree, question.scale) if "posterior" in tree.children else None
+    own = raw(tree, question.scale)["raw"]
+    beliefs = [
+        plot.Belief(
+            str(arm),
+            before.sel(arm=arm).isel(segment=0).values.ravel(),
+            None if after is None else after.sel(arm=arm).values.ravel(),
+            own.sel(arm=arm).values,
+        )
+        for arm in before["arm"].values
+    ]
+    words = wording(tree, question, plan)
+    said = {name: words[name] for name in ("unit", "percent", "axis_label", "title") if name in words}
+    if after is None:
+        said.pop("title", None)  # there is no diagnosis before the fit
+    return plot.prior(beliefs, **(said | options))
 
 
 def _check_arm(arm: str, arms: list[str]) -> None:

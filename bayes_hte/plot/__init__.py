@@ -2,6 +2,7 @@
 
     forest      every segment's raw and pooled effect in one row, under the average effect
     shrinkage   how far pooling moved each segment, against its size
+    prior       what the prior allows effects to be, and what the data made of it
     trace       every segment's effect as a function of tau, above the posterior of tau
     save        a figure to an .svg or .png file
     svg         a figure as an element for a web page
@@ -10,8 +11,9 @@ matplotlib is loaded with this package and by nothing else in bayes_hte.
 """
 
 from bayes_hte.plot.forest import forest
+from bayes_hte.plot.prior import Belief, prior
 from bayes_hte.plot.shrinkage import shrinkage
 from bayes_hte.plot.trace import trace
 from bayes_hte.plot.write import save, svg
 
-__all__ = ["forest", "save", "shrinkage", "svg", "trace"]
+__all__ = ["Belief", "forest", "prior", "save", "shrinkage", "svg", "trace"]

@@ -245,7 +245,7 @@ def _new_segments(tree: xr.DataTree, question: Question) -> dict[str, dict[str, 
     if model_of(tree).pooling == "none":
         return "Without pooling, the segments say nothing about one that was not in the test."
     try:
-        rows = _records(summary.predict_new_segment(tree, question, int(tree.attrs["seed"])))
+        rows = _records(summary.predict_new_segment(tree, question, seed=int(tree.attrs["seed"])))
     except (DataError, ModelError):
         return "What to expect in a segment that was not in the test depends on where it stands in the model."
     return {str(row["arm"]): row for row in rows}

@@ -192,7 +192,7 @@ BAD: dict[str, tuple[pd.DataFrame, dict[str, Any], str]] = {
     "zero horizon": (small(), {"horizon": 0}, "horizon is 0, but times were observed"),
     "no horizon": (small(), {"horizon": np.nan}, "horizon is nan"),
     "used twice": (small(), {"event": "days"}, "'days' is used twice, for time and for event"),
-    "reserved": (small().rename(columns={"stage": "start"}), {"segments": ["start"]}, "the result uses the name 'start'"),
+    "reserved": (small().rename(columns={"stage": "start"}), {"segments": ["start"]}, "uses the name 'start' itself"),
     "id": (small(stage=range(8)), {}, "'stage' has 8 levels for 8 units; did you mean an id"),
 }  # fmt: skip
 

@@ -1,0 +1,95 @@
+"""Before any data are fitted: what the priors say about data and effects."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte.groups import before_the_fit
+from bayes_hte.model import problem
+from bayes_hte.result import Fit
+from bayes_hte.schema import Scale
+from bayes_hte.spec import Model, read_model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+
+def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int = 1000, seed: int = 1) -> xr.DataTree:
+    """Parameters and data that the prior of a model holds possible, for the sizes of these cells.
+
+    Parameters
+    ----------
+    cells : xarray.Dataset
+        Their sizes are used; under ``units = "control_sd"`` the control's spread as well, never an effect.
+    model : Model, str or Path
+        What is believed; a name or path is read with `read_model`.
+    draws : int
+        How many.
+    seed : int
+        The only source of randomness.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups prior, prior_predictive, observed_data and cells: ArviZ's predictive checks work on it.
+
+    Raises
+    ------
+    DataError, ModelError
+        If the model does not fit the cells.
+
+    Examples
+    --------
+    >>> import pandas as pd, bayes_hte as hte
+    >>> counts = pd.DataFrame({
+    ...     "device": ["mobile", "mobile", "tablet", "tablet"], "arm": ["a", "b", "a", "b"],
+    ...     "n": [9000, 9100, 300, 280], "events": [810, 955, 27, 40],
+    ... })
+    >>> cells = hte.cells.from_summary(counts, arm="arm", control="a", segments=["device"], n="n", events="events")
+    >>> tree = hte.prior_predictive(cells, "conversion", draws=500)
+    >>> dict(tree["prior"]["effect"].sizes)
+    {'chain': 1, 'draw': 500, 'segment': 2, 'arm': 1}
+    """
+    model = model if isinstance(model, Model) else read_model(model)
+    task = problem(cells, model)
+    groups = before_the_fit(task, draws, np.random.default_rng(seed))
+    tree = xr.DataTree.from_dict({**groups, "cells": cells})
+    tree.attrs = {"model": model.model_dump_json(exclude_none=True), "seed": seed}
+    return tree
+
+
+def plot_prior(
+    cells: xr.Dataset,
+    model: Model | str | Path,
+    scale: Scale = "absolute",
+    *,
+    draws: int = 4000,
+    seed: int = 1,
+    **options: Any,
+) -> "Figure | SubFigure":
+    """Draw what the prior allows a segment's effect to be, with the raw estimates as ticks.
+
+    Parameters
+    ----------
+    cells, model, draws, seed
+        As for `prior_predictive`.
+    scale : {"absolute", "relative", "link"}
+        Of the effects.
+    **options
+        Those of `bayes_hte.plot.prior`.
+
+    Returns
+    -------
+    Figure or SubFigure
+
+    Raises
+    ------
+    DataError, ModelError
+        If the model does not fit the cells, or the scale not the model.
+    """
+    from bayes_hte import views
+
+    tree = prior_predictive(cells, model, draws=draws, seed=seed)
+    return views.prior(tree, Fit(tree).question(scale), **options)
