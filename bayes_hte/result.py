@@ -480,6 +480,26 @@ class Fit:
 
         return views.shrinkage(self.core, self.question(scale), self.plan, **options)
 
+    def predictive_checks(self, ci_prob: float | None = None) -> pd.DataFrame:
+        """Whether data like these were to be expected under the fitted model.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per check: check, observed, expected (mean over replications), low, high (central interval of
+            replications), p (P(replicated ≥ observed)), verdict. The distances of all cells; totals that the family
+            may get wrong (zeros, answers at each level); and for every arm the segment furthest from the common
+            distribution of effects, which heavy tails (``shape = "student_t"``) would expect.
+
+        Raises
+        ------
+        DataError
+            If the fit is too large to hold predictive draws.
+        """
+        from bayes_hte.predictive import predictive_checks
+
+        return self._marked(predictive_checks(self.posterior, self.question(None, ci_prob)))
+
     def plot_prior(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
         """What the prior allows a segment's effect to be, and what the data made of it.
 

@@ -25,7 +25,7 @@ FUNCTIONS: list[Any] = [
 ]  # fmt: skip
 METHODS = [
     "ate", "best_arm", "compare", "contrasts", "given_tau", "heterogeneity", "loso", "marginal", "plot_forest",
-    "plot_prior", "plot_shrinkage", "predict_new_segment", "question", "ranks", "report", "save", "sensitivity",
+    "plot_prior", "plot_shrinkage", "predict_new_segment", "predictive_checks", "question", "ranks", "report", "save", "sensitivity",
     "survival", "table", "tau_trace", "variance_shares",
 ]  # fmt: skip
 PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "spec"]
