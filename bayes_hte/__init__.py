@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bayes_hte.beliefs import learn_prior, prior_from_fit
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
     from bayes_hte.many import Fits, fit_many
+    from bayes_hte.own import from_posterior
     from bayes_hte.prior_check import plot_prior, prior_predictive
     from bayes_hte.result import Fit
     from bayes_hte.saved import load
@@ -27,6 +28,7 @@ _HOMES = {
     "plot_prior": "prior_check",
     "prior_predictive": "prior_check",
     "Fits": "many",
+    "from_posterior": "own",
     "fit_many": "many",
     "learn_prior": "beliefs",
     "prior_from_fit": "beliefs",
@@ -57,6 +59,7 @@ __all__ = [
     "cells",
     "fit",
     "fit_many",
+    "from_posterior",
     "learn_prior",
     "load",
     "plot_prior",

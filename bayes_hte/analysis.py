@@ -25,8 +25,10 @@ from bayes_hte.spec.plan import Sampler
 MIN_DRAWS = 400
 """What the diagnosis asks for if every draw were independent."""
 FIRST_TRY = (0.95, 1000)
+HARD_TRY = (0.99, 1500)
 SECOND_TRY = (0.995, 2500)
-"""target_accept and tuning steps; the second is taken once, when the first did not pass its diagnosis."""
+"""target_accept and tuning steps; the second is taken once, when the first did not pass its diagnosis. Models in which
+levels of dimensions have effects, or with a horseshoe, have several funnels, and start with smaller steps."""
 
 
 def fit(
@@ -102,7 +104,8 @@ def fit(
         why = f"because the exact engine cannot solve this: {found}"
     if progress is None:  # the sampler's bar goes to standard output
         progress = sys.stdout.isatty() and sys.stderr.isatty()
-    tree = _sampled(task, cells, FIRST_TRY, draws=draws, seed=seed, progress=progress)
+    first = HARD_TRY if _has_funnels(task.model) else FIRST_TRY
+    tree = _sampled(task, cells, first, draws=draws, seed=seed, progress=progress)
     tree.attrs |= {"engine": f"Sampled by NUTS on the PyMC model, {why}.", "sampler": "nuts (nutpie)"}
     described = _finished(tree, task, model, seed=seed)
     if described.diagnosis.ok:
@@ -110,6 +113,12 @@ def fit(
     again = _sampled(task, cells, SECOND_TRY, draws=draws, seed=seed, progress=progress)
     again.attrs |= tree.attrs
     return _finished(again, task, model, seed=seed, refitted=True)
+
+
+def _has_funnels(model: Model) -> bool:
+    """Whether more scales than one per coefficient are learnt."""
+    pools = [model.effect] + ([] if model.baseline is None else [model.baseline])
+    return model.effect.shape == "horseshoe" or any(pool.by for pool in pools)
 
 
 def _check_request(sampler: str, draws: int, seed: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.analysis import fit
+from bayes_hte.effects import known_model
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.model import problem
 from bayes_hte.result import Fit
@@ -69,7 +70,7 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
         raise DataError(f"the earlier fit is not reliable, and so no prior: {' '.join(previous.diagnosis.problems)}")
     posterior = previous.core["posterior"].to_dataset()
     update: dict[str, object] = {"units": "link", "title": f"{previous.spec.title}, continued"[:200]}
-    resolved = problem(previous.cells, previous.spec).model
+    resolved = problem(previous.cells, known_model(previous.core, "a prior for the next experiment")).model
     for asked in _handed_on(resolved):
         mean = _moments(posterior[f"{asked.name}_mean"])
         between = _moments(posterior[f"{asked.name}_between"])
@@ -134,7 +135,7 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
     """
     if len(experiments) < LEAST:
         raise DataError(f"{len(experiments)} experiments say little of how experiments differ; give {LEAST} or more")
-    models = [problem(each.cells, each.spec).model for each in experiments]
+    models = [problem(each.cells, known_model(each.core, "a learnt prior")).model for each in experiments]
     if len({model.family for model in models}) > 1:
         raise ModelError(f"experiments of different families: {sorted({model.family for model in models})}")
     for each, model in zip(experiments, models, strict=True):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bayes_hte import schema
 from bayes_hte.analysis import fit
+from bayes_hte.effects import known_model
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES
 from bayes_hte.loso import loso
@@ -40,6 +41,7 @@ def compare_models(one: Fit, others: Mapping[str, Other] | None = None) -> pd.Da
     """
     if others is not None and (not others or THIS in others):
         raise DataError(f'name the other models, and none of them "{THIS}", which is this fit')
+    known_model(one.core, "a comparison of models")
     asked = poolings(one.spec) if others is None else others
     name = NAMES[one.spec.pooling] if others is None else THIS
     fits = {name: one} | {other: fitted(one, each) for other, each in asked.items()}

@@ -44,6 +44,24 @@ def cells_of(tree: xr.DataTree) -> xr.Dataset:
     return tree["cells"].to_dataset()
 
 
+def is_own(tree: xr.DataTree) -> bool:
+    """Whether the draws come from a model that is not known here; see `bayes_hte.from_posterior`."""
+    return "own" in tree.attrs
+
+
+def known_model(tree: xr.DataTree, what: str) -> Model:
+    """The model, where there is one to ask.
+
+    Raises
+    ------
+    ModelError
+        If only the draws of the model are known.
+    """
+    if is_own(tree):
+        raise ModelError(f"{what} needs the model, and only draws of a model of your own are known: use ArviZ on those")
+    return model_of(tree)
+
+
 def engine_of(tree: xr.DataTree) -> str:
     """Which engine drew the posterior, and why: one sentence."""
     return str(tree.attrs["engine"]) if "engine" in tree.attrs else f"Drawn by {tree.attrs['sampler']}."
@@ -166,6 +184,8 @@ def pooling_factor(tree: xr.DataTree) -> xr.DataArray:
     family, model = family_of(tree), model_of(tree)
     variance = family.effect_variance(family.statistics(cells_of(tree)), parameters(tree))
     variance = variance.broadcast_like(parameters(tree)["effect"]).transpose(*parameters(tree)["effect"].dims)
+    if is_own(tree) and model.pooling != "partial":
+        return variance.copy(data=np.full(variance.shape, np.nan))
     if model.pooling != "partial":
         return variance.copy(data=np.full(variance.shape, 1.0 if model.pooling == "complete" else 0.0))
     tau2 = between_variance(tree)

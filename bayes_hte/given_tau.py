@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte import schema
-from bayes_hte.effects import cells_of, model_of, on_scale
+from bayes_hte.effects import cells_of, known_model, on_scale
 from bayes_hte.errors import ModelError
 from bayes_hte.exact import beyond, closed, direct, engine
 from bayes_hte.exact.estimates import Arm, effects_given
@@ -39,7 +39,7 @@ def given_tau(tree: xr.DataTree, scale: Scale) -> pd.DataFrame:
     ModelError
         If effects are not partially pooled, or the fast engine does not apply.
     """
-    cells, model = cells_of(tree), model_of(tree)
+    cells, model = cells_of(tree), known_model(tree, "effects given tau")
     if model.pooling != "partial":
         raise ModelError(f'there is no between-segment SD under pooling = "{model.pooling}"')
     task = problem(cells, model)

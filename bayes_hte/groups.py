@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.drawn import headlined
-from bayes_hte.effects import cells_of, likelihood_parameters, model_of, parameters
+from bayes_hte.effects import cells_of, is_own, likelihood_parameters, model_of, parameters
 from bayes_hte.layout import Parameters, linear_predictor
 from bayes_hte.model import Problem, problem, top_level_priors
 from bayes_hte.pooling import prior_draws
@@ -27,7 +27,7 @@ BULKY = 2e7
 
 def complete(tree: xr.DataTree) -> xr.DataTree:
     """Add to the core of a result, in place, every group that follows from it; the second call does nothing."""
-    if "constant_data" in tree.children:
+    if "constant_data" in tree.children or is_own(tree):
         return tree
     task = problem(cells_of(tree), model_of(tree))
     rng = np.random.default_rng(int(tree.attrs["seed"]))

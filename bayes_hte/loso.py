@@ -22,7 +22,7 @@ from scipy import special
 
 from bayes_hte import schema
 from bayes_hte.drawn import headlined
-from bayes_hte.effects import NewSegment, cells_of, likelihood_parameters, model_of
+from bayes_hte.effects import NewSegment, cells_of, known_model, likelihood_parameters
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.exact import beyond, closed, direct, engine, parts
 from bayes_hte.exact.estimates import Arm, Rotated, rotated
@@ -69,7 +69,7 @@ def loso(tree: xr.DataTree, refit: Refit | None = None) -> pd.DataFrame:
     cells = cells_of(tree)
     if cells.sizes[schema.SEGMENT] < 2:
         raise DataError("one segment: there are no others to predict it from")
-    task = problem(cells, model_of(tree))
+    task = problem(cells, known_model(tree, "a leave-one-segment-out score"))
     reason, reliable = beyond(task), True
     if reason is None:
         elpd, mcse, pareto_k = _exact(task, tree["posterior"].to_dataset(), int(tree.attrs["seed"]))

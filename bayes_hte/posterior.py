@@ -12,37 +12,43 @@ from typing import Any
 
 import xarray as xr
 
-from bayes_hte import schema
+from bayes_hte import compiled, schema
 from bayes_hte.drawn import CHAINS, Drawn
 from bayes_hte.errors import FitError
 from bayes_hte.model import Problem, build
 
 
 def sample(task: Problem, *, draws: int, seed: int, target_accept: float, tune: int, progress: bool) -> Drawn:
-    """Run NUTS (nutpie) on the PyMC model.
+    """Run NUTS (nutpie) on the PyMC model, compiled now or for an earlier problem of the same structure.
+
+    Draws do not depend on what was fitted before.
 
     Raises
     ------
     FitError
         If the sampler cannot start or breaks down.
     """
-    import pymc as pm
+    import nutpie
+    from pymc.progress_bar import NutpieProgressBarManager
+    from threadpoolctl import threadpool_limits
 
+    per_chain = -(-draws // CHAINS)
+    bar = NutpieProgressBarManager(chains=CHAINS, draws=per_chain, progressbar="combined" if progress else False)
     try:
-        per_chain = -(-draws // CHAINS)
-        with build(task):
-            tree = pm.sample(
+        machine = compiled.machine(build(task, reusable=True))
+        with bar, threadpool_limits(limits=1, user_api="blas"):  # chains run side by side already
+            tree = nutpie.sample(
+                machine,
                 draws=per_chain,
                 tune=tune,
                 chains=CHAINS,
-                nuts_sampler="nutpie",
-                nuts={"target_accept": target_accept},
-                random_seed=seed,
-                progressbar="combined" if progress else False,
-                quiet=not progress,
-                compute_convergence_checks=False,
+                seed=seed,
+                target_accept=target_accept,
+                save_warmup=False,
+                progress_bar=False,  # the one of PyMC looks the same in terminals and notebooks
+                progress_callback=bar.update if progress else None,
             )
-    except (RuntimeError, pm.exceptions.SamplingError) as problem:
+    except RuntimeError as problem:
         raise FitError(f"the sampler broke down: {problem}; look at the data with `bayes-hte check`") from problem
     if tree["posterior"].sizes["draw"] < per_chain:  # nutpie answers Ctrl-C with the draws it has
         raise KeyboardInterrupt

@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte import schema
-from bayes_hte.effects import between_variance, cells_of, model_of
+from bayes_hte.effects import between_variance, cells_of, known_model, model_of
 from bayes_hte.errors import DataError
 from bayes_hte.pooling import DEFAULT_NU
 from bayes_hte.spec.model import Model
@@ -43,7 +43,10 @@ def predictive_checks(tree: xr.DataTree, question: Question) -> pd.DataFrame:
     ------
     DataError
         If the fit is too large to hold predictive draws.
+    ModelError
+        If only draws of the model are known.
     """
+    known_model(tree, "a predictive check")
     if "posterior_predictive" not in tree.children:
         raise DataError("this fit is too large to hold predictive draws; check a part of its segments")
     replicated = tree["posterior_predictive"].to_dataset()

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte import schema
-from bayes_hte.effects import average, cells_of, effects, shares
+from bayes_hte.effects import average, cells_of, effects, known_model, shares
 from bayes_hte.errors import DataError
 from bayes_hte.groups import complete
 from bayes_hte.summary import Question
@@ -35,6 +35,7 @@ def sensitivity(tree: xr.DataTree, question: Question) -> pd.DataFrame:
     DataError
         If the log-likelihood of the fit is too large to be kept.
     """
+    known_model(tree, "the sensitivity to priors")
     groups = complete(tree)
     if "log_likelihood" not in groups.children:
         raise DataError("the log-likelihood of every draw and cell is too large to be kept: fit with fewer draws")

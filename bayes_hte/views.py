@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import answers, schema, summary
-from bayes_hte.effects import cells_of, effects, family_of, model_of, on_scale, parameters, raw
+from bayes_hte.effects import cells_of, effects, family_of, known_model, model_of, on_scale, parameters, raw
 from bayes_hte.errors import DataError
 from bayes_hte.spec import Plan
 from bayes_hte.summary import Question
@@ -196,6 +196,7 @@ def prior(tree: xr.DataTree, question: Question, plan: Plan | None = None, **opt
     """
     from bayes_hte import plot
 
+    known_model(tree, "a figure of the prior")
     if "prior" not in tree.children:
         raise DataError("this fit is too large to hold draws from its prior; use bayes_hte.plot_prior on a part of it")
     family, cells = family_of(tree), cells_of(tree)

@@ -18,6 +18,7 @@ PUBLIC_MODULES = [
     "bayes_hte.beliefs",
     "bayes_hte.many",
     "bayes_hte.sweep",
+    "bayes_hte.own",
     "bayes_hte.prior_check",
     "bayes_hte.result",
     "bayes_hte.cells.covariates",

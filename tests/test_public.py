@@ -14,19 +14,19 @@ HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydant
 
 PUBLIC = [
     "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan", "PlanError",
-    "SpecError", "cells", "fit", "fit_many", "learn_prior", "load", "plot_prior", "prior_from_fit",
+    "SpecError", "cells", "fit", "fit_many", "from_posterior", "learn_prior", "load", "plot_prior", "prior_from_fit",
     "prior_predictive", "prior_sweep", "read_model", "read_plan", "run",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
-    hte.fit, hte.fit_many, hte.learn_prior, hte.load, hte.plot_prior, hte.prior_from_fit, hte.prior_predictive,
-    hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
+    hte.fit, hte.fit_many, hte.from_posterior, hte.learn_prior, hte.load, hte.plot_prior,
+    hte.prior_from_fit, hte.prior_predictive, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
     cells.check, cells.from_estimates, cells.from_levels, cells.from_rows, cells.from_summary, cells.from_times,
     cells.merge, cells.with_covariates,
 ]  # fmt: skip
 METHODS = [
     "ate", "best_arm", "compare", "contrasts", "given_tau", "heterogeneity", "loso", "marginal", "plot_forest",
-    "plot_prior", "plot_shrinkage", "predict_new_segment", "predictive_checks", "question", "ranks", "report", "save", "sensitivity",
-    "survival", "table", "tau_trace", "variance_shares",
+    "plot_prior", "plot_shrinkage", "predict_new_segment", "predictive_checks", "question", "ranks", "report", "save",
+    "sensitivity", "survival", "table", "tau_trace", "variance_shares",
 ]  # fmt: skip
 PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "spec"]
 

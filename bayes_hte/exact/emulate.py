@@ -165,7 +165,7 @@ def learnt(values: Values, log_proposal: Array) -> Correction | None:
     standard = Standard.of(values.places, weights / weights.sum())
     used = values.computed & standard.near(values.places) & np.isfinite(values.quadratic + values.log_density)
     weights = weights[used] / weights[used].sum()
-    missed = (values.log_density - values.quadratic)[used]
+    missed = values.log_density[used] - values.quadratic[used]
     z, enough = standard.at(values.places[used]), effective_size(weights) / PER_FEATURE
     for degree in DEGREES:
         if comb(z.shape[1] + degree, degree) > enough:

@@ -11,7 +11,7 @@ import xarray as xr
 from bayes_hte import cells as cell_table
 from bayes_hte import schema, source, words
 from bayes_hte.diagnose import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
-from bayes_hte.effects import cells_of, engine_of, model_of
+from bayes_hte.effects import cells_of, engine_of, is_own, model_of
 from bayes_hte.families import Family
 from bayes_hte.plot.text import clean, count
 from bayes_hte.report.answer import Case
@@ -73,20 +73,22 @@ class Background:
 def collect(tree: xr.DataTree, plan: Plan | None) -> Background:
     """Everything behind the numbers of a fit."""
     model, cells = model_of(tree), cells_of(tree)
+    own = is_own(tree)
     resolved = Model.model_validate_json(tree.attrs["resolved_model"])
     return Background(
-        sentences=words.sentences(model),
-        mathematics="\n".join(words.mathematics(resolved)),
+        sentences=[f"{model.title}: a model of your own, of which only the draws are known here."] if own
+        else words.sentences(model),
+        mathematics="" if own else "\n".join(words.mathematics(resolved)),
         in_outcome_units=model.units != "link",
-        pymc=source.pymc_text(resolved),
+        pymc="" if own else source.pymc_text(resolved),
         data=_data(cells, plan),
         warnings=[_sentence(warning) for warning in cell_table.check(cells)],
         command=_command(tree, plan),
         versions=_versions(tree),
         hashes=_hashes(tree),
-        model_json=json.dumps(json.loads(tree.attrs["model"]), indent=2, ensure_ascii=False),
+        model_json="" if own else json.dumps(json.loads(tree.attrs["model"]), indent=2, ensure_ascii=False),
         glossary=GLOSSARY,
-    )
+    )  # fmt: skip
 
 
 def status(plan: Plan | None) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import sensitivity
-from bayes_hte.errors import DataError
+from bayes_hte.errors import DataError, ModelError
 from bayes_hte.plot.text import clean, shorten
 from bayes_hte.report.notation import listing
 from bayes_hte.sensitivity import NOTICEABLE
@@ -40,7 +40,7 @@ def collect(tree: xr.DataTree, question: Question) -> Priors:
     """How much the reported numbers owe to the priors."""
     try:
         found = sensitivity.sensitivity(tree, question)
-    except DataError as nothing:
+    except (DataError, ModelError) as nothing:
         return Priors(f"Whether the priors matter was not examined: {nothing}.", [])
     known = found.dropna(subset=["prior"])
     if known.empty:

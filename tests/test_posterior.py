@@ -1,0 +1,108 @@
+"""Sampling: what is handed to nutpie, what becomes of its answers, and agreement with an exact posterior."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from bayes_hte import FitError, compiled, exact, posterior, read_model
+from bayes_hte.model import Problem, problem
+
+OPTIONS: dict[str, Any] = {"draws": 400, "seed": 11, "target_accept": 0.9, "tune": 50}
+
+
+def answer(draws: int = 100) -> xr.DataTree:
+    """What nutpie returns, as far as it is read."""
+    shape, dims = (4, draws), ("chain", "draw")
+    found = {
+        "effect": ((*dims, "arm", "segment"), np.zeros((*shape, 2, 3))),
+        "effect_between_log__": (dims, np.zeros(shape)),
+    }
+    coords = {"segment": np.array(["a", "b", "c"], dtype=object), "arm": np.array([1, 2], dtype=object)}
+    stats = {"diverging": (dims, np.zeros(shape, dtype=bool)), "divergence_message": (dims, np.full(shape, None))}
+    return xr.DataTree.from_dict({"posterior": xr.Dataset(found, coords), "sample_stats": xr.Dataset(stats)})
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The sampler replaced: it notes what it was asked for, and does what `asked["do"]` says."""
+    noted: dict[str, Any] = {"do": answer}
+
+    def sampler(machine: Any, **options: Any) -> xr.DataTree:
+        noted.update(options, machine=machine)
+        return noted["do"]()  # type: ignore[no-any-return]
+
+    monkeypatch.setattr("nutpie.sample", sampler)
+    monkeypatch.setattr(compiled, "machine", lambda model: model)
+    return noted
+
+
+@pytest.fixture
+def task(schools: xr.Dataset) -> Problem:
+    return problem(schools, read_model("published-estimates"))
+
+
+def test_draws_are_divided_over_four_chains(task: Problem, asked: dict[str, Any]) -> None:
+    posterior.sample(task, **OPTIONS, progress=False)
+    wanted = {"draws": 100, "tune": 50, "chains": 4, "seed": 11, "target_accept": 0.9, "save_warmup": False}
+    assert {name: asked[name] for name in wanted} == wanted
+
+
+def test_data_are_exchangeable(task: Problem, asked: dict[str, Any]) -> None:
+    posterior.sample(task, **OPTIONS, progress=False)
+    held = [var.get_value() for var in asked["machine"].data_vars]
+    assert any(np.array_equal(value, task.cells["estimate"].values) for value in held)
+
+
+def test_only_plain_coordinates_and_variables_with_a_meaning_are_kept(task: Problem, asked: dict[str, Any]) -> None:
+    drawn = posterior.sample(task, **OPTIONS, progress=False)
+    assert list(drawn.posterior.data_vars) == ["effect"]
+    assert drawn.posterior["effect"].dims == ("chain", "draw", "segment", "arm")
+    assert drawn.posterior["arm"].values.tolist() == ["1", "2"]
+    assert list(drawn.sample_stats.data_vars) == ["diverging"]
+
+
+def test_a_sampler_that_breaks_down_is_a_fit_error(task: Problem, asked: dict[str, Any]) -> None:
+    def fail() -> xr.DataTree:
+        raise RuntimeError("All initialization points failed")
+
+    asked["do"] = fail
+    with pytest.raises(FitError, match=r"All initialization points failed; look at the data"):
+        posterior.sample(task, **OPTIONS, progress=False)
+
+
+def test_an_interrupted_sampler_is_an_interrupt(task: Problem, asked: dict[str, Any]) -> None:
+    asked["do"] = lambda: answer(draws=37)
+    with pytest.raises(KeyboardInterrupt):
+        posterior.sample(task, **OPTIONS, progress=False)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_shown_only_when_asked(
+    task: Problem, asked: dict[str, Any], progress: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posterior.sample(task, **OPTIONS, progress=progress)
+    assert (asked["progress_callback"] is not None) is progress
+    assert asked["progress_bar"] is False
+    assert bool(capsys.readouterr().out.strip()) is progress
+
+
+@pytest.mark.slow
+def test_first_and_reused_code_agree_with_the_exact_posterior(counts: xr.Dataset) -> None:
+    """Means of effects of two fits of one structure, within 4.5 Monte-Carlo errors of independent computations."""
+    import arviz_stats as az
+
+    compiled.forget()
+    thinned = counts.assign(n=counts["n"] // 3 * 3, events=counts["events"] // 2)
+    for cells in (counts, thinned):
+        task = problem(cells, read_model("conversion"))
+        drawn = posterior.sample(task, draws=8000, seed=1, target_accept=0.95, tune=1000, progress=False)
+        known = exact.posterior(task, draws=8000, seed=2).posterior
+        error = az.mcse(drawn.posterior[["effect"]], method="mean")["effect"]
+        other = known["effect"].std(("chain", "draw")) * (1 / 8000 + 1 / 600) ** 0.5  # at least 600 effective points
+        z = (drawn.posterior["effect"].mean(("chain", "draw")) - known["effect"].mean(("chain", "draw"))) / np.hypot(
+            error, other
+        )
+        assert float(abs(z).max()) < 4.5  # 24 comparisons: false alarm 1.6e-4
+    compiled.forget()
