@@ -13,6 +13,7 @@ import xarray as xr
 from bayes_hte import schema
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES, Family
+from bayes_hte.informed import Evidence
 from bayes_hte.layout import coordinates, long_form
 from bayes_hte.pooling import builder
 from bayes_hte.priors import Given, constant, exchangeable, ordered_variable, resolve, variable
@@ -22,6 +23,7 @@ from bayes_hte.structure import (
     AMOUNT,
     CHANCE,
     NUISANCE_DIMS,
+    Coefficient,
     Design,
     coefficients,
     design,
@@ -114,16 +116,36 @@ def build(task: Problem, *, reusable: bool = False) -> "pm.Model":
 
     with pm.Model(coords=coords) as built:
         build_with = builder(model, task.design, len(task.coords["segment"]), given)
+        evidence = _evidence(task, given) if reusable else None
         found: dict[str, TensorVariable] = {}
+        offset = None
         for asked in reversed(coefficients(model)):  # baselines first: effects may be tied to their offsets
-            offset = built.named_vars.get(f"{asked.name.replace('effect', 'baseline')}_offset")
-            found[asked.name] = build_with.coefficient(asked, offset)
+            tied = offset if asked.dims != ("segment",) else None
+            mine = evidence and _evidence_of(asked, evidence, found.get("baseline"))
+            found[asked.name], offset = build_with.coefficient(asked, tied, mine)
         nuisance = _nuisance(task, given)
 
         parts = (CHANCE, AMOUNT) if model.amount is not None else ("",)
         eta = {part: _predictor(cells, found[f"{part}effect"], found.get(f"{part}baseline")) for part in parts}
         task.family.likelihood(cells, eta.get("", eta), nuisance, given)
     return built
+
+
+def _evidence(task: Problem, given: Given) -> Evidence | None:
+    """What every cell says of its own linear predictor, (segment, arm); None where there are two of them."""
+    if task.family.curve is None:
+        return None
+    at, precision = task.family.curve.normal(task.statistics)
+    return Evidence(given("pull", at * precision), given("precision", precision))
+
+
+def _evidence_of(asked: Coefficient, evidence: Evidence, baseline: "TensorVariable | None") -> Evidence:
+    """The control's cells speak of baselines, and given these the others of effects."""
+    if asked.dims == ("segment",):
+        return Evidence(evidence.pull[:, 0], evidence.precision[:, 0])
+    if baseline is None:
+        return evidence
+    return Evidence(evidence.pull[:, 1:], evidence.precision[:, 1:]).beyond(baseline[:, None])
 
 
 def _nuisance(task: Problem, given: Given) -> "dict[str, TensorVariable]":

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayes_hte import informed
+from bayes_hte.informed import Evidence
 from bayes_hte.priors import Given, constant, random, variable
+from bayes_hte.spec.distributions import Normal
 from bayes_hte.structure import Coefficient, Design, Hyper, hyperparameters, size_of, term_name
 
 if TYPE_CHECKING:
@@ -48,37 +51,44 @@ class Builder:
         hyper = self.hyper[name]
         return variable(name, hyper.prior, dims=hyper.dims or None, given=self.given)
 
-    def coefficient(self, asked: Coefficient, baseline_offset: "TensorVariable | None" = None) -> "TensorVariable":
-        """The coefficient of every segment."""
+    def coefficient(
+        self,
+        asked: Coefficient,
+        baseline_offset: "TensorVariable | None" = None,
+        evidence: Evidence | None = None,
+    ) -> "tuple[TensorVariable, TensorVariable | None]":
+        """The coefficient of every segment, and its standard normal offset where it has one."""
         match asked.pooling:
             case "partial":
-                return self.partial(asked, baseline_offset)
+                return self.partial(asked, baseline_offset, evidence)
             case "none":
-                return self.hyperparameter(asked.name)
+                return self.hyperparameter(asked.name), None
             case "complete":
-                return self.complete(asked)
+                return self.complete(asked), None
 
-    def partial(self, asked: Coefficient, baseline_offset: "TensorVariable | None") -> "TensorVariable":
-        """Centre + between * offset, offset ~ Normal(0, 1): non-centred, one row per segment."""
+    def partial(
+        self, asked: Coefficient, baseline_offset: "TensorVariable | None", evidence: Evidence | None
+    ) -> "tuple[TensorVariable, TensorVariable]":
+        """Centre + between * offset, offset ~ Normal(0, 1): one row per segment."""
         import pymc as pm
 
-        centre = self.centre(asked)
         between = self.hyperparameter(f"{asked.name}_between")
         strata = asked.effect.strata if asked.effect is not None else None
         scale = between if strata is None else between[self.design.index[strata]]
         if strata is not None and scale.ndim < len(asked.dims):
             scale = scale[:, None]  # one SD for all arms
-        spread = self.spread(asked, scale, baseline_offset)
+        centre = self.centre(asked, scale, evidence)
+        spread, offset = self.spread(asked, centre, scale, baseline_offset, evidence)
 
-        return pm.Deterministic(asked.name, centre + spread, dims=asked.dims)
+        return pm.Deterministic(asked.name, centre + spread, dims=asked.dims), offset
 
-    def centre(self, asked: Coefficient) -> Any:
+    def centre(self, asked: Coefficient, scale: Any, evidence: Evidence | None) -> Any:
         """What the segment's levels and covariates say of it, and the common mean."""
         import pymc as pm
 
         name, centre = asked.name, 0.0
         if f"{name}_mean" in self.hyper:
-            centre = self.hyperparameter(f"{name}_mean")
+            centre = self.mean(asked, scale, evidence)
         if f"{name}_slope" in self.hyper:
             slope = self.hyperparameter(f"{name}_slope")
             centre = centre + self.given(f"{name}_covariates", self.design.covariates) @ slope
@@ -91,17 +101,48 @@ class Builder:
             centre = centre + level[self.design.index[term]]
         return centre
 
-    def spread(self, asked: Coefficient, scale: Any, baseline_offset: "TensorVariable | None") -> Any:
+    def mean(self, asked: Coefficient, scale: Any, evidence: Evidence | None) -> "TensorVariable":
+        """The common mean; in coordinates that follow the data where segments differ from it in one way only."""
+        import pymc as pm
+
+        name, hyper = f"{asked.name}_mean", self.hyper[f"{asked.name}_mean"]
+        prior, plain = hyper.prior, not asked.pool.by and f"{asked.name}_slope" not in self.hyper
+        horseshoe = asked.effect is not None and asked.effect.shape == "horseshoe"
+        if evidence is None or not plain or horseshoe or not isinstance(prior, Normal):
+            return self.hyperparameter(name)
+        mu, sigma = self.given(f"{name}_mu", prior.mu), self.given(f"{name}_sigma", prior.sigma)
+        common = evidence.of_common(scale)
+        z = informed.offset(f"{name}_offset", common, mu, sigma, dims=hyper.dims or None)
+        return pm.Deterministic(name, mu + sigma * z, dims=hyper.dims or None)
+
+    def standard(
+        self, asked: Coefficient, centre: Any, scale: Any, evidence: Evidence | None, nu: Any = None
+    ) -> "TensorVariable":
+        """An offset of every segment."""
+        import pymc as pm
+
+        name = f"{asked.name}_offset"
+        if evidence is not None:
+            return informed.offset(name, evidence, centre, scale, dims=asked.dims, nu=nu)
+        return pm.Normal(name, dims=asked.dims) if nu is None else pm.StudentT(name, nu=nu, dims=asked.dims)
+
+    def spread(
+        self,
+        asked: Coefficient,
+        centre: Any,
+        scale: Any,
+        baseline_offset: "TensorVariable | None",
+        evidence: Evidence | None,
+    ) -> "tuple[Any, TensorVariable]":
         """How far every segment is from its centre."""
         import pymc as pm
 
         name, dims, effect = asked.name, asked.dims, asked.effect
         shape = "normal" if effect is None else effect.shape
         if effect is not None and shape == "student_t":
-            return scale * pm.StudentT(
-                f"{name}_offset", nu=self.given(f"{name}_nu", effect.nu or DEFAULT_NU), dims=dims
-            )
-        offset = pm.Normal(f"{name}_offset", dims=dims)
+            nu = self.given(f"{name}_nu", effect.nu or DEFAULT_NU)
+            offset = self.standard(asked, centre, scale, evidence, nu)
+            return scale * offset, offset
         if effect is not None and shape == "horseshoe":
             local = pm.HalfCauchy(f"{name}_local_offset", beta=1.0, dims=dims)
             slab = self.given(f"{name}_slab", effect.slab)
@@ -109,8 +150,11 @@ class Builder:
             scale = pm.Deterministic(f"{name}_local", slab * wide / (slab**2 + wide**2) ** 0.5, dims=dims)
         if f"{name}_correlation" in self.hyper and baseline_offset is not None:
             rho = self.hyperparameter(f"{name}_correlation")
-            offset = rho * baseline_offset[:, None] + (1 - rho**2) ** 0.5 * offset
-        return scale * offset
+            tied, alone = rho * baseline_offset[:, None], (1 - rho**2) ** 0.5
+            offset = tied + alone * self.standard(asked, centre + scale * tied, scale * alone, evidence)
+        else:
+            offset = self.standard(asked, centre, scale, evidence)
+        return scale * offset, offset
 
     def complete(self, asked: Coefficient) -> "TensorVariable":
         """One value for all segments."""

@@ -58,7 +58,8 @@ def sample(task: Problem, *, draws: int, seed: int, target_accept: float, tune: 
 
 def _tidy(posterior: xr.Dataset) -> xr.Dataset:
     """Plain coordinates, and only what has a meaning outside the sampler."""
-    kept = [name for name in map(str, posterior.data_vars) if not name.endswith("__")]
+    # Offsets are in coordinates of the sampler's own (`informed`), and a half is a correlation by another name.
+    kept = [name for name in map(str, posterior.data_vars) if not name.endswith(("__", "_offset", "_half"))]
     as_text = {dim: posterior[dim].astype(str) for dim in ("segment", "arm", "variant") if dim in posterior.coords}
     return (
         posterior[kept].assign_coords(as_text).transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore")

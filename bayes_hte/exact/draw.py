@@ -53,7 +53,7 @@ class Batch:
     members : ndarray
         Indices of segments.
     sparse : bool
-        Whether their posteriors lean far to one side: then some proposals come from the prior.
+        Whether their posteriors may lean far to one side: then some proposals come from the prior.
     steps : int
         Metropolis steps; 0 where the posterior is normal.
     single : bool
@@ -87,6 +87,8 @@ def _batches(target: Target, points: Array, seeds: np.random.SeedSequence) -> tu
     batches, lowest = list[Batch](), 1.0
     everyone = np.arange(target.segments.size)
     sparse = np.median(target.over(some, everyone, _spread), axis=0) > WEAK
+    if not straight(target.maps(some[:1])):  # heavy tails bend every posterior that lies in one
+        sparse[:] = True
     for members, weak in ((everyone[~sparse], False), (everyone[sparse], True)):
         if not len(members):
             continue
@@ -132,7 +134,7 @@ def _fill(
     def job(first: int) -> None:
         here = slice(first, first + rows)
         maps = target.maps(points[here], None if whole else block)
-        mode = locate(segments, maps, refined=False)
+        mode = locate(segments, maps, refined=not straight(maps))
         if batch.single:
             maps, mode = _single_maps(maps), _single_mode(mode)
         found = _drawn(compute, maps, mode, batch, np.random.Generator(np.random.SFC64(generators[first])))
@@ -249,7 +251,7 @@ def _piloted(target: Target, points: Array, trial: Batch, seed: np.random.SeedSe
     """Mean acceptance rate of each member, over a few points and steps, and whether single precision is enough."""
     segments = target.segments.pick(trial.members)
     maps = target.maps(points, trial.members)
-    mode, propose = locate(segments, maps, refined=False), _proposed_widely if trial.sparse else _proposed
+    mode, propose = locate(segments, maps, refined=not straight(maps)), _proposed_widely if trial.sparse else _proposed
     rng = np.random.Generator(np.random.SFC64(seed))
     state = first = propose(segments, maps, mode, rng)
     rate = np.zeros(segments.size)

@@ -68,6 +68,18 @@ class Curve:
         found = natural[self.shared]
         return found[:, arm, None] if self.each_arm else np.ascontiguousarray(found.T)[:, :, None]
 
+    def normal(self, statistics: xr.Dataset) -> tuple[Array, Array]:
+        """Every cell's likelihood as that of a normal eta: where, and its precision; (segment, arm), 0 without data."""
+        statistics = statistics.transpose("segment", "arm", ...)
+        arrays = self.arrays(statistics)
+        rough = {} if self.shared is None or self.rough is None else {self.shared: self.rough(statistics)[None]}
+        at, precision = [], []
+        for arm in range(statistics.sizes["arm"]):
+            data = {name: np.ascontiguousarray(values[..., arm]) for name, values in arrays.items()}
+            at.append(self.guess(data))
+            precision.append(self.derivatives(data, at[-1][None], self.values(rough, arm))[1][0])
+        return np.nan_to_num(np.stack(at, axis=1)), np.maximum(np.nan_to_num(np.stack(precision, axis=1)), 0.0)
+
     def log_likelihood(self, cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
         """The same for draws: long form, linear predictor with dims (…, cell) -> log density of each cell."""
         leading = [dim for dim in eta.dims if dim != "cell"]
