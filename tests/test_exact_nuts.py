@@ -6,11 +6,12 @@ Tolerances, with the Monte-Carlo errors of both sides as ArviZ states them:
     SDs      3 %, or 4 combined standard errors where that is more. The standard error of the logarithm of an SD is
              about 1 / sqrt(2 ESS) times sqrt((kurtosis - 1) / 2), which is 1 for a normal posterior: 8,000
              independent draws tell an SD to 0.8 %, and that of a skewed between-segment SD to 1.2 %.
-    P(> 0)   .01, and 3 standard errors of the reference where these exceed .005; apart from that 4 combined
-             standard errors as stated, and 10 / ESS for what the reference is too short to see (e^-10 = 5e-5)
+    P(> 0)   .01, and 3 standard errors of the reference where these exceed .005, or 4 combined standard errors where
+             that is more; apart from that 4 combined standard errors as stated, and 10 / ESS for what the reference
+             is too short to see (e^-10 = 5e-5)
 
 False alarms: an engine that is right is 4 standard errors off with probability 6.3e-5. Over all files there are
-1,041 means, as many SDs, and 392 probabilities: with a new seed at most 6.6 %, 6.6 % and 2.5 % that any of them is,
+1,453 means, as many SDs, and 506 probabilities: with a new seed at most 9.2 %, 9.2 % and 3.2 % that any of them is,
 less because the quantities of a fit move together. With the seed here the outcome is always the same. What was
 chance goes away with another seed, a wrong engine's error does not.
 """
@@ -39,14 +40,18 @@ def cells_of(stored: dict[str, Any]) -> xr.Dataset:
     kinds = {name: int if schema.VARIABLES[name].kind == "i" else float for name in stored["data"]}
     coords = {"segment": stored["segment"], "arm": stored["arm"]}
     levels = {name: ("segment", labels) for name, labels in stored["dimensions"].items()}
+    further = {
+        name: ("interval" if name in ("start", "end") else name, np.array(values))
+        for name, values in stored.get("coords", {}).items()
+    }
     attrs = {
         "outcome": stored["outcome"],
         "control": stored["control"],
         "dimensions": schema.encode(stored["dimensions"]),
         "notes": "[]",
-    }
-    data = {name: (("segment", "arm"), np.array(rows, kinds[name])) for name, rows in stored["data"].items()}
-    return schema.check(xr.Dataset(data, coords=coords | levels, attrs=attrs))
+    } | {name: stored[name] for name in ("horizon",) if name in stored}
+    data = {name: (schema.VARIABLES[name].dims, np.array(rows, kinds[name])) for name, rows in stored["data"].items()}
+    return schema.check(xr.Dataset(data, coords=coords | levels | further, attrs=attrs))
 
 
 def quantities(fit: hte.Fit) -> xr.Dataset:
@@ -79,7 +84,10 @@ def side_by_side(fit: hte.Fit, reference: dict[str, Any]) -> pd.DataFrame:
     return pd.concat(frames)
 
 
-@pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
+CASES = [pytest.param(path, id=path.stem) for path in FILES]
+
+
+@pytest.fixture(scope="module", params=CASES)
 def reference(request: pytest.FixtureRequest) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(request.param.read_text(encoding="utf-8"))
     return content
@@ -130,7 +138,8 @@ def signs(fit: hte.Fit, reference: dict[str, Any]) -> pd.DataFrame:
 
 def test_probabilities_of_signs_are_within_a_hundredth_of_those_of_long_nuts_runs(signs: pd.DataFrame) -> None:
     error = signs["p_mcse_nuts"]
-    allowed = 0.01 + np.where(error > 0.005, 3 * error, 0.0)
+    both = 4 * np.hypot(signs["p_mcse"], error)
+    allowed = np.maximum(0.01 + np.where(error > 0.005, 3 * error, 0.0), both)
     off = signs[~(abs(signs["p_positive"] - signs["p_positive_nuts"]) <= allowed)]
     assert off.empty, off.to_string()
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import bayes_hte as hte
+from bayes_hte import schema
 
 Grid = NDArray[np.float64]
 ARMS = ("control", "email")
@@ -80,6 +81,24 @@ def engine(request: pytest.FixtureRequest) -> Any:
 def likelihood(grid_b: Grid, grid_e: Grid, log_density: Callable[[Grid, Grid], Grid]) -> Grid:
     values = log_density(grid_b[:, None], grid_e[None, :])
     return np.asarray(np.exp(values - values.max()))
+
+
+def deeper(flat: dict[str, Grid], deep: dict[str, Grid], **coords: Any) -> xr.Dataset:
+    """A cell table with variables that have a third dim: the first of the coordinates."""
+    third = next(iter(coords))
+    labels = [f"s{i}" for i in range(len(next(iter(deep.values()))))]
+    attrs = {"outcome": "visit", "control": "control", "dimensions": schema.encode(["device"]), "notes": "[]"}
+    if "horizon" in coords:
+        attrs["horizon"] = coords.pop("horizon")
+    return schema.check(
+        xr.Dataset(
+            {name: (("segment", "arm"), values) for name, values in flat.items()}
+            | {name: (("segment", "arm", third), values) for name, values in deep.items()},
+            coords={"segment": labels, "arm": list(ARMS), "device": ("segment", labels)}
+            | {name: (third, values) for name, values in coords.items()},
+            attrs=attrs,
+        )
+    )
 
 
 PRIORS: dict[str, Any] = {
@@ -169,6 +188,133 @@ def test_estimate_equals_brute_force(correlation: float, engine: Any) -> None:
         cells = cells.assign(covariance=xr.DataArray(covariance, dims=("segment", "other_segment")))
     model = hte.Model(family="estimate", effect=PRIORS["effect"])
     compare(hte.fit(cells, model, sampler=engine, draws=8000, seed=5), moments_of(e, joint / joint.sum()))
+
+
+def centred_pair_prior(grid: Grid, between: Any) -> Grid:
+    """p(x1, x2) around the known mean 0: baselines of ordinal outcomes."""
+    density = stats.norm.pdf(grid[:, None], 0.0, between.ppf((np.arange(400) + 0.5) / 400))
+    return np.asarray(density @ density.T / 400)
+
+
+def test_poisson_equals_brute_force(engine: Any) -> None:
+    exposure, events = np.array([[30.5, 42.0], [8.0, 11.25]]), np.array([[12, 31], [5, 4]])
+    e, b = np.linspace(-3, 4, 281), np.linspace(-5, 3, 241)
+
+    def log_density(s: int) -> Callable[[Grid, Grid], Grid]:
+        return lambda base, effect: (
+            stats.poisson.logpmf(events[s, 0], exposure[s, 0] * np.exp(base))
+            + stats.poisson.logpmf(events[s, 1], exposure[s, 1] * np.exp(base + effect))
+        )
+
+    joint = effect_marginal(
+        pair_prior(e, *EFFECT_LAWS), pair_prior(b, *BASELINE_LAWS),
+        likelihood(b, e, log_density(0)), likelihood(b, e, log_density(1)),
+    )  # fmt: skip
+    cells = table({"events": events, "exposure": exposure}, arms=ARMS, control="control")
+    compare(
+        hte.fit(cells, hte.Model(family="poisson", **PRIORS), sampler=engine, draws=8000, seed=6), moments_of(e, joint)
+    )
+
+
+def test_negative_binomial_equals_brute_force_on_the_units_themselves(engine: Any) -> None:
+    rng = np.random.default_rng(9)
+    means, sizes = np.array([[1.2, 2.6], [0.7, 0.9]]), np.array([[16, 13], [7, 9]])
+    units = [[rng.negative_binomial(1.3, 1.3 / (1.3 + means[s, a]), sizes[s, a]) for a in (0, 1)] for s in (0, 1)]
+    e, b = np.linspace(-3.5, 4, 226), np.linspace(-4, 4, 241)
+    alphas = np.exp(np.linspace(np.log(0.1), np.log(25.0), 40))
+    law = stats.lognorm(0.7, scale=np.exp(0.2))
+    weight = law.pdf(alphas) * alphas  # a grid in log alpha
+
+    def log_density(y: Grid, eta: Grid, alpha: Any) -> Grid:
+        # One unit after the other: no sufficient statistics.
+        return np.asarray(sum(stats.nbinom.logpmf(value, alpha, alpha / (alpha + np.exp(eta))) for value in y))
+
+    control = [np.exp(log_density(units[s][0], b[:, None], alphas) + 15.0) for s in (0, 1)]
+    baseline_prior = pair_prior(b, *BASELINE_LAWS) * ((control[0] * weight) @ control[1].T)
+    total, centre = np.zeros((len(e), len(e))), b[:, None] + e[None, :]
+    for alpha, own in zip(alphas, weight, strict=True):
+        first, second = (np.exp(log_density(units[s][1], centre, alpha) + 15.0) for s in (0, 1))
+        total += own * (first.T @ baseline_prior @ second)
+    joint = pair_prior(e, *EFFECT_LAWS) * total
+
+    values = np.arange(1.0 + max(y.max() for pair in units for y in pair))
+    counted = np.array([[np.bincount(y, minlength=len(values)) for y in pair] for pair in units])
+    cells = deeper({"n": sizes}, {"histogram": counted}, value=values)
+    model = hte.Model(
+        family="negative_binomial", nuisance={"alpha": {"dist": "LogNormal", "mu": 0.2, "sigma": 0.7}}, **PRIORS
+    )
+    compare(hte.fit(cells, model, sampler=engine, draws=8000, seed=7), moments_of(e, joint / joint.sum()))
+
+
+def on_sums(log: Grid, e: Grid, b: Grid) -> Grid:
+    """A function of baseline + effect, known on the grid of their sums, as a matrix (baseline, effect)."""
+    return np.asarray(log[np.arange(len(b))[:, None] + np.arange(len(e))[None, :]])
+
+
+def test_ordinal_equals_brute_force(engine: Any) -> None:
+    units = np.array([[[9, 8, 5], [5, 8, 12]], [[3, 2, 6], [1, 2, 4]]])
+    step = 1 / 25
+    e, b = np.arange(-3.0, 4.0 + step / 2, step), np.arange(-4.0, 4.0 + step / 2, step)
+    sums = e[0] + b[0] + step * np.arange(len(e) + len(b) - 1)
+    law, grid = stats.norm(0.1, 1.2), np.linspace(-3.6, 3.6, 37)
+    baseline_prior = centred_pair_prior(b, BASELINE_LAWS[1])
+    total = np.zeros((len(e), len(e)))
+    for low, high in ((c, d) for c in grid for d in grid if d > c):
+        # Differences of logistic functions as they are written in textbooks.
+        cumulative = [1 / (1 + np.exp(x - np.array([low, high])[:, None])) for x in (b, sums)]
+        shares = [np.vstack([c[0], c[1] - c[0], 1 - c[1]]) for c in cumulative]
+        control = [np.exp(units[s, 0] @ np.log(shares[0]) + 15.0) for s in (0, 1)]
+        treated = [on_sums(np.exp(units[s, 1] @ np.log(shares[1]) + 15.0), e, b) for s in (0, 1)]
+        inner = baseline_prior * np.outer(control[0], control[1])
+        total += law.pdf(low) * law.pdf(high) * (treated[0].T @ inner @ treated[1])
+    joint = pair_prior(e, *EFFECT_LAWS) * total
+
+    cells = deeper({"n": units.sum(-1)}, {"histogram": units}, value=np.array([1.0, 2.0, 3.0]))
+    model = hte.Model.model_validate(
+        {"family": "ordinal", "effect": PRIORS["effect"], "baseline": {"between": PRIORS["baseline"]["between"]},
+         "nuisance": {"cutpoints": {"dist": "Normal", "mu": 0.1, "sigma": 1.2}}}
+    )  # fmt: skip
+    compare(hte.fit(cells, model, sampler=engine, draws=8000, seed=8), moments_of(e, joint / joint.sum()))
+
+
+def test_piecewise_exponential_equals_brute_force_on_the_times_themselves(engine: Any) -> None:
+    rng = np.random.default_rng(10)
+    cut, end, rates = 2.0, 6.0, np.array([[0.25, 0.12], [0.4, 0.3]])
+    times = [[rng.exponential(1 / rates[s, a], (14, 9)[s]) for a in (0, 1)] for s in (0, 1)]
+    step = 1 / 30
+    e, b = np.arange(-4.0, 3.0 + step / 2, step), np.arange(-5.0, 3.0 + step / 2, step)
+    sums = e[0] + b[0] + step * np.arange(len(e) + len(b) - 1)
+    law = stats.t(5, scale=0.9)
+
+    def log_density(y: Grid, eta: Grid, hazard: float) -> Grid:
+        # Unit by unit: the density of a time is hazard × survival, that of a censored one is survival.
+        total = np.zeros_like(eta)
+        for time in y:
+            late, seen = time > cut, time < end
+            cumulative = np.exp(eta) * (min(time, cut) + np.exp(hazard) * max(min(time, end) - cut, 0.0))
+            total += seen * (eta + hazard * late) - cumulative
+        return total
+
+    baseline_law, total = pair_prior(b, *BASELINE_LAWS), np.zeros((len(e), len(e)))
+    for hazard in np.linspace(-4.0, 3.0, 71):
+        control = [np.exp(log_density(times[s][0], b, hazard) + 20.0) for s in (0, 1)]
+        treated = [on_sums(np.exp(log_density(times[s][1], sums, hazard) + 20.0), e, b) for s in (0, 1)]
+        inner = baseline_law * np.outer(control[0], control[1])
+        total += law.pdf(hazard) * (treated[0].T @ inner @ treated[1])
+    joint = pair_prior(e, *EFFECT_LAWS) * total
+
+    failures = np.array(
+        [[[((y <= cut) & (y < end)).sum(), ((y > cut) & (y < end)).sum()] for y in pair] for pair in times]
+    )
+    at_risk = np.array([[[np.minimum(y, cut).sum(), np.clip(np.minimum(y, end) - cut, 0, None).sum()] for y in pair]
+                        for pair in times])  # fmt: skip
+    cells = deeper(
+        {"n": np.array([[len(y) for y in pair] for pair in times])}, {"failures": failures, "at_risk": at_risk},
+        interval=["0-2", "2-6"], start=[0.0, cut], end=[cut, end], horizon=5.0,
+    )  # fmt: skip
+    hazards = {"dist": "StudentT", "nu": 5.0, "sigma": 0.9}
+    model = hte.Model(family="piecewise_exponential", nuisance={"hazards": hazards}, **PRIORS)
+    compare(hte.fit(cells, model, sampler=engine, draws=8000, seed=9), moments_of(e, joint / joint.sum()))
 
 
 def test_brute_force_grids_are_fine_enough() -> None:

@@ -1,4 +1,4 @@
-"""Against results that other people's software computed: brms, bayesmeta, exact quadrature (tests/reference).
+"""Against results that other people's software computed: brms, Bambi, bayesmeta, metafor, lme4, exact quadrature.
 
 Tolerances: means within 4 combined Monte-Carlo standard errors; P(effect > 0) within .01, or 4 of its own
 standard errors where the reference itself has only thousands of draws. Seeds are fixed.
@@ -12,8 +12,12 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+from scipy import stats
+from test_structures import grid_of, matches, posterior
 
 import bayes_hte as hte
+from bayes_hte import schema
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -137,3 +141,176 @@ def test_arviz_functions_take_the_posterior_as_it_is(eight_schools: hte.Fit) -> 
     assert np.isfinite(az.loo(tree).elpd)
     assert "effect_mean[treated]" in az.psense_summary(tree).index
     az.plot_forest(tree, var_names=["effect"], backend="matplotlib")
+
+
+def test_catheter_infections_equal_brms(engine: Any) -> None:
+    case = read("catheters")
+    rows = pd.DataFrame(case["cells"])
+    cells = hte.cells.from_summary(
+        rows, arm="arm", control="control", segments=["segment"], events="events", exposure="exposure"
+    )
+    fit = hte.fit(cells, hte.Model.model_validate(case["model"]), sampler=engine, draws=8000, seed=6)
+    ours, theirs = shown(fit, case)
+    assert fit.diagnosis.ok
+    reference_mcse = theirs["sd"] / np.sqrt(case["ess"])
+    assert (abs(ours["effect"] - theirs["mean"]) < 4 * np.hypot(ours["effect_mcse"], reference_mcse)).all()
+    p = theirs["p_positive"].clip(0.5 / case["ess"], 1 - 0.5 / case["ess"])
+    allowed = np.maximum(0.01, 4 * np.hypot(ours["p_mcse"], np.sqrt(p * (1 - p) / case["ess"])))
+    assert (abs(ours["p_positive"] - theirs["p_positive"]) < allowed).all()
+    hyper_check(fit, case, case["ess"])
+    # Free intercepts: log rates per catheter-day, one for each trial.
+    known = pd.DataFrame(case["baselines"]).set_index("segment")
+    draws = fit.posterior["posterior"]["baseline"].sel(segment=known.index)
+    mcse = az.mcse(draws.to_dataset(name="x"), method="mean")["x"].values
+    off = abs(draws.mean(("chain", "draw")).values - known["mean"].to_numpy())
+    assert (off < 4 * np.hypot(mcse, known["sd"].to_numpy() / np.sqrt(case["ess"]))).all()
+
+
+@pytest.fixture(scope="module")
+def latitude() -> tuple[hte.Fit, dict[str, Any]]:
+    case = read("bcg_latitude")
+    cells = hte.cells.from_estimates(
+        pd.DataFrame(case["cells"]), segments=["segment"], estimate="y", se="se", covariates=["latitude"]
+    )
+    return hte.fit(cells, hte.Model.model_validate(case["model"]), sampler="exact", draws=16_000, seed=7), case
+
+
+def test_bcg_trials_by_latitude_equal_quadrature(latitude: tuple[hte.Fit, dict[str, Any]]) -> None:
+    fit, case = latitude
+    rows = pd.DataFrame(case["cells"]).set_index("segment").loc[fit.cells["segment"].values]
+    z = ((rows["latitude"] - rows["latitude"].mean()) / rows["latitude"].std(ddof=1)).to_numpy()
+    (scale,), prior = grid_of([stats.halfnorm(scale=1.0)], 200)
+    observed = np.concatenate(
+        [np.broadcast_to(np.column_stack([np.ones(13), z]), (200, 13, 2)), scale[:, None, None] * np.eye(13)], axis=-1
+    )
+    functions = np.concatenate([observed, np.broadcast_to(np.eye(2, 15), (200, 2, 15))], axis=1)
+    d = np.concatenate([[2.0, 1.0], np.ones(13)])
+    found = posterior(rows["y"].to_numpy(), rows["se"].to_numpy(), prior, observed, functions, np.zeros(15), d)
+    names = {"effect": np.arange(13), "effect_mean": np.array([13]), "effect_slope": np.array([14])}
+    matches(fit, names, found, {"effect_between": scale})
+
+
+def test_bcg_trials_by_latitude_agree_with_metafor(latitude: tuple[hte.Fit, dict[str, Any]]) -> None:
+    fit, case = latitude
+    draws = fit.posterior["posterior"].to_dataset().squeeze("arm")
+    per_degree = draws["effect_slope"].squeeze() / pd.DataFrame(case["cells"])["latitude"].std(ddof=1)
+    # REML holds tau at its estimate; the posterior, with weak priors, is as far away as tau is uncertain.
+    assert abs(float(per_degree.mean()) - case["slope_per_degree"]) < 0.25 * case["slope_se"]
+    assert 0.9 < float(per_degree.std()) / case["slope_se"] < 1.35
+    low, high = np.sqrt(case["tau2_interval"])
+    assert low < float(draws["effect_between"].mean()) < high
+    assert abs(float(draws["effect_between"].median()) - case["tau"]) < 0.1
+    effect = draws["effect"].sel(segment=[cell["segment"] for cell in case["cells"]])
+    off = effect.mean(("chain", "draw")).values - case["blup"]
+    assert (abs(off) < 0.5 * np.array(case["blup_se"])).all()
+
+
+def visits(case: dict[str, Any]) -> xr.Dataset:
+    """Cells of the RAND experiment, histograms of visits."""
+    values = np.array(case["value"], float)
+    units = np.zeros((len(case["segment"]), 2, len(values)), dtype=int)
+    for s, label in enumerate(case["segment"]):
+        for a, counted in enumerate(case["units"][label]):
+            units[s, a, : len(counted)] = counted
+    attrs = {"outcome": "visits", "control": case["arm"][0], "dimensions": schema.encode(["group"]), "notes": "[]"}
+    return schema.check(
+        xr.Dataset(
+            {"n": (("segment", "arm"), units.sum(-1)), "histogram": (("segment", "arm", "value"), units)},
+            coords={
+                "segment": case["segment"],
+                "arm": case["arm"],
+                "value": values,
+                "group": ("segment", case["segment"]),
+            },
+            attrs=attrs,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def rand() -> tuple[dict[str, Any], hte.Fit, hte.Fit]:
+    case = read("rand_visits")
+    cells = visits(case)
+    events = (cells["histogram"] * cells["value"]).sum("value").astype(int)
+    rates = cells[["n"]].assign(events=events, exposure=cells["n"].astype(float)).drop_vars("value", errors="ignore")
+    counted = hte.fit(cells, "counts", sampler="exact", draws=4000, seed=8)
+    return case, counted, hte.fit(rates.assign_attrs(cells.attrs), "rates", sampler="exact", draws=4000, seed=8)
+
+
+HYPER = ("baseline_mean", "effect_mean", "baseline_between", "effect_between")
+
+
+def scaled(fit: hte.Fit, expected: dict[str, float]) -> dict[str, float]:
+    """How many posterior SDs the posterior mean is from a maximum-likelihood estimate."""
+    draws = fit.posterior["posterior"].to_dataset()
+    return {name: float((draws[name].mean() - expected[name]) / draws[name].std()) for name in HYPER}
+
+
+def test_visits_to_doctors_agree_with_glmmtmb(rand: tuple[dict[str, Any], hte.Fit, hte.Fit]) -> None:
+    case, counted, rates = rand
+    for fit, name in ((counted, "negative_binomial"), (rates, "poisson")):
+        off = scaled(fit, case[name])
+        # Of an SD the posterior mean is larger than the most likely value, by less than a posterior SD.
+        assert all(abs(value) < 1 for value in off.values()), off
+    theirs = pd.Series(case["slopes"])
+    ours = counted.table(scale="link").set_index("group").loc[theirs.index]
+    assert (abs(ours["effect"] - theirs) < 0.5 * ours["sd"]).all()
+    # They have one dispersion for both arms, we have one for each.
+    alpha = counted.posterior["posterior"]["alpha"]
+    low, high = alpha.mean(("chain", "draw")).min(), alpha.mean(("chain", "draw")).max()
+    spread = float(alpha.std(("chain", "draw")).max())
+    assert float(low) - 2 * spread < case["negative_binomial"]["theta"] < float(high) + 2 * spread
+
+
+def test_a_poisson_takes_repeated_visits_for_differences_between_segments(
+    rand: tuple[dict[str, Any], hte.Fit, hte.Fit],
+) -> None:
+    _, counted, rates = rand
+    tau = [float(fit.posterior["posterior"]["effect_between"].mean()) for fit in (counted, rates)]
+    assert tau[1] > 1.3 * tau[0]
+    ours, poisson = (fit.table(scale="link").set_index("group") for fit in (counted, rates))
+    # Counts have seven times the variance of a Poisson here: a large segment's error is a fraction of what it is.
+    large = ours["n_treated"] + ours["n_control"] > 300
+    assert large.sum() >= 20
+    assert (poisson["sd"][large] < 0.8 * ours["sd"][large]).all()
+
+
+@pytest.mark.slow
+def test_crossed_dimensions_of_hillstrom_agree_with_lme4() -> None:
+    case = read("hillstrom_crossed")
+    cells = hte.cells.from_summary(
+        pd.DataFrame(case["cells"]), arm="arm", control="none", segments=case["dimensions"], n="n", events="events"
+    )
+    fit = hte.fit(cells, "conversion-by-dimension", sampler="nuts", draws=2000, seed=9)
+    draws = fit.posterior["posterior"].to_dataset().squeeze("arm")
+    for name in ("effect_mean", "baseline_mean"):
+        assert abs(float(draws[name].mean()) - case[name]) < float(draws[name].std())
+    for name in case["dimensions"]:
+        for kind in ("effect", "baseline"):
+            between = draws[f"{kind}_{name}_between"]
+            low, high = between.quantile([0.005, 0.995])
+            # Where the likelihood is highest at 0 the posterior still is all above it.
+            assert (0.0 if float(low) < 0.05 else float(low)) <= case[f"{kind}_sd"][name] < float(high), (kind, name)
+        theirs = pd.Series(case["levels"][name])
+        ours = draws[f"effect_{name}"].sel({name: list(theirs.index)})
+        # Maximum likelihood puts the SD between channels at 0; every deviation is within a posterior SD.
+        assert (abs(ours.mean(("chain", "draw")).values - theirs.to_numpy()) < ours.std(("chain", "draw")).values).all()
+
+
+@pytest.mark.slow
+def test_crossed_dimensions_equal_bambi() -> None:
+    case = read("bambi_crossed")
+    rows = pd.DataFrame(case["cells"]).assign(arm=lambda each: np.where(each["treat"] == 1, "treated", "control"))
+    cells = hte.cells.from_summary(
+        rows, arm="arm", control="control", segments=["device", "plan"], n="n", events="events"
+    )
+    fit = hte.fit(cells, "conversion-by-dimension", sampler="nuts", draws=8000, seed=10)
+    assert fit.diagnosis.ok
+    found = fit.posterior["posterior"].to_dataset()[list(case["quantities"])].squeeze("arm", drop=True)
+    found = found.sel(segment=[" · ".join(label.split(" | ")) for label in case["segment"]])
+    mcse, mcse_sd = az.mcse(found, method="mean"), az.mcse(found, method="sd")
+    for name, theirs in case["quantities"].items():
+        off = abs(found[name].mean(("chain", "draw")).values - theirs["mean"])
+        assert (off < 4 * np.hypot(mcse[name].values, theirs["mcse"])).all(), name
+        off = abs(found[name].std(("chain", "draw"), ddof=1).values - theirs["sd"])
+        assert (off < 4 * np.hypot(mcse_sd[name].values, theirs["mcse_sd"])).all(), name

@@ -31,8 +31,11 @@ STRETCHED = (0.05, 1.5)
 """How many proposals are wider, and by what factor."""
 FROM_PRIOR = 0.3
 """How many proposals for sparse segments come from the prior."""
-WEAK = 0.6
-"""Posterior SD on the link scale from which the prior's shape shows: a cell with less than three events."""
+WEAK = 0.35
+"""Posterior SD on the link scale from which a likelihood leans to one side: a cell with less than eight events."""
+PATIENCE = {"lean": 2.0, "bent": 5.0}
+"""Times as many steps as the mean acceptance asks for, where it differs much between points, and between places of
+one posterior: sparse segments, and those under heavy tails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +90,15 @@ def _batches(target: Target, points: Array, seeds: np.random.SeedSequence) -> tu
     batches, lowest = list[Batch](), 1.0
     everyone = np.arange(target.segments.size)
     sparse = np.median(target.over(some, everyone, _spread), axis=0) > WEAK
-    if not straight(target.maps(some[:1])):  # heavy tails bend every posterior that lies in one
-        sparse[:] = True
+    bent = not straight(target.maps(some[:1]))
+    sparse[:] |= bent  # heavy tails bend every posterior that lies in one
     for members, weak in ((everyone[~sparse], False), (everyone[sparse], True)):
         if not len(members):
             continue
         trial = Batch(members, sparse=weak, steps=2)
         rate, single = _piloted(target, some, trial, seeds.spawn(1)[0])
         needed = np.log(LEFT) / np.log(np.clip(1 - rate, 1e-12, 0.99)) - 1
+        needed *= PATIENCE["bent" if bent else "lean"] if weak else 1.0
         if len(members) <= FEW:
             needed = np.broadcast_to(needed.max(), needed.shape)
         steps = CLASSES[np.minimum(np.searchsorted(CLASSES, needed), len(CLASSES) - 1)]

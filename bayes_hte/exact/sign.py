@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from bayes_hte.exact.accuracy import closed_form
-from bayes_hte.exact.coefficients import Map
+from bayes_hte.exact.coefficients import Line, Map
 from bayes_hte.exact.emulate import Standard, features
 from bayes_hte.exact.importance import Sample
 from bayes_hte.exact.integrate import Index, Maps, Mode, Segments, locate, log_sum, rule
@@ -196,8 +196,16 @@ def _sides(
         offset *= 0.5
         terms -= offset
         terms += log_weights
-        found.append(log_sum(terms) + np.log(np.abs(half)))
+        # Under heavy tails the middle of the range may lie far below the peak, which `log_sum` starts from.
+        total = log_sum(terms) if isinstance(effect, Line) else _log_sum_of_any(terms)
+        found.append(total + np.log(np.abs(half)))
     return found[0], found[1]
+
+
+def _log_sum_of_any(terms: Array) -> Array:
+    """log Σ exp(term), relative to the largest."""
+    top = terms.max(0)
+    return np.asarray(top + np.log(np.exp(terms - top).sum(0)))
 
 
 def _nodes(order: int) -> int:

@@ -13,7 +13,8 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
+from nuts_families import MADE
 
 import bayes_hte as hte
 from bayes_hte import schema
 from bayes_hte.analysis import prepare
+from bayes_hte.drawn import headlined
 from bayes_hte.effects import average, effects, family_of, shares
 from bayes_hte.model import problem
 from bayes_hte.posterior import core, sample
@@ -187,19 +190,27 @@ def normal_three_arms() -> Case:
     return Case(what, source, synthetic({"n": n, "mean": mean, "sd": sd}), hte.read_model("continuous"))
 
 
+def synthetic_family(name: str) -> Case:
+    """One of the data sets of nuts_families.py."""
+    what, cells, model = MADE[name]()
+    effort = {"draws": 44_000, "tune": 1000}
+    return Case(what, f"{name} of nuts_families.py", cells, model, target_accept=0.97, **effort)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     case.__name__: case
     for case in (
         eight_schools, bcg, blockers, blockers_free, hillstrom, hillstrom_channel, hillstrom_spend, thornton, star,
         sparse, four_arms, normal_three_arms,
     )
-}  # fmt: skip
+} | {name: partial(synthetic_family, name) for name in MADE}  # fmt: skip
 
 
 def quantities(tree: xr.DataTree) -> xr.Dataset:
     """Every scalar that must agree: parameters without offsets, effects and ATE on the absolute scale."""
     posterior = tree["posterior"].to_dataset()
-    found = posterior[[name for name in map(str, posterior.data_vars) if not name.endswith("_offset")]]
+    aside = ("_offset", "_half")  # what only NUTS draws: offsets, and correlations as shares
+    found = posterior[[name for name in map(str, posterior.data_vars) if not name.endswith(aside)]]
     absolute = effects(tree, "absolute")
     if family_of(tree).link != "identity":
         found["effect_absolute"] = absolute
@@ -236,8 +247,12 @@ def described(found: xr.Dataset) -> dict[str, Any]:
 
 
 def table(cells: xr.Dataset) -> dict[str, Any]:
-    """The cell table as lists: labels, then each variable with dims (segment, arm), digits untouched."""
-    return {
+    """The cell table as lists: labels, then each variable with the contract's order of dims, digits untouched."""
+    further = [name for name in ("value", "interval", "start", "end", "covariate") if name in cells.coords]
+    extra: dict[str, Any] = {"coords": {name: cells[name].values.tolist() for name in further}} if further else {}
+    if "horizon" in cells.attrs:
+        extra["horizon"] = cells.attrs["horizon"]
+    return extra | {
         "outcome": cells.attrs["outcome"],
         "control": cells.attrs["control"],
         "arm": cells["arm"].values.astype(str).tolist(),
@@ -257,7 +272,7 @@ def run(case: Case) -> dict[str, Any]:
     drawn = sample(
         task, draws=case.draws, seed=case.seed, target_accept=case.target_accept, tune=case.tune, progress=False
     )
-    tree = core(case.cells, drawn)
+    tree = core(case.cells, replace(drawn, posterior=headlined(task, drawn.posterior)))
     tree.attrs["model"] = case.model.model_dump_json(exclude_none=True)
     found = quantities(tree)
     rhat = max(float(values.max()) for values in az.rhat(found).data_vars.values())
