@@ -14,7 +14,7 @@ import xarray as xr
 from bayes_hte import answers, marginal, schema, summary
 from bayes_hte.answers import Best
 from bayes_hte.diagnose import Diagnosis
-from bayes_hte.effects import Weights, cells_of, engine_of, model_of
+from bayes_hte.effects import Weights, cells_of, engine_of, known_model, model_of
 from bayes_hte.groups import complete
 from bayes_hte.model import build, problem
 from bayes_hte.schema import Scale
@@ -68,8 +68,14 @@ class Fit:
 
     @property
     def spec(self) -> Model:
-        """What was believed, as the model file states it."""
-        return model_of(self.core)
+        """What was believed, as the model file states it.
+
+        Raises
+        ------
+        ModelError
+            If only draws of a model of one's own are known.
+        """
+        return known_model(self.core, "what was believed")
 
     @property
     def plan(self) -> Plan | None:
@@ -80,7 +86,7 @@ class Fit:
     @property
     def model(self) -> "pm.Model":
         """The PyMC model of this fit, built anew."""
-        return build(problem(self.cells, self.spec))
+        return build(problem(self.cells, known_model(self.core, "the PyMC model")))
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -544,11 +550,11 @@ class Fit:
 
     def __repr__(self) -> str:
         """One line: what was fitted and whether it can be trusted."""
-        return f"<Fit: {_headline(self.cells, self.spec)}; diagnosis {self.diagnosis}>"
+        return f"<Fit: {_headline(self.cells, model_of(self.core))}; diagnosis {self.diagnosis}>"
 
     def _repr_html_(self) -> str:
         """Verdict and table, for notebooks."""
-        title, verdict = html.escape(_headline(self.cells, self.spec)), html.escape(str(self.diagnosis))
+        title, verdict = html.escape(_headline(self.cells, model_of(self.core))), html.escape(str(self.diagnosis))
         return f"<p><b>{title}</b><br>Diagnosis: {verdict}<br>{html.escape(self.engine)}</p>" + self.table().to_html(
             index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}"
         )

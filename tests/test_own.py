@@ -11,7 +11,7 @@ import xarray as xr
 from example_cells import table
 from example_posterior import example_fit
 
-from bayes_hte import DataError, Fit, load
+from bayes_hte import DataError, Fit, ModelError, load
 from bayes_hte.own import Link, from_posterior
 
 ROOT = Path(__file__).parent.parent
@@ -177,6 +177,20 @@ def test_the_report_names_the_model_and_shows_no_prior(own: Fit, tmp_path: Path)
 def test_without_a_between_sd_there_is_no_pooling_factor(shipped: Fit) -> None:
     fit = from_posterior(draws_of(shipped).drop_vars("effect_between"), shipped.cells, link="logit")
     assert fit.table()["pooling"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["spec", "model", "loso", "compare", "sensitivity", "given_tau"])
+def test_what_needs_the_model_is_refused(own: Fit, name: str) -> None:
+    with pytest.raises(ModelError, match="a model of your own"):
+        getattr(own, name)()
+
+
+def test_a_report_needs_no_pooling_factor(shipped: Fit, tmp_path: Path) -> None:
+    unpooled = draws_of(shipped).drop_vars(["effect_between", "effect_mean"])
+    fit = from_posterior(unpooled, shipped.cells, link="logit")
+    page = fit.report(tmp_path / "report.html").read_text()
+    assert "nan" not in page.lower().replace("nan)", "").split("<body")[1].split("glossary")[0].split("svg")[0]
+    assert 'data-head="Pooling"' not in page
 
 
 def test_groups_that_need_the_model_are_left_out(own: Fit) -> None:

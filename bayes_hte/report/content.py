@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from bayes_hte import schema, summary, views
 from bayes_hte.diagnose import Diagnosis
-from bayes_hte.effects import cells_of, family_of, model_of
+from bayes_hte.effects import cells_of, family_of, is_own, model_of
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.plot.text import clean, count, shorten
 from bayes_hte.report import answer, background, dimensions, priors
@@ -19,6 +19,7 @@ from bayes_hte.report.figures import Sheet
 from bayes_hte.report.notation import listing, measure, name, percent, probability
 from bayes_hte.report.tables import Quantity, Row, effect_head, quantities, segment_rows, tested
 from bayes_hte.spec import Plan
+from bayes_hte.spec.model import Pooling
 from bayes_hte.summary import Question
 from bayes_hte.views import Tables
 
@@ -126,7 +127,7 @@ def collect(
         arms=arms,
         dimensions=[shorten(dimension) for dimension in schema.dimensions(cells)],
         footnotes=_footnotes(question),
-        pooling=background.POOLING[model_of(tree).pooling],
+        pooling=background.POOLING[_told(tree)],
         background=background.collect(tree, plan),
         priors=priors.collect(tree, question),
         figure_css=sheet.css(),
@@ -155,7 +156,7 @@ def cases(tree: xr.DataTree, question: Question, plan: Plan | None, tables: Tabl
             distinct=tuple(
                 label for label, there in zip(labels, own, strict=True) if there and (arm, label) in distinct
             ),
-            pooling=model_of(tree).pooling,
+            pooling=_told(tree),
             question=question,
             measure=measure(family, question.scale, _unit(plan), widths),
         )
@@ -242,6 +243,8 @@ def _shrinkage(case: Case, material: Material) -> tuple[Markup | None, str]:
 
 def _new_segments(tree: xr.DataTree, question: Question) -> dict[str, dict[str, Any]] | str:
     """What to expect in a new segment, by arm; or why that cannot be said."""
+    if model_of(tree).pooling == "none" and is_own(tree):
+        return "What to expect in a segment that was not in the test is a question to your own model."
     if model_of(tree).pooling == "none":
         return "Without pooling, the segments say nothing about one that was not in the test."
     try:
@@ -282,6 +285,11 @@ def _facts(cells: xr.Dataset, question: Question) -> list[tuple[str, str]]:
     if "n" in cells:
         facts.append(("Units", count(float(cells["n"].sum()))))
     return facts
+
+
+def _told(tree: xr.DataTree) -> Pooling:
+    """How a model pools; one that is not known is taken to, because its effects are read from joint draws."""
+    return "partial" if is_own(tree) else model_of(tree).pooling
 
 
 def _footnotes(question: Question) -> list[str]:

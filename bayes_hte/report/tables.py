@@ -97,7 +97,8 @@ def _cells(case: Case, segment: Segment, *, units: bool) -> list[Cell]:
     found.append(Cell(f"{percent(case.question.ci_prob)} interval", interval, "interval"))
     found.append(Cell("P(> 0)", probability(row["p_positive"])))
     found.append(Cell("P(< 0)", probability(row["p_negative"])))
-    found.append(Cell("Pooling", f"{row['pooling']:.2f}", "pooling", round(100 * row["pooling"])))
+    if math.isfinite(row["pooling"]):
+        found.append(Cell("Pooling", f"{row['pooling']:.2f}", "pooling", round(100 * row["pooling"])))
     named = {"p_rope": "P(too small)", "p_benefit": "P(benefit)", "p_harm": "P(harm)"}
     found += [Cell(head, probability(row[key])) for key, head in named.items() if key in row]
     return found

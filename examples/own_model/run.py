@@ -22,7 +22,7 @@ def simulated() -> pd.DataFrame:
     """Sign-ups per device, country and arm; the new form is broken on tablets in India."""
     rng = np.random.default_rng(SEED)
     rows = []
-    for device, size in zip(DEVICES, [4000, 6000, 900], strict=True):
+    for device, size in zip(DEVICES, [8000, 12000, 5000], strict=True):
         for country, share in zip(COUNTRIES, [0.2, 0.15, 0.25, 0.4], strict=True):
             baseline = -1.8 + rng.normal(0, 0.3)
             effect = 0.15 + (0.15 if device == "phone" else 0) - (1.2 if (device, country) == ("tablet", "IN") else 0)
@@ -56,7 +56,7 @@ with pm.Model(coords=coords) as model:
     common = pm.Normal("common", 0, 0.5)
     of_device = pm.Normal("of_device", 0, 0.2, dims="device")
     of_country = pm.Normal("of_country", 0, 0.2, dims="country")
-    interaction_scale = pm.HalfNormal("interaction_scale", 0.2)
+    interaction_scale = pm.HalfNormal("interaction_scale", 0.3)
     interaction_offset = pm.StudentT("interaction_offset", nu=4, dims="segment")
     interaction = interaction_scale * interaction_offset
     effect = pm.Deterministic("effect", common + of_device[device] + of_country[country] + interaction, dims="segment")
