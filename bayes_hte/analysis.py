@@ -303,11 +303,30 @@ def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
             return cells.from_estimates(source, **options)
 
 
+def _long_frame(cells: xr.Dataset) -> pd.DataFrame:
+    """One row per segment, arm and value, or interval."""
+    extra, names = (schema.VALUE, ["histogram"]) if "histogram" in cells else (schema.INTERVAL, ["failures", "at_risk"])
+    frame = cells[names].to_dataframe(dim_order=[schema.SEGMENT, schema.ARM, extra]).reset_index()
+    if "histogram" in cells:
+        frame = frame[frame["histogram"] > 0].rename(columns={"histogram": "units"}).reset_index(drop=True)
+        return frame[[*schema.dimensions(cells), schema.ARM, extra, "units"]]
+    return frame[[*schema.dimensions(cells), schema.ARM, "start", "end", *names]]
+
+
 def cell_frame(cells: xr.Dataset) -> pd.DataFrame:
-    """The cell table as a data frame: one row per segment and arm, one column per dimension and statistic."""
+    """The cell table as a data frame: one row per segment and arm, one column per dimension and statistic.
+
+    Units by value of the outcome, and failures by interval, have one row for each of these; `from_levels` takes the
+    former.
+    """
+    if "histogram" in cells or "failures" in cells:
+        return _long_frame(cells)
     names = [name for name in map(str, cells.data_vars) if cells[name].dims == (schema.SEGMENT, schema.ARM)]
     frame = cells[names].to_dataframe(dim_order=[schema.SEGMENT, schema.ARM]).reset_index()
     if "ss" in names:  # people read standard deviations, and `from_summary` takes them
         names[names.index("ss")] = "sd"
         frame["sd"] = (frame["ss"] / (frame["n"] - 1).where(frame["n"] > 1)) ** 0.5
+    if "log_ss" in names:
+        names[names.index("log_ss")] = "log_sd"
+        frame["log_sd"] = (frame["log_ss"] / (frame["positive"] - 1).where(frame["positive"] > 1)) ** 0.5
     return frame[[*schema.dimensions(cells), schema.ARM, *names]]

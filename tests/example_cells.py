@@ -85,8 +85,8 @@ def _outcomes(  # noqa: PLR0911 (a table of cases)
         case "two_part":
             positive = rng.binomial(n, 0.4)
             some = positive > 0
-            data = {"n": n, "positive": positive, "mean": np.where(there, rng.uniform(1, 3, n.shape), np.nan),
-                    "ss": n * 4.0, "log_mean": np.where(some, rng.normal(1, 0.4, n.shape), np.nan),
+            data = {"n": n, "positive": positive, "mean": np.where(there, rng.uniform(1, 3, n.shape) * some, np.nan),
+                    "ss": n * 4.0 * some, "log_mean": np.where(some, rng.normal(1, 0.4, n.shape), np.nan),
                     "log_ss": np.where(positive > 1, rng.chisquare(np.maximum(positive - 1, 1)), 0.0)}  # fmt: skip
             return {name: (cell, values) for name, values in data.items()}, {}, {}
         case "piecewise_exponential":

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from example_cells import example
 from example_posterior import example_fit, example_plan
 
 import bayes_hte as hte
@@ -274,3 +275,26 @@ def test_the_cell_table_reads_as_a_data_frame(counts: xr.Dataset, schools: xr.Da
     assert found.iloc[1].tolist() == ["s0", "email", 850, 120]
     covariance = xr.DataArray(np.eye(8), dims=("segment", "other_segment"))
     assert list(cell_frame(schools.assign(covariance=covariance)).columns) == ["school", "arm", "estimate", "se"]
+
+
+@pytest.mark.parametrize("family", ["ordinal", "negative_binomial", "two_part", "poisson", "piecewise_exponential"])
+def test_cells_of_every_kind_can_be_written_as_a_table_and_read_again(family: str) -> None:
+    cells = example(family, segments=6, arms=("control", "email"))
+    frame = cell_frame(cells)
+    asked = {"arm": "arm", "control": "control", "segments": ["device", "plan"], "outcome": "y"}
+    match family:
+        case "ordinal" | "negative_binomial":
+            again = hte.cells.from_levels(frame, value="value", count="units", **asked)
+        case "two_part":
+            names = ("n", "mean", "sd", "positive", "log_mean", "log_sd")
+            again = hte.cells.from_summary(frame, **asked, **{name: name for name in names})
+        case "poisson":
+            again = hte.cells.from_summary(frame, events="events", exposure="exposure", **asked)
+        case _:
+            total = frame.groupby(["device", "plan", "arm"], sort=False)[["failures", "at_risk"]].sum()
+            assert total["failures"].sum() == int(cells["failures"].sum())
+            assert frame[["start", "end"]].drop_duplicates().to_numpy().tolist() == [[0, 5], [5, 10], [10, 20]]
+            return
+    again = again.sel(segment=[f"{d} · {p}" for d, p in zip(cells["device"].values, cells["plan"].values, strict=True)])
+    for name in set(map(str, again.data_vars)):
+        np.testing.assert_allclose(again[name].values, cells[name].values.astype(float), rtol=1e-9)
