@@ -1,6 +1,6 @@
-"""Simulation-based calibration of the fast engine: parameters from the prior, data from them, and back.
+"""Simulation-based calibration of the engines: parameters from the prior, data from them, and back.
 
-    python benchmarks/calibration.py [--replications 2000] [--family binomial …] [--seed 1]
+    python benchmarks/calibration.py [--stale] [--design binomial "two parts" …] [--replications 20] [--output FOLDER]
 
 If the engine is right, the rank of a parameter among draws from its posterior is uniform, whatever the parameter and
 the data (Talts et al. 2018); so is that of the likelihood of the data, which alone notices an engine that leaves
@@ -10,10 +10,13 @@ of signs. Everything is written to results/, and the tables of calibration.md ar
 A data set that the exact engine would refuse is kept with the draws it was refused for; one that no engine takes
 (no event in any cell) has no ranks and is counted. Leaving data sets out because of what they hold, not because of
 the parameters behind them, does not bias the ranks of the others.
+
+Every design is stored with a hash of what its result depends on; `--stale` runs those whose hash has changed.
 """
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -23,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -31,26 +35,30 @@ from zlib import crc32
 
 import numpy as np
 import xarray as xr
+from calibration_designs import DESIGNS, Array, Counts, Design, Record, kind
 from numpy.typing import NDArray
 from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
-from bayes_hte import Model, diagnose, exact, schema
-from bayes_hte.drawn import CHAINS, Drawn
+from bayes_hte import Model, diagnose, exact, read_model, schema
+from bayes_hte.drawn import CHAINS, Drawn, headlined
 from bayes_hte.effects import average, likelihood_parameters, on_scale, shares
 from bayes_hte.errors import DataError
-from bayes_hte.layout import Parameters, linear_predictor, long_form, variant_values
+from bayes_hte.families.family import CellData
+from bayes_hte.layout import Parameters, linear_predictor, long_form
 from bayes_hte.model import Problem, problem
 from bayes_hte.pooling import prior_draws
-from bayes_hte.priors import random
+from bayes_hte.posterior import versions
+from bayes_hte.spec import shipped_models
 from bayes_hte.spec.distributions import rescaled
-from bayes_hte.spec.model import FamilyName
+from bayes_hte.structure import coefficients
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "calibration.json"
 FIGURE = HERE / "results" / "calibration.svg"
 PAGE = HERE / "calibration.md"
-ENGINE = HERE.parent / "bayes_hte"
+PACKAGE = HERE.parent / "bayes_hte"
+COMMAND = "python benchmarks/calibration.py --stale"
 
 RANKS = 100
 """Ranks 0 to 99: the truth among 99 draws, so that bins of 5 ranks are equally likely."""
@@ -61,139 +69,13 @@ CALL = 0.95
 ALPHA = 0.01
 """Chance that an engine that is right fails any test of uniformity, all of them taken together (Holm)."""
 MAX_Z = 4.0
-"""Standard errors: 6.3e-5 per comparison, 0.2 % for the 25 of five designs."""
-SIMULATIONS = 20_000
-"""Null distribution of the ECDF's depth: its smallest p-value is far below ALPHA / (number of tests)."""
+"""Standard errors: 6.3e-5 per comparison, 0.5 % for the 75 of fifteen designs."""
 
-Array = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Record = dict[str, Any]
 Engine = Callable[..., Drawn]
 Outcome = Literal["certified", "refused", "unsupported", "broken"]
 
 
-# ------------------------------------------------------------------------------------------------------ designs
-
-
-@dataclass(frozen=True, slots=True)
-class Design:
-    """One experiment to simulate again and again.
-
-    Attributes
-    ----------
-    what : str
-        For people.
-    model : Model
-    cells : xarray.Dataset
-        Sizes or standard errors; outcomes are placeholders.
-    watched : tuple of str
-        Segments whose effects and baselines are ranked.
-    """
-
-    what: str
-    model: Model
-    cells: xr.Dataset
-    watched: tuple[str, ...]
-
-
-SIZES = np.array([[2, 3], [5, 4], [12, 15], [30, 25], [60, 80], [150, 150], [400, 380], [1200, 1300]])
-"""From almost nothing to more than a thousand units."""
-SMALL = np.array([[1, 1], [2, 3], [4, 1], [8, 9], [15, 12], [30, 40], [100, 90], [300, 310]])
-THREE_ARMS = np.array(
-    [[3, 2, 2], [8, 6, 7], [20, 18, 0], [40, 45, 38], [90, 80, 100], [200, 210, 190], [500, 480, 520], [900, 950, 940]]
-)
-"""One arm never reached the third segment."""
-
-
-def normal(sigma: float, mu: float = 0.0) -> Record:
-    return {"dist": "Normal", "mu": mu, "sigma": sigma}
-
-
-def half_normal(sigma: float) -> Record:
-    return {"dist": "HalfNormal", "sigma": sigma}
-
-
-def beliefs(family: FamilyName, **tables: Any) -> Model:
-    """Priors under which data are of the kind that experiments have."""
-    effect = {"mean": normal(0.5), "between": half_normal(0.4)}
-    return Model.model_validate({"family": family, "effect": effect, **tables})
-
-
-def table(data: Mapping[str, Any], arms: Sequence[str], control: str = "control") -> xr.Dataset:
-    """A checked cell table with segments s1, s2, …"""
-    labels = [f"s{place + 1}" for place in range(len(next(iter(data.values()))))]
-    coords = {"segment": labels, "arm": list(arms), "size": ("segment", labels)}
-    attrs = {"outcome": "y", "control": control, "dimensions": schema.encode(["size"]), "notes": "[]"}
-    named = {name: (("segment", "arm"), np.asarray(values)) for name, values in data.items()}
-    return schema.check(xr.Dataset(named, coords=coords, attrs=attrs))
-
-
-def designs() -> dict[str, Design]:
-    """At least one per family; tiny segments in all of them."""
-    pooled = {"mean": normal(0.7, -2.0), "between": half_normal(0.5)}
-    metric = {"mean": normal(1.0), "between": half_normal(0.5)}
-    two, three = ("control", "treated"), ("control", "first", "second")
-    some = ("s1", "s4", "s8")
-    se = 2.0 / np.sqrt(SIZES)
-    unseen = np.where(np.arange(8)[:, None] * [1, 1] == [2, -1], np.nan, 1.0)  # nobody was a control in s3
-    return {
-        "binomial": Design(
-            "2 arms, 2 to 1,300 units per cell",
-            beliefs("binomial", baseline=pooled),
-            table({"n": SIZES, "events": np.minimum(SIZES, 1)}, two),
-            some,
-        ),
-        "binomial, free baselines": Design(
-            "3 arms, baselines not pooled, one empty cell",
-            beliefs("binomial", baseline={"pooling": "none", "mean": normal(1.0, -2.0)}),
-            table({"n": THREE_ARMS, "events": np.minimum(THREE_ARMS, 1)}, three),
-            ("s1", "s3", "s8"),
-        ),
-        "normal": Design(
-            "2 arms, 1 to 310 units per cell, an SD per arm",
-            beliefs("normal", baseline=metric, nuisance={"sigma": half_normal(2.0)}),
-            table({"n": SMALL, "mean": np.zeros(SMALL.shape), "ss": np.maximum(SMALL - 1.0, 0.0)}, two),
-            some,
-        ),
-        "mean": Design(
-            "2 arms, standard errors from 0.06 to 1.4, one empty cell",
-            beliefs("mean", baseline=metric),
-            table({"mean": 0.0 * unseen, "se": se * unseen}, two),
-            ("s1", "s3", "s8"),
-        ),
-        "estimate": Design(
-            "8 estimates, standard errors from 0.08 to 2",
-            beliefs("estimate"),
-            table({"estimate": np.zeros((8, 1)), "se": 2.0 * se[:, :1] / np.sqrt(2)}, ("treated",), control=""),
-            some,
-        ),
-    }
-
-
-DESIGNS: Mapping[str, Design] = designs()
-
-
 # -------------------------------------------------------------------------------------------------- simulation
-
-
-def prior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
-    """One draw of everything from the prior; dims as in a posterior."""
-    coords, said = task.coords, task.model
-    size = {"segment": coords["segment"]}
-    both = size | {"arm": coords["arm"]}
-    drawn = prior_draws("effect", said.effect, said.pooling, coords=both, draws=1, rng=rng)
-    if said.baseline is not None:
-        drawn |= prior_draws("baseline", said.baseline, said.baseline.pooling, coords=size, draws=1, rng=rng)
-    if said.nuisance is not None:
-        values = random(said.nuisance.sigma, (1, 1, len(coords["variant"])), rng)
-        drawn["sigma"] = xr.DataArray(values, {"variant": coords["variant"]}, ("chain", "draw", "variant"))
-    return xr.Dataset(drawn)
-
-
-def sums_of_squares(cells: xr.Dataset, sigma: xr.DataArray, rng: np.random.Generator) -> xr.DataArray:
-    """sigma² times chi-square with n − 1 degrees of freedom; exactly 0 for a single unit."""
-    scale = variant_values(cells, sigma) ** 2
-    return scale * (2 * rng.gamma((cells["n"].values - 1) / 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,21 +92,20 @@ def _empty(name: str) -> Problem:
     return problem(DESIGNS[name].cells, DESIGNS[name].model)
 
 
+def prior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
+    """One draw of everything from the prior; dims as in a posterior."""
+    drawn = prior_draws(task.model, task.design, task.coords, coefficients(task.model), draws=1, rng=rng)
+    return headlined(task, xr.Dataset(drawn))
+
+
 def simulate(name: str, rng: np.random.Generator) -> Experiment:
     """One experiment of a design."""
-    task, design = _empty(name), DESIGNS[name]
-    truth = prior(task, rng)
-    drawn = likelihood_parameters(truth)
-    data = task.family.predictive(task.cells, linear_predictor(task.cells, drawn), drawn, rng)
-    if "ss" in task.cells:
-        data["ss"] = sums_of_squares(task.cells, drawn["sigma"], rng)
-    cells, there = design.cells.copy(deep=True), schema.present(design.cells).values
-    for statistic, values in data.items():
-        cells[statistic].values[there] = values.values.ravel()
-    return Experiment(truth, cells)
+    truth = prior(_empty(name), rng)
+    cells = DESIGNS[name].outcomes(DESIGNS[name].cells, truth.isel(chain=0, draw=0), rng)
+    return Experiment(truth, schema.check(cells))
 
 
-# ----------------------------------------------------------------------------- engines, three of them wrong
+# ------------------------------------------------------------------------------ engines, five of them wrong
 
 
 def exactly(task: Problem, *, draws: int, seed: int) -> Drawn:
@@ -232,13 +113,41 @@ def exactly(task: Problem, *, draws: int, seed: int) -> Drawn:
     return exact.posterior(task, draws=draws, seed=seed)
 
 
+def by_nuts(task: Problem, *, draws: int, seed: int) -> Drawn:
+    """NUTS with machine code that all data sets of a design share, for what the exact engine does not solve."""
+    import nutpie
+
+    from bayes_hte.compiled import machine
+    from bayes_hte.model import build
+
+    tree = nutpie.sample(
+        machine(build(task, reusable=True)), draws=-(-draws // CHAINS), tune=TUNE, chains=CHAINS, cores=1, seed=seed,
+        target_accept=TARGET_ACCEPT, progress_bar=False,
+    )  # fmt: skip
+    return Drawn(tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset())
+
+
+TUNE, TARGET_ACCEPT = 500, 0.95
+
+
+def _believing(task: Problem, **changed: Any) -> Problem:
+    """The problem of somebody who believes something else of the effects."""
+    effect = task.model.effect.model_copy(update=changed)
+    return replace(task, model=task.model.model_copy(update={"effect": effect}))
+
+
 def halved_prior(task: Problem, *, draws: int, seed: int) -> Drawn:
     """Wrong: takes effects to vary half as much between segments as they do."""
-    effect = task.model.effect
-    if effect.between is None:
+    between = task.model.effect.between
+    if between is None:
         raise AssertionError("effects are not partially pooled")
-    narrow = effect.model_copy(update={"between": rescaled(effect.between, 0.5)})
-    return exactly(replace(task, model=task.model.model_copy(update={"effect": narrow})), draws=draws, seed=seed)
+    return exactly(_believing(task, between=rescaled(between, 0.5)), draws=draws, seed=seed)
+
+
+def misplaced(task: Problem, *, draws: int, seed: int) -> Drawn:
+    """Wrong: gives every segment the covariates of its neighbour."""
+    design = replace(task.design, covariates=np.roll(task.design.covariates, 1, axis=0))
+    return exactly(replace(task, design=design), draws=draws, seed=seed)
 
 
 def overconfident(task: Problem, *, draws: int, seed: int) -> Drawn:
@@ -247,8 +156,7 @@ def overconfident(task: Problem, *, draws: int, seed: int) -> Drawn:
     effect = drawn.posterior["effect"]
     centre = effect.mean(("chain", "draw"))
     narrow = (centre + 0.85 * (effect - centre)).transpose(*effect.dims)
-    signs = xr.Dataset({"p_positive": (narrow > 0).mean(("chain", "draw"))})
-    return replace(drawn, posterior=drawn.posterior.assign(effect=narrow), sign=signs)
+    return replace(drawn, posterior=drawn.posterior.assign(effect=narrow), sign=None)
 
 
 def deaf(task: Problem, *, draws: int, seed: int) -> Drawn:
@@ -259,15 +167,36 @@ def deaf(task: Problem, *, draws: int, seed: int) -> Drawn:
     return exactly(replace(task, statistics=statistics, cells=long_form(statistics)), draws=draws, seed=seed)
 
 
-ENGINES: Mapping[str, Engine] = {each.__name__: each for each in (exactly, halved_prior, overconfident, deaf)}
+def smooth_counts(task: Problem, *, draws: int, seed: int) -> Drawn:
+    """Wrong: takes counts per unit to vary less than alpha says, as if it were twice as large."""
+    curve = task.family.the_curve
+
+    def density(data: CellData, eta: Array, alpha: Array | None) -> Array:
+        return curve.density(data, eta, None if alpha is None else 2 * alpha)
+
+    def derivatives(data: CellData, eta: Array, alpha: Array | None) -> tuple[Array, Array]:
+        return curve.derivatives(data, eta, None if alpha is None else 2 * alpha)
+
+    family = replace(task.family, curve=replace(curve, density=density, derivatives=derivatives))
+    return exactly(replace(task, family=family), draws=draws, seed=seed)
+
+
+ENGINES: Mapping[str, Engine] = {
+    each.__name__: each for each in (exactly, by_nuts, halved_prior, overconfident, deaf, misplaced, smooth_counts)
+}
 WRONG = (
     ("halved_prior", "binomial"),
     ("halved_prior", "estimate"),
+    ("halved_prior", "ordinal"),
     ("overconfident", "binomial"),
     ("overconfident", "estimate"),
     ("deaf", "binomial"),
+    ("misplaced", "covariate"),
+    ("smooth_counts", "negative binomial"),
 )
-"""What must be caught, from a fifth of the replications."""
+"""What must be caught, from a few replications."""
+FEW = {"overconfident": 400}
+"""How many: 200, except where what is wrong is small."""
 
 
 # ----------------------------------------------------------------------------------------------- replications
@@ -292,6 +221,8 @@ class Replication:
         (level, effect): whether the central interval of that level holds the effect.
     p_positive, positive : ndarray
         (effect,): probability of a positive effect, and whether it was.
+    seconds : float
+        Of processor time, simulation included.
     """
 
     number: int
@@ -301,10 +232,14 @@ class Replication:
     inside: NDArray[np.bool_] | None = None
     p_positive: Array | None = None
     positive: NDArray[np.bool_] | None = None
+    seconds: float = 0.0
 
 
-def replicate(name: str, number: int, *, engine: str = "exactly", seed: int = 1, draws: int = 4000) -> Replication:
+def replicate(
+    name: str, number: int, *, engine: str | None = None, seed: int = 1, draws: int | None = None
+) -> Replication:
     """Simulate one experiment of a design, analyse it, and compare with the truth."""
+    start = time.process_time()
     rng = np.random.default_rng([seed, crc32(name.encode()), number])
     experiment, design = simulate(name, rng), DESIGNS[name]
     try:
@@ -312,13 +247,23 @@ def replicate(name: str, number: int, *, engine: str = "exactly", seed: int = 1,
     except DataError as reason:
         return Replication(number, "unsupported", str(reason))
     try:
-        drawn = ENGINES[engine](task, draws=draws, seed=int(rng.integers(2**31)))
+        solve = ENGINES[engine or design.engine]
+        drawn = solve(task, draws=draws or design.draws, seed=int(rng.integers(2**31)))
         found = _compared(task, drawn, experiment, design.watched, rng)
     except Exception as reason:  # counted and reported, whatever it is
         return Replication(number, "broken", f"{type(reason).__name__}: {reason}")
+    refused, seconds = doubts(drawn), time.process_time() - start
+    outcome: Outcome = "refused" if refused else "certified"
+    return replace(found, number=number, outcome=outcome, why=" ".join(refused), seconds=seconds)
+
+
+def doubts(drawn: Drawn) -> tuple[str, ...]:
+    """What the engine itself says against its draws."""
+    if "diverging" in drawn.sample_stats:
+        count = int(drawn.sample_stats["diverging"].sum())
+        return (f"{count} divergent transitions.",) if count else ()
     groups = {"posterior": drawn.posterior, "sample_stats": drawn.sample_stats}
-    refused = diagnose.certificate_problems(xr.DataTree.from_dict(groups))
-    return replace(found, number=number, outcome="refused" if refused else "certified", why=" ".join(refused))
+    return diagnose.certificate_problems(xr.DataTree.from_dict(groups))
 
 
 def _compared(
@@ -326,15 +271,15 @@ def _compared(
 ) -> Replication:
     """Ranks, intervals and signs."""
     truth = experiment.truth
-    if drawn.sign is None:
-        raise AssertionError("the engine knows no probabilities of signs")
     among = quantities(task, experiment.cells, with_truth(drawn.posterior, truth), watched)
     ranks = {name: rank_of_last(values, rng) for name, values in among.items()}
     effect = truth["effect"].transpose("chain", "draw", "segment", "arm").values.ravel()
     draws = drawn.posterior["effect"].transpose("chain", "draw", "segment", "arm").values.reshape(-1, len(effect))
     tails = [(1 - level) / 2 for level in LEVELS]
     low, high = np.quantile(draws, tails, axis=0), np.quantile(draws, [1 - tail for tail in tails], axis=0)
-    p_positive = drawn.sign["p_positive"].transpose("segment", "arm").values.ravel()
+    p_positive = (draws > 0).mean(0)
+    if drawn.sign is not None:
+        p_positive = drawn.sign["p_positive"].transpose("segment", "arm").values.ravel()
     return Replication(-1, "certified", "", ranks, (low <= effect) & (effect <= high), p_positive, effect > 0)
 
 
@@ -342,9 +287,11 @@ def with_truth(posterior: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Evenly spaced draws, because copies of a weighted point lie side by side; in place of the last one the truth."""
     per_chain = RANKS // CHAINS
     step = posterior.sizes["draw"] // per_chain
-    kept = posterior.isel(draw=slice(step // 2, per_chain * step, step)).copy(deep=True)
+    ranked = posterior[[name for name in posterior.data_vars if name in truth]]
+    kept = ranked.isel(draw=slice(step // 2, per_chain * step, step)).copy(deep=True)
     for name, values in kept.data_vars.items():
-        values[{"chain": -1, "draw": -1}] = truth[name].isel(chain=0, draw=0)
+        one = truth[name].isel(chain=0, draw=0)
+        values[{"chain": -1, "draw": -1}] = one.transpose(*(dim for dim in values.dims if dim in one.dims)).values
     return kept
 
 
@@ -353,7 +300,7 @@ def quantities(task: Problem, cells: xr.Dataset, draws: xr.Dataset, watched: Seq
     drawn: Parameters = likelihood_parameters(draws)
     eta = linear_predictor(task.cells, drawn)
     every = draws.assign(
-        ATE=average(on_scale(task.family, drawn, "absolute"), shares(cells)),
+        ATE=average(on_scale(task.family, drawn, "absolute", cells), shares(cells)),
         log_likelihood=task.family.log_likelihood(task.cells, eta, drawn).sum("cell"),
     )
     found = {}
@@ -375,7 +322,13 @@ def rank_of_last(values: Array, rng: np.random.Generator) -> int:
 
 
 def replications(
-    name: str, count: int, *, engine: str = "exactly", seed: int = 1, draws: int = 4000, workers: int = 1
+    name: str,
+    count: int,
+    *,
+    engine: str | None = None,
+    seed: int = 1,
+    draws: int | None = None,
+    workers: int = 1,
 ) -> Iterator[Replication]:
     """Replications 0, 1, …, in that order."""
     work = partial(replicate, name, engine=engine, seed=seed, draws=draws)
@@ -383,7 +336,7 @@ def replications(
         yield from map(work, range(count))
         return
     with ProcessPoolExecutor(workers, initializer=_use_one_core) as pool:
-        yield from pool.map(work, range(count), chunksize=10)
+        yield from pool.map(work, range(count), chunksize=5)
 
 
 # ------------------------------------------------------------------------------------------------- uniformity
@@ -408,23 +361,44 @@ def depth(counts: Counts) -> Array:
     return np.asarray(_depths(int(counts.sum(-1).flat[0]))[np.arange(RANKS - 1), below].min(-1))
 
 
-@lru_cache
-def null_depths(total: int) -> Array:
-    """Depths of uniform ranks, sorted: what makes the bands simultaneous."""
-    simulated = np.random.default_rng(total).multinomial(total, np.full(RANKS, 1 / RANKS), size=SIMULATIONS)
-    return np.sort(depth(simulated))
+def _inside(total: int, least: float) -> tuple[Counts, Counts]:
+    """Fewest and most ranks below each edge whose pointwise p-value is greater than `least`."""
+    deep = _depths(total) > least
+    return deep.argmax(1), total - deep[:, ::-1].argmax(1)
+
+
+def leaving(total: int, least: float) -> float:
+    """Probability that uniform ranks have a depth of at most `least`, without simulation.
+
+    The numbers of ranks in the bins are independent Poisson numbers, given their sum: the path of the ECDF is
+    followed bin by bin, and what leaves the band is dropped.
+    """
+    law, mean = stats.poisson(total / RANKS), total / RANKS
+    kernel = law.pmf(np.arange(int(mean + 20 * mean**0.5 + 40)))  # what is beyond has no weight in double precision
+    within, first = np.ones(1), 0
+    for low, high in zip(*_inside(total, least), strict=True):
+        spread = np.convolve(within, kernel)
+        start = max(low, first)
+        within, first = spread[start - first : high + 1 - first], start
+    last = total - first - np.arange(len(within))
+    return max(1 - float(within @ law.pmf(last) / stats.poisson.pmf(total, total)), 0.0)
 
 
 def ecdf_p(counts: Counts) -> float:
     """P-value of the largest departure of the ECDF from the diagonal."""
-    null = null_depths(int(counts.sum()))
-    return float((1 + np.searchsorted(null, depth(counts), side="right")) / (1 + len(null)))
+    return leaving(int(counts.sum()), float(depth(counts)))
 
 
+@lru_cache
 def band(total: int, alpha: float) -> tuple[Array, Array]:
-    """ECDF minus diagonal stays between these at all edges at once with probability 1 − alpha."""
-    pointwise, edges = float(np.quantile(null_depths(total), alpha)), np.arange(1, RANKS) / RANKS
-    low, high = (stats.binom.ppf(q, total, edges) / total - edges for q in (pointwise / 2, 1 - pointwise / 2))
+    """ECDF minus diagonal stays between these at all edges at once with probability 1 − alpha or more."""
+    depths: Array = np.unique(_depths(total))
+    few, many = 0, len(depths) - 1
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (middle, many) if leaving(total, float(depths[middle])) <= alpha else (few, middle)
+    edges = np.arange(1, RANKS) / RANKS
+    low, high = (each / total - edges for each in _inside(total, depths[few]))
     return low, high
 
 
@@ -526,13 +500,55 @@ def _use_one_core() -> None:
     threadpool_limits(1)
 
 
-def engine_sha256() -> str:
-    """Of the source files that the results depend on most, whatever their line ends."""
-    digest = hashlib.sha256()
-    for path in sorted([*(ENGINE / "exact").glob("*.py"), *(ENGINE / "families").glob("*.py")]):
-        text = path.read_text(encoding="utf-8").replace("\r\n", "\n")
-        digest.update(f"{path.relative_to(ENGINE).as_posix()}\n{text}\n".encode())
+# -------------------------------------------------------------------------------------------------- staleness
+
+SHARED = ("drawn.py", "pooling.py", "priors.py", "structure.py", "families/family.py")
+ONLY_FOR = {"estimate": ("exact/direct.py", "exact/estimates.py"), "two_part": ("exact/parts.py",)}
+"""Modules of the exact engine that other families do not reach."""
+PARTS = {"two_part": ("binomial", "normal")}
+
+
+def sources(design: Design) -> list[str]:
+    """The files of the package that the results of a design depend on."""
+    family = design.model.family
+    named = [*SHARED, *(f"families/{each}.py" for each in (family, *PARTS.get(family, ())))]
+    if design.engine == "by_nuts":
+        return sorted([*named, "model.py", "compiled.py"])
+    others = {file for other, files in ONLY_FOR.items() if other != family for file in files}
+    engine = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "exact").glob("*.py")}
+    return sorted([*named, *(engine - others)])
+
+
+def shipped_like(design: Design) -> list[str]:
+    """Shipped models of a design's family and structure."""
+    return [name for name in shipped_models() if kind(read_model(name)) == kind(design.model)]
+
+
+def fingerprint(name: str) -> str:
+    """SHA-256 of all that a design's results depend on: sources, whatever their line ends, and the design itself."""
+    design, digest = DESIGNS[name], hashlib.sha256()
+    for file in sources(design):
+        digest.update(f"{file}\n{(PACKAGE / file).read_text(encoding='utf-8')}\n".encode())
+    for shipped in shipped_like(design):
+        digest.update(_beliefs(read_model(shipped)).encode())
+    own = [
+        _beliefs(design.model),
+        schema.fingerprint(design.cells),
+        *design.watched,
+        inspect.getsource(design.outcomes),
+    ]
+    digest.update("\n".join(own).encode())
     return digest.hexdigest()
+
+
+def _beliefs(model: Model) -> str:
+    """A model without what is written for people."""
+    return model.model_dump_json(exclude={"title", "notes"}, exclude_none=True)
+
+
+def stale(stored: Mapping[str, Record]) -> list[str]:
+    """Designs whose stored results are not those of the present sources."""
+    return [name for name in DESIGNS if stored.get(name, {}).get("sha256") != fingerprint(name)]
 
 
 # ------------------------------------------------------------------------------------------ what people see
@@ -540,8 +556,8 @@ def engine_sha256() -> str:
 
 def tables(results: Record) -> str:
     """The results as Markdown: ranks, effects, and engines that are wrong."""
-    ranks = ["| design | | replications | refused | unsupported | broken | quantities | smallest p | Holm |",
-             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    ranks = ["| design | | replications | refused | unsupported | broken | quantities | smallest p | Holm | run |",
+             "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     effects = ["| design | 50 % | 80 % | 95 % | Brier score | promised | wrong signs | promised |",
                "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, record in results["designs"].items():
@@ -549,7 +565,7 @@ def tables(results: Record) -> str:
         failed = " | ".join(str(record["outcomes"].get(kind, 0)) for kind in ("refused", "unsupported", "broken"))
         smallest = min(min(each["chi_square"], each["ecdf"]) for each in tests), min(each["holm"] for each in tests)
         ranks.append(f"| {name} | {DESIGNS[name].what} | {record['replications']:,} | {failed} | {len(tests)} "
-                     f"| {smallest[0]:.3f} | {smallest[1]:.2f} |")  # fmt: skip
+                     f"| {smallest[0]:.4f} | {smallest[1]:.2f} | {record['date']} |")  # fmt: skip
         covered = " | ".join(_percent(each, 1) for each in record["coverage"])
         brier, wrong = record["sign"]["brier"], record["sign"]["wrong_among_calls"]
         effects.append(f"| {name} | {covered} | {brier['observed']:.4f} ± {brier['standard_error']:.4f} "
@@ -570,35 +586,42 @@ def drawn_figure(results: Record) -> Any:
     """A panel per design: ECDF of the ranks minus the diagonal, all quantities; and the reliability of signs."""
     from matplotlib.figure import Figure
 
-    records = results["designs"]
-    figure = Figure(figsize=(10.5, 6.2), layout="constrained")
-    panels = figure.subplots(-(-(len(records) + 1) // 3), 3, squeeze=False).ravel()
-    edges = np.arange(RANKS + 1) / RANKS
+    records, columns = results["designs"], 4
+    rows = -(-(len(records) + 1) // columns)
+    figure = Figure(figsize=(12, 2.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (name, record) in zip(panels, records.items(), strict=False):
-        counts = np.array(list(record["ranks"].values()))
-        total = int(counts[0].sum())
-        low, high = (np.pad(each, 1) for each in band(total, 0.05 / len(counts)))
-        axes.fill_between(edges[::2], low[::2], high[::2], color="#e3e9f0", linewidth=0)
-        ecdf = np.pad(counts.cumsum(1) / total, ((0, 0), (1, 0))) - edges
-        axes.plot(edges[::2], ecdf.T[::2], color="#17508f", linewidth=0.7, alpha=0.7)
-        axes.set_title(f"{name}: {len(counts)} quantities, {total:,} ranks", fontsize=9)
-        axes.set(xlabel="normalised rank", ylabel="ECDF − diagonal", xlim=(0, 1))
+        _draw_ranks(axes, name, record)
     axes = panels[len(records)]
     axes.plot([0, 1], [0, 1], color="#b6bec7", linewidth=1)
-    for name, record in records.items():
+    for record in records.values():
         bins = [each for each in record["sign"]["reliability"] if each["count"]]
-        axes.plot([b["expected"] for b in bins], [b["observed"] for b in bins], ".-", linewidth=0.8, label=name)
-    axes.set_title("Signs: how often the effect was positive", fontsize=9)
+        expected, observed = ([each[key] for each in bins] for key in ("expected", "observed"))
+        axes.plot(expected, observed, color="#17508f", linewidth=0.6, alpha=0.6)
+    axes.set_title("Signs, all designs", fontsize=9)
     axes.set(xlabel="P(effect > 0)", ylabel="share positive")
-    axes.legend(fontsize=7, frameon=False)
     for axes in panels[len(records) + 1 :]:
         axes.set_axis_off()
     for axes in panels:
         axes.tick_params(labelsize=7)
+        axes.locator_params(nbins=4)
         axes.xaxis.label.set_size(8)
         axes.yaxis.label.set_size(8)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _draw_ranks(axes: Any, name: str, record: Record) -> None:
+    """Every twentieth of the ranks: the picture of all would be a megabyte."""
+    step, edges = RANKS // BINS, np.arange(RANKS + 1) / RANKS
+    counts = np.array(list(record["ranks"].values()))
+    total = int(counts[0].sum())
+    low, high = (np.pad(each, 1) for each in band(total, 0.05 / len(counts)))
+    axes.fill_between(edges[::step], low[::step], high[::step], color="#e3e9f0", linewidth=0)
+    ecdf = np.pad(counts.cumsum(1) / total, ((0, 0), (1, 0))) - edges
+    axes.plot(edges[::step], ecdf.T[::step], color="#17508f", linewidth=0.7, alpha=0.7)
+    axes.set_title(f"{name}: {len(counts)} quantities", fontsize=9)
+    axes.set(xlabel=f"normalised rank, {total:,}", ylabel="ECDF − diagonal", xlim=(0, 1))
 
 
 def as_json(results: Record) -> str:
@@ -625,60 +648,97 @@ def shown(found: Iterator[Replication], count: int, what: str) -> list[Replicati
     return list(track(found, what, total=count, console=console, disable=not sys.stderr.isatty()))
 
 
-def run(asked: argparse.Namespace) -> Record:
-    """Calibrate what was asked for; other designs' records are kept as they are."""
-    kept: Record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"designs": {}, "wrong": []}
-    settings = {"seed": asked.seed, "draws": asked.draws, "workers": asked.workers}
-    source = engine_sha256()
-    records, wrong = dict(kept["designs"]), list(kept["wrong"])
-    for name, design in DESIGNS.items():
-        if design.model.family not in asked.family:
-            continue
-        start = time.perf_counter()
-        found = shown(replications(name, asked.replications, **settings), asked.replications, name)
-        seconds = round(time.perf_counter() - start)
-        how = {"family": design.model.family, "engine_sha256": source, "seed": asked.seed, "draws": asked.draws}
-        records[name] = how | {"seconds": seconds} | summarised(found)
-        print(f"{name}: {seconds} s, {records[name]['outcomes']}", flush=True)
-    for engine, name in WRONG:
-        if DESIGNS[name].model.family not in asked.family:
-            continue
-        count = max(asked.replications // 5, 100)
-        found = shown(replications(name, count, engine=engine, **settings), count, engine)
-        caught = faults(judged({name: summarised(found)})[name])
-        wrong = [each for each in wrong if (each["engine"], each["design"]) != (engine, name)]
-        wrong.append({"engine": engine, "design": name, "replications": count, "faults": caught})
-        print(f"{engine}, {name}: {len(caught)} faults", flush=True)
-    if engine_sha256() != source:
-        raise SystemExit("the engine's source changed during the run: run it again")
-    order = {name: place for place, name in enumerate(DESIGNS)}
-    return {
-        "made_by": "python benchmarks/calibration.py",
-        "designs": judged({name: records[name] for name in sorted(records, key=order.__getitem__)}),
-        "wrong": sorted(wrong, key=lambda each: WRONG.index((each["engine"], each["design"]))),
+def calibrated(name: str, asked: argparse.Namespace) -> Record:
+    """The record of one design."""
+    design, start = DESIGNS[name], time.perf_counter()
+    count, draws = asked.replications or design.replications, asked.draws or design.draws
+    before = fingerprint(name)
+    settings = {"seed": asked.seed, "draws": draws, "workers": asked.workers}
+    found = shown(replications(name, count, **settings), count, name)
+    seconds = time.perf_counter() - start
+    if fingerprint(name) != before:
+        before = "sources changed during the run"
+        print(f"{name}: {before}, so it stays stale")
+    how = {
+        "family": design.model.family,
+        "kind": list(kind(design.model)),
+        "engine": design.engine,
+        "sha256": before,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "versions": json.loads(versions()),
+        "seed": asked.seed,
+        "draws": draws,
+        "seconds": round(seconds),
+        "seconds_per_replication": round(float(np.mean([each.seconds for each in found])), 3),
     }
+    return how | summarised(found)
+
+
+def caught(engine: str, name: str, asked: argparse.Namespace) -> Record:
+    """What is wrong with the results of an engine that is wrong on purpose."""
+    enough = FEW.get(engine, 200)
+    count = min(asked.replications or enough, enough)
+    settings = {"seed": asked.seed, "draws": asked.draws or DESIGNS[name].draws, "workers": asked.workers}
+    found = shown(replications(name, count, engine=engine, **settings), count, engine)
+    record = judged({name: summarised(found)})[name]
+    return {"engine": engine, "design": name, "replications": count, "faults": faults(record)}
+
+
+def run(asked: argparse.Namespace, kept: Record) -> Iterator[Record]:
+    """Calibrate what was asked for; other designs' records are kept as they are. All results after every design."""
+    records = {name: each for name, each in kept["designs"].items() if name in DESIGNS}
+    wrong = {(each["engine"], each["design"]): each for each in kept["wrong"]}
+    yield _results(records, wrong)
+    for name in stale(records) if asked.stale else asked.design:
+        records[name] = calibrated(name, asked)
+        print(f"{name}: {records[name]['seconds']} s, {records[name]['outcomes']}", flush=True)
+        for engine, design in WRONG:
+            if design == name:
+                wrong[engine, name] = caught(engine, name, asked)
+                print(f"{engine}, {name}: {len(wrong[engine, name]['faults'])} faults", flush=True)
+        yield _results(records, wrong)
+
+
+def _results(records: Mapping[str, Record], wrong: Mapping[tuple[str, str], Record]) -> Record:
+    return {
+        "made_by": COMMAND,
+        "designs": judged({name: records[name] for name in DESIGNS if name in records}),
+        "wrong": [wrong[each] for each in WRONG if each in wrong],
+    }
+
+
+def asked_for() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--design", nargs="+", choices=list(DESIGNS), default=list(DESIGNS), help="default: all")
+    parser.add_argument("--stale", action="store_true", help="only designs whose sources changed since they were run")
+    parser.add_argument("--replications", type=int, help="per design; by default as many as the design says")
+    parser.add_argument("--draws", type=int, help="of each posterior; by default as many as the design says")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--output", type=Path, help="a folder for results of a trial, instead of the stored ones")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Run, write, and print the tables."""
     from bayes_hte.plot import save
 
-    families = sorted({design.model.family for design in DESIGNS.values()})
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--replications", type=int, default=2000, help="per design")
-    parser.add_argument("--family", nargs="+", choices=families, default=families, help="default: all")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--draws", type=int, default=4000, help="of each posterior")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    start = time.perf_counter()
-    results = run(parser.parse_args())
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(as_json(results), encoding="utf-8", newline="\n")
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8", newline="\n")
-    save(drawn_figure(results), FIGURE)
+    asked, start = asked_for(), time.perf_counter()
+    stored, figure, page = (
+        file if asked.output is None else asked.output / file.name for file in (RESULTS, FIGURE, PAGE)
+    )
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    kept: Record = {"designs": {}, "wrong": []}
+    if stored.exists():
+        kept = json.loads(stored.read_text(encoding="utf-8"))
+    for results in run(asked, kept):
+        stored.write_text(as_json(results), encoding="utf-8", newline="\n")
+    page.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8", newline="\n")
+    save(drawn_figure(results), figure)
     print(tables(results))
     for name, record in results["designs"].items():
-        for each in [*faults(record), *record["reasons"]]:
+        for each in [*faults(record), *record["reasons"][:20]]:
             print(f"{name}: {each}")
     print(f"{time.perf_counter() - start:.0f} s")
 

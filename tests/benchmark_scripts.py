@@ -10,6 +10,8 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 def load(name: str) -> ModuleType:
     """The script of that name, run as a module."""
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))  # scripts import each other, as they can when they are run
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
