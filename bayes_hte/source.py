@@ -1,7 +1,7 @@
 """A model as PyMC source, given the arrays of the cell table; a test runs it against the package's own."""
 
 from bayes_hte.spec.distributions import LKJ, Distribution
-from bayes_hte.spec.model import Effect, Model
+from bayes_hte.spec.model import Model
 from bayes_hte.structure import (
     AMOUNT,
     CHANCE,
@@ -32,17 +32,34 @@ def pymc_text(model: Model) -> str:
         lines += [""] * bool(number) + _coefficient(coefficient, model)
     if model.nuisance is not None:
         lines += [""]
-        lines += [f"    {name} = {_nuisance(name, prior)}" for name, prior in model.nuisance.given.items()]
+        lines += [line for name, prior in model.nuisance.given.items() for line in _nuisance(name, prior)]
     lines += ["", *_predictor(model), *_LIKELIHOOD[model.family]]
     return "\n".join(lines)
 
 
+WIDTH = 120
+"""Longer lines are split where that is easy."""
+
+
 def _call(name: str, prior: Distribution, dims: tuple[str, ...], *more: str) -> str:
     parameters = [f"{key}={value:.6g}" for key, value in prior.model_dump(exclude={"dist"}, exclude_none=True).items()]
-    if isinstance(prior, LKJ):
-        half = f'pm.Beta("{name}_half", alpha={prior.eta:.6g}, beta={prior.eta:.6g}{_dims(dims)})'
-        return f'pm.Deterministic("{name}", 2 * {half} - 1{_dims(dims)})'
     return f'pm.{prior.dist}("{name}", {", ".join([*parameters, *more])}{_dims(dims)})'
+
+
+def _assigned(name: str, expression: str, dims: tuple[str, ...]) -> list[str]:
+    """A named quantity; a long expression is given a line of its own."""
+    line = f'    {name} = pm.Deterministic("{name}", {expression}{_dims(dims)})'
+    if len(line) <= WIDTH:
+        return [line]
+    return [f"    value = {expression}", f'    {name} = pm.Deterministic("{name}", value{_dims(dims)})']
+
+
+def _variable(name: str, prior: Distribution, dims: tuple[str, ...]) -> list[str]:
+    """A prior; a correlation is twice a Beta less one."""
+    if not isinstance(prior, LKJ):
+        return [f"    {name} = {_call(name, prior, dims)}"]
+    half = f'    half = pm.Beta("{name}_half", alpha={prior.eta:.6g}, beta={prior.eta:.6g}{_dims(dims)})'
+    return [half, *_assigned(name, "2 * half - 1", dims)]
 
 
 def _dims(dims: tuple[str, ...]) -> str:
@@ -52,55 +69,61 @@ def _dims(dims: tuple[str, ...]) -> str:
     return f", dims=({quoted})" if len(dims) > 1 else f", dims={quoted}"
 
 
-def _nuisance(name: str, prior: Distribution) -> str:
+def _nuisance(name: str, prior: Distribution) -> list[str]:
     dims = NUISANCE_DIMS[name]
-    if name == "cutpoints":
-        return _call(name, prior, dims, "transform=ordered", 'initval=np.linspace(-1, 1, len(coords["cutpoint"]))')
-    return _call(name, prior, dims)
+    if name != "cutpoints":
+        return _variable(name, prior, dims)
+    start = '    start = np.linspace(-1, 1, len(coords["cutpoint"]))'
+    return [start, f"    {name} = {_call(name, prior, dims, 'transform=ordered', 'initval=start')}"]
 
 
 def _coefficient(asked: Coefficient, model: Model) -> list[str]:
     name, pool, dims = asked.name, asked.pool, asked.dims
     hyper = hyperparameters(model)
     if asked.pooling == "none":
-        return [f"    {name} = {_call(name, pool.mean, dims)}"]
+        return _variable(name, pool.mean, dims)
     lines = []
     if f"{name}_mean" in hyper:
-        lines.append(f"    {name}_mean = {_call(f'{name}_mean', *_of(hyper, f'{name}_mean'))}")
+        lines += _variable(f"{name}_mean", *_of(hyper, f"{name}_mean"))
     if asked.pooling == "complete" or pool.between is None:
         shape = ", ".join(['len(coords["segment"])', *("1" for _ in dims[1:])])
-        return [*lines, f'    {name} = pm.Deterministic("{name}", pt.zeros(({shape})) + {name}_mean{_dims(dims)})']
-    lines.append(f"    {name}_between = {_call(f'{name}_between', *_of(hyper, f'{name}_between'))}")
+        return [*lines, *_assigned(name, f"pt.zeros(({shape})) + {name}_mean", dims)]
+    lines += _variable(f"{name}_between", *_of(hyper, f"{name}_between"))
     structure, centre = _centre(asked, hyper)
-    lines += structure
     spread, total = _spread(asked)
-    return [*lines, *spread, f'    {name} = pm.Deterministic("{name}", {centre}{total}{_dims(dims)})']
+    return [*lines, *structure, *spread, *_assigned(name, f"{centre}{total}", dims)]
 
 
-def _of(hyper: dict[str, Hyper], name: str) -> "tuple[Distribution, tuple[str, ...]]":
+def _of(hyper: dict[str, Hyper], name: str) -> tuple[Distribution, tuple[str, ...]]:
     found = hyper[name]
     return found.prior, found.dims
 
 
 def _centre(asked: Coefficient, hyper: dict[str, Hyper]) -> tuple[list[str], str]:
+    """What a segment's effect is drawn around, and the lines that lead there."""
     name, lines = asked.name, list[str]()
-    centre = f"{name}_mean + " if f"{name}_mean" in hyper else ""
+    parts = [f"{name}_mean"] if f"{name}_mean" in hyper else []
     if f"{name}_slope" in hyper:
-        lines.append(f"    {name}_slope = {_call(f'{name}_slope', *_of(hyper, f'{name}_slope'))}")
-        centre += f"covariates @ {name}_slope + "  # (segment, covariate), in SDs over segments
+        lines += _variable(f"{name}_slope", *_of(hyper, f"{name}_slope"))
+        parts.append(f"covariates @ {name}_slope")  # (segment, covariate), in SDs over segments
     for term in asked.pool.by:
-        variable, dims = term_name(name, term), (term, *asked.dims[1:])
-        between = f"{variable}_between"
-        lines.append(f"    {between} = {_call(between, *_of(hyper, between))}")
-        lines.append(f'    {variable} = pm.Deterministic("{variable}", {between} * pm.Normal("{variable}_offset"'
-                     f"{_dims(dims)}){_dims(dims)})")  # fmt: skip
-        centre += f'{variable}[index["{term}"]] + '
-    return lines, centre
+        level, dims = term_name(name, term), (term, *asked.dims[1:])
+        lines += _variable(f"{level}_between", *_of(hyper, f"{level}_between"))
+        lines.append(f'    {level}_offset = pm.Normal("{level}_offset"{_dims(dims)})')
+        lines += _assigned(level, f"{level}_between * {level}_offset", dims)
+        parts.append(f'{level}[index["{term}"]]')
+    if len(parts) > 1:
+        return [*lines, f"    centre = {' + '.join(parts)}"], "centre + "
+    return lines, f"{parts[0]} + " if parts else ""
 
 
 def _spread(asked: Coefficient) -> tuple[list[str], str]:
-    name, dims, effect = asked.name, asked.dims, asked.effect or Effect(mean=asked.pool.between, between=None)  # type: ignore[arg-type]
+    """How far a segment is from its centre, and the lines that lead there."""
+    name, dims = asked.name, asked.dims
+    effect = asked.effect
     between = f"{name}_between"
+    if effect is None:
+        return [f'    {name}_offset = pm.Normal("{name}_offset"{_dims(dims)})'], f"{between} * {name}_offset"
     if effect.strata:
         column = "[:, None]" if effect.shared_between and len(dims) > 1 else ""
         between = f'{between}[index["{effect.strata}"]]{column}'
@@ -110,14 +133,14 @@ def _spread(asked: Coefficient) -> tuple[list[str], str]:
     lines = [f'    {name}_offset = pm.Normal("{name}_offset"{_dims(dims)})']
     if effect.shape == "horseshoe":
         lines.append(f'    wide = {between} * pm.HalfCauchy("{name}_local_offset", beta=1{_dims(dims)})')
-        lines.append(f'    {name}_local = pm.Deterministic("{name}_local", {effect.slab:g} * wide '
-                     f"/ ({effect.slab:g}**2 + wide**2) ** 0.5{_dims(dims)})")  # fmt: skip
+        lines += _assigned(f"{name}_local", f"{effect.slab:g} * wide / ({effect.slab:g}**2 + wide**2) ** 0.5", dims)
         between = f"{name}_local"
     if effect.correlation is not None:
         rho = f"{name}_correlation"
-        lines.append(f"    {rho} = {_call(rho, effect.correlation, dims[1:])}")
+        lines += _variable(rho, effect.correlation, dims[1:])
         base = f"{name.replace('effect', 'baseline')}_offset[:, None]"
-        return lines, f"{between} * ({rho} * {base} + (1 - {rho}**2) ** 0.5 * {name}_offset)"
+        lines.append(f"    tied = {rho} * {base} + (1 - {rho}**2) ** 0.5 * {name}_offset")
+        return lines, f"{between} * tied"
     return lines, f"{between} * {name}_offset"
 
 
