@@ -232,17 +232,3 @@ def test_counts_in_the_thornton_readme_are_those_of_the_rows() -> None:
     assert int((n == 0).any("arm").sum()) == 13
     assert int(n.sel(segment="(missing)").sum()) == 4
     assert f"{4820 - int(n.sum()):,} of 4,820 people" in readme("thornton")
-
-
-@pytest.mark.slow
-def test_what_customers_bought_drives_the_differences_between_hillstroms_segments() -> None:
-    """The shares on the page against a run: four standard errors at 600 effective draws, and rounding."""
-    found = hte.run(EXAMPLES / "hillstrom" / "by_dimension.toml")
-    assert found.diagnosis.ok, found.diagnosis
-    shares = found.variance_shares().set_index(["arm", "source"]).loc["Women's e-mail"]
-    text = (EXAMPLES / "hillstrom" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
-    pattern = r"accounts for (\d+) %.*?are known for (\d+) %, what they spent for (\d+) %"
-    page = [float(each) / 100 for each in re.findall(pattern, text)[0]]
-    for source, share in zip(("bought", "customer", "spent"), page, strict=True):
-        spread = (shares.loc[source, "share_high"] - shares.loc[source, "share_low"]) / 4
-        assert shares.loc[source, "share"] == pytest.approx(share, abs=4 * spread / np.sqrt(600) + 0.005)
