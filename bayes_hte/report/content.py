@@ -261,7 +261,7 @@ def _new_segment(case: Case, material: Material) -> str:
     return (
         f"In a segment that was not in the test, expect {measure_.signed(row['effect'])}{measure_.words} "
         f"({percent(case.question.ci_prob)} interval {measure_.interval(row['ci_low'], row['ci_high'], sign=True)}); "
-        f"P(> 0) = {probability(row['p_positive'])}."
+        f"probability of being above zero {probability(row['p_positive'])}."
     )
 
 
