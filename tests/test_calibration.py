@@ -55,11 +55,11 @@ def suspicious(record: dict[str, Any]) -> dict[str, float]:
         ("ordinal", 30),
         ("survival", 40),
         ("strata", 60),
-        pytest.param("poisson", 300, marks=SLOW),
-        pytest.param("two parts", 200, marks=SLOW),
-        pytest.param("heavy tails", 200, marks=SLOW),
-        pytest.param("correlation", 200, marks=SLOW),
-        pytest.param("covariate", 200, marks=SLOW),
+        pytest.param("poisson", 80, marks=SLOW),
+        pytest.param("two parts", 60, marks=SLOW),
+        pytest.param("heavy tails", 50, marks=SLOW),
+        pytest.param("correlation", 80, marks=SLOW),
+        pytest.param("covariate", 80, marks=SLOW),
     ],
 )
 def test_ranks_of_the_truth_are_uniform(name: str, count: int) -> None:
