@@ -18,6 +18,8 @@ Computational and Graphical Statistics 15:1.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
 
@@ -60,5 +62,8 @@ def offset(
     strength = 1 + evidence.precision * scale**2
     shift, root = scale * (evidence.pull - evidence.precision * centre) / strength, strength**0.5
     law = {} if nu is None else {"nu": nu}
-    sampled = (pm.Normal if nu is None else pm.StudentT)(name, mu=-shift * root, sigma=root, dims=dims, **law)
+    # Chains start where the data are, not where the prior is.
+    start = np.zeros([int(pm.modelcontext(None).dim_lengths[dim].eval()) for dim in dims or ()])
+    family = pm.Normal if nu is None else pm.StudentT
+    sampled = family(name, mu=-shift * root, sigma=root, dims=dims, initval=start, **law)
     return shift + sampled / root
