@@ -312,9 +312,11 @@ def test_crossed_dimensions_equal_bambi() -> None:
     assert fit.diagnosis.ok
     found = fit.posterior["posterior"].to_dataset()[list(case["quantities"])].squeeze("arm", drop=True)
     found = found.sel(segment=[" · ".join(label.split(" | ")) for label in case["segment"]])
+    # Some sixty comparisons of slowly mixing quantities, whose standard errors are themselves uncertain by a tenth:
+    # five of them, which a right engine exceeds once in a thousand runs or less.
     mcse, mcse_sd = az.mcse(found, method="mean"), az.mcse(found, method="sd")
     for name, theirs in case["quantities"].items():
         off = abs(found[name].mean(("chain", "draw")).values - theirs["mean"])
-        assert (off < 4 * np.hypot(mcse[name].values, theirs["mcse"])).all(), name
+        assert (off < 5 * np.hypot(mcse[name].values, theirs["mcse"])).all(), name
         off = abs(found[name].std(("chain", "draw"), ddof=1).values - theirs["sd"])
-        assert (off < 4 * np.hypot(mcse_sd[name].values, theirs["mcse_sd"])).all(), name
+        assert (off < 5 * np.hypot(mcse_sd[name].values, theirs["mcse_sd"])).all(), name
