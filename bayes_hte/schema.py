@@ -9,9 +9,13 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
             value                 outcomes that units of a histogram have, numbers in ascending order
             interval              labels, with start(interval) and end(interval) in the units of time
             covariate             names of what is known of whole segments
-    data    one of the kinds in `KINDS`, with dims (segment, arm) before any other
+            pre_covariate         names of what was measured of units before treatment
+            input_column          names of the columns that an adjusted mean is made of
+    data    one of the kinds in `KINDS`, with dims (segment, arm) before any other; and any of `EXTRAS`
     attrs   outcome, control      text; control is "" for published estimates
             horizon               of survival: the time at which survival is compared
+            recipe                of adjusted means: how they follow from `column_mean` and `column_ss`, as JSON
+            shares                JSON, planned share of each arm; absent where nobody said
             dimensions, notes     JSON lists of text: netCDF attributes hold no lists of one
 """
 
@@ -36,6 +40,10 @@ MISSING_LEVEL: Final = "(missing)"
 VALUE: Final = "value"
 INTERVAL: Final = "interval"
 COVARIATE: Final = "covariate"
+PRE: Final = "pre_covariate"
+COLUMN: Final = "input_column"
+OTHER_COLUMN: Final = "other_input_column"
+"""Second dim of a matrix between columns."""
 
 Kind = Literal["counts", "moments", "means", "estimates", "rates", "histogram", "two_part", "survival"]
 Scale = Literal["absolute", "relative", "link"]
@@ -70,6 +78,22 @@ VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType(
         "at_risk": Variable((SEGMENT, ARM, INTERVAL), "f", "time that units spent in the interval before event or end"),
         "covariates": Variable((SEGMENT, COVARIATE), "f", "what is known of the segment as a whole"),
         "covariance": Variable((SEGMENT, OTHER_SEGMENT), "f", "covariance of the estimates between segments"),
+        "column_mean": Variable((SEGMENT, ARM, COLUMN), "f", "mean of each column over units; NaN where empty"),
+        "column_ss": Variable(
+            (SEGMENT, ARM, COLUMN, OTHER_COLUMN),
+            "f",
+            "sums of products of deviations from `column_mean`; 0 where empty",
+        ),
+        "variance_reduction": Variable(
+            (SEGMENT, ARM), "f", "share of the variance of the mean that the adjustment took away; NaN where empty"
+        ),
+        "n_rows": Variable((SEGMENT, ARM), "i", "rows of the data that the cell's units have"),
+        "n_missing": Variable((SEGMENT, ARM), "i", "rows left out, since a number was missing or infinite"),
+        "lowest": Variable((SEGMENT, ARM), "f", "smallest outcome; NaN where the cell is empty"),
+        "highest": Variable((SEGMENT, ARM), "f", "largest outcome; NaN where the cell is empty"),
+        "pre_n": Variable((SEGMENT, ARM, PRE), "i", "units of which it was measured before treatment"),
+        "pre_mean": Variable((SEGMENT, ARM, PRE), "f", "its mean over these; NaN where there are none"),
+        "pre_ss": Variable((SEGMENT, ARM, PRE), "f", "sum of squared deviations from `pre_mean`; 0 where empty"),
     }
 )
 
@@ -77,7 +101,7 @@ KINDS: Final[Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...]]]] = MappingPr
     {  # kind: (required variables, optional variables)
         "counts": (("n", "events"), ()),
         "moments": (("n", "mean", "ss"), ("events",)),
-        "means": (("mean", "se"), ("n",)),
+        "means": (("mean", "se"), ("n", "column_mean", "column_ss", "variance_reduction")),
         "estimates": (("estimate", "se"), ("n", "covariance")),
         "rates": (("events", "exposure"), ("n",)),
         "histogram": (("n", "histogram"), ()),
@@ -85,7 +109,9 @@ KINDS: Final[Mapping[Kind, tuple[tuple[str, ...], tuple[str, ...]]]] = MappingPr
         "survival": (("n", "failures", "at_risk"), ()),
     }
 )
-"""Every kind may have `covariates` besides."""
+
+EXTRAS: Final = frozenset({"covariates", "n_rows", "n_missing", "lowest", "highest", "pre_n", "pre_mean", "pre_ss"})
+"""What a table of any kind may hold besides: for the checks of the data, and for models with covariates."""
 
 RESERVED: Final = frozenset(
     {*VARIABLES, ARM, OTHER_SEGMENT, "n_control", "n_treated", "raw", "raw_se", "effect", "sd", "ci_low", "ci_high"}
@@ -110,14 +136,32 @@ RESERVED: Final = frozenset(
         "rank_high",
         "expected_loss",
         COVARIATE,
+        COLUMN,
+        OTHER_COLUMN,
+        PRE,
     }
 )
 """Names a dimension cannot have, because a result table or the model already uses them."""
 
 
+_COUNTED: Final = (
+    "n",
+    "events",
+    "exposure",
+    "histogram",
+    "positive",
+    "failures",
+    "at_risk",
+    "n_rows",
+    "n_missing",
+    "pre_n",
+)
+_NOT_NEGATIVE: Final = (*_COUNTED, "ss", "log_ss", "pre_ss")
+
+
 def kind_of(cells: xr.Dataset) -> Kind:
     """Which kind of cell table this is."""
-    found = set(map(str, cells.data_vars)) - {"covariates"}
+    found = set(map(str, cells.data_vars)) - EXTRAS
     for kind, (required, optional) in KINDS.items():
         if set(required) <= found <= {*required, *optional}:
             return kind
@@ -162,7 +206,7 @@ def fingerprint(cells: xr.Dataset) -> str:
     digest = hashlib.sha256()
     for name in [SEGMENT, ARM, *dimensions(cells)]:
         digest.update(json.dumps([name, [str(value) for value in cells[name].values]]).encode())
-    for name in (VALUE, "start", "end", COVARIATE):
+    for name in (VALUE, "start", "end", COVARIATE, COLUMN, PRE):
         if name in cells.coords and cells[name].dims != (SEGMENT,):
             digest.update(json.dumps([name, cells[name].values.tolist()]).encode())
     for name in sorted(map(str, cells.data_vars)):
@@ -218,7 +262,7 @@ def _check_labels(cells: xr.Dataset, kind: Kind) -> None:
 
 def _check_values(cells: xr.Dataset) -> None:
     there = present(cells)
-    for name in ("n", "events", "ss", "exposure", "histogram", "positive", "log_ss", "failures", "at_risk"):
+    for name in _NOT_NEGATIVE:
         if name in cells and not bool((cells[name] >= 0).all()):
             raise DataError(f"{name} must not be negative")
     _check_parts(cells)
