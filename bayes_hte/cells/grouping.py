@@ -9,16 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_hte.cells.assembly import About
-from bayes_hte.cells.labels import Key, is_missing, text_of
+from bayes_hte.cells.labels import Key, text_of
 from bayes_hte.cells.sources import Source, check_arms, counted, fetch, listed, missing_notes, pick
+from bayes_hte.cells.statistics import Counts, Floats, Moments, Query, ask
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
-
-type Floats = npt.NDArray[np.float64]
-type Counts = npt.NDArray[np.int64]
 
 MAX_GROUPS = 1_000_000
 """More cells than this are an id among the dimensions, and would no longer be small."""
@@ -43,15 +41,6 @@ class Units:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What is asked of the groups: columns to derive, statistics of them, and columns to group by beside the keys."""
-
-    derived: "Mapping[str, nw.Expr]"
-    asked: "Mapping[str, nw.Expr]"
-    by: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Groups:
     """What the engine answers, per combination of arm and levels. The last axis of all is the group."""
 
@@ -61,16 +50,30 @@ class Groups:
     n: Counts  # rows in which all numbers are finite; the statistics are of these
     finite: Counts  # (number, group)
     infinite: Counts  # (number, group)
-    stats: Mapping[str, Floats]
+    by: Mapping[str, Floats]
+    counts: Mapping[str, Counts]
+    sums: Mapping[str, Floats]
+    moments: Mapping[str, Moments]
 
     def keys(self) -> list[Key]:
         """The cell of each group; levels that are missing form a level of their own."""
         levels = np.where(self.levels == None, MISSING_LEVEL, self.levels)  # noqa: E711, elementwise
         return list(zip(map(tuple, levels.T), self.arms, strict=True))
 
-    def counts(self, name: str) -> Counts:
-        """A statistic that is a whole number."""
-        return self.stats[name].astype(np.int64)
+    def take(self, which: npt.NDArray[Any]) -> "Groups":
+        """Some of the groups."""
+        return Groups(
+            self.arms[which],
+            self.levels[:, which],
+            self.rows[which],
+            self.n[which],
+            self.finite[:, which],
+            self.infinite[:, which],
+            {name: values[which] for name, values in self.by.items()},
+            {name: values[which] for name, values in self.counts.items()},
+            {name: values[which] for name, values in self.sums.items()},
+            {name: values.take(which) for name, values in self.moments.items()},
+        )
 
 
 def units(source: Source, *, numbers: Mapping[str, str], arm: str, dims: Sequence[str]) -> Units:
@@ -127,47 +130,37 @@ def grouped(units: Units, query: Query) -> Groups:
     DataError
         If there are no rows, they cannot be grouped, or a dimension looks like an id.
     """
-    import narwhals.stable.v2 as nw
 
     keys = [f"k{i}" for i in range(1 + len(units.dims))]
-    several = range(len(units.numbers) if len(units.numbers) > 1 else 0)
-    asked = {
-        "rows": nw.len(),
-        "n": nw.col("y0").count(),
-        **{f"n_infinite{i}": nw.col(f"infinite{i}").count() for i in range(len(units.numbers))},
-        **{f"n_finite{i}": nw.col(f"finite{i}").count() for i in several},
-        **query.asked,
-    }
-    frame = units.frame.with_columns(**query.derived)
+    numbers = range(len(units.numbers))
+    infinite = [f"infinite{i}" for i in numbers]
+    finite = [f"finite{i}" for i in numbers] if len(numbers) > 1 else []
+    asked = replace(query, counts=["y0", *infinite, *finite, *query.counts])
     try:
-        groups = frame.group_by(*keys, *query.by, drop_null_keys=False).agg(
-            *(expression.alias(name) for name, expression in asked.items())
-        )
-        answer = fetch(groups.head(MAX_GROUPS + 1), units.name)
+        answer = ask(units.frame, keys, asked, name=units.name, limit=MAX_GROUPS)
     except TypeError as error:  # pandas cannot group by lists, dicts and the like
         raise DataError(
             f"the columns {listed([units.arm, *units.dims])} cannot all be grouped by: {error}; every row must hold a "
             "single value in them, a text or a number"
         ) from error
-    return _groups(answer, n_keys=len(keys), n_numbers=len(units.numbers), names=[*query.by, *asked])
-
-
-def _groups(answer: list[tuple[Any, ...]], *, n_keys: int, n_numbers: int, names: Sequence[str]) -> Groups:
-    columns = list(zip(*answer, strict=True))
-    arms, *levels = (_texts(column) for column in columns[:n_keys])
-    stats = {name: _floats(column) for name, column in zip(names, columns[n_keys:], strict=True)}
-    rows, n = (stats.pop(name).astype(np.int64) for name in ("rows", "n"))
-    infinite = [stats.pop(f"n_infinite{i}").astype(np.int64) for i in range(n_numbers)]
-    finite = [stats.pop(f"n_finite{i}").astype(np.int64) for i in range(n_numbers)] if n_numbers > 1 else [n]
-    return Groups(arms, np.stack(levels), rows, n, np.stack(finite), np.stack(infinite), stats)
+    arms, *levels = (_texts(column) for column in answer.keys)
+    n = answer.counts["y0"]
+    return Groups(
+        arms,
+        np.stack(levels),
+        answer.rows,
+        n,
+        np.stack([answer.counts[name] for name in finite] or [n]),
+        np.stack([answer.counts[name] for name in infinite]),
+        answer.by,
+        {name: answer.counts[name] for name in query.counts},
+        answer.sums,
+        answer.moments,
+    )
 
 
 def _texts(values: Sequence[Any]) -> npt.NDArray[np.object_]:
     return np.array([text_of(value) for value in values], dtype=np.object_)
-
-
-def _floats(values: Sequence[Any]) -> Floats:
-    return np.array([np.nan if is_missing(value) else float(value) for value in values], dtype=np.float64)
 
 
 def settle(units: Units, groups: Groups, *, outcome: str, control: str, drop_missing: bool) -> tuple[Groups, About]:
@@ -219,16 +212,7 @@ def _complete(units: Units, groups: Groups, *, drop_missing: bool) -> tuple[Grou
     if not keep.any():
         columns = "both columns" if len(units.numbers) == 1 else "these columns"
         raise DataError(f"{'; '.join(faults)}: no row is left when they are dropped; check {columns}")
-    kept = replace(
-        groups,
-        arms=groups.arms[keep],
-        levels=groups.levels[:, keep],
-        rows=groups.rows[keep],
-        n=groups.n[keep],
-        finite=groups.finite[:, keep],
-        infinite=groups.infinite[:, keep],
-        stats={name: values[keep] for name, values in groups.stats.items()},
-    )
+    kept = groups.take(keep)
     return kept, [f"{fault}; dropped" for fault in faults]
 
 

@@ -3,19 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from bayes_hte.cells.assembly import Column, Coords, pool
-from bayes_hte.cells.grouping import Floats, Groups, Query, Units
+from bayes_hte.cells.grouping import Groups, Units
 from bayes_hte.cells.histograms import check_values, histogram
 from bayes_hte.cells.labels import Key
 from bayes_hte.cells.sources import counted
+from bayes_hte.cells.statistics import Query
 from bayes_hte.errors import DataError
-
-if TYPE_CHECKING:
-    import narwhals.stable.v2 as nw
 
 MetricName = Literal["mean", "histogram", "two_part"]
 
@@ -39,39 +37,21 @@ def _mean_query() -> Query:
     import narwhals.stable.v2 as nw
 
     y = nw.col("y0")
-    derived = {"zeros": nw.when(y == 0).then(y), "ones": nw.when(y == 1).then(y)}
-    asked = {"n_zeros": nw.col("zeros").count(), "n_ones": nw.col("ones").count()}
-    return Query(derived, asked | _moments("y0"))
-
-
-def _moments(column: str, prefix: str = "") -> "dict[str, nw.Expr]":
-    import narwhals.stable.v2 as nw
-
-    y = nw.col(column)
-    return {
-        f"{prefix}mean": y.mean(),
-        f"{prefix}var": y.var(ddof=1),
-        f"{prefix}low": y.min(),
-        f"{prefix}high": y.max(),
-    }
-
-
-def _ss(groups: Groups, n: Column, prefix: str = "") -> Floats:
-    """Rounding may leave a trace of variance among equal values, and one value has none."""
-    var, low, high = (groups.stats[f"{prefix}{name}"] for name in ("var", "low", "high"))
-    return np.where((n > 1) & (low < high), var * (n - 1), 0.0)
+    return Query({"zeros": nw.when(y == 0).then(y), "ones": nw.when(y == 1).then(y)}, ["zeros", "ones"], moments=["y0"])
 
 
 def _means(groups: Groups, units: Units) -> Reduced:
     _check_varies(groups, units.numbers["outcome"])
-    columns: dict[str, Column] = {"n": groups.n, "mean": groups.stats["mean"], "ss": _ss(groups, groups.n)}
-    if (groups.counts("n_zeros") + groups.counts("n_ones") == groups.n).all():
-        columns["events"] = groups.counts("n_ones")
+    y = groups.moments["y0"]
+    columns: dict[str, Column] = {"n": groups.n, "mean": y.mean, "ss": y.ss}
+    if (groups.counts["zeros"] + groups.counts["ones"] == groups.n).all():
+        columns["events"] = groups.counts["ones"]
     return *pool(groups.keys(), columns), {}
 
 
 def _check_varies(groups: Groups, outcome: str) -> None:
-    low, high = float(groups.stats["low"].min()), float(groups.stats["high"].max())
+    y = groups.moments["y0"]
+    low, high = float(np.nanmin(y.low)), float(np.nanmax(y.high))
     if low == high == 0:
         raise DataError(f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen")
     if low == high:
@@ -86,18 +66,12 @@ def _rates_query() -> Query:
         "broken": nw.when((events < 0) | (events != events.floor())).then(events),
         "negative": nw.when(exposure < 0).then(exposure),
     }
-    asked = {
-        "n_broken": nw.col("broken").count(),
-        "n_negative": nw.col("negative").count(),
-        "events": events.sum(),
-        "exposure": exposure.sum(),
-    }
-    return Query(derived, asked)
+    return Query(derived, ["broken", "negative"], sums=["y0", "y1"])
 
 
 def _rates(groups: Groups, units: Units) -> Reduced:
     outcome, column = units.numbers["outcome"], units.numbers["exposure"]
-    broken, negative = int(groups.stats["n_broken"].sum()), int(groups.stats["n_negative"].sum())
+    broken, negative = int(groups.counts["broken"].sum()), int(groups.counts["negative"].sum())
     if broken:
         raise DataError(
             f"{counted(broken, 'outcome', 'outcomes')} in {outcome!r} cannot be a number of events: with exposure the "
@@ -108,12 +82,12 @@ def _rates(groups: Groups, units: Units) -> Reduced:
             f"{counted(negative, 'exposure', 'exposures')} in {column!r} {'is' if negative == 1 else 'are'} negative; "
             "exposure is time, visits or area, 0 or more: correct the column"
         )
-    events, exposure = groups.stats["events"], groups.stats["exposure"]
+    events, exposure = groups.sums["y0"], groups.sums["y1"]
     if not events.any():
         raise DataError(f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen")
     if events.sum() >= MOST_EVENTS:
         raise DataError(f"there are {events.sum():g} events in {outcome!r}, too many to count; check the column")
-    return *pool(groups.keys(), {"n": groups.n, "events": groups.counts("events"), "exposure": exposure}), {}
+    return *pool(groups.keys(), {"n": groups.n, "events": events.astype(np.int64), "exposure": exposure}), {}
 
 
 def _two_part_query() -> Query:
@@ -121,36 +95,32 @@ def _two_part_query() -> Query:
 
     y = nw.col("y0")
     logs = nw.when(y > 0).then(y).otherwise(1.0).log()  # pandas takes logarithms of what is masked, too
-    return Query(
-        {"logs": nw.when(y > 0).then(logs)},
-        {"positive": nw.col("logs").count()} | _moments("y0") | _moments("logs", "log_"),
-    )
+    return Query({"logs": nw.when(y > 0).then(logs)}, moments=["y0", "logs"])
 
 
 def _two_part(groups: Groups, units: Units) -> Reduced:
     outcome = units.numbers["outcome"]
     other = 'use metric="mean" with the family mean or normal'
-    if (groups.stats["low"] < 0).any():
-        raise DataError(
-            f"a two-part outcome is 0 or more, but {outcome!r} goes down to {groups.stats['low'].min():g}; {other}"
-        )
-    positive = groups.counts("positive")
+    y, logs = groups.moments["y0"], groups.moments["logs"]
+    if (y.low < 0).any():
+        raise DataError(f"a two-part outcome is 0 or more, but {outcome!r} goes down to {y.low.min():g}; {other}")
+    positive = logs.n
     if not positive.any():
         raise DataError(f"no outcome in {outcome!r} is greater than 0, so no effect can be seen; check the column")
     if (positive == groups.n).all():
         raise DataError(f"no outcome in {outcome!r} is 0, so it has one part, not two; {other}")
-    if np.nanmin(groups.stats["log_low"]) == np.nanmax(groups.stats["log_high"]):
+    if np.nanmin(logs.low) == np.nanmax(logs.high):
         raise DataError(
             f"all outcomes in {outcome!r} that are greater than 0 are equal: it says yes or no; make it 0 "
             'or 1, and use metric="mean" with the family binomial'
         )
     columns: dict[str, Column] = {
         "n": groups.n,
-        "mean": groups.stats["mean"],
-        "ss": _ss(groups, groups.n),
+        "mean": y.mean,
+        "ss": y.ss,
         "positive": positive,
-        "log_mean": groups.stats["log_mean"],
-        "log_ss": _ss(groups, positive, "log_"),
+        "log_mean": logs.mean,
+        "log_ss": logs.ss,
     }
     return *pool(groups.keys(), columns), {}
 
@@ -158,17 +128,17 @@ def _two_part(groups: Groups, units: Units) -> Reduced:
 def _histogram_query() -> Query:
     import narwhals.stable.v2 as nw
 
-    return Query({"value": nw.col("y0")}, {}, by=["value"])
+    return Query({"value": nw.col("y0")}, by=["value"])
 
 
 def _check_histogram(groups: Groups, units: Units) -> None:
     """Too many values would look like too many cells: say it first."""
-    values = groups.stats["value"]
+    values = groups.by["value"]
     check_values(values[np.isfinite(values)], f"the outcome {units.numbers['outcome']!r}")
 
 
 def _histogram(groups: Groups, units: Units) -> Reduced:
-    return histogram(groups.keys(), groups.stats["value"], groups.n, f"the outcome {units.numbers['outcome']!r}")
+    return histogram(groups.keys(), groups.by["value"], groups.n, f"the outcome {units.numbers['outcome']!r}")
 
 
 METRICS = MappingProxyType(

@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.cells.assembly import Column, Coords, assemble, pool
-from bayes_hte.cells.grouping import Groups, Query, Units, grouped, settle, units
+from bayes_hte.cells.grouping import Groups, Units, grouped, settle, units
 from bayes_hte.cells.labels import is_missing, text_of
 from bayes_hte.cells.sources import check_names, counted, fetch, opened
+from bayes_hte.cells.statistics import Query
 from bayes_hte.errors import DataError
 from bayes_hte.schema import INTERVAL
 
@@ -218,20 +219,19 @@ def _query(edges: Sequence[float]) -> Query:
     import narwhals.stable.v2 as nw
 
     time, event = nw.col("y0"), nw.col("y1")
-    derived, asked = {}, {}
+    derived = {}
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
         derived[f"risk{i}"] = time.clip(start, end) - start
         derived[f"fail{i}"] = nw.when((event == 1) & (time > start) & (time <= end)).then(event)
-        asked[f"at_risk{i}"] = nw.col(f"risk{i}").sum()
-        asked[f"failures{i}"] = nw.col(f"fail{i}").count()
-    return Query(derived, asked)
+    intervals = range(len(edges) - 1)
+    return Query(derived, [f"fail{i}" for i in intervals], [f"risk{i}" for i in intervals])
 
 
 def _columns(groups: Groups, intervals: int) -> dict[str, Column]:
     return {
         "n": groups.n,
-        "failures": np.stack([groups.counts(f"failures{i}") for i in range(intervals)], axis=-1),
-        "at_risk": np.stack([groups.stats[f"at_risk{i}"] for i in range(intervals)], axis=-1),
+        "failures": np.stack([groups.counts[f"fail{i}"] for i in range(intervals)], axis=-1),
+        "at_risk": np.stack([groups.sums[f"risk{i}"] for i in range(intervals)], axis=-1),
     }
 
 
