@@ -1,11 +1,12 @@
 """Power-scaling: how much answers would move if the priors, or the data, counted a little more or less.
 
 A sensitivity is the distance between posteriors per doubling of the power of one component (Kallioinen et al. 2024,
-Statistics and Computing 34:57), by importance weights on the draws at hand: nothing is fitted again. The formulas are
-ArviZ's `psense`; importing that would take longer than everything else in a report.
+Statistics and Computing 34:57), by importance weights on the draws at hand: nothing is fitted again. ArviZ's `psense`
+computes it; here is what it is asked of, and what its answers say.
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,11 +21,11 @@ from bayes_hte.summary import Question
 
 NOTICEABLE = 0.05
 """A shift of a normal posterior by 0.3 SD per doubling of the power: the threshold of Kallioinen et al."""
-STEPS = (0.99, 1.01)
-"""Powers at which the change is measured: near 1, so that the weights stay even."""
+FLAT = 1e-6
+"""Range of a log-density over the draws below which no power of it moves anything: the sensitivity is less."""
 MAX_SEGMENTS = 200
 """Beyond so many segments only what they share is examined, and the average: rows that someone reads."""
-Array = NDArray[np.float64]
+SAMPLE = ("chain", "draw")
 
 
 def sensitivity(tree: xr.DataTree, question: Question) -> pd.DataFrame:
@@ -40,52 +41,31 @@ def sensitivity(tree: xr.DataTree, question: Question) -> pd.DataFrame:
     if "log_likelihood" not in groups.children:
         raise DataError("the log-likelihood of every draw and cell is too large to be kept: fit with fewer draws")
     draws = quantities(tree, question)
-    values = np.column_stack([each.transpose("chain", "draw").values.ravel() for each in draws.values()])
-    order = np.argsort(values, axis=0)
-    ordered = np.take_along_axis(values, order, axis=0)
-    found = {}
-    for component, group in (("prior", "log_prior"), ("likelihood", "log_likelihood")):
-        log_density = sum(_over_draws(each) for each in groups[group].to_dataset().data_vars.values())
-        found[component] = power_scaling(ordered, order, np.asarray(log_density))
-    rows = pd.DataFrame({"quantity": list(draws), **found})
+    rows = pd.DataFrame({
+        "quantity": list(draws),
+        "prior": power_scaling(draws, groups["log_prior"].to_dataset(), "prior"),
+        "likelihood": power_scaling(draws, groups["log_likelihood"].to_dataset(), "likelihood"),
+    })  # fmt: skip
     rows["diagnosis"] = [diagnose(prior, data) for prior, data in zip(rows["prior"], rows["likelihood"], strict=True)]
     return rows
 
 
-def _over_draws(density: xr.DataArray) -> Array:
-    """Added up within every draw."""
-    own = [dim for dim in density.dims if dim not in ("chain", "draw")]
-    return np.asarray(density.sum(own).transpose("chain", "draw").values.ravel())
+def power_scaling(
+    draws: dict[str, xr.DataArray], log_density: xr.Dataset, component: Literal["prior", "likelihood"]
+) -> NDArray[np.float64]:
+    """Sensitivity of every quantity to the power of one component; NaN where draws or weights do not vary."""
+    import arviz_stats as az
 
-
-def power_scaling(ordered: Array, order: NDArray[np.intp], log_density: Array) -> Array:
-    """Sensitivity of every column of sorted draws to the power of one component, by small steps up and down."""
-    slopes = []
-    for power in STEPS:
-        log_weights = (power - 1) * (log_density - log_density.max())
-        weights = np.exp(log_weights - log_weights.max())
-        own = (weights / weights.sum())[order]
-        distance = np.maximum(_distance(ordered, own), _distance(-ordered[::-1], own[::-1]))
-        slopes.append(distance / abs(math.log2(power)))
-    return np.asarray(np.mean(slopes, axis=0))
-
-
-def _distance(ordered: Array, weights: Array) -> Array:
-    """Square root of the cumulative Jensen–Shannon divergence between draws and weighted draws, column by column.
-
-    It lies between 0 and 1, and is NaN for draws that do not vary (Nguyen & Vreeken 2015).
-    """
-    size = len(ordered)
-    gap = np.diff(ordered, axis=0)
-    p = np.linspace(1 / size, 1 - 1 / size, size - 1)[:, None]
-    q = weights.cumsum(axis=0)[:-1]
-    middle = np.log2((p + q) / 2)
-    area_p, area_q = (gap * p).sum(0), (gap * q).sum(0)
-    apart = (area_q - area_p) / (2 * math.log(2))
-    up = (gap * p * (np.log2(p) - middle)).sum(0) + apart
-    down = (gap * q * (np.log2(q) - middle)).sum(0) - apart
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.sqrt((up.clip(min=0) + down.clip(min=0)) / (area_p + area_q)))
+    total = log_density.sum([dim for dim in log_density.dims if dim not in SAMPLE]).to_dataarray().sum("variable")
+    if total.max() - total.min() < FLAT:
+        return np.zeros(len(draws))
+    values = xr.concat(list(draws.values()), pd.Index(list(draws), name="quantity")).to_dataset(name="x")
+    tree = xr.DataTree.from_dict({"posterior": values, f"log_{component}": xr.Dataset({"total": total})})
+    try:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(az.psense(tree, group=component, sample_dims=list(SAMPLE))["x"].values)
+    except ValueError:  # "All tail values are the same": a chain is stuck, which the diagnosis says
+        return np.full(len(draws), np.nan)
 
 
 def quantities(tree: xr.DataTree, question: Question) -> dict[str, xr.DataArray]:
@@ -104,7 +84,7 @@ def quantities(tree: xr.DataTree, question: Question) -> dict[str, xr.DataArray]
 
 def _each(name: str, values: xr.DataArray) -> dict[str, xr.DataArray]:
     """The scalars of a variable, named as ArviZ names them: ``effect[mobile, email]``."""
-    own = [str(dim) for dim in values.dims if dim not in ("chain", "draw")]
+    own = [str(dim) for dim in values.dims if dim not in SAMPLE]
     found = {}
     for place in np.ndindex(*(values.sizes[dim] for dim in own)):
         one = values.isel(dict(zip(own, place, strict=True)))
@@ -116,7 +96,7 @@ def _each(name: str, values: xr.DataArray) -> dict[str, xr.DataArray]:
 def diagnose(prior: float, data: float) -> str:
     """What a pair of sensitivities says, in words."""
     if not (math.isfinite(prior) and math.isfinite(data)):
-        return "not known: the draws do not vary, or their weights are too uneven"
+        return "not known: the draws do not vary, or a chain is stuck"
     if prior < NOTICEABLE:
         return "the prior hardly matters"
     if data < NOTICEABLE:

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ENGINES = {"pymc", "pytensor", "nutpie", "numba", "arviz"}
+STATISTICS = {"arviz_base", "arviz_stats"}
 PAGES = {"matplotlib", "jinja2", "markupsafe"}
 READERS = {"duckdb", "narwhals", "polars"}
 FILES = {"h5py", "h5netcdf", "netCDF4"}
@@ -40,12 +41,12 @@ table = {str(ROOT / "examples" / "hillstrom" / "cells.csv")!r}
 columns = dict(arm="arm", control="No e-mail", segments=["bought", "customer", "spent"], n="n", events="visits")
 assert hte.cells.from_summary(table, **columns).sizes["segment"] == 10
 """
-    assert not loaded(code) & (ENGINES | PAGES | READERS | FILES | TERMINALS | {"scipy"})
+    assert not loaded(code) & (ENGINES | STATISTICS | PAGES | READERS | FILES | TERMINALS | {"scipy"})
 
 
 @pytest.mark.parametrize(
     ("options", "unused"),
-    [(["--no-report"], ENGINES | PAGES | READERS | TERMINALS), ([], ENGINES | READERS | TERMINALS)],
+    [(["--no-report"], ENGINES | STATISTICS | PAGES | READERS | TERMINALS), ([], ENGINES | READERS | TERMINALS)],
     ids=["no report", "report"],
 )
 def test_a_run_loads_only_what_it_uses(tmp_path: Path, options: list[str], unused: set[str]) -> None:

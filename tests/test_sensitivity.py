@@ -1,13 +1,13 @@
-"""Power-scaling: ArviZ's formulas, and diagnoses that follow the strength of the prior."""
+"""Power-scaling: what ArviZ is asked, and diagnoses that follow the strength of the prior."""
+
+from typing import Literal
 
 import arviz_stats as az
 import numpy as np
 import pandas as pd
 import pytest
-from arviz_stats.base import array_stats
+import xarray as xr
 from example_posterior import example_fit
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import bayes_hte as hte
 from bayes_hte import DataError, groups, sensitivity
@@ -21,28 +21,19 @@ def schools(sigma: float) -> hte.Fit:
     return hte.fit(cells, hte.Model.model_validate({"family": "estimate", "effect": effect}), seed=3)
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_sensitivities_are_arvizs_for_the_same_weights(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    values, log_density = rng.standard_normal((800, 3)) * [1, 100, 1e-3] + 5, rng.gamma(2.0, 3.0, 800)
-    values[:, 1] += 20 * log_density
-    order = np.argsort(values, axis=0)
-    found = sensitivity.power_scaling(np.take_along_axis(values, order, 0), order, log_density)
-    for column in range(3):
-        weights = [np.exp((power - 1) * log_density) for power in sensitivity.STEPS]
-        lower, upper = ((each / each.sum()).reshape(4, 200) for each in weights)
-        expected = array_stats.power_scale_sense(values[:, column].reshape(4, 200), lower, upper, *sensitivity.STEPS)
-        assert found[column] == pytest.approx(float(expected), rel=1e-6)
-
-
-def test_smoothing_the_weights_as_arviz_does_changes_no_diagnosis() -> None:
-    fit = schools(5.0)
-    found = fit.sensitivity().set_index("quantity")
-    whole = az.psense(fit.posterior, var_names=["effect_mean", "effect_between"], group="prior")
-    for name in ("effect_mean", "effect_between"):
-        expected = float(whole[name].values[0])
-        assert found.loc[f"{name}[treated]", "prior"] == pytest.approx(expected, rel=0.1)  # a tenth of what is shown
+@pytest.mark.parametrize("component", ["prior", "likelihood"])
+def test_sensitivities_are_arvizs_of_the_same_fit(component: Literal["prior", "likelihood"]) -> None:
+    fit = example_fit(4, arms=("control", "sms", "email"))
+    found = fit.sensitivity("link").set_index("quantity")[component]
+    expected = az.psense(fit.posterior, var_names=["effect_mean", "effect_between", "effect"], group=component)
+    for name, values in expected.items():
+        for arm in ("sms", "email"):
+            if name != "effect":
+                assert found[f"{name}[{arm}]"] == pytest.approx(float(values.sel(arm=arm)), rel=1e-9)
+                continue
+            for segment in map(str, values["segment"].values):
+                one = float(values.sel(arm=arm, segment=segment))
+                assert found[f"effect[{segment}, {arm}]"] == pytest.approx(one, rel=1e-9)
 
 
 def test_a_narrow_prior_is_found_to_matter_and_a_wide_one_is_not() -> None:
@@ -67,8 +58,32 @@ def test_a_diagnosis_in_words(prior: float, data: float, words: str) -> None:
 
 
 def test_draws_that_do_not_vary_have_no_sensitivity() -> None:
-    order = np.zeros((50, 1), dtype=np.intp) + np.arange(50)[:, None]
-    assert np.isnan(sensitivity.power_scaling(np.ones((50, 1)), order, np.arange(50.0)))[0]
+    tree = example_fit(3).posterior.copy()
+    posterior = tree["posterior"].to_dataset()
+    tree["posterior"] = xr.DataTree(posterior.assign(effect_between=xr.full_like(posterior["effect_between"], 0.1)))
+    found = hte.Fit(tree).sensitivity().set_index("quantity")
+    assert found.loc["effect_between[email]", ["prior", "likelihood"]].isna().all()
+    assert found.loc["effect_between[email]", "diagnosis"].startswith("not known")
+    assert found.drop("effect_between[email]")["prior"].notna().all()
+
+
+def test_a_chain_that_is_stuck_leaves_sensitivities_unknown() -> None:
+    tree = example_fit(3).posterior.copy()
+    density = tree["log_likelihood"].to_dataset().copy(deep=True)
+    best = density["y"].sum("cell").argmax(...)
+    density["y"][{"chain": 0}] = density["y"].isel(best)
+    tree["log_likelihood"] = xr.DataTree(density)
+    found = hte.Fit(tree).sensitivity()
+    assert found["prior"].notna().all()
+    assert found["likelihood"].isna().all()
+
+
+def test_a_prior_that_is_flat_over_the_draws_does_not_matter() -> None:
+    flat = {"mean": {"dist": "Normal", "mu": 0.0, "sigma": 1e12}}
+    model = hte.Model.model_validate({"family": "estimate", "pooling": "complete", "effect": flat})
+    found = hte.fit(schools(5.0).cells, model, seed=3).sensitivity()
+    assert (found["prior"] == 0).all()
+    assert (found["likelihood"] > sensitivity.NOTICEABLE).all()
 
 
 def test_of_many_segments_only_what_they_share_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:

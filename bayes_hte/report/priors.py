@@ -42,7 +42,7 @@ def collect(tree: xr.DataTree, question: Question) -> Priors:
         found = sensitivity.sensitivity(tree, question)
     except (DataError, ModelError) as nothing:
         return Priors(f"Whether the priors matter was not examined: {nothing}.", [])
-    known = found.dropna(subset=["prior"])
+    known = found.dropna()
     if known.empty:
         return Priors("Whether the priors matter could not be computed from these draws.", [])
     shared = known[~known["quantity"].str.startswith("effect[")]
