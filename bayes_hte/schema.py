@@ -36,6 +36,8 @@ ARM: Final = "arm"
 OTHER_SEGMENT: Final = "other_segment"
 """Second dim of a covariance matrix between segments: one Dataset cannot use a dim twice."""
 MISSING_LEVEL: Final = "(missing)"
+OTHER_LEVEL: Final = "(other)"
+"""Rare levels, where someone asked to put them together."""
 
 VALUE: Final = "value"
 INTERVAL: Final = "interval"

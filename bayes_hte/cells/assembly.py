@@ -4,7 +4,8 @@ Pooling uses Chan's formula for several groups at once, with mean the pooled mea
 
     n = Σ n_g      mean = r + Σ n_g (mean_g - r) / n      ss = Σ ss_g + Σ n_g (mean_g - mean)²
 
-where r is the mean of any one group: differences are small when means are large, so no digits are lost.
+where r is the mean of any one group: differences are small when means are large, so no digits are lost. Sums of
+products of two columns pool in the same way, with the product of their deviations in place of the square.
 
 References
 ----------
@@ -28,11 +29,15 @@ type Column = npt.NDArray[np.int64 | np.float64]
 """A variable of the cell table: the first axis is the cell, others are the variable's own."""
 type Coords = Mapping[str, tuple[str, Sequence[Any] | npt.NDArray[Any]]]
 
-UNKNOWN = frozenset({"mean", "se", "estimate", "log_mean"})
+UNKNOWN = frozenset(
+    {"mean", "se", "estimate", "log_mean", "column_mean", "variance_reduction", "lowest", "highest", "pre_mean"}
+)
 """What an empty cell has none of: NaN there. Of all else it holds 0."""
 
-MOMENTS = (("n", "mean", "ss"), ("positive", "log_mean", "log_ss"))
-"""Number, mean and sum of squares: of the outcome, and of the logarithm where it is positive."""
+MOMENTS = (("n", "mean", "ss"), ("positive", "log_mean", "log_ss"), ("pre_n", "pre_mean", "pre_ss"))
+"""Number, mean and sum of squares: of the outcome, of its logarithm where it is positive, of what was before."""
+EXTREMES = MappingProxyType({"lowest": np.fmin, "highest": np.fmax})
+"""Of all groups of a cell; those that have none (NaN) say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class About:
     source: str
     notes: Sequence[str] = field(default=())
     horizon: float | None = None
+    recipe: str | None = None
+    shares: str | None = None
 
 
 def assemble(
@@ -101,7 +108,11 @@ def _attributes(about: About) -> dict[str, str | float]:
         "dimensions": schema.encode(about.dims),
         "notes": schema.encode(dict.fromkeys(about.notes)),
         "source": about.source,
-    } | ({} if about.horizon is None else {"horizon": about.horizon})
+    } | {
+        name: value
+        for name, value in (("horizon", about.horizon), ("recipe", about.recipe), ("shares", about.shares))
+        if value is not None
+    }
 
 
 def _fill(name: str, values: Column, place: tuple[list[int], list[int]], shape: tuple[int, int]) -> Column:
@@ -114,26 +125,36 @@ def pool(keys: Sequence[Key], columns: Mapping[str, Column]) -> tuple[list[Key],
     """Pool the groups that have the same key: means and sums of squares by Chan's formula, all else adds up."""
     index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     at = np.array([index[key] for key in keys], dtype=np.intp)
+    if len(index) == len(keys):
+        return list(index), dict(columns)
     size = len(index)
-    joint = {name for _, *names in MOMENTS for name in names}
+    joint = {name for _, *names in MOMENTS for name in names} | {"column_mean", "column_ss"} | set(EXTREMES)
     pooled = {name: _add_up(values, at, size) for name, values in columns.items() if name not in joint}
     for number, mean, ss in MOMENTS:
         if mean in columns:
-            pooled[mean], pooled[ss] = _chan(columns[number], columns[mean], columns[ss], at, size)
+            pooled[mean], away = _chan(columns[number], columns[mean], at, size)
+            pooled[ss] = _add_up(columns[ss] + columns[number] * away**2, at, size)
+    if "column_mean" in columns:
+        pooled["column_mean"], away = _chan(columns["n"][:, None], columns["column_mean"], at, size)
+        products = columns["n"][:, None, None] * away[:, :, None] * away[:, None, :]
+        pooled["column_ss"] = _add_up(columns["column_ss"] + products, at, size)
+    for name in EXTREMES.keys() & columns.keys():
+        pooled[name] = np.full(size, np.nan)
+        EXTREMES[name].at(pooled[name], at, columns[name])
     return list(index), pooled
 
 
 def _chan(
-    n: Column, mean: Column, ss: Column, at: npt.NDArray[np.intp], size: int
+    n: Column, mean: Column, at: npt.NDArray[np.intp], size: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and sum of squares of the pooled groups; `at` says where each group goes."""
+    """Mean of the pooled groups, and how far each group's mean is from it; `at` says where each group goes."""
+    n = np.broadcast_to(n, mean.shape)
     full = n > 0
-    reference = np.full(size, np.nan)
-    reference[at[full]] = mean[full]
+    reference = np.full((size, *mean.shape[1:]), np.nan)
+    np.fmax.at(reference, at, np.where(full, mean, np.nan))  # any of them will do
     shift = np.where(full, mean - reference[at], 0.0)
     offset = _add_up(n * shift, at, size) / np.maximum(_add_up(n, at, size), 1)
-    spread = np.where(full, ss + n * (shift - offset[at]) ** 2, 0.0)
-    return reference + offset, np.asarray(_add_up(spread, at, size), dtype=np.float64)
+    return reference + offset, np.where(full, shift - offset[at], 0.0)
 
 
 def _add_up(values: Column, at: npt.NDArray[np.intp], size: int) -> Column:

@@ -1,7 +1,7 @@
 """One group-by over rows of units, inside the engine that holds them, and what is missing among them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_hte.cells.assembly import About
+from bayes_hte.cells.bins import Bins, Cut, cuts_of, quantiles
+from bayes_hte.cells.clusters import UNITS, ask_units
 from bayes_hte.cells.labels import Key, text_of
 from bayes_hte.cells.sources import Source, check_arms, counted, fetch, listed, missing_notes, pick
-from bayes_hte.cells.statistics import Counts, Floats, Moments, Query, ask
+from bayes_hte.cells.statistics import Counts, Floats, Moments, Query
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL
 
@@ -21,16 +23,35 @@ if TYPE_CHECKING:
 MAX_GROUPS = 1_000_000
 """More cells than this are an id among the dimensions, and would no longer be small."""
 
-_PURPOSE = MappingProxyType({"outcome": "a mean", "exposure": "a rate", "time": "a time", "event": "an event"})
+_PURPOSE = MappingProxyType(
+    {
+        "outcome": "a mean",
+        "exposure": "a rate",
+        "denominator": "a ratio",
+        "weight": "a weighted mean",
+        "time": "a time",
+        "event": "an event",
+    }
+)
 """What each number of a unit is needed for, as the subject of "needs numbers"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """The bounds that outcomes are moved to, stated or as quantiles of all outcomes."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    quantiles: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
     """Opened rows, of which none has been read.
 
-    Numbers are y0, y1, …: float64, and null in all of a row where any of it is missing or infinite. The arm is k0,
-    the dimensions are k1, k2, …
+    Numbers are y0, y1, …: float64, and null in all of a row where any of it is missing or infinite, or its cluster
+    is missing. What was measured before treatment is p0, p1, …: null where missing or infinite. The arm is k0, the
+    dimensions are k1, k2, …, the cluster is g.
     """
 
     frame: "nw.LazyFrame[Any]"
@@ -38,6 +59,10 @@ class Units:
     arm: str
     dims: Sequence[str]
     name: str
+    pre: Sequence[str] = ()
+    cluster: str | None = None
+    cuts: Mapping[str, Cut] = field(default_factory=lambda: MappingProxyType({}))  # by dimension
+    cap: Cap | None = None  # with stated bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +72,8 @@ class Groups:
     arms: npt.NDArray[np.object_]  # text, or None if missing
     levels: npt.NDArray[np.object_]  # the same, (dimension, group)
     rows: Counts  # all rows
-    n: Counts  # rows in which all numbers are finite; the statistics are of these
+    complete: Counts  # rows in which all numbers are finite; the statistics are of these
+    n: Counts  # the units of analysis among these: rows, or clusters
     finite: Counts  # (number, group)
     infinite: Counts  # (number, group)
     by: Mapping[str, Floats]
@@ -66,6 +92,7 @@ class Groups:
             self.arms[which],
             self.levels[:, which],
             self.rows[which],
+            self.complete[which],
             self.n[which],
             self.finite[:, which],
             self.infinite[:, which],
@@ -76,31 +103,91 @@ class Groups:
         )
 
 
-def units(source: Source, *, numbers: Mapping[str, str], arm: str, dims: Sequence[str]) -> Units:
-    """Choose the columns that are needed, and turn the numbers into float64.
+def units(
+    source: Source,
+    *,
+    numbers: Mapping[str, str],
+    arm: str,
+    dims: Sequence[str],
+    pre: Sequence[str] = (),
+    cluster: str | None = None,
+    bins: Mapping[str, Bins] = MappingProxyType({}),
+    cap: Cap | None = None,
+) -> Units:
+    """Choose the columns that are needed, turn the numbers into float64, and cut dimensions into bins.
 
     Raises
     ------
     DataError
-        If a column is not there, or numbers are text or dates.
+        If a column is not there, numbers are text or dates, or a dimension cannot be cut.
     """
     import narwhals.stable.v2 as nw
 
-    count = len(numbers)
-    frame = pick(source, [*numbers.values(), arm, *dims])
-    for i, (noun, column) in enumerate(numbers.items()):
-        frame = _numeric(frame, f"c{i}", noun=noun, column=column, name=source.name)
+    wanted = [*numbers.values(), *pre, arm, *dims, *([] if cluster is None else [cluster])]
+    at = {column: f"c{i}" for i, column in enumerate(wanted)}
+    frame = pick(source, wanted)
+    typed = [*numbers.items(), *(("covariate", column) for column in pre)]
+    typed += [("dimension", dim) for dim, asked in bins.items() if not isinstance(asked, str)]
+    for noun, column in typed:
+        frame = _numeric(frame, at[column], noun=noun, column=column, name=source.name)
+    cuts = {}
+    for dim, asked in bins.items():
+        if isinstance(asked, str):
+            _check_date(frame, at[dim], dim, name=source.name)
+        cuts[dim] = cuts_of(frame, at[dim], dim=dim, asked=asked, name=source.name)
+
     whole = nw.col("c0").is_finite()
-    for i in range(1, count):
-        whole = whole & nw.col(f"c{i}").is_finite()
-    picked: list[nw.Expr] = [nw.when(whole).then(nw.col(f"c{i}")).alias(f"y{i}") for i in range(count)]
-    for i in range(count):
-        value = nw.col(f"c{i}")
+    for column in [*numbers.values()][1:]:
+        whole = whole & nw.col(at[column]).is_finite()
+    if cluster is not None:
+        whole = whole & ~nw.col(at[cluster]).is_null()
+    picked: list[nw.Expr] = []
+    if cap is not None:
+        cap = _stated(frame, cap, next(iter(numbers.values())), source.name)
+        value = nw.col("c0")
+        picked.append(nw.when(whole & ((value < cap.low) | (value > cap.high))).then(value).alias("capped"))
+    for i, column in enumerate(numbers.values()):
+        value = nw.col(at[column])
+        kept = value if i or cap is None else _within(value, cap)
+        picked.append(nw.when(whole).then(kept).alias(f"y{i}"))
         picked.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
-        if count > 1:  # else it is y0
+        if len(numbers) > 1 or cluster is not None:  # else it is y0
             picked.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
-    picked += [nw.col(f"c{count + i}").alias(f"k{i}") for i in range(1 + len(dims))]
-    return Units(frame.select(*picked), numbers, arm, dims, source.name)
+    for j, column in enumerate(pre):
+        value = nw.col(at[column])
+        picked.append(nw.when(value.is_finite()).then(value).alias(f"p{j}"))
+    for i, column in enumerate([arm, *dims]):
+        value = nw.col(at[column])
+        picked.append((cuts[column].expression(value) if column in cuts else value).alias(f"k{i}"))
+    if cluster is not None:
+        picked.append(nw.col(at[cluster]).alias("g"))
+        picked.append(nw.when(nw.col(at[cluster]).is_null()).then(1.0).alias("lost"))
+    return Units(frame.select(*picked), numbers, arm, dims, source.name, pre, cluster, cuts, cap)
+
+
+def _within(value: "nw.Expr", cap: Cap) -> "nw.Expr":
+    low, high = (bound if np.isfinite(bound) else None for bound in (cap.low, cap.high))
+    return value.clip(low, high)
+
+
+def _stated(frame: "nw.LazyFrame[Any]", cap: Cap, column: str, name: str) -> Cap:
+    """The bounds as values of the outcome."""
+    if not cap.quantiles:
+        return cap
+    bounded = [bound for bound in (cap.low, cap.high) if np.isfinite(bound)]
+    found = quantiles(frame, "c0", bounded, what=f"the outcome {column!r}", name=name)
+    at = dict(zip(bounded, found, strict=True))
+    return Cap(at.get(cap.low, -np.inf), at.get(cap.high, np.inf))
+
+
+def _check_date(frame: "nw.LazyFrame[Any]", name_here: str, dim: str, *, name: str) -> None:
+    import narwhals.stable.v2 as nw
+
+    dtype = frame.collect_schema()[name_here]
+    if dtype not in (nw.Date, nw.Datetime):
+        raise DataError(
+            f"the dimension {dim!r} of {name} has dtype {dtype}, and a period needs dates; convert the column to dates"
+        )
 
 
 def _numeric(frame: "nw.LazyFrame[Any]", name_here: str, *, noun: str, column: str, name: str) -> "nw.LazyFrame[Any]":
@@ -108,9 +195,10 @@ def _numeric(frame: "nw.LazyFrame[Any]", name_here: str, *, noun: str, column: s
     import narwhals.stable.v2 as nw
 
     dtype = frame.collect_schema()[name_here]
+    purpose = _PURPOSE.get(noun, f"a {noun}")
     message = (
-        f"the {noun} {column!r} has dtype {dtype}, and {_PURPOSE[noun]} needs numbers; convert it (one text such as "
-        "'NA' makes a whole column text), or name another column"
+        f"the {noun} {column!r} has dtype {dtype}, and {purpose} needs numbers; convert it (one text such as 'NA' "
+        "makes a whole column text), or name another column"
     )
     # pandas holds decimals, and booleans with gaps, as objects: there the values decide.
     if not (dtype.is_numeric() or dtype in (nw.Boolean, nw.Object)):
@@ -132,28 +220,37 @@ def grouped(units: Units, query: Query) -> Groups:
     """
 
     keys = [f"k{i}" for i in range(1 + len(units.dims))]
-    numbers = range(len(units.numbers))
-    infinite = [f"infinite{i}" for i in numbers]
-    finite = [f"finite{i}" for i in numbers] if len(numbers) > 1 else []
-    asked = replace(query, counts=["y0", *infinite, *finite, *query.counts])
+    infinite = [f"infinite{i}" for i in range(len(units.numbers))]
+    finite = [f"finite{i}" for i in range(len(units.numbers))]
+    if len(finite) == 1 and units.cluster is None:
+        finite = ["y0"]
+    extra = [] if units.cluster is None else ["lost"]
+    capped = [] if units.cap is None else ["capped"]
+    counts = dict.fromkeys(["y0", *infinite, *finite, *extra, *capped, *query.counts])
+    asked = replace(query, counts=list(counts), moments=[*query.moments, *(f"p{j}" for j in range(len(units.pre)))])
     try:
-        answer = ask(units.frame, keys, asked, name=units.name, limit=MAX_GROUPS)
+        answer = ask_units(
+            units.frame, keys, asked, name=units.name, limit=MAX_GROUPS, clusters=units.cluster is not None
+        )
     except TypeError as error:  # pandas cannot group by lists, dicts and the like
         raise DataError(
             f"the columns {listed([units.arm, *units.dims])} cannot all be grouped by: {error}; every row must hold a "
             "single value in them, a text or a number"
         ) from error
     arms, *levels = (_texts(column) for column in answer.keys)
-    n = answer.counts["y0"]
+    for dim, cut in units.cuts.items():
+        texts = levels[units.dims.index(dim)]
+        texts[:] = [None if text is None else cut.label(text) for text in texts]
     return Groups(
         arms,
         np.stack(levels),
         answer.rows,
-        n,
-        np.stack([answer.counts[name] for name in finite] or [n]),
+        answer.counts["y0"],
+        answer.counts[UNITS],
+        np.stack([answer.counts[name] for name in finite]),
         np.stack([answer.counts[name] for name in infinite]),
         answer.by,
-        {name: answer.counts[name] for name in query.counts},
+        {name: answer.counts[name] for name in (*extra, *capped, *query.counts)},
         answer.sums,
         answer.moments,
     )
@@ -199,11 +296,13 @@ def _check_ids(groups: Groups, dims: Sequence[str]) -> None:
 
 def _complete(units: Units, groups: Groups, *, drop_missing: bool) -> tuple[Groups, list[str]]:
     armless = groups.arms == None  # noqa: E711, elementwise
+    lost = int(groups.counts["lost"].sum()) if "lost" in groups.counts else 0
     faults = [
         fault
         for i, (noun, column) in enumerate(units.numbers.items())
         for fault in _faults(groups, i, f"{noun}s in {column!r}")
-    ] + _armless(int(groups.rows[armless].sum()), units.arm)
+    ] + _lacking(int(groups.rows[armless].sum()), "arm", units.arm)
+    faults += _lacking(lost, "cluster", str(units.cluster))
     if not faults:
         return groups, []
     if not drop_missing:
@@ -229,5 +328,5 @@ def _faults(groups: Groups, number: int, what: str) -> list[str]:
     return [" and ".join(parts)]
 
 
-def _armless(count: int, arm: str) -> list[str]:
-    return [f"{counted(count, 'row has', 'rows have')} no arm in {arm!r}"] if count else []
+def _lacking(count: int, what: str, column: str) -> list[str]:
+    return [f"{counted(count, 'row has', 'rows have')} no {what} in {column!r}"] if count else []

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bayes_hte.schema import MISSING_LEVEL
+from bayes_hte.schema import MISSING_LEVEL, OTHER_LEVEL
 
 EMPTY_LEVEL = "(empty)"
 SEPARATOR = " · "
@@ -65,15 +65,17 @@ def _text_of_number(value: float | Decimal) -> str:
 def natural_order(labels: Iterable[str]) -> list[str]:
     """Sort labels the way a person would: as numbers if all are, else as text with the numbers in it by size.
 
-    Missing and empty levels come last.
+    Bins count as numbers. Other, empty and missing levels come last.
 
     Examples
     --------
     >>> natural_order(["10", "9", "-1.5"]), natural_order(["week 10", "week 9"])
     (['-1.5', '9', '10'], ['week 9', 'week 10'])
+    >>> natural_order(["100 or more", "20 to < 100", "< 20"])
+    ['< 20', '20 to < 100', '100 or more']
     """
     distinct = set(labels)
-    last = [label for label in (EMPTY_LEVEL, MISSING_LEVEL) if label in distinct]
+    last = [label for label in (OTHER_LEVEL, EMPTY_LEVEL, MISSING_LEVEL) if label in distinct]
     ordinary = distinct.difference(last)
     numbers = {label: _number(label) for label in ordinary}
     if all(number is not None for number in numbers.values()):
@@ -81,9 +83,27 @@ def natural_order(labels: Iterable[str]) -> list[str]:
     return sorted(ordinary, key=lambda label: (_chunks(label), label)) + last
 
 
+def bin_label(low: float, high: float) -> str:
+    """What the numbers from `low` up to, but not including, `high` are called.
+
+    Examples
+    --------
+    >>> bin_label(-math.inf, 18), bin_label(18, 35.5), bin_label(65, math.inf)
+    ('< 18', '18 to < 35.5', '65 or more')
+    """
+    start, end = text_of(float(low)), text_of(float(high))
+    if not math.isfinite(low):
+        return f"< {end}"
+    return f"{start} to < {end}" if math.isfinite(high) else f"{start} or more"
+
+
 def _number(label: str) -> float | None:
+    """A number, or that where a bin begins."""
+    if label.startswith("< "):
+        return None if _number(label[2:]) is None else -math.inf
+    text = re.sub(r" (or more|to < \S+)$", "", label)
     try:
-        number = float(label)
+        number = float(text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None

@@ -32,6 +32,7 @@ class Query:
     sums: Sequence[str] = ()
     moments: Sequence[str] = ()
     by: Sequence[str] = ()  # columns of numbers to group by, beside the keys
+    after: "Mapping[str, nw.Expr]" = field(default_factory=lambda: MappingProxyType({}))  # from what is derived
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,11 @@ def expressions(query: Query) -> "dict[str, nw.Expr]":
     return asked
 
 
+def derived(frame: "nw.LazyFrame[Any]", columns: "Mapping[str, nw.Expr]") -> "nw.LazyFrame[Any]":
+    """Rows with columns more."""
+    return frame.with_columns(**columns) if columns else frame
+
+
 def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: str, limit: int) -> Answer:
     """Carry out one group-by.
 
@@ -105,7 +111,7 @@ def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: 
     """
     asked = expressions(query)
     by = [*keys, *query.by]
-    grouped = frame.with_columns(**query.derived).group_by(*by, drop_null_keys=False)
+    grouped = derived(derived(frame, query.derived), query.after).group_by(*by, drop_null_keys=False)
     answer = grouped.agg(*(expression.alias(name) for name, expression in asked.items()))
     rows = fetch(answer.head(limit + 1), name)
     return _read(rows, keys, query, [*query.by, *asked])

@@ -1,0 +1,176 @@
+"""Cut numbers and dates into levels, inside the engine that holds them."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal
+
+from bayes_hte.cells.labels import bin_label, text_of
+from bayes_hte.cells.sources import fetch, listed
+from bayes_hte.errors import DataError
+
+if TYPE_CHECKING:
+    import narwhals.stable.v2 as nw
+
+Period = Literal["day", "week", "month", "quarter", "year"]
+type Bins = int | Sequence[float] | Period
+"""Into how many bins of about equal size, or where to cut, or the period that dates are put together by."""
+
+PERIODS: Mapping[str, str] = {"day": "1d", "week": "1w", "month": "1mo", "quarter": "1q", "year": "1y"}
+"""What narwhals calls them."""
+
+MOST = 100
+"""More bins than this were meant to be something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Numbers cut into bins that include their lower ends."""
+
+    edges: tuple[float, ...]
+
+    def expression(self, column: "nw.Expr") -> "nw.Expr":
+        """The number of the bin; null where the number is missing or infinite."""
+        import narwhals.stable.v2 as nw
+
+        steps = [nw.when(column >= edge).then(1).otherwise(0) for edge in self.edges]
+        total = steps[0]
+        for step in steps[1:]:
+            total = total + step
+        return nw.when(column.is_finite()).then(total)
+
+    def label(self, text: str) -> str:
+        """The level that a number of the bin, as text, stands for."""
+        ends = (-math.inf, *self.edges, math.inf)
+        return bin_label(ends[int(text)], ends[int(text) + 1])
+
+    def told(self, dim: str) -> str:
+        """What was done, as a note."""
+        return f"{dim} is cut at {', '.join(str(text_of(edge)) for edge in self.edges)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """Dates put together by day, week, month, quarter or year."""
+
+    period: Period
+
+    def expression(self, column: "nw.Expr") -> "nw.Expr":
+        """Where the period begins."""
+        return column.dt.truncate(PERIODS[self.period])
+
+    def label(self, text: str) -> str:
+        """The level that its first day, as text, stands for."""
+        first = date.fromisoformat(text[:10])
+        match self.period:
+            case "day":
+                return first.isoformat()
+            case "week":
+                return f"week of {first.isoformat()}"
+            case "month":
+                return f"{first:%Y-%m}"
+            case "quarter":
+                return f"{first.year} Q{(first.month + 2) // 3}"
+            case "year":
+                return f"{first.year}"
+
+    def told(self, dim: str) -> str:
+        """What was done, as a note."""
+        return f"{dim} is put together by {self.period}"
+
+
+type Cut = Cuts | Calendar
+
+
+def check_bins(bins: Mapping[str, Bins], dims: Sequence[str]) -> dict[str, Bins]:
+    """Return the bins asked for, if they can be made.
+
+    Raises
+    ------
+    DataError
+        If a dimension is not among the segments, or its bins are no count, cuts or period.
+    """
+    for dim, asked in bins.items():
+        if dim not in dims:
+            raise DataError(f"bins are asked for {dim!r}, which is not among the segments {listed(dims)}; add it there")
+        if isinstance(asked, str):
+            if asked not in PERIODS:
+                raise DataError(f"bins of {dim!r} are {asked!r}; dates are put together by {', '.join(PERIODS)}")
+        elif isinstance(asked, bool) or (isinstance(asked, int) and not 2 <= asked <= MOST):
+            raise DataError(f"bins of {dim!r} are {asked!r}; give a number from 2 to {MOST}, or the cuts as a list")
+        elif not isinstance(asked, int):
+            _check_edges(dim, asked)
+    return dict(bins)
+
+
+def _check_edges(dim: str, asked: Sequence[float]) -> None:
+    try:
+        edges = [float(edge) for edge in asked]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"bins of {dim!r} must be cuts such as [18, 35], a number of bins or a period such as 'day': {error}"
+        ) from error
+    ascending = all(one < other for one, other in itertools.pairwise(edges))
+    if not edges or len(edges) >= MOST or not ascending or not all(map(math.isfinite, edges)):
+        raise DataError(
+            f"the cuts of {dim!r} must be finite and ascend, 1 to {MOST - 1} of them, but are {edges[:10]}; "
+            "sort them, and leave out repetitions"
+        )
+
+
+def cuts_of(frame: "nw.LazyFrame[Any]", column: str, *, dim: str, asked: Bins, name: str) -> Cut:
+    """Decide where to cut; quantiles are asked of the engine, over all rows together.
+
+    Parameters
+    ----------
+    frame
+        Rows.
+    column
+        Column of float64 in it; of dates for a period.
+    dim
+        What the dimension is called.
+    asked
+        The bins.
+    name
+        What messages call the rows.
+
+    Raises
+    ------
+    DataError
+        If all numbers are equal, or missing.
+    """
+    if isinstance(asked, str):
+        return Calendar(asked)
+    if not isinstance(asked, int):
+        return Cuts(tuple(float(edge) for edge in asked))
+    at = quantiles(frame, column, [i / asked for i in range(asked)], what=f"the dimension {dim!r}", name=name)
+    edges = sorted(set(at[1:]) - {at[0]})
+    if not edges:
+        raise DataError(
+            f"the dimension {dim!r} cannot be cut into {asked} bins: too many units have the value "
+            f"{text_of(at[0])}; state the cuts, or leave the bins out"
+        )
+    return Cuts(tuple(edges))
+
+
+def quantiles(
+    frame: "nw.LazyFrame[Any]", column: str, probabilities: Sequence[float], *, what: str, name: str
+) -> list[float]:
+    """Quantiles over all finite values of a column, in between by straight lines, from the engine.
+
+    Raises
+    ------
+    DataError
+        If there is no finite value.
+    """
+    import narwhals.stable.v2 as nw
+
+    value = nw.col(column)
+    finite = frame.select(nw.when(value.is_finite()).then(value).alias("finite"))
+    asked = {f"q{i}": nw.col("finite").quantile(p, "linear") for i, p in enumerate(probabilities)}
+    found = fetch(finite.select(**asked), name)[0]
+    if any(value is None or not math.isfinite(value) for value in found):
+        raise DataError(f"{what} has no finite value, so no quantile; check the column")
+    return [float(value) for value in found]
