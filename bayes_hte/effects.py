@@ -28,6 +28,7 @@ from bayes_hte.structure import (
     Coefficient,
     coefficients,
     design,
+    expanded,
     term_name,
 )
 
@@ -208,6 +209,26 @@ def between_variance(tree: xr.DataTree) -> xr.DataArray:
         nu = effect.nu or DEFAULT_NU
         tau2 = tau2 * nu / max(nu - 2, 0.1)
     return of_segments(tau2, model, cells_of(tree))
+
+
+def contributions(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    """What every part of the model adds to each segment's effect, link scale; dims (chain, draw, segment, arm).
+
+    Together they are the effect less the common effect; "rest" is what levels and covariates leave over.
+    """
+    posterior, cells = tree["posterior"].to_dataset(), cells_of(tree)
+    model = expanded(model_of(tree), cells)
+    placed = design(model, cells)
+    parts: dict[str, xr.DataArray] = {}
+    for term in model.effect.by:
+        place = xr.DataArray(placed.index[term], dims="segment")
+        parts[term.replace(":", " × ")] = posterior[term_name("effect", term)].isel({term: place}).drop_vars(term)
+    if model.effect.covariates:
+        known = xr.DataArray(placed.covariates, dims=("segment", "covariate"))
+        parts["covariates"] = xr.dot(posterior["effect_slope"].drop_vars("covariate"), known, dim="covariate")
+    explained = sum(parts.values(), start=xr.zeros_like(posterior["effect_mean"]))
+    parts["rest"] = posterior["effect"] - posterior["effect_mean"] - explained
+    return {name: part.transpose("chain", "draw", "segment", "arm") for name, part in parts.items()}
 
 
 def of_segments(values: xr.DataArray, model: Model, cells: xr.Dataset) -> xr.DataArray:

@@ -5,12 +5,10 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.effects import Weights, cells_of, effects, model_of, shares
+from bayes_hte.effects import Weights, cells_of, contributions, effects, model_of, shares
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.structure import Design, design, expanded, term_name
+from bayes_hte.structure import expanded
 from bayes_hte.summary import Question, beyond_rope, describe, sizes
-
-SAMPLE = ("chain", "draw")
 
 
 def marginal(tree: xr.DataTree, dimension: str, question: Question, weights: Weights | None = None) -> pd.DataFrame:
@@ -71,7 +69,7 @@ def variance_shares(tree: xr.DataTree, question: Question, weights: Weights | No
             f"as in effect.by = {schema.encode(dimensions)}, or effect.covariates"
         )
     share = shares(cells, weights)
-    parts = {name: _variance(part, share) for name, part in contributions(tree, design(model, cells)).items()}
+    parts = {name: _variance(part, share) for name, part in contributions(tree).items()}
     total = sum(parts.values(), start=xr.zeros_like(next(iter(parts.values()))))
     rows = []
     for arm in map(str, total["arm"].values):
@@ -81,26 +79,6 @@ def variance_shares(tree: xr.DataTree, question: Question, weights: Weights | No
             row |= _interval((variance**0.5).sel(arm=arm), "sd", question)
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def contributions(tree: xr.DataTree, structure: Design) -> dict[str, xr.DataArray]:
-    """What every part of the model adds to each segment's effect, link scale; dims (…, segment, arm).
-
-    Together they are the effect less the common effect.
-    """
-    posterior = tree["posterior"].to_dataset()
-    model = expanded(model_of(tree), cells_of(tree))
-    effect = posterior["effect"]
-    parts: dict[str, xr.DataArray] = {}
-    for term in model.effect.by:
-        place = xr.DataArray(structure.index[term], dims="segment")
-        parts[term.replace(":", " × ")] = posterior[term_name("effect", term)].isel({term: place}).drop_vars(term)
-    if model.effect.covariates:
-        known = xr.DataArray(structure.covariates, dims=("segment", "covariate"))
-        parts["covariates"] = xr.dot(posterior["effect_slope"].drop_vars("covariate"), known, dim="covariate")
-    explained = sum(parts.values(), start=xr.zeros_like(posterior["effect_mean"]))
-    parts["rest"] = effect - posterior["effect_mean"] - explained
-    return {name: part.transpose(*SAMPLE, "segment", "arm") for name, part in parts.items()}
 
 
 def _variance(part: xr.DataArray, share: xr.DataArray) -> xr.DataArray:

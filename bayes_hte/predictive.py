@@ -17,11 +17,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte import schema
-from bayes_hte.effects import between_variance, cells_of, known_model, model_of
+from bayes_hte.effects import between_variance, contributions, known_model, model_of
 from bayes_hte.errors import DataError
 from bayes_hte.pooling import DEFAULT_NU
 from bayes_hte.spec.model import Model
-from bayes_hte.structure import design, expanded, term_name
 from bayes_hte.summary import Question
 
 Array = NDArray[np.float64]
@@ -106,8 +105,7 @@ def _outliers(tree: xr.DataTree, question: Question) -> list[dict[str, Any]]:
     model = model_of(tree)
     if model.pooling != "partial" or model.amount is not None or model.effect.shape == "horseshoe":
         return []
-    posterior = tree["posterior"].to_dataset()
-    offsets = standardised(tree, model, posterior)
+    offsets = contributions(tree)["rest"] / between_variance(tree) ** 0.5
     rng = np.random.default_rng(int(tree.attrs["seed"]))
     rows = []
     for arm in map(str, offsets["arm"].values):
@@ -129,20 +127,3 @@ def _noise(model: Model, shape: tuple[int, int], rng: np.random.Generator) -> Ar
         nu = model.effect.nu or DEFAULT_NU
         return np.asarray(rng.standard_t(nu, shape) * np.sqrt(max(nu - 2, 0.1) / nu))
     return rng.standard_normal(shape)
-
-
-def standardised(tree: xr.DataTree, model: Model, posterior: xr.Dataset) -> xr.DataArray:
-    """How many between-segment SDs every effect is from what its levels and covariates say of it."""
-    cells = cells_of(tree)
-    model = expanded(model, cells)
-    placed, centre = design(model, cells), posterior["effect_mean"]
-    for term in model.effect.by:
-        place = xr.DataArray(placed.index[term], dims="segment")
-        level = posterior[term_name("effect", term)].isel({term: place}).reset_coords(drop=True)
-        centre = centre + level.drop_vars(term, errors="ignore")
-    if model.effect.covariates:
-        z = xr.DataArray(placed.covariates, dims=("segment", "covariate"))
-        centre = centre + xr.dot(z, posterior["effect_slope"].drop_vars("covariate"), dim="covariate")
-    away = posterior["effect"] - centre
-    found: xr.DataArray = away / between_variance(tree) ** 0.5
-    return found
