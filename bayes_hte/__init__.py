@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bayes_hte import cells
     from bayes_hte.analysis import fit, run
     from bayes_hte.beliefs import learn_prior, prior_from_fit
+    from bayes_hte.cells import check
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
     from bayes_hte.many import Fits, fit_many
     from bayes_hte.own import from_posterior
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Fit": "result",
+    "check": "cells",
     "load": "saved",
     "plot_prior": "prior_check",
     "prior_predictive": "prior_check",
@@ -57,6 +59,7 @@ __all__ = [
     "PlanError",
     "SpecError",
     "cells",
+    "check",
     "fit",
     "fit_many",
     "from_posterior",

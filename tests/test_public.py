@@ -14,14 +14,14 @@ HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydant
 
 PUBLIC = [
     "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan", "PlanError",
-    "SpecError", "cells", "fit", "fit_many", "from_posterior", "learn_prior", "load", "plot_prior", "prior_from_fit",
-    "prior_predictive", "prior_sweep", "read_model", "read_plan", "run",
+    "SpecError", "cells", "check", "fit", "fit_many", "from_posterior", "learn_prior", "load", "plot_prior",
+    "prior_from_fit", "prior_predictive", "prior_sweep", "read_model", "read_plan", "run",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
     hte.fit, hte.fit_many, hte.from_posterior, hte.learn_prior, hte.load, hte.plot_prior,
     hte.prior_from_fit, hte.prior_predictive, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
     cells.check, cells.from_estimates, cells.from_levels, cells.from_rows, cells.from_summary, cells.from_times,
-    cells.merge, cells.with_covariates,
+    cells.merge, cells.sample_ratio, cells.with_covariates, cells.with_shares,
 ]  # fmt: skip
 METHODS = [
     "ate", "best_arm", "compare", "contrasts", "given_tau", "heterogeneity", "loso", "marginal", "plot_forest",
@@ -34,7 +34,8 @@ PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "spe
 def test_the_public_names_are_exactly_these() -> None:
     assert hte.__all__ == PUBLIC
     assert sorted(cells.__all__) == [
-        "check", "from_estimates", "from_levels", "from_rows", "from_summary", "from_times", "merge", "with_covariates",
+        "check", "from_estimates", "from_levels", "from_rows", "from_summary", "from_times", "merge", "sample_ratio",
+        "with_covariates", "with_shares",
     ]  # fmt: skip
     assert dir(hte) == sorted([*PUBLIC, "__version__"])
 
