@@ -286,21 +286,23 @@ def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
     if data is None and asked.path is None:
         raise PlanError("the plan names no data: add data.path, or pass --data FILE")
     source = folder / str(asked.path) if data is None else data
-    options = asked.model_dump(exclude={"form", "path"}, exclude_none=True)
+    options = asked.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
     options["segments"] = list(asked.segments)
     match asked.form:
         case "rows":
             options["drop_missing"] = asked.drop_missing or drop_missing
-            return cells.from_rows(source, **options)
+            made = cells.from_rows(source, **options)
         case "summary":
-            return cells.from_summary(source, **options)
+            made = cells.from_summary(source, **options)
         case "levels":
-            return cells.from_levels(source, **options)
+            made = cells.from_levels(source, **options)
         case "times":
             options["drop_missing"] = asked.drop_missing or drop_missing
-            return cells.from_times(source, **options)
+            made = cells.from_times(source, **options)
         case "estimates":
-            return cells.from_estimates(source, **options)
+            made = cells.from_estimates(source, **options)
+    shares = getattr(asked, "shares", None)  # published estimates have none
+    return made if shares is None else cells.with_shares(made, shares)
 
 
 def _long_frame(cells: xr.Dataset) -> pd.DataFrame:

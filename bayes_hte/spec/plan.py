@@ -8,6 +8,8 @@ from bayes_hte.schema import Scale
 
 Text = Annotated[str, Field(min_length=1)]
 Sampler = Literal["auto", "exact", "nuts"]
+Shares = Annotated[dict[Text, Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=2)]
+"""Planned share of the units by arm, or numbers in proportion to them: ``{ old = 0.5, new = 0.5 }``."""
 
 
 class _Closed(BaseModel):
@@ -25,6 +27,8 @@ class Rows(_Closed):
         Columns of the outcome and the arm; the arm that is the control.
     segments : tuple of str
         The dimensions declared before the test.
+    shares : dict or None
+        Planned share of the units by arm: what the checks of the data hold the arms to.
     drop_missing : bool
         Drop units without a finite outcome, and say how many.
     exposure : str or None
@@ -43,6 +47,7 @@ class Rows(_Closed):
     drop_missing: bool = False
     exposure: Text | None = None
     metric: Literal["mean", "histogram", "two_part"] | None = None
+    shares: Shares | None = None
 
 
 class Times(_Closed):
@@ -58,6 +63,8 @@ class Times(_Closed):
         Column of the arm; the arm that is the control.
     segments : tuple of str
         The dimensions declared before the test.
+    shares : dict or None
+        Planned share of the units by arm: what the checks of the data hold the arms to.
     breaks : tuple of float or None
         Times at which the hazard may change; by default four intervals with about equally many events.
     horizon : float or None
@@ -79,10 +86,11 @@ class Times(_Closed):
     breaks: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
     horizon: Annotated[FiniteFloat, Field(gt=0)] | None = None
     drop_missing: bool = False
+    shares: Shares | None = None
 
 
 class Levels(_Closed):
-    """One row per segment, arm and value of the outcome, with the number of units that have it."""
+    """One row per segment, arm and value of the outcome, with the number of units that have it; `shares` as in Rows."""
 
     form: Literal["levels"] = "levels"
     path: Text | None = None
@@ -92,13 +100,14 @@ class Levels(_Closed):
     segments: Annotated[tuple[Text, ...], Field(min_length=1)]
     value: Text
     count: Text
+    shares: Shares | None = None
 
 
 class Summary(_Closed):
     """One row per segment and arm.
 
     Columns are n and events; or n, mean and sd; or mean and se; or events and exposure; or n, mean, sd, positive,
-    log_mean and log_sd. Covariates are known of each segment as a whole.
+    log_mean and log_sd. Covariates are known of each segment as a whole. `shares` as in Rows.
     """
 
     form: Literal["summary"] = "summary"
@@ -117,6 +126,7 @@ class Summary(_Closed):
     log_mean: Text | None = None
     log_sd: Text | None = None
     covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    shares: Shares | None = None
 
 
 class Estimates(_Closed):

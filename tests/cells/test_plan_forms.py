@@ -27,14 +27,30 @@ def test_all_forms_are_here():
 def test_a_form_has_the_keywords_of_its_function(form, function, least):
     parameters = inspect.signature(function).parameters
     taken = {name for name, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY}
-    assert set(form.model_fields) - {"form", "path"} == taken - {"covariance"}  # a matrix has no place in a plan
+    asked = set(form.model_fields) - {"form", "path", "shares"}  # shares are of the cells, whatever made them
+    assert asked == taken - {"covariance"}  # a matrix has no place in a plan
     inspect.signature(function).bind(None, **options(form(**least)))
     for name in set(least) - {"segments"}:
         assert parameters[name].default in (inspect.Parameter.empty, None)
 
 
 def options(form: Any) -> dict[str, Any]:
-    return form.model_dump(exclude={"form", "path"}, exclude_none=True)
+    return form.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
+
+
+@pytest.mark.parametrize("form", [Rows, Times, Levels, Summary])
+def test_every_form_with_units_takes_planned_shares(form):
+    least = next(least for found, _, least in FORMS if found is form)
+    assert form(**least, shares={"old": 1, "new": 3}).shares == {"old": 1.0, "new": 3.0}
+    for wrong in (
+        {"old": 0.5, "new": 0},
+        {"old": 1},
+        {"old": 0.5, "new": float("inf")},
+        {"old": "x", "new": 1},
+        [1, 1],
+    ):
+        with pytest.raises(ValidationError):
+            form(**least, shares=wrong)
 
 
 def test_plans_of_before_say_what_they_said():
