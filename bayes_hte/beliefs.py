@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayes_hte.analysis import fit
+from bayes_hte.cells import from_estimates
 from bayes_hte.effects import known_model
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.model import problem
@@ -14,7 +16,6 @@ from bayes_hte.spec import Model
 from bayes_hte.spec.distributions import Distribution, Gamma, HalfNormal, LogNormal, Normal
 from bayes_hte.structure import Coefficient, coefficients
 
-ONLY = "past experiments"
 LEAST = 3
 """Experiments from which a distribution of experiments can be learnt at all."""
 
@@ -154,14 +155,10 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
 
 def _predicted(estimates: list[tuple[float, float]], seed: int) -> tuple[float, float]:
     """Mean and SD of the predictive distribution of a new estimate's true value."""
-    y, se = (np.array(each) for each in zip(*estimates, strict=True))
-    scale = float(np.sqrt(np.mean(se**2) + y.var()))
-    labels = [str(number) for number in range(len(y))]
-    cells = xr.Dataset(
-        {"estimate": (("segment", "arm"), y[:, None]), "se": (("segment", "arm"), se[:, None])},
-        coords={"segment": labels, "arm": [ONLY], "experiment": ("segment", labels)},
-        attrs={"outcome": "effect", "control": "", "dimensions": '["experiment"]', "notes": "[]"},
-    )
+    rows = pd.DataFrame(estimates, columns=["estimate", "se"]).rename_axis("experiment").reset_index()
+    y = rows["estimate"].to_numpy()
+    scale = float(np.sqrt(np.mean(rows["se"] ** 2) + y.var()))
+    cells = from_estimates(rows, segments=["experiment"], estimate="estimate", se="se")
     wide: Distribution = Normal(mu=float(y.mean()), sigma=10 * scale)
     model = Model.model_validate(
         {"family": "estimate", "effect": {"mean": wide, "between": HalfNormal(sigma=2 * scale)}}
