@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.cells import linear
 from bayes_hte.cells.assembly import About, Column, Coords, assemble, pool
 from bayes_hte.cells.covariates import add, segment_levels
 from bayes_hte.cells.labels import SEPARATOR, Key, Levels
@@ -14,7 +15,7 @@ from bayes_hte.cells.records import Floats
 from bayes_hte.cells.sources import listed
 from bayes_hte.cells.survival import interval_coords
 from bayes_hte.errors import DataError
-from bayes_hte.schema import ARM, COVARIATE, SEGMENT, VALUE
+from bayes_hte.schema import ARM, COVARIATE, PRE, SEGMENT, VALUE
 
 
 def merge(*tables: xr.Dataset) -> xr.Dataset:
@@ -31,13 +32,14 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
     xarray.Dataset
         Counts, exposures, histograms and time at risk add up; means and sums of squares by Chan's formula. Events are
         kept if all tables have them. The last interval of survival ends, and its horizon is, where the later one does.
-        Covariates are kept.
+        Adjusted means are worked out anew from their columns, with coefficients of the pooled data. Covariates and
+        planned shares are kept.
 
     Raises
     ------
     DataError
-        If there is no table, they differ in outcome, control, dimensions, kind, breaks of time or covariates, or they
-        hold means with standard errors or estimates, which cannot be combined exactly.
+        If there is no table, they differ in outcome, control, dimensions, kind, breaks of time, adjustment, covariates
+        or planned shares, or they hold means with standard errors alone or estimates, which cannot be combined exactly.
 
     Notes
     -----
@@ -72,10 +74,17 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
         _check_mergeable(table)
     _check_kinds(tables)
     aligned, coords = _aligned(tables)
-    names = _names(aligned)
-    keys = [key for table in aligned for key in _keys(table)]
+    names, about = _names(aligned), _about(tables)
+    if "pre_n" in names:
+        coords = {**coords, PRE: (PRE, aligned[0][PRE].values)}
+    groups = [key for table in aligned for key in _keys(table)]
     columns = {name: np.concatenate([_column(table, name) for table in aligned]) for name in names}
-    return _with_covariates(assemble(*pool(keys, columns), _about(tables), coords=coords), tables)
+    keys, columns = pool(groups, columns)
+    if about.recipe is not None:
+        recipe = linear.Recipe.read(about.recipe)
+        columns |= linear.solve(keys, columns, recipe)
+        coords = {**coords, **linear.coords(recipe)}
+    return _with_covariates(assemble(keys, columns, about, coords=coords), tables)
 
 
 def _check_same(tables: Sequence[xr.Dataset]) -> None:
@@ -83,6 +92,7 @@ def _check_same(tables: Sequence[xr.Dataset]) -> None:
         "outcome": lambda table: table.attrs["outcome"],
         "control": lambda table: table.attrs["control"],
         "dimensions": schema.dimensions,
+        "adjustment": lambda table: table.attrs.get("recipe"),
     }
     for what, view in views.items():
         for i, table in enumerate(tables[1:], start=2):
@@ -95,7 +105,7 @@ def _check_same(tables: Sequence[xr.Dataset]) -> None:
 
 def _check_mergeable(table: xr.Dataset) -> None:
     kind = schema.kind_of(table)
-    if kind in {"means", "estimates"}:
+    if kind == "estimates" or (kind == "means" and "recipe" not in table.attrs):
         raise DataError(
             f"{kind} cannot be merged exactly: a standard error does not say how the units spread around another "
             "mean. Make the cells from rows, or from n, mean and sd; or give both tables in one, with a column "
@@ -113,9 +123,29 @@ def _names(tables: Sequence[xr.Dataset]) -> list[str]:
     """The variables that all tables have, or can be given."""
     if {schema.kind_of(table) for table in tables} == {"counts", "moments"}:
         shared = all("events" in table for table in tables)
-        return ["n", "mean", "ss", *(["events"] if shared else [])]
-    first = [str(name) for name in tables[0].data_vars if name != "covariates"]
-    return [name for name in first if all(name in table for table in tables)]
+        return ["n", "mean", "ss", *(["events"] if shared else []), *_extras(tables)]
+    solved = _SOLVED if "recipe" in tables[0].attrs else frozenset()
+    first = [str(name) for name in tables[0].data_vars if name not in schema.EXTRAS | solved]
+    return [*(name for name in first if all(name in table for table in tables)), *_extras(tables)]
+
+
+def _extras(tables: Sequence[xr.Dataset]) -> list[str]:
+    """What the tables hold for checks, where it can be said of all of them."""
+    found = [name for name in ("n_rows", "pre_n", "pre_mean", "pre_ss") if all(name in table for table in tables)]
+    if "pre_n" in found and len({tuple(table[PRE].values) for table in tables}) > 1:
+        found = [name for name in found if not name.startswith("pre_")]
+    if any("n_missing" in table for table in tables):  # a table that has none left nothing out
+        found.append("n_missing")
+    bounded = all("lowest" in table or _yes_or_no(table) for table in tables)
+    return [*found, "lowest", "highest"] if bounded and any("lowest" in table for table in tables) else found
+
+
+def _yes_or_no(table: xr.Dataset) -> bool:
+    return "events" in table and "exposure" not in table
+
+
+_SOLVED = frozenset({"mean", "se", "variance_reduction"})
+"""What follows from columns, where a table has these."""
 
 
 def _aligned(tables: Sequence[xr.Dataset]) -> tuple[Sequence[xr.Dataset], Coords]:
@@ -171,9 +201,19 @@ def _column(table: xr.Dataset, name: str) -> Column:
     if name in table:
         values: Column = table[name].transpose(SEGMENT, ARM, ...).values
         return values.reshape(-1, *values.shape[2:])
-    n, events = _column(table, "n"), _column(table, "events")
+    n = _column(table, "n")
+    if name == "n_missing":
+        return np.zeros_like(n)
+    events = _column(table, "events")
     share = np.where(n > 0, events / np.maximum(n, 1), np.nan)
-    return share if name == "mean" else np.where(n > 0, events * (1 - share), 0.0)
+    match name:
+        case "mean":
+            return share
+        case "lowest":
+            return np.where(n > 0, (events == n) * 1.0, np.nan)
+        case "highest":
+            return np.where(n > 0, (events > 0) * 1.0, np.nan)
+    return np.where(n > 0, events * (1 - share), 0.0)
 
 
 def _about(tables: Sequence[xr.Dataset]) -> About:
@@ -184,5 +224,18 @@ def _about(tables: Sequence[xr.Dataset]) -> About:
         dims=schema.dimensions(first),
         source=" + ".join(str(table.attrs.get("source", "unknown")) for table in tables),
         notes=[note for table in tables for note in schema.notes(table)],
+        recipe=first.attrs.get("recipe"),
+        shares=_shares(tables),
         horizon=max(float(table.attrs["horizon"]) for table in tables) if "horizon" in first.attrs else None,
     )
+
+
+def _shares(tables: Sequence[xr.Dataset]) -> str | None:
+    """The planned shares, which cannot change in the middle of an experiment without bias."""
+    stated = list(dict.fromkeys(str(table.attrs["shares"]) for table in tables if "shares" in table.attrs))
+    if len(stated) > 1:
+        raise DataError(
+            f"tables with different planned shares cannot be merged: {stated[0]} and {stated[1]}; days on which the "
+            "shares were different are different experiments: name what tells them apart among the segments"
+        )
+    return stated[0] if stated else None

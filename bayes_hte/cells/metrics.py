@@ -11,6 +11,7 @@ from bayes_hte.cells.assembly import Column, Coords, pool
 from bayes_hte.cells.grouping import Groups, Units
 from bayes_hte.cells.histograms import check_values, histogram
 from bayes_hte.cells.labels import Key
+from bayes_hte.cells.linear import Recipe
 from bayes_hte.cells.sources import counted
 from bayes_hte.cells.statistics import Query
 from bayes_hte.errors import DataError
@@ -31,6 +32,8 @@ class Metric:
     query: Callable[[], Query]
     reduced: Callable[[Groups, Units], Reduced]
     checked: Callable[[Groups, Units], None] = lambda groups, units: None  # of the answer as it came
+    recipe: Recipe | None = None  # of adjusted means
+    extremes: str = "y"  # the column whose smallest and largest value are the outcome's
 
 
 def _mean_query() -> Query:
@@ -143,9 +146,9 @@ def _histogram(groups: Groups, units: Units) -> Reduced:
 
 METRICS = MappingProxyType(
     {
-        "mean": Metric(_mean_query, _means),
+        "mean": Metric(_mean_query, _means, extremes="y0"),
         "rates": Metric(_rates_query, _rates),
-        "two_part": Metric(_two_part_query, _two_part),
+        "two_part": Metric(_two_part_query, _two_part, extremes="y0"),
         "histogram": Metric(_histogram_query, _histogram, _check_histogram),
     }
 )

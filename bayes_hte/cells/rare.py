@@ -1,0 +1,55 @@
+"""Put rare levels together, where someone asked for it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bayes_hte.cells.grouping import Groups
+from bayes_hte.cells.sources import counted
+from bayes_hte.errors import DataError
+from bayes_hte.schema import OTHER_LEVEL
+
+NAMED = 10
+"""How many levels a note lists before it stops."""
+
+
+def check_rare(rare: int | Mapping[str, int] | None, dims: Sequence[str]) -> dict[str, int]:
+    """The least number of rows a level must have, by dimension.
+
+    Raises
+    ------
+    DataError
+        If a dimension is not there, or the number is not above 1.
+    """
+    if rare is None:
+        return {}
+    asked = dict.fromkeys(dims, rare) if isinstance(rare, int) else dict(rare)
+    for dim, least in asked.items():
+        if dim not in dims:
+            raise DataError(f"rare names {dim!r}, which is not among the segments {list(dims)}; add it there")
+        if isinstance(least, bool) or not isinstance(least, int) or least < 2:
+            raise DataError(f"rare must be a number of rows, 2 or more, but is {least!r} for {dim!r}")
+    return asked
+
+
+def merged(groups: Groups, dims: Sequence[str], rare: Mapping[str, int]) -> tuple[Groups, list[str]]:
+    """Give levels with fewer rows than asked for the level (other), and say which; missing ones stay apart."""
+    levels, notes = groups.levels.copy(), []
+    for dim, least in rare.items():
+        column = levels[dims.index(dim)]
+        sizes: Counter[str] = Counter()
+        for level, rows in zip(column, groups.complete, strict=True):
+            if level is not None:
+                sizes[level] += int(rows)
+        few = {level: size for level, size in sizes.items() if size < least}
+        if not few:
+            continue
+        column[np.isin(column.astype(str), list(few)) & np.array([level is not None for level in column])] = OTHER_LEVEL
+        ordered = sorted(few.items(), key=lambda item: (-item[1], item[0]))
+        shown = ", ".join(f"{level} ({size:,})" for level, size in ordered[:NAMED])
+        more = f" and {len(few) - NAMED:,} more" if len(few) > NAMED else ""
+        verb = counted(len(few), "level", "levels")
+        notes.append(f"{verb} of {dim} with fewer than {least:,} rows form the level {OTHER_LEVEL}: {shown}{more}")
+    return replace(groups, levels=levels), notes
