@@ -47,7 +47,7 @@ def _totals(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query) -> "t
     """One row per cluster and key, and the query that asks of these what was asked of rows."""
     import narwhals.stable.v2 as nw
 
-    before = [column for column in query.moments if column not in {*query.derived, *query.after}]
+    before = [column for column in query.moments if column not in query.derived]
     grouped = derived(frame, query.derived).group_by(*keys, "g", drop_null_keys=False)
     totals = grouped.agg(
         nw.len().alias("all_rows"),
@@ -61,7 +61,7 @@ def _totals(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query) -> "t
         *(nw.when(there).then(nw.col(f"total_{column}")).alias(column) for column in query.derived),
     )
     sums = ["all_rows", *(f"n_of_{column}" for column in query.counts)]
-    return totals, Query(after=query.after, counts=[UNITS], sums=sums, moments=query.moments)
+    return totals, Query(counts=[UNITS], sums=sums, moments=query.moments, pairs=query.pairs)
 
 
 def crossing_note(frame: "nw.LazyFrame[Any]", column: str, name: str) -> list[str]:

@@ -13,7 +13,7 @@ from bayes_hte.cells.bins import Bins, Cut, cuts_of, quantiles
 from bayes_hte.cells.clusters import UNITS, ask_units
 from bayes_hte.cells.labels import Key, text_of
 from bayes_hte.cells.sources import Source, check_arms, counted, fetch, listed, missing_notes, pick
-from bayes_hte.cells.statistics import Counts, Floats, Moments, Query
+from bayes_hte.cells.statistics import Counts, Floats, Moments, Pair, Query
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL
 
@@ -80,6 +80,7 @@ class Groups:
     counts: Mapping[str, Counts]
     sums: Mapping[str, Floats]
     moments: Mapping[str, Moments]
+    products: Mapping[Pair, Floats]
 
     def keys(self) -> list[Key]:
         """The cell of each group; levels that are missing form a level of their own."""
@@ -100,6 +101,7 @@ class Groups:
             {name: values[which] for name, values in self.counts.items()},
             {name: values[which] for name, values in self.sums.items()},
             {name: values.take(which) for name, values in self.moments.items()},
+            {pair: values[which] for pair, values in self.products.items()},
         )
 
 
@@ -253,6 +255,7 @@ def grouped(units: Units, query: Query) -> Groups:
         {name: answer.counts[name] for name in (*extra, *capped, *query.counts)},
         answer.sums,
         answer.moments,
+        answer.products,
     )
 
 

@@ -81,7 +81,7 @@ def recipe(*, ratio: bool, weighted: bool, clustered: bool, cuped: Sequence[int]
 
 
 def query(asked: Recipe, *, weight: int | None, denominator: int | None) -> Query:
-    """What to ask: the moments of every column and of every sum of two, whose variance gives the covariance.
+    """What to ask: the moments of every column, and the products of every two.
 
     Parameters
     ----------
@@ -109,16 +109,11 @@ def query(asked: Recipe, *, weight: int | None, denominator: int | None) -> Quer
         absent = nw.when(value.is_null()).then(1.0).otherwise(0.0)
         made[name] = nw.when(there).then(weighed(known if name.startswith("x") else absent))
     derived = {name: made[name] for name in asked.columns}
-    after = {_pair(one, other): nw.col(one) + nw.col(other) for one, other in combinations(asked.columns, 2)}
     counts = []
     if weight is not None:
         derived["negative"] = nw.when(w < 0).then(w)
         counts.append("negative")
-    return Query(derived, counts, moments=[*asked.columns, *after], after=after)
-
-
-def _pair(one: str, other: str) -> str:
-    return f"{one}_{other}"
+    return Query(derived, counts, moments=asked.columns, pairs=list(combinations(asked.columns, 2)))
 
 
 def columns_of(groups: Groups, asked: Recipe) -> dict[str, Column]:
@@ -129,10 +124,7 @@ def columns_of(groups: Groups, asked: Recipe) -> dict[str, Column]:
     for i, each in enumerate(moments):
         products[:, i, i] = each.ss
     for i, j in combinations(range(len(names)), 2):
-        both = groups.moments[_pair(names[i], names[j])].ss
-        constant = (moments[i].ss == 0) | (moments[j].ss == 0)
-        product = np.where(constant, 0.0, (both - moments[i].ss - moments[j].ss) / 2)
-        products[:, i, j] = products[:, j, i] = product
+        products[:, i, j] = products[:, j, i] = groups.products[names[i], names[j]]
     return {"n": groups.n, "column_mean": np.stack([each.mean for each in moments], axis=-1), "column_ss": products}
 
 

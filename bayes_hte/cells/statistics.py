@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 type Floats = npt.NDArray[np.float64]
 type Counts = npt.NDArray[np.int64]
+type Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Query:
     sums: Sequence[str] = ()
     moments: Sequence[str] = ()
     by: Sequence[str] = ()  # columns of numbers to group by, beside the keys
-    after: "Mapping[str, nw.Expr]" = field(default_factory=lambda: MappingProxyType({}))  # from what is derived
+    pairs: Sequence[Pair] = ()  # columns of `moments` whose products of deviations are asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Answer:
     counts: Mapping[str, Counts]
     sums: Mapping[str, Floats]
     moments: Mapping[str, Moments]
+    products: Mapping[Pair, Floats]  # sums of products of deviations; they pool as those of one column do
 
 
 def expressions(query: Query) -> "dict[str, nw.Expr]":
@@ -78,7 +80,21 @@ def expressions(query: Query) -> "dict[str, nw.Expr]":
             f"low_{name}": column.min(),
             f"high_{name}": column.max(),
         }
+    asked |= {f"var_{both(pair)}": nw.col(both(pair)).var(ddof=1) for pair in query.pairs}
     return asked
+
+
+def both(pair: Pair) -> str:
+    """What the sum of two columns is called. Its variance gives their covariance, stably, in every engine."""
+    return "_and_".join(pair)
+
+
+def prepared(frame: "nw.LazyFrame[Any]", query: Query) -> "nw.LazyFrame[Any]":
+    """Rows with the columns that the statistics are of."""
+    import narwhals.stable.v2 as nw
+
+    rows = derived(frame, query.derived)
+    return derived(rows, {both((one, other)): nw.col(one) + nw.col(other) for one, other in query.pairs})
 
 
 def derived(frame: "nw.LazyFrame[Any]", columns: "Mapping[str, nw.Expr]") -> "nw.LazyFrame[Any]":
@@ -111,7 +127,7 @@ def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: 
     """
     asked = expressions(query)
     by = [*keys, *query.by]
-    grouped = derived(derived(frame, query.derived), query.after).group_by(*by, drop_null_keys=False)
+    grouped = prepared(frame, query).group_by(*by, drop_null_keys=False)
     answer = grouped.agg(*(expression.alias(name) for name, expression in asked.items()))
     rows = fetch(answer.head(limit + 1), name)
     return _read(rows, keys, query, [*query.by, *asked])
@@ -120,14 +136,22 @@ def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: 
 def _read(rows: Sequence[tuple[Any, ...]], keys: Sequence[str], query: Query, names: Sequence[str]) -> Answer:
     columns = list(zip(*rows, strict=True))
     found = {name: floats(column) for name, column in zip(names, columns[len(keys) :], strict=True)}
+    moments = {name: _moments(found, name) for name in query.moments}
     return Answer(
         columns[: len(keys)],
         whole(found["rows"]),
         {name: found[name] for name in query.by},
         {name: whole(found[f"count_{name}"]) for name in query.counts},
         {name: found[f"sum_{name}"] for name in query.sums},
-        {name: _moments(found, name) for name in query.moments},
+        moments,
+        {pair: _product(moments[pair[0]], moments[pair[1]], found[f"var_{both(pair)}"]) for pair in query.pairs},
     )
+
+
+def _product(one: Moments, other: Moments, var: Floats) -> Floats:
+    """From the variance of the sum of two columns that are known of the same units."""
+    varies = (one.ss > 0) & (other.ss > 0)
+    return np.where(varies, (np.nan_to_num(var) * (one.n - 1) - one.ss - other.ss) / 2, 0.0)
 
 
 def _moments(found: Mapping[str, Floats], name: str) -> Moments:
