@@ -21,10 +21,16 @@ type Floats = npt.NDArray[np.float64]
 ONLY_ARM = "treated"
 """The arm of estimates that name none."""
 
+MOST = 2**53
+"""Up to here float64 holds every whole number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a table: the cell that each describes, and its numbers (NaN where missing) by role."""
+    """The rows of a table: the cell that each describes, and its numbers (NaN where missing) by role.
+
+    Whoever makes something of the numbers adds what is to be said of it to `notes`.
+    """
 
     keys: list[Key]
     numbers: dict[str, Floats]
@@ -124,6 +130,7 @@ def whole(rows: Rows, role: str, optional: npt.NDArray[np.bool_] | None = None) 
         values = np.where(optional & np.isnan(values), 0.0, values)
     rows.fail_at(~np.isfinite(values), f"{role} must be a finite number")
     rows.fail_at((values < 0) | (values != np.floor(values)), f"{role} must be a whole number, 0 or more")
+    rows.fail_at(values > MOST, f"{role} must be at most 2^53 = {MOST:,}, beyond which whole numbers are rounded")
     return values.astype(np.int64)
 
 

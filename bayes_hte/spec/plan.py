@@ -106,8 +106,9 @@ class Levels(_Closed):
 class Summary(_Closed):
     """One row per segment and arm.
 
-    Columns are n and events; or n, mean and sd; or mean and se; or events and exposure; or n, mean, sd, positive,
-    log_mean and log_sd. Covariates are known of each segment as a whole. `shares` as in Rows.
+    Columns are n and events; or events and non_events; or n, mean and sd; or n, total and sum_squares; or mean and se;
+    or events and exposure; or n, mean, sd, positive, log_mean and log_sd. Covariates are known of each segment as a
+    whole. `shares` as in Rows.
     """
 
     form: Literal["summary"] = "summary"
@@ -118,8 +119,11 @@ class Summary(_Closed):
     segments: Annotated[tuple[Text, ...], Field(min_length=1)]
     n: Text | None = None
     events: Text | None = None
+    non_events: Text | None = None
     mean: Text | None = None
     sd: Text | None = None
+    total: Text | None = None
+    sum_squares: Text | None = None
     se: Text | None = None
     exposure: Text | None = None
     positive: Text | None = None
