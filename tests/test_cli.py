@@ -122,6 +122,8 @@ def schools(**changes: Any) -> pd.DataFrame:
 
 
 def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items()) + "}"
     return json.dumps(value, ensure_ascii=True)
 
 
@@ -479,10 +481,30 @@ def test_a_segment_with_one_arm_is_kept_and_told(call: Call, tmp_path: Path) -> 
     assert "- 1 segment lacks an arm: tv (no email); kept" in answer.out
     found = json.loads(call("check", plan, "--json").out)
     assert (found["ok"], found["segments"], found["arms"]) == (True, 2, 2)
-    assert "lacks an arm" in found["warnings"][0]
+    assert any("lacks an arm" in warning for warning in found["warnings"])
     answer = call("run", plan, "--out", "out")
     assert answer.code == 0
     assert "note: 1 segment lacks an arm" in answer.err
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_mismatch_with_the_planned_shares_is_told_first_and_stops_nothing(call: Call, tmp_path: Path) -> None:
+    plan = experiment(tmp_path, users(), ROWS | {"shares": {"none": 1, "email": 9}})
+    answer = call("check", plan)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines()[1].startswith("- sample-ratio mismatch: the arms do not have their planned shares ")
+    answer = call("run", plan, "--out", "out")
+    assert answer.code == 0
+    assert "note: sample-ratio mismatch: " in answer.err
+    assert json.loads(Path("out/summary.json").read_text())["warnings"][0].startswith("sample-ratio mismatch: ")
+    assert call("check", experiment(tmp_path, users(), ROWS | {"shares": {"none": 1, "email": 1}})).out.count("\n") == 1
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_plan_with_shares_of_other_arms_is_refused(call: Call, tmp_path: Path) -> None:
+    answer = call("check", experiment(tmp_path, users(), ROWS | {"shares": {"none": 1, "e-mail": 1}}))
+    assert answer.code == 1
+    assert "shares name 'e-mail', but no unit is in such an arm; arms are 'none', 'email'" in answer.err
 
 
 @pytest.mark.usefixtures("plain")

@@ -391,3 +391,32 @@ def test_a_correlation_and_a_slope_are_written_in_their_own_units() -> None:
     assert second.name == "Slope, size"
     assert second.value.endswith("in log-odds")
     assert second.meaning == "a meaning, log-odds"
+
+
+def test_what_makes_the_arms_incomparable_stands_before_the_answer() -> None:
+    page = Page(report(example_fit(one_armed=(0,)))).text
+    warned = page.index("Before you read on: the arms may not be comparable.")
+    assert (
+        warned
+        < page.index("The levels of 'device' are distributed differently over the arms (p ")
+        < page.index("On average")
+    )
+    assert page.index("What is weak about them") < page.index("1 segment lacks an arm: device 1 (no email); kept")
+    assert page.count("are distributed differently over the arms") == 1
+
+
+def test_comparable_arms_need_no_word_before_the_answer() -> None:
+    html = report(example_fit())
+    assert "the arms may not be comparable" not in html
+    assert 'class="unfair"' not in html
+    assert "The checks of the cell table found nothing to warn about." in html
+
+
+def test_hostile_names_in_warnings_are_text() -> None:
+    fit = example_fit(HOSTILE, dimensions=("<i>device",), one_armed=(0, 1, 2))
+    html = report(fit)
+    page = Page(html)
+    assert "the arms may not be comparable" in page.text
+    assert "<i>device" in page.text
+    assert not {"script", "i", "img"} & {tag for tag, _ in page.tags}
+    assert "\u202e" not in html

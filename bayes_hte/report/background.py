@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import xarray as xr
 
-from bayes_hte import cells as cell_table
 from bayes_hte import schema, source, words
+from bayes_hte.cells.checks import findings
 from bayes_hte.diagnose import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
 from bayes_hte.effects import cells_of, engine_of, is_own, model_of
 from bayes_hte.families import Family
@@ -55,13 +55,14 @@ POOLING: Mapping[Pooling, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Plain text and pairs for the second half of the page."""
+    """Plain text and pairs for the second half of the page; what is `unfair` stands before the answer."""
 
     sentences: list[str]
     mathematics: str
     in_outcome_units: bool
     pymc: str
     data: list[tuple[str, str]]
+    unfair: list[str]
     warnings: list[str]
     command: str
     versions: list[tuple[str, str]]
@@ -73,7 +74,7 @@ class Background:
 def collect(tree: xr.DataTree, plan: Plan | None) -> Background:
     """Everything behind the numbers of a fit."""
     model, cells = model_of(tree), cells_of(tree)
-    own = is_own(tree)
+    own, found = is_own(tree), findings(cells)
     resolved = Model.model_validate_json(tree.attrs["resolved_model"])
     return Background(
         sentences=[f"{model.title}: a model of your own, of which only the draws are known here."] if own
@@ -82,7 +83,8 @@ def collect(tree: xr.DataTree, plan: Plan | None) -> Background:
         in_outcome_units=model.units != "link",
         pymc="" if own else source.pymc_text(resolved),
         data=_data(cells, plan),
-        warnings=[_sentence(warning) for warning in cell_table.check(cells)],
+        unfair=[_sentence(warning) for warning in found.unfair],
+        warnings=[_sentence(warning) for warning in found.others],
         command=_command(tree, plan),
         versions=_versions(tree),
         hashes=_hashes(tree),
