@@ -32,6 +32,7 @@ PUBLIC_MODULES = [
     "bayes_hte.cells.slices",
     "bayes_hte.cells.survival",
     "bayes_hte.cells.tables",
+    "bayes_hte.cells.wide",
     "bayes_hte.cells.wording",
     "bayes_hte.spec.files",
     "bayes_hte.spec.model",

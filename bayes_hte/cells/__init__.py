@@ -2,7 +2,7 @@
 
 rows ──from_rows──────────────┐
 times ──from_times────────────┤
-summary ──from_summary────────┼──► cell table, an xarray.Dataset with dims (segment, arm) ──merge, check
+summary ──from_summary, _wide─┼──► cell table, an xarray.Dataset with dims (segment, arm) ──merge, check
 units by value ──from_levels──┤                                   ├──with_covariates: what is known of segments
 estimates ──from_estimates────┘                                   ├──with_shares: what each arm was planned to get
                                                                   ├──sample_ratio: whether it got that
@@ -21,6 +21,7 @@ from bayes_hte.cells.shares import with_shares
 from bayes_hte.cells.slices import split
 from bayes_hte.cells.survival import from_times
 from bayes_hte.cells.tables import from_estimates, from_summary
+from bayes_hte.cells.wide import from_wide
 
 __all__ = [
     "check",
@@ -29,6 +30,7 @@ __all__ = [
     "from_rows",
     "from_summary",
     "from_times",
+    "from_wide",
     "merge",
     "protect",
     "sample_ratio",

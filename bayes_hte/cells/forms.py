@@ -156,3 +156,6 @@ FORMS = MappingProxyType(
     }
 )
 """The roles of columns that say a form together."""
+
+ROLES = frozenset().union(*FORMS)
+"""What a column of a summary can mean."""

@@ -63,7 +63,7 @@ def test_a_summary_of_rows_gives_the_cells_of_the_rows():
     table = rows.groupby(["device", "arm"])["y"].agg(["count", "mean", "std"]).reset_index()
     direct = from_rows(rows, outcome="y", arm="arm", control="old", segments=["device"])
     cells = read(table, n="count", mean="mean", sd="std", outcome="y")
-    xr.testing.assert_allclose(cells, direct, rtol=1e-12)
+    xr.testing.assert_allclose(cells, direct[[*cells.data_vars]], rtol=1e-12)  # rows know their extremes too
 
 
 def test_whole_numbers_stored_as_floats_are_counts():
@@ -132,7 +132,8 @@ def test_a_summary_of_rows_in_two_parts_gives_the_cells_of_the_rows():
     )
     direct = from_rows(rows, outcome="y", arm="arm", control="old", segments=["device"], metric="two_part")
     names = {"n": "n", "mean": "mean", "sd": "sd", "positive": "positive", "log_mean": "lm", "log_sd": "ls"}
-    xr.testing.assert_allclose(read(table.reset_index(), **names, outcome="y"), direct, rtol=1e-12)
+    cells = read(table.reset_index(), **names, outcome="y")
+    xr.testing.assert_allclose(cells, direct[[*cells.data_vars]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [RATES | {"n": "users"}, TWO_PART])
