@@ -300,6 +300,8 @@ def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
             options["drop_missing"] = asked.drop_missing or drop_missing
             made = cells.from_times(source, **options)
         case "estimates":
+            if asked.covariance is not None:
+                options["covariance"] = folder / asked.covariance
             made = cells.from_estimates(source, **options)
     shares = getattr(asked, "shares", None)  # published estimates have none
     return made if shares is None else cells.with_shares(made, shares)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayes_hte import schema
 
@@ -87,3 +88,9 @@ def variant_values(cells: xr.Dataset, values: xr.DataArray) -> xr.DataArray:
     """Pick each cell's entry of a quantity that has one value per arm, control included."""
     index = xr.DataArray(cells["arm_index"].values, dims="cell")
     return values.isel(variant=index).reset_coords(drop=True)
+
+
+def dim_first(draws: xr.DataArray, dim: str, ndim: int) -> NDArray[np.float64]:
+    """(dim, …) to go with draws of `ndim` dims, whose dims (chain, draw) are followed by others."""
+    values = draws.transpose(dim, ...).values
+    return values.reshape(*values.shape, *[1] * (ndim + 1 - values.ndim))

@@ -14,7 +14,7 @@ from scipy import special
 
 from bayes_hte.errors import DataError
 from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, need, no_spread
-from bayes_hte.layout import Parameters
+from bayes_hte.layout import Parameters, dim_first
 from bayes_hte.priors import Given
 from bayes_hte.schema import ARM, SEGMENT, VALUE, Scale
 
@@ -123,18 +123,12 @@ CURVE = Curve(arrays, density, derivatives, guess, quadratic=False, shared="cutp
 
 def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
     """Log density of the cell's units."""
-    return eta.copy(data=density(arrays(cells), eta.values, _first(parameters["cutpoints"], eta.ndim)))
-
-
-def _first(cutpoints: xr.DataArray, ndim: int) -> Array:
-    """(cutpoint, …) to go with draws whose dims (chain, draw) are followed by others."""
-    values = cutpoints.transpose("cutpoint", ...).values
-    return values.reshape(*values.shape, *[1] * (ndim + 1 - values.ndim))
+    return eta.copy(data=density(arrays(cells), eta.values, dim_first(parameters["cutpoints"], "cutpoint", eta.ndim)))
 
 
 def levels(eta: xr.DataArray, cutpoints: xr.DataArray) -> Array:
     """Probability of each level: (level, …)."""
-    cuts = _first(cutpoints, eta.ndim)
+    cuts = dim_first(cutpoints, "cutpoint", eta.ndim)
     each = (np.exp(_log_probability(eta.values, cuts, level)) for level in range(len(cuts) + 1))
     return np.stack([np.broadcast_to(values, eta.shape) for values in each])
 

@@ -17,7 +17,7 @@ from scipy import special
 
 from bayes_hte.errors import DataError
 from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, bounded_exp, need, no_spread
-from bayes_hte.layout import Parameters
+from bayes_hte.layout import Parameters, dim_first
 from bayes_hte.priors import Given
 from bayes_hte.schema import ARM, INTERVAL, SEGMENT, Scale
 
@@ -104,20 +104,15 @@ CURVE = Curve(arrays, density, derivatives, guess, quadratic=False, shared="haza
 
 def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
     """Log density of the cell's counts."""
-    return eta.copy(data=density(arrays(cells), eta.values, _first(parameters["hazards"], eta.ndim)))
-
-
-def _first(hazards: xr.DataArray, ndim: int) -> Array:
-    """(interval, …) to go with draws whose dims (chain, draw) are followed by others."""
-    values = hazards.transpose("later_interval", ...).values
-    return values.reshape(*values.shape, *[1] * (ndim + 1 - values.ndim))
+    hazards = dim_first(parameters["hazards"], "later_interval", eta.ndim)
+    return eta.copy(data=density(arrays(cells), eta.values, hazards))
 
 
 def predictive(
     cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters, rng: np.random.Generator
 ) -> dict[str, xr.DataArray]:
     """Replicated numbers of events, given the time at risk that there was."""
-    exposure, _ = _parts(arrays(cells), _first(parameters["hazards"], eta.ndim))
+    exposure, _ = _parts(arrays(cells), dim_first(parameters["hazards"], "later_interval", eta.ndim))
     return {"events": eta.copy(data=rng.poisson(np.minimum(exposure * np.exp(eta.values), 1e15)))}
 
 
@@ -136,7 +131,8 @@ def risk(eta: xr.DataArray, hazards: xr.DataArray, spent: Array) -> xr.DataArray
     """1 − exp(−cumulative hazard) of a unit that spends so much time in every interval."""
     leading = [dim for dim in ("chain", "draw") if dim in eta.dims]
     ordered = eta.transpose(*leading, ...)
-    relative = spent[0] + np.einsum("j...,j->...", np.exp(_first(hazards, ordered.ndim)), spent[1:])
+    later = np.exp(dim_first(hazards, "later_interval", ordered.ndim))
+    relative = spent[0] + np.einsum("j...,j->...", later, spent[1:])
     return ordered.copy(data=-np.expm1(-np.exp(ordered.values) * relative)).transpose(*eta.dims)
 
 

@@ -134,17 +134,28 @@ class Summary(_Closed):
 
 
 class Estimates(_Closed):
-    """One row per segment: a published effect and its standard error."""
+    """One row per segment: a published effect, and its standard error or the covariance of all.
+
+    `covariance` is a CSV or Parquet file, relative to the plan file, with the square matrix; its header names the
+    segments.
+    """
 
     form: Literal["estimates"] = "estimates"
     path: Text | None = None
     outcome: Text = "effect"
     segments: Annotated[tuple[Text, ...], Field(min_length=1)]
     estimate: Text
-    se: Text
+    se: Text | None = None
+    covariance: Text | None = None
     arm: Text | None = None
     n: Text | None = None
     covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _has_uncertainty(self) -> Self:
+        if self.se is None and self.covariance is None:
+            raise ValueError("estimates need their uncertainty: name the column of standard errors as se, or covariance")
+        return self
 
 
 Data = Annotated[Rows | Summary | Levels | Times | Estimates, Field(discriminator="form")]
