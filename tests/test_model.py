@@ -5,17 +5,15 @@ from typing import Any
 
 import arviz as az
 import numpy as np
-import pymc as pm
-import pytensor.tensor as pt
 import pytest
 import xarray as xr
+from example_models import free_point, run_shown_text
 from pymc.stats import compute_log_likelihood, compute_log_prior
 from pytensor import config
 from scipy import stats
 
-from bayes_hte import DataError, Model, ModelError, read_model, source
+from bayes_hte import DataError, Model, ModelError, read_model
 from bayes_hte.drawn import Drawn
-from bayes_hte.families import normal
 from bayes_hte.groups import complete
 from bayes_hte.layout import linear_predictor, long_form
 from bayes_hte.model import Problem, build, problem, top_level_priors
@@ -68,24 +66,6 @@ def partial(request: pytest.FixtureRequest) -> Problem:
     """The structures whose likelihoods and priors differ; pooling is covered by the whole text."""
     family, pooling, baseline = request.param
     return problem(request.getfixturevalue(FAMILY_CELLS[family]), beliefs(family, pooling, baseline))
-
-
-def free_point(model: pm.Model, seed: int) -> dict[str, np.ndarray]:
-    """A random point on the unconstrained scale."""
-    rng = np.random.default_rng(seed)
-    return {name: rng.normal(0, 0.7, np.shape(value)) for name, value in model.initial_point().items()}
-
-
-def run_shown_text(task: Problem) -> pm.Model:
-    """Execute the PyMC text that reports show, on the arrays it names."""
-    cells = task.cells
-    names: dict[str, Any] = {name: cells[name].values for name in map(str, cells.data_vars)}
-    if task.family.name == "normal":
-        names["ss"], names["freedom"] = normal.within_arm(cells)
-    names |= {"pm": pm, "pt": pt, "np": np, "coords": {**task.coords, "cell": list(cells["cell"].values)}}
-    exec(source.pymc_text(task.model), names)  # noqa: S102 (the package's own text)
-    shown: pm.Model = names["model"]
-    return shown
 
 
 def test_shown_pymc_text_is_the_model_that_is_fitted(task: Problem) -> None:

@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 import pytest
 from example_cells import example
-from pymc.distributions.transforms import ordered
+from example_models import free_point, run_shown_text
 from pytensor import config
 from test_exact_structures import FAMILIES, STRUCTURES, stated
 
-from bayes_hte import Model, read_model, source, words
-from bayes_hte.families import normal, two_part
-from bayes_hte.model import Problem, build, problem
+from bayes_hte import Model, read_model, words
+from bayes_hte.model import build, problem
 from bayes_hte.spec import shipped_models
 from bayes_hte.structure import coefficients
 
@@ -34,33 +32,6 @@ CASES += [("ordinal", STRUCTURES["all"]), ("estimate", NUTS_ONLY["crossed"])]
 def _interpreted() -> Iterator[None]:
     with config.change_flags(mode="FAST_COMPILE"):
         yield
-
-
-def run_shown_text(task: Problem) -> pm.Model:
-    """Execute the text on the arrays it names."""
-    cells = task.cells
-    names: dict[str, Any] = {name: cells[name].values for name in [*map(str, cells.data_vars), *map(str, cells.coords)]}
-    if task.family.name == "normal":
-        names["ss"], names["freedom"] = normal.within_arm(cells)
-    if task.family.name == "two_part":
-        amounts = two_part.amount(cells).assign(arm_index=cells["arm_index"])
-        names["log_ss"], names["freedom"] = normal.within_arm(amounts)
-    names |= {
-        "pm": pm,
-        "pt": pt,
-        "np": np,
-        "ordered": ordered,
-        "coords": {**task.coords, "cell": list(cells["cell"].values)},
-    }
-    names |= {"index": task.design.index, "covariates": task.design.covariates}
-    exec(source.pymc_text(task.model), names)  # noqa: S102 (the package's own text)
-    shown: pm.Model = names["model"]
-    return shown
-
-
-def free_point(model: pm.Model, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {name: rng.normal(0, 0.7, np.shape(value)) for name, value in model.initial_point().items()}
 
 
 @pytest.mark.parametrize(("family", "structure"), CASES, ids=str)
