@@ -185,12 +185,15 @@ def test_what_needs_the_model_is_refused(own: Fit, name: str) -> None:
         getattr(own, name)()
 
 
-def test_a_report_needs_no_pooling_factor(shipped: Fit, tmp_path: Path) -> None:
+def test_a_report_needs_no_pooling_factor(shipped: Fit, own: Fit, tmp_path: Path) -> None:
     unpooled = draws_of(shipped).drop_vars(["effect_between", "effect_mean"])
     fit = from_posterior(unpooled, shipped.cells, link="logit")
     page = fit.report(tmp_path / "report.html").read_text()
     assert "nan" not in page.lower().replace("nan)", "").split("<body")[1].split("glossary")[0].split("svg")[0]
+    explained = "“Pooling” is the share"
     assert 'data-head="Pooling"' not in page
+    assert explained not in page
+    assert explained in own.report(tmp_path / "pooled.html").read_text()
 
 
 def test_groups_that_need_the_model_are_left_out(own: Fit) -> None:

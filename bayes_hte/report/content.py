@@ -126,7 +126,7 @@ def collect(
         trust=background.trust(diagnosis),
         arms=arms,
         dimensions=[shorten(dimension) for dimension in schema.dimensions(cells)],
-        footnotes=_footnotes(question),
+        footnotes=_footnotes(question, pooled=bool(tables.segments["pooling"].notna().any())),
         pooling=background.POOLING[_told(tree)],
         background=background.collect(tree, plan),
         priors=priors.collect(tree, question),
@@ -292,13 +292,17 @@ def _told(tree: xr.DataTree) -> Pooling:
     return "partial" if is_own(tree) else model_of(tree).pooling
 
 
-def _footnotes(question: Question) -> list[str]:
+def _footnotes(question: Question, *, pooled: bool) -> list[str]:
+    """What the columns of the segment table mean, of those that are there."""
     found = [
         f"“Helps” and “harms” need {CALLED}; anything less is “not known”, however large the effect looks.",
         "“Raw” is the segment on its own, with its standard error; “effect” is the model’s, and the number to use.",
-        f"“Pooling” is the share of the estimate borrowed from the other segments: above {answer.BORROWED:g} the "
-        "segment was hardly tested on its own.",
     ]
+    if pooled:
+        found.append(
+            f"“Pooling” is the share of the estimate borrowed from the other segments: above {answer.BORROWED:g} the "
+            "segment was hardly tested on its own."
+        )
     if question.rope is not None:
         found.append("“Too small”, “benefit” and “harm” are relative to the smallest effect that matters.")
     return found
