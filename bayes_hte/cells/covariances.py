@@ -1,10 +1,14 @@
-"""Check a covariance matrix between estimates before a model trusts it."""
+"""Read a covariance matrix between estimates, and check it before a model trusts it."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from bayes_hte.cells.labels import text_of
+from bayes_hte.cells.records import Floats, floats
+from bayes_hte.cells.sources import fetch, listed, name_of, opened, pick
 from bayes_hte.errors import DataError
 
 ROUNDING = 0.005
@@ -12,6 +16,58 @@ ROUNDING = 0.005
 
 SYMMETRY = 1e-8
 """Asymmetry that inverting a matrix in float64 leaves, relative to the standard deviations."""
+
+
+def covariance_of(path: str | os.PathLike[str], labels: Sequence[str]) -> Floats:
+    """Read a square matrix from a file whose header, and first column if there is one more, name the segments.
+
+    Parameters
+    ----------
+    path
+        A .csv, .csv.gz, .tsv or .parquet file.
+    labels
+        The segment of each estimate: the order of rows and columns of what is returned. In a file without a column of
+        labels rows have the order of the header.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or its labels are not the segments.
+    """
+    name, size = name_of(path), len(labels)
+    labels = [label.strip() for label in labels]  # as headers are read
+    if len(set(labels)) < size:
+        raise DataError("some segments have the same label; give the covariance as a matrix in the order of the rows")
+    with opened(path, labels=()) as source:
+        names = source.frame.collect_schema().names()
+    if len(names) not in {size, size + 1}:
+        raise DataError(
+            f"the covariance in {name} has {len(names)} columns; {size} estimates need one for each, with the segment "
+            "as its header, and at most one before these that names the segment of each row"
+        )
+    own, columns = names[:-size], names[-size:]
+    with opened(path, labels=own, numbers=columns) as source:
+        answer = list(zip(*fetch(pick(source, names), source.name), strict=True))
+    header = [(text_of(column) or "").strip() for column in columns]
+    index = [(text_of(value) or "").strip() for value in answer[0]] if own else header
+    for found, where in ((header, "header"), (index, f"column {own[0]!r}" if own else "")):
+        _check_labels(found, labels, where, name)
+    matrix = np.array([floats("covariance", values) for values in answer[len(own) :]]).T
+    if len(matrix) != size:
+        raise DataError(f"the covariance in {name} has {len(matrix)} rows; {size} estimates need {size}")
+    return matrix[np.ix_([index.index(label) for label in labels], [header.index(label) for label in labels])]
+
+
+def _check_labels(found: Sequence[str], labels: Sequence[str], where: str, name: str) -> None:
+    """Raise DataError unless the same labels are there, in whatever order."""
+    if sorted(found) != sorted(labels):
+        missing = [label for label in labels if label not in found]
+        odd = [label for label in found if label not in labels]
+        what = f"lacks {listed(missing)}" if missing else f"has {listed([*dict.fromkeys(found)])}, some of them twice"
+        instead = f" and has {listed(odd)}" if missing and odd else ""
+        raise DataError(
+            f"the {where} of the covariance in {name} {what}{instead}; it must name the segments as the estimates do"
+        )
 
 
 def checked_covariance(

@@ -70,7 +70,7 @@ def read(table: "Table", *, dims: list[str], arm: str | None, columns: dict[str,
     levels = ([level or MISSING_LEVEL for level in column] for column in texts)
     return Rows(
         list(zip(zip(*levels, strict=True), arms, strict=True)),
-        {role: _floats(role, column) for role, column in zip(columns, values[len(labels) :], strict=True)},
+        {role: floats(role, column) for role, column in zip(columns, values[len(labels) :], strict=True)},
         missing_notes(texts, [1] * len(answer), dims, "row"),
         f"{counted(len(answer), 'row', 'rows')} of {name_of(table)}",
     )
@@ -110,7 +110,8 @@ def name_cell(key: Key) -> str:
     return f"segment {SEPARATOR.join(key[0])!r}, arm {key[1]!r}"
 
 
-def _floats(role: str, values: Sequence[Any]) -> Floats:
+def floats(role: str, values: Sequence[Any]) -> Floats:
+    """Numbers, NaN where missing; raise DataError if there is text among them."""
     try:
         return np.array([np.nan if is_missing(value) else _float(value) for value in values], dtype=np.float64)
     except (TypeError, ValueError) as error:

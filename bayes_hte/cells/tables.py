@@ -1,5 +1,6 @@
 """Read tables that hold one row per cell already: summaries of an experiment, or published estimates."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,12 +10,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayes_hte.cells.assembly import About, assemble
-from bayes_hte.cells.covariances import checked_covariance
+from bayes_hte.cells.covariances import checked_covariance, covariance_of
 from bayes_hte.cells.covariates import attach, covariate_roles
 from bayes_hte.cells.forms import Convert, form_of, with_errors
 from bayes_hte.cells.labels import SEPARATOR, text_of
 from bayes_hte.cells.records import Rows, check_distinct, name_cell, read
-from bayes_hte.cells.sources import check_arms, check_names
+from bayes_hte.cells.sources import check_arms, check_names, name_of
 from bayes_hte.errors import DataError
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def from_estimates(
     segments: Sequence[str],
     estimate: str,
     se: str | None = None,
-    covariance: npt.ArrayLike | None = None,
+    covariance: "npt.ArrayLike | os.PathLike[str] | None" = None,
     arm: str | None = None,
     n: str | None = None,
     outcome: str = "effect",
@@ -173,7 +174,10 @@ def from_estimates(
     se
         Column with their standard errors; may be left out if `covariance` is given.
     covariance
-        Covariance matrix of the estimates, rows and columns in the order of the table's rows; for one arm only.
+        Covariance matrix of the estimates, rows and columns in the order of the table's rows; for one arm only. Or the
+        path of a .csv, .csv.gz, .tsv or .parquet file with the square matrix, whose header names the segments (the
+        levels of several dimensions joined by " · "); so may one more column before these, for the rows, which else
+        have the header's order. Any order will do.
     arm
         Column that names the treated arm; without it there is one arm, "treated".
     n
@@ -220,10 +224,10 @@ def from_estimates(
         return attach(assemble(rows.keys, with_errors(rows, "estimate"), about), rows, known)
     if len({label for _, label in rows.keys}) > 1:
         raise DataError("a covariance can be given for one arm only; give one arm's rows at a time")
-    matrix = checked_covariance(covariance, _labels(rows), rows.numbers.get("se"))
+    labels = [SEPARATOR.join(levels) for levels, _ in rows.keys]
+    if isinstance(covariance, str | os.PathLike):
+        about = replace(about, source=f"{about.source}, covariance of {name_of(covariance)}")
+        covariance = covariance_of(covariance, labels)
+    matrix = checked_covariance(covariance, labels, rows.numbers.get("se"))
     rows.numbers["se"] = np.sqrt(np.diag(matrix))
     return attach(assemble(rows.keys, with_errors(rows, "estimate"), about, covariance=matrix), rows, known)
-
-
-def _labels(rows: Rows) -> list[str]:
-    return [SEPARATOR.join(levels) for levels, _ in rows.keys]

@@ -28,7 +28,7 @@ def test_a_form_has_the_keywords_of_its_function(form, function, least):
     parameters = inspect.signature(function).parameters
     taken = {name for name, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY}
     asked = set(form.model_fields) - {"form", "path", "shares"}  # shares are of the cells, whatever made them
-    assert asked == taken - {"covariance"}  # a matrix has no place in a plan
+    assert asked == taken
     inspect.signature(function).bind(None, **options(form(**least)))
     for name in set(least) - {"segments"}:
         assert parameters[name].default in (inspect.Parameter.empty, None)
