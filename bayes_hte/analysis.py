@@ -304,7 +304,9 @@ def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
                 options["covariance"] = folder / asked.covariance
             made = cells.from_estimates(source, **options)
     shares = getattr(asked, "shares", None)  # published estimates have none
-    return made if shares is None else cells.with_shares(made, shares)
+    if shares is not None:
+        made = cells.with_shares(made, shares)
+    return made if plan.privacy is None else cells.protect(made, plan.privacy.min_units, plan.privacy.small)
 
 
 def _long_frame(cells: xr.Dataset) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from bayes_hte.cells.assembly import Column, Coords, assemble, pool
 from bayes_hte.cells.bins import Bins, check_bins
 from bayes_hte.cells.clusters import crossing_note, repeated_notes
 from bayes_hte.cells.grouping import Cap, Groups, Units, grouped, settle, units
-from bayes_hte.cells.labels import Key, text_of
+from bayes_hte.cells.labels import Key
 from bayes_hte.cells.metrics import METRICS, Metric, MetricName
 from bayes_hte.cells.rare import check_rare, merged
 from bayes_hte.cells.sources import Source, check_arms, check_names, counted, listed, opened, pick
@@ -198,7 +198,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     missing = left_out(groups)
     groups, about = settle(rows, groups, outcome=_outcome(rows), control=control, drop_missing=drop_missing)
     keys, columns, coords = how.reduced(groups, rows)
-    notes = [*about.notes, *_done(rows, groups), *rare_notes, *notes]
+    notes = [*about.notes, *_done(rows, groups), *_reduction(columns, pre[0]), *rare_notes, *notes]
     about = replace(about, notes=notes, recipe=None if how.recipe is None else how.recipe.text())
     wide = "events" not in columns and how.extremes in groups.moments and "denominator" not in numbers
     extremes = groups.moments[how.extremes] if wide and cluster is None and weights is None else None
@@ -281,7 +281,7 @@ def _outcome(rows: Units) -> str:
     name = rows.numbers["outcome"]
     if rows.cap is not None:
         bounds = [("at least", rows.cap.low), ("at most", rows.cap.high)]
-        name += f" ({', '.join(f'{words} {text_of(bound)}' for words, bound in bounds if np.isfinite(bound))})"
+        name += f" ({', '.join(f'{words} {bound:.6g}' for words, bound in bounds if np.isfinite(bound))})"
     return f"{name} per {rows.numbers['denominator']}" if "denominator" in rows.numbers else name
 
 
@@ -295,8 +295,22 @@ def _done(rows: Units, groups: Groups) -> list[str]:
         )
     if rows.cluster is not None:
         clusters = counted(int(groups.n.sum()), "cluster", "clusters")
-        notes.append(f"{clusters} in {rows.cluster!r}, counted in every segment where they have rows, are the units")
+        notes.append(
+            f"the units of analysis are {clusters} in {rows.cluster!r}, each counted in every segment where it has rows"
+        )
     return notes
+
+
+def _reduction(columns: Mapping[str, Column], cuped: Sequence[str]) -> list[str]:
+    """How much the adjustment brought, as a note."""
+    if "variance_reduction" not in columns or not np.isfinite(columns["variance_reduction"]).any():
+        return []
+    shares = columns["variance_reduction"]
+    low, middle, high = np.nanquantile(shares, [0, 0.5, 1])
+    return [
+        f"adjusting for {', '.join(cuped)} (CUPED) took away {middle:.0%} of the variance of a cell's mean "
+        f"(median; from {low:.0%} to {high:.0%})"
+    ]
 
 
 def left_out(groups: Groups) -> dict[Key, int]:

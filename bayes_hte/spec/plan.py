@@ -11,6 +11,14 @@ Sampler = Literal["auto", "exact", "nuts"]
 Shares = Annotated[dict[Text, Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=2)]
 """Planned share of the units by arm, or numbers in proportion to them: ``{ old = 0.5, new = 0.5 }``."""
 
+Cap = FiniteFloat | tuple[FiniteFloat, FiniteFloat]
+Least = Annotated[int, Field(ge=2)]
+Bins = (
+    Annotated[int, Field(ge=2, le=100)]
+    | Literal["day", "week", "month", "quarter", "year"]
+    | Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=99)]
+)
+
 
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +44,21 @@ class Rows(_Closed):
     metric : str or None
         What to keep of the outcome: its ``mean`` (so if nothing is said), the units by value (``histogram``), or the
         share above 0 and the logarithms above it (``two_part``).
+    denominator, weights, cluster : str or None
+        Columns that the outcome is divided by, that say how many units a row stands for, and that name what was
+        assigned if that is not the row.
+    cuped : tuple of str or None
+        Columns measured before treatment that the mean is adjusted for.
+    cap, cap_quantile : float or pair of float, or None
+        Largest outcome, or smallest and largest, or the quantiles at which they lie; what is beyond counts as this.
+    bins : dict or None
+        By dimension: cuts, a number of bins, or a period such as ``day``.
+    rare : int, dict or None
+        Levels with fewer rows form the level (other), in all dimensions or by dimension.
+    unit : str or None
+        Column that names the unit: repeated ones are reported.
+    balance : tuple of str or None
+        Columns measured before treatment whose balance is checked.
     """
 
     form: Literal["rows"] = "rows"
@@ -47,6 +70,16 @@ class Rows(_Closed):
     drop_missing: bool = False
     exposure: Text | None = None
     metric: Literal["mean", "histogram", "two_part"] | None = None
+    denominator: Text | None = None
+    weights: Text | None = None
+    cluster: Text | None = None
+    cuped: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    cap: Cap | None = None
+    cap_quantile: Cap | None = None
+    bins: dict[Text, Bins] | None = None
+    rare: Least | dict[Text, Least] | None = None
+    unit: Text | None = None
+    balance: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     shares: Shares | None = None
 
 
@@ -154,7 +187,9 @@ class Estimates(_Closed):
     @model_validator(mode="after")
     def _has_uncertainty(self) -> Self:
         if self.se is None and self.covariance is None:
-            raise ValueError("estimates need their uncertainty: name the column of standard errors as se, or covariance")
+            raise ValueError(
+                "estimates need their uncertainty: name the column of standard errors as se, or covariance"
+            )
         return self
 
 
@@ -194,6 +229,21 @@ class Reporting(_Closed):
     higher_is_better: bool = True
 
 
+class Privacy(_Closed):
+    """What is done about small cells before anything is written.
+
+    Attributes
+    ----------
+    min_units : int
+        A segment is small if an arm has fewer units than this, but some.
+    small : str
+        ``suppress`` leaves small segments out, ``merge`` puts them together in one.
+    """
+
+    min_units: Least
+    small: Literal["suppress", "merge"] = "suppress"
+
+
 class Plan(_Closed):
     """The analysis that was declared before the test.
 
@@ -212,6 +262,8 @@ class Plan(_Closed):
         prior HalfNormal(planned effect on the link scale), in place of the model file's.
     data : Rows, Times, Summary, Levels or Estimates
         Where the data are and what its columns mean.
+    privacy : Privacy or None
+        What is done about small cells before anything is written.
     sampling : Sampling
     report : Reporting
     """
@@ -223,6 +275,7 @@ class Plan(_Closed):
     model: Text
     planned_effect: FiniteFloat | None = None
     data: Data
+    privacy: Privacy | None = None
     sampling: Sampling = Sampling()
     report: Reporting = Reporting()
 

@@ -3,11 +3,16 @@
 import inspect
 from typing import Any, get_args
 
+import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
-from bayes_hte import cells
-from bayes_hte.spec.plan import Data, Estimates, Levels, Rows, Summary, Times
+from bayes_hte import cells, schema
+from bayes_hte.analysis import aggregate
+from bayes_hte.spec import read_plan
+from bayes_hte.spec.plan import Data, Estimates, Levels, Privacy, Rows, Summary, Times
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
 FORMS = [
@@ -28,7 +33,7 @@ def test_a_form_has_the_keywords_of_its_function(form, function, least):
     parameters = inspect.signature(function).parameters
     taken = {name for name, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY}
     asked = set(form.model_fields) - {"form", "path", "shares"}  # shares are of the cells, whatever made them
-    assert asked == taken
+    assert asked == taken - {"connection"}  # a plan names files
     inspect.signature(function).bind(None, **options(form(**least)))
     for name in set(least) - {"segments"}:
         assert parameters[name].default in (inspect.Parameter.empty, None)
@@ -95,3 +100,88 @@ def test_a_form_is_found_by_its_name(form, function, least):
 def test_what_no_function_takes_is_refused(form, wrong):
     with pytest.raises(ValidationError):
         form(**BASE | wrong)
+
+
+def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
+    rng = np.random.default_rng(5)
+    n = 900
+    rows = pd.DataFrame(
+        {
+            "arm": rng.choice(["old", "new"], n),
+            "device": rng.choice(["mobile", "tv", "watch"], n, p=[0.6, 0.35, 0.05]),
+            "day": pd.Timestamp("2026-03-01") + pd.to_timedelta(rng.integers(0, 4, n), unit="D"),
+            "before": rng.normal(size=n),
+            "weight": rng.uniform(1, 2, n),
+            "views": rng.integers(1, 9, n),
+            "home": rng.integers(0, 300, n),
+            "id": np.arange(n),
+        }
+    )
+    rows["y"] = rows["before"] + rng.exponential(size=n)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "plan.toml").write_text(
+        """
+        title = "All"
+        model = "metric"
+        [data]
+        path = "rows.parquet"
+        outcome = "y"
+        arm = "arm"
+        control = "old"
+        segments = ["day", "device"]
+        denominator = "views"
+        weights = "weight"
+        cluster = "home"
+        cuped = ["before"]
+        cap = [-1.0, 3.0]
+        bins = { day = "month" }
+        rare = { device = 90 }
+        unit = "id"
+        balance = ["before"]
+        shares = { old = 1, new = 1 }
+        [privacy]
+        min_units = 10
+        small = "merge"
+        """
+    )
+    plan = read_plan(tmp_path / "plan.toml")
+    found = aggregate(plan, tmp_path)
+    asked: dict[str, Any] = {
+        "denominator": "views",
+        "weights": "weight",
+        "cluster": "home",
+        "cuped": ["before"],
+        "cap": (-1.0, 3.0),
+        "bins": {"day": "month"},
+        "rare": {"device": 90},
+        "unit": "id",
+        "balance": ["before"],
+    }
+    made = cells.from_rows(rows, outcome="y", arm="arm", control="old", segments=["day", "device"], **asked)
+    expected = cells.protect(cells.with_shares(made, {"old": 1, "new": 1}), 10, "merge")
+    xr.testing.assert_allclose(found.drop_attrs(), expected.drop_attrs(), rtol=1e-10)
+    assert schema.notes(found) == schema.notes(expected)
+    assert found["segment"].values.tolist() == ["2026-03 · mobile", "2026-03 · tv", "2026-03 · (other)"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cap": "high"},
+        {"cap": [1.0, 2.0, 3.0]},
+        {"bins": {"day": "fortnight"}},
+        {"bins": {"age": 1}},
+        {"rare": 1},
+        {"cuped": []},
+        {"balance": "before"},
+    ],
+)
+def test_what_a_plan_asks_of_rows_is_checked(wrong):
+    with pytest.raises(ValidationError):
+        Rows(**BASE, outcome="y", **wrong)
+
+
+def test_privacy_needs_a_number_of_units():
+    for wrong in ({}, {"min_units": 1}, {"min_units": 10, "small": "hide"}):
+        with pytest.raises(ValidationError):
+            Privacy(**wrong)
