@@ -1,6 +1,6 @@
 """check: what is weak about the cells, in sentences."""
 
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -149,7 +149,7 @@ def test_labels_cannot_break_a_sentence():
 
 
 def test_a_hundred_thousand_segments_are_checked_in_two_seconds():
-    """A quarter of that is what it takes on the machine where it was written."""
+    """Of processor time: half a second is what it takes on an idle machine."""
     n = np.random.default_rng(1).poisson(12, (100_000, 2))
     n[::3, 1] = 0
     labels = [f"s{i}" for i in range(len(n))]
@@ -158,9 +158,9 @@ def test_a_hundred_thousand_segments_are_checked_in_two_seconds():
         coords={"segment": labels, "arm": ["old", "new"], "device": ("segment", labels)},
         attrs={"outcome": "y", "control": "old", "dimensions": '["device"]', "notes": "[]"},
     )
-    begun = perf_counter()
+    begun = process_time()
     assert len(check(cells)) == 5
-    assert perf_counter() - begun < 2
+    assert process_time() - begun < 2
 
 
 def test_what_is_no_cell_table_is_refused():
