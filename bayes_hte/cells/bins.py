@@ -4,10 +4,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from bayes_hte.cells.labels import bin_label, text_of
+from bayes_hte.cells.labels import bin_label, is_missing, text_of
 from bayes_hte.cells.sources import fetch, listed
 from bayes_hte.errors import DataError
 
@@ -18,8 +19,8 @@ Period = Literal["day", "week", "month", "quarter", "year"]
 type Bins = int | Sequence[float] | Period
 """Into how many bins of about equal size, or where to cut, or the period that dates are put together by."""
 
-PERIODS: Mapping[str, str] = {"day": "1d", "week": "1w", "month": "1mo", "quarter": "1q", "year": "1y"}
-"""What narwhals calls them."""
+PERIODS: Mapping[str, str] = {"day": "1d", "week": "1d", "month": "1mo", "quarter": "1q", "year": "1y"}
+"""By what the engine cuts dates; not all engines know weeks, so that days are put together here."""
 
 MOST = 100
 """More bins than this were meant to be something else."""
@@ -56,10 +57,12 @@ class Calendar:
     """Dates put together by day, week, month, quarter or year."""
 
     period: Period
+    zoned: bool = False
 
     def expression(self, column: "nw.Expr") -> "nw.Expr":
-        """Where the period begins."""
-        return column.dt.truncate(PERIODS[self.period])
+        """Where the period, or the day of the week, begins, by the clock of the column's time zone."""
+        local = column.dt.replace_time_zone(None) if self.zoned else column  # DuckDB hands out zones through pytz only
+        return local.dt.truncate(PERIODS[self.period])
 
     def label(self, text: str) -> str:
         """The level that its first day, as text, stands for."""
@@ -68,7 +71,7 @@ class Calendar:
             case "day":
                 return first.isoformat()
             case "week":
-                return f"week of {first.isoformat()}"
+                return f"week of {(first - timedelta(days=first.weekday())).isoformat()}"
             case "month":
                 return f"{first:%Y-%m}"
             case "quarter":
@@ -92,6 +95,8 @@ def check_bins(bins: Mapping[str, Bins], dims: Sequence[str]) -> dict[str, Bins]
     DataError
         If a dimension is not among the segments, or its bins are no count, cuts or period.
     """
+    if not isinstance(bins, Mapping):
+        raise DataError(f"bins are {bins!r}; say of which dimension they are, as in bins={{{dims[0]!r}: {bins!r}}}")
     for dim, asked in bins.items():
         if dim not in dims:
             raise DataError(f"bins are asked for {dim!r}, which is not among the segments {listed(dims)}; add it there")
@@ -142,17 +147,53 @@ def cuts_of(frame: "nw.LazyFrame[Any]", column: str, *, dim: str, asked: Bins, n
         If all numbers are equal, or missing.
     """
     if isinstance(asked, str):
-        return Calendar(asked)
+        return Calendar(asked, zoned=getattr(frame.collect_schema()[column], "time_zone", None) is not None)
     if not isinstance(asked, int):
         return Cuts(tuple(float(edge) for edge in asked))
     at = quantiles(frame, column, [i / asked for i in range(asked)], what=f"the dimension {dim!r}", name=name)
-    edges = sorted(set(at[1:]) - {at[0]})
+    edges = _short(frame, column, sorted(set(at[1:]) - {at[0]}), name)
     if not edges:
         raise DataError(
             f"the dimension {dim!r} cannot be cut into {asked} bins: too many units have the value "
             f"{text_of(at[0])}; state the cuts, or leave the bins out"
         )
     return Cuts(tuple(edges))
+
+
+def _short(frame: "nw.LazyFrame[Any]", column: str, edges: Sequence[float], name: str) -> list[float]:
+    """The shortest numbers that cut the values as `edges` do.
+
+    Engines round the quantiles between two values differently; any number between the two cuts alike.
+    """
+    import narwhals.stable.v2 as nw
+
+    if not edges:
+        return []
+    value = nw.col(column)
+    asked: dict[str, nw.Expr] = {}
+    for i, edge in enumerate(edges):
+        near = edge - 1e-12 * abs(edge)  # a quantile that is a value may come out a rounding error above it
+        asked[f"below{i}"] = nw.when(value.is_finite() & (value < near)).then(value)
+        asked[f"above{i}"] = nw.when(value.is_finite() & (value >= near)).then(value)
+    pairs = [(nw.col(f"below{i}").max(), nw.col(f"above{i}").min()) for i in range(len(edges))]
+    found = itertools.batched(fetch(frame.select(**asked).select(*itertools.chain(*pairs)), name)[0], 2)
+    return sorted({_shortest(float(below), float(above)) for below, above in found if not is_missing(below)})
+
+
+def _shortest(below: float, above: float) -> float:
+    """The number with the fewest digits that is greater than `below`, but not than `above`.
+
+    Examples
+    --------
+    >>> _shortest(17.0, 18.0), _shortest(2.8571, 3.1416), _shortest(-0.02, 0.0)
+    (18.0, 3.0, 0.0)
+    """
+    exact = Decimal(repr(above))
+    for digits in range(1, 17):
+        edge = float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=ROUND_FLOOR))
+        if below < edge <= above:
+            return edge
+    return above
 
 
 def quantiles(
