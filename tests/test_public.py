@@ -21,8 +21,8 @@ FUNCTIONS: list[Any] = [
     hte.fit, hte.fit_many, hte.from_posterior, hte.learn_prior, hte.load, hte.plot_prior,
     hte.prior_from_fit, hte.prior_predictive, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
     cells.check, cells.from_estimates, cells.from_levels, cells.from_rows, cells.from_summary, cells.from_times,
-    cells.from_wide, cells.merge, cells.protect, cells.sample_ratio, cells.split, cells.with_covariates,
-    cells.with_shares,
+    cells.from_table, cells.from_wide, cells.merge, cells.protect, cells.sample_ratio, cells.split,
+    cells.with_covariates, cells.with_shares,
 ]  # fmt: skip
 METHODS = [
     "ate", "best_arm", "compare", "contrasts", "given_tau", "heterogeneity", "loso", "marginal", "plot_forest",
@@ -35,8 +35,8 @@ PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "spe
 def test_the_public_names_are_exactly_these() -> None:
     assert hte.__all__ == PUBLIC
     assert sorted(cells.__all__) == [
-        "check", "from_estimates", "from_levels", "from_rows", "from_summary", "from_times", "from_wide",
-        "merge", "protect", "sample_ratio", "split", "with_covariates", "with_shares",
+        "check", "from_estimates", "from_levels", "from_rows", "from_summary", "from_table", "from_times",
+        "from_wide", "merge", "protect", "sample_ratio", "split", "with_covariates", "with_shares",
     ]  # fmt: skip
     assert dir(hte) == sorted([*PUBLIC, "__version__"])
 

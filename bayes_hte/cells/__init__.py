@@ -12,6 +12,7 @@ estimates ──from_estimates────┘                                   
 
 from bayes_hte.cells.checks import check
 from bayes_hte.cells.covariates import with_covariates
+from bayes_hte.cells.detect import from_table
 from bayes_hte.cells.histograms import from_levels
 from bayes_hte.cells.merging import merge
 from bayes_hte.cells.privacy import protect
@@ -29,6 +30,7 @@ __all__ = [
     "from_levels",
     "from_rows",
     "from_summary",
+    "from_table",
     "from_times",
     "from_wide",
     "merge",
