@@ -287,13 +287,18 @@ def aggregate(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
         raise PlanError("the plan names no data: add data.path, or pass --data FILE")
     source = folder / str(asked.path) if data is None else data
     options = asked.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
-    options["segments"] = list(asked.segments)
+    if asked.segments is not None:
+        options["segments"] = list(asked.segments)
     match asked.form:
         case "rows":
             options["drop_missing"] = asked.drop_missing or drop_missing
             made = cells.from_rows(source, **options)
         case "summary":
             made = cells.from_summary(source, **options)
+        case "wide":
+            made = cells.from_wide(source, **options)
+        case "table":
+            made = cells.from_table(source, **options)
         case "levels":
             made = cells.from_levels(source, **options)
         case "times":

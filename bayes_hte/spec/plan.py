@@ -166,6 +166,44 @@ class Summary(_Closed):
     shares: Shares | None = None
 
 
+ArmRole = Literal[
+    "n", "events", "non_events", "mean", "sd", "total", "sum_squares", "se", "exposure", "positive", "log_mean",
+    "log_sd",
+]  # fmt: skip
+
+
+class Wide(_Closed):
+    """One row per segment, with columns for each arm.
+
+    `arms` says for each arm what its columns mean and what they are called, in the words of Summary:
+    ``arms.old = { n = "n_old", events = "events_old" }``. `shares` as in Rows.
+    """
+
+    form: Literal["wide"] = "wide"
+    path: Text | None = None
+    outcome: Text = "outcome"
+    arms: Annotated[dict[Text, dict[ArmRole, Text]], Field(min_length=2)]
+    control: Text
+    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    shares: Shares | None = None
+
+
+class Table(_Closed):
+    """A table of any form but rows of units, whose columns' names leave no doubt; what is said here is not guessed.
+
+    `shares` as in Rows.
+    """
+
+    form: Literal["table"] = "table"
+    path: Text | None = None
+    outcome: Text | None = None
+    arm: Text | None = None
+    control: Text | None = None
+    segments: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    shares: Shares | None = None
+
+
 class Estimates(_Closed):
     """One row per segment: a published effect, and its standard error or the covariance of all.
 
@@ -193,7 +231,7 @@ class Estimates(_Closed):
         return self
 
 
-Data = Annotated[Rows | Summary | Levels | Times | Estimates, Field(discriminator="form")]
+Data = Annotated[Rows | Summary | Wide | Table | Levels | Times | Estimates, Field(discriminator="form")]
 
 
 class Sampling(_Closed):
@@ -260,7 +298,7 @@ class Plan(_Closed):
     planned_effect : float or None
         The effect the experiment was planned for, on the scale of the report: the between-segment SD then has the
         prior HalfNormal(planned effect on the link scale), in place of the model file's.
-    data : Rows, Times, Summary, Levels or Estimates
+    data : Rows, Times, Summary, Wide, Table, Levels or Estimates
         Where the data are and what its columns mean.
     privacy : Privacy or None
         What is done about small cells before anything is written.

@@ -12,14 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from bayes_hte import cells, schema
 from bayes_hte.analysis import aggregate
 from bayes_hte.spec import read_plan
-from bayes_hte.spec.plan import Data, Estimates, Levels, Privacy, Rows, Summary, Times
+from bayes_hte.spec.plan import Data, Estimates, Levels, Privacy, Rows, Summary, Table, Times, Wide
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
+OLD = {"n": "n"}
 FORMS = [
     (Rows, cells.from_rows, BASE | {"outcome": "y"}),
     (Times, cells.from_times, BASE | {"time": "t", "event": "e"}),
     (Levels, cells.from_levels, BASE | {"value": "v", "count": "c"}),
     (Summary, cells.from_summary, BASE),
+    (Wide, cells.from_wide, {"segments": ["device"], "control": "old", "arms": {"old": OLD, "new": {"n": "m"}}}),
+    (Table, cells.from_table, {}),
     (Estimates, cells.from_estimates, {"segments": ["device"], "estimate": "y", "se": "se"}),
 ]
 
@@ -43,7 +46,7 @@ def options(form: Any) -> dict[str, Any]:
     return form.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
 
 
-@pytest.mark.parametrize("form", [Rows, Times, Levels, Summary])
+@pytest.mark.parametrize("form", [Rows, Times, Levels, Summary, Wide, Table])
 def test_every_form_with_units_takes_planned_shares(form):
     least = next(least for found, _, least in FORMS if found is form)
     assert form(**least, shares={"old": 1, "new": 3}).shares == {"old": 1.0, "new": 3.0}
@@ -94,6 +97,7 @@ def test_a_form_is_found_by_its_name(form, function, least):
         (Times, {"time": "t"}),
         (Levels, {"value": "v"}),
         (Summary, {"covariates": []}),
+        (Table, {"n": "n"}),
         (Estimates, {"control": "old"}),
     ],
 )

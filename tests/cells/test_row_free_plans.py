@@ -1,13 +1,15 @@
 """Plans of tables that hold no rows of units: paths are relative to the plan, and the cells are those of the call."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import xarray as xr
 
 from bayes_hte.analysis import aggregate
-from bayes_hte.cells import from_estimates
+from bayes_hte import schema
+from bayes_hte.cells import from_estimates, from_wide
 from bayes_hte.errors import PlanError
 from bayes_hte.spec import Plan, read_plan
 
@@ -43,3 +45,46 @@ def test_a_plan_names_the_file_of_a_covariance(tmp_path):
 def test_estimates_without_uncertainty_are_refused_before_the_data_are_read(tmp_path):
     with pytest.raises(PlanError, match="estimates need their uncertainty: name the column of standard errors as se"):
         plan_of(tmp_path, ESTIMATES)
+
+
+TRIALS = pd.DataFrame({"trial": ["A", "B"], "tpos": [4, 6], "tneg": [119, 300], "cpos": [11, 29], "cneg": [128, 274]})
+ARMS: Any = {"bcg": {"events": "tpos", "non_events": "tneg"}, "none": {"events": "cpos", "non_events": "cneg"}}
+WIDE = """
+form = "wide"
+path = "t.csv"
+outcome = "tuberculosis"
+segments = ["trial"]
+control = "none"
+arms.bcg = { events = "tpos", non_events = "tneg" }
+arms.none = { events = "cpos", non_events = "cneg" }
+"""
+
+
+def test_a_plan_describes_a_wide_table(tmp_path):
+    TRIALS.to_csv(tmp_path / "t.csv", index=False)
+    expected = from_wide(TRIALS, segments=["trial"], arms=ARMS, control="none", outcome="tuberculosis")
+    cells = cells_of(tmp_path, WIDE)
+    xr.testing.assert_identical(cells.drop_attrs(), expected.drop_attrs())
+    assert cells.attrs["outcome"] == "tuberculosis"
+
+
+def test_a_plan_may_leave_a_table_to_its_names(tmp_path):
+    TRIALS.to_csv(tmp_path / "t.csv", index=False)
+    cells = cells_of(tmp_path, 'form = "table"\npath = "t.csv"')
+    assert schema.notes(cells)[0].startswith("read as from_wide(table, segments=['trial'], arms={'treated': {'events'")
+    said = 'segments = ["trial"]\ncontrol = "treated"\noutcome = "y"'
+    named = cells_of(tmp_path, f'form = "table"\npath = "t.csv"\n{said}')
+    assert (named.attrs["control"], named.attrs["outcome"]) == ("treated", "y")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("events =", "event =", "data.arms.bcg.event.*should be 'n', 'events', 'non_events'"),
+        ('arms.none = { events = "cpos", non_events = "cneg" }', "", "data.arms: .*at least 2"),
+        ('"tpos"', "1", "data.arms.bcg.events: .*string"),
+    ],
+)
+def test_a_mistake_in_a_wide_plan_is_named(tmp_path, before, after, message):
+    with pytest.raises(PlanError, match=message):
+        plan_of(tmp_path, WIDE.replace(before, after, 1))
