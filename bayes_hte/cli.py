@@ -86,7 +86,7 @@ def run(asked: Namespace) -> int:
     folder = asked.out or Path("results") / _name(plan)
 
     with _stage("reading", quiet=quiet):
-        from bayes_hte import analysis, export
+        from bayes_hte import analysis, export, formats
 
         _probe(folder)
         prepared = analysis.prepare(plan, data=asked.data, drop_missing=asked.drop_missing)
@@ -97,7 +97,7 @@ def run(asked: Namespace) -> int:
         found = export.answers(fit)
         written = export.write_results(fit, folder, found=found, report=not asked.no_report)
     if asked.json:
-        sys.stdout.write(export.to_json(export.summary(fit, found)))
+        sys.stdout.write(formats.to_json(export.summary(fit, found)))
     else:
         _print_result(
             found.brief.to_string(index=False, max_rows=40, float_format=lambda x: f"{x:.3g}"),
@@ -115,15 +115,16 @@ def _name(plan: Path) -> str:
 
 def aggregate(asked: Namespace) -> int:
     """Reduce the data to the cell table."""
-    from bayes_hte import analysis, export
-    from bayes_hte.spec import read_plan
+    from bayes_hte import planned
+    from bayes_hte.formats import to_csv, to_json
+    from bayes_hte.spec.files import read_plan
     from bayes_hte.storage import write_text
 
     plan = read_plan(asked.plan)
-    cells = analysis.aggregate(plan, asked.plan.parent, data=asked.data, drop_missing=asked.drop_missing)
-    frame = analysis.cell_frame(cells)
+    cells = planned.aggregate(plan, asked.plan.parent, data=asked.data, drop_missing=asked.drop_missing)
+    frame = planned.cell_frame(cells)
     as_json = asked.json or (asked.out is not None and asked.out.suffix == ".json")
-    text = export.to_json(frame.to_dict(orient="records")) if as_json else export.to_csv(frame)
+    text = to_json(frame.to_dict(orient="records")) if as_json else to_csv(frame)
     if asked.out is None:
         sys.stdout.write(_printable(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
     else:
@@ -133,14 +134,14 @@ def aggregate(asked: Namespace) -> int:
 
 def check(asked: Namespace) -> int:
     """Validate a plan, its model and its data, without fitting."""
-    from bayes_hte import analysis, export
+    from bayes_hte import analysis, formats
     from bayes_hte import cells as cell_tables
 
     prepared = analysis.prepare(asked.plan, data=asked.data, drop_missing=asked.drop_missing)
     warnings, sizes = list(cell_tables.check(prepared.cells)), prepared.cells.sizes
     if asked.json:
         found = {"ok": True, "segments": sizes["segment"], "arms": sizes["arm"], "warnings": warnings}
-        sys.stdout.write(export.to_json(found))
+        sys.stdout.write(formats.to_json(found))
         return 0
     print(f"The plan, the model and the data fit together: {sizes['segment']} segments, {sizes['arm']} arms.")
     for warning in warnings:

@@ -1,8 +1,6 @@
 """Results as files for other programs: a CSV that a spreadsheet can open safely, and one JSON object."""
 
 import json
-import math
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,13 +12,13 @@ import pandas as pd
 from bayes_hte import cells as cell_tables
 from bayes_hte import schema
 from bayes_hte.errors import OutputError
+from bayes_hte.formats import to_csv, to_json
 from bayes_hte.result import Fit
 from bayes_hte.storage import write_text
 from bayes_hte.views import Tables, tables
 
 REPORT = "report.html"
 FILES = (REPORT, "effects.csv", "summary.json", "fit.nc")
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def answers(fit: Fit) -> Tables:
@@ -131,43 +129,5 @@ def summary(fit: Fit, found: Tables | None = None) -> dict[str, Any]:
     }
 
 
-def to_json(content: Any) -> str:
-    """Strict JSON: what is not a finite number becomes null."""
-    return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def to_csv(frame: pd.DataFrame) -> str:
-    """CSV in which no text can be run as a formula by a spreadsheet (a ' is put before it)."""
-    safe = frame.rename(columns=_harmless)
-    for column in safe.columns:
-        if not pd.api.types.is_numeric_dtype(safe[column]):
-            safe[column] = safe[column].map(_harmless)
-    return str(safe.to_csv(index=False, lineterminator="\r\n"))
-
-
-def _harmless(value: Any) -> Any:
-    if (
-        isinstance(value, str)
-        and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-        and not _NUMBER.fullmatch(value)
-    ):
-        return f"'{value}"
-    return value
-
-
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict(orient="records")]
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-        case str() | None | bool():
-            return value
-        case _ if value is pd.NA:
-            return None
-    plain = value.item() if hasattr(value, "item") else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -13,9 +13,10 @@ from example_posterior import example_fit, example_plan
 
 import bayes_hte as hte
 from bayes_hte import analysis
-from bayes_hte.analysis import FIRST_TRY, SECOND_TRY, cell_frame
+from bayes_hte.analysis import FIRST_TRY, SECOND_TRY
 from bayes_hte.drawn import Drawn
 from bayes_hte.model import Problem
+from bayes_hte.planned import cell_frame
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
 

@@ -10,7 +10,7 @@ import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
 from bayes_hte import cells, schema
-from bayes_hte.analysis import aggregate
+from bayes_hte.planned import aggregate
 from bayes_hte.spec import read_plan
 from bayes_hte.spec.plan import Data, Estimates, Levels, Privacy, Rows, Summary, Table, Times, Wide
 

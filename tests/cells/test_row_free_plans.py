@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from bayes_hte.analysis import aggregate
 from bayes_hte import schema
 from bayes_hte.cells import from_estimates, from_wide
 from bayes_hte.errors import PlanError
+from bayes_hte.planned import aggregate
 from bayes_hte.spec import Plan, read_plan
 
 SCHOOLS = pd.DataFrame({"school": ["A", "B"], "y": [28.0, 8.0]})
