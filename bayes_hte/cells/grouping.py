@@ -55,6 +55,7 @@ class Units:
     """
 
     frame: "nw.LazyFrame[Any]"
+    faults: "nw.LazyFrame[Any]"  # what is asked where rows are not complete: finite0, infinite0, …, lost
     numbers: Mapping[str, str]  # what each is, and its column
     arm: str
     dims: Sequence[str]
@@ -74,8 +75,7 @@ class Groups:
     rows: Counts  # all rows
     complete: Counts  # rows in which all numbers are finite; the statistics are of these
     n: Counts  # the units of analysis among these: rows, or clusters
-    finite: Counts  # (number, group)
-    infinite: Counts  # (number, group)
+    faults: Sequence[str]  # why rows are not complete, in all groups together, as sentences
     by: Mapping[str, Floats]
     counts: Mapping[str, Counts]
     sums: Mapping[str, Floats]
@@ -95,8 +95,7 @@ class Groups:
             self.rows[which],
             self.complete[which],
             self.n[which],
-            self.finite[:, which],
-            self.infinite[:, which],
+            self.faults,
             {name: values[which] for name, values in self.by.items()},
             {name: values[which] for name, values in self.counts.items()},
             {name: values[which] for name, values in self.sums.items()},
@@ -148,13 +147,13 @@ def units(
         cap = _stated(frame, cap, next(iter(numbers.values())), source.name)
         value = nw.col("c0")
         picked.append(nw.when(whole & ((value < cap.low) | (value > cap.high))).then(value).alias("capped"))
+    faults: list[nw.Expr] = []
     for i, column in enumerate(numbers.values()):
         value = nw.col(at[column])
         kept = value if i or cap is None else _within(value, cap)
         picked.append(nw.when(whole).then(kept).alias(f"y{i}"))
-        picked.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
-        if len(numbers) > 1 or cluster is not None:  # else it is y0
-            picked.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
+        faults.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
+        faults.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
     for j, column in enumerate(pre):
         value = nw.col(at[column])
         picked.append(nw.when(value.is_finite()).then(value).alias(f"p{j}"))
@@ -163,8 +162,8 @@ def units(
         picked.append((cuts[column].expression(value) if column in cuts else value).alias(f"k{i}"))
     if cluster is not None:
         picked.append(nw.col(at[cluster]).alias("g"))
-        picked.append(nw.when(nw.col(at[cluster]).is_null()).then(1.0).alias("lost"))
-    return Units(frame.select(*picked), numbers, arm, dims, source.name, pre, cluster, cuts, cap)
+        faults.append(nw.when(nw.col(at[cluster]).is_null()).then(1.0).alias("lost"))
+    return Units(frame.select(*picked), frame.select(*faults), numbers, arm, dims, source.name, pre, cluster, cuts, cap)
 
 
 def _within(value: "nw.Expr", cap: Cap) -> "nw.Expr":
@@ -222,13 +221,8 @@ def grouped(units: Units, query: Query) -> Groups:
     """
 
     keys = [f"k{i}" for i in range(1 + len(units.dims))]
-    infinite = [f"infinite{i}" for i in range(len(units.numbers))]
-    finite = [f"finite{i}" for i in range(len(units.numbers))]
-    if len(finite) == 1 and units.cluster is None:
-        finite = ["y0"]
-    extra = [] if units.cluster is None else ["lost"]
     capped = [] if units.cap is None else ["capped"]
-    counts = dict.fromkeys(["y0", *infinite, *finite, *extra, *capped, *query.counts])
+    counts = dict.fromkeys(["y0", *capped, *query.counts])
     asked = replace(query, counts=list(counts), moments=[*query.moments, *(f"p{j}" for j in range(len(units.pre)))])
     try:
         answer = ask_units(
@@ -249,10 +243,9 @@ def grouped(units: Units, query: Query) -> Groups:
         answer.rows,
         answer.counts["y0"],
         answer.counts[UNITS],
-        np.stack([answer.counts[name] for name in finite]),
-        np.stack([answer.counts[name] for name in infinite]),
+        _faults(units) if (answer.counts["y0"] < answer.rows).any() else [],
         answer.by,
-        {name: answer.counts[name] for name in (*extra, *capped, *query.counts)},
+        {name: answer.counts[name] for name in (*capped, *query.counts)},
         answer.sums,
         answer.moments,
         answer.products,
@@ -299,13 +292,7 @@ def _check_ids(groups: Groups, dims: Sequence[str]) -> None:
 
 def _complete(units: Units, groups: Groups, *, drop_missing: bool) -> tuple[Groups, list[str]]:
     armless = groups.arms == None  # noqa: E711, elementwise
-    lost = int(groups.counts["lost"].sum()) if "lost" in groups.counts else 0
-    faults = [
-        fault
-        for i, (noun, column) in enumerate(units.numbers.items())
-        for fault in _faults(groups, i, f"{noun}s in {column!r}")
-    ] + _lacking(int(groups.rows[armless].sum()), "arm", units.arm)
-    faults += _lacking(lost, "cluster", str(units.cluster))
+    faults = [*groups.faults, *_lacking(int(groups.rows[armless].sum()), "arm", units.arm)]
     if not faults:
         return groups, []
     if not drop_missing:
@@ -318,10 +305,25 @@ def _complete(units: Units, groups: Groups, *, drop_missing: bool) -> tuple[Grou
     return kept, [f"{fault}; dropped" for fault in faults]
 
 
-def _faults(groups: Groups, number: int, what: str) -> list[str]:
-    """How many of one number are missing or infinite, as a sentence; none if all are finite."""
-    total, infinite = int(groups.rows.sum()), int(groups.infinite[number].sum())
-    missing = total - int(groups.finite[number].sum()) - infinite
+def _faults(units: Units) -> list[str]:
+    """How many of each number are missing or infinite, as sentences; asked only where rows are not complete."""
+    import narwhals.stable.v2 as nw
+
+    frame = units.faults
+    names = frame.collect_schema().names()
+    one = nw.lit(1.0)  # rows are counted through a column, so that every engine takes them for an aggregate
+    counted_rows = frame.with_columns(all_rows=one).select(nw.col("all_rows", *names).count())
+    total, *found = (int(count) for count in fetch(counted_rows, units.name)[0])
+    at = dict(zip(names, found, strict=True))
+    sentences = []
+    for i, (noun, column) in enumerate(units.numbers.items()):
+        infinite = at[f"infinite{i}"]
+        missing = total - at[f"finite{i}"] - infinite
+        sentences += _unusable(total, missing, infinite, f"{noun}s in {column!r}")
+    return sentences + _lacking(at.get("lost", 0), "cluster", str(units.cluster))
+
+
+def _unusable(total: int, missing: int, infinite: int, what: str) -> list[str]:
     if not missing and not infinite:
         return []
     verb = "is" if missing + infinite == 1 else "are"
