@@ -1,0 +1,192 @@
+"""How fast rows become cells, side by side with plain SQL, pandas' own groupby and tea-tasting, in one run.
+
+    uv run --group bench python benchmarks/aggregation.py               100 million rows: ten minutes, 1 GB
+    uv run --group bench python benchmarks/aggregation.py --rows 1e7    fewer
+
+The Parquet file is made by SQL from row numbers alone, so that a seed gives the same rows everywhere. Whole processes
+are timed where one is what a user starts; their largest resident memory is the kernel's. Medians of several runs, the
+two sides in turn; results go to benchmarks/results/aggregation.json. Ratios are what counts.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+RESULTS = Path(__file__).parent / "results"
+PLAN = """
+title = "Made up"
+model = "metric"
+[data]
+outcome = "spent"
+arm = "arm"
+control = "control"
+segments = ["device", "country"]
+"""
+SQL = """
+select device, country, arm, count(spent), avg(spent), var_samp(spent) from read_parquet('{path}')
+group by device, country, arm
+"""
+"""What the plan asks for, as a person would write it: nothing is checked."""
+PLAIN = "import duckdb, sys; print(len(duckdb.connect().sql(sys.argv[1]).fetchall()))"
+CHECKED = """
+select device, country, arm, count(*), count(spent), avg(spent), var_samp(spent), min(spent), max(spent),
+count(case when spent = 0 then 1 end), count(case when spent = 1 then 1 end),
+count(case when isinf(spent) then 1 end)
+from read_parquet('{path}') group by device, country, arm
+"""
+"""The same with what is needed to refuse what is missing or infinite, and to see whether outcomes are yes or no."""
+
+
+def generate(path: Path, rows: int, *, seed: int = 1) -> None:
+    """Write an experiment: 4 devices, 50 countries, two arms, a skewed outcome that is 0 for half.
+
+    Every column is arithmetic on the number of the row (multiplication modulo a prime), so it needs no generator.
+    """
+    prime = 4_294_967_291  # the largest below 2**32
+
+    def uniform(multiplier: int) -> str:
+        mixed = f"((i + {seed}) * {multiplier} % {prime})"  # twice, else neighbours would be alike
+        return f"(({mixed} * 1103515245 + {multiplier}) % {prime} / {prime}.0)"
+
+    device, country, arm, buys, size = (uniform(multiplier) for multiplier in (
+        2_654_435_761, 1_597_334_677, 3_812_015_801, 2_246_822_519, 3_266_489_917))  # fmt: skip
+    query = f"""
+    select
+        ['mobile', 'desktop', 'tablet', 'tv'][1 + floor(4 * {device} * {device})::int] as device,
+        'C' || lpad(floor(50 * {country} * {country})::int::varchar, 2, '0') as country,
+        case when {arm} < 0.5 then 'control' else 'treated' end as arm,
+        case when {buys} < 0.5 then -20 * ln(1 - {size}) else 0.0 end as spent
+    from range({rows}) as numbers(i)
+    """  # noqa: S608, numbers and expressions of this script only
+    with duckdb.connect() as connection:
+        # The path is this script's own, the numbers are whole: nothing here comes from outside.
+        connection.sql(f"copy ({query}) to '{path}' (format parquet, row_group_size 1000000)")
+
+
+def process(command: list[str]) -> tuple[float, float]:
+    """Seconds of a whole process, and its largest resident memory in MB."""
+    script = (
+        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode; "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    )
+    begun = perf_counter()
+    found = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=True)
+    return perf_counter() - begun, int(found.stdout) / 1024
+
+
+def in_turn(sides: dict[str, Callable[[], Any]], runs: int) -> dict[str, float]:
+    """Median seconds of each side, the sides in turn; the first round is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(runs + 1):
+        for name, side in sides.items():
+            begun = perf_counter()
+            side()
+            seconds[name].append(perf_counter() - begun)
+    return {name: median(found[1:]) for name, found in seconds.items()}
+
+
+def parquet(rows: int, runs: int) -> dict[str, Any]:
+    """The command line against plain SQL on a Parquet file, and against a tenth of its rows for the memory."""
+    found: dict[str, Any] = {"rows": rows}
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Path(folder) / "plan.toml"
+        plan.write_text(PLAN)
+        for size, name in ((rows // 10, "tenth"), (rows, "all")):
+            path = Path(folder) / f"{name}.parquet"
+            generate(path, size)
+            command = str(Path(sys.executable).parent / "bayes-hte")
+            ours = [command, "aggregate", str(plan), "--data", str(path), "--out", str(Path(folder) / "cells.csv")]
+            plain, checked = ([sys.executable, "-c", PLAIN, query.format(path=path)] for query in (SQL, CHECKED))
+            taken: dict[str, list[tuple[float, float]]] = {"ours": [], "sql": [], "sql_checked": []}
+            for _ in range(runs + 1):
+                for side, each in (("ours", ours), ("sql", plain), ("sql_checked", checked)):
+                    taken[side].append(process(each))
+            found[name] = {
+                side: {"seconds": median(s for s, _ in each[1:]), "megabytes": max(m for _, m in each)}
+                for side, each in taken.items()
+            }
+            found[name]["bytes"] = path.stat().st_size
+    return found
+
+
+def experiment(rows: int, segments: int, *, seed: int = 2) -> pd.DataFrame:
+    """Rows in memory, in many segments of which some are empty."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "store": rng.integers(0, segments, rows),
+            "arm": np.array(["control", "treated"])[rng.integers(0, 2, rows)],
+            "spent": rng.exponential(20.0, rows),
+            "before": rng.exponential(20.0, rows),
+            "visits": rng.poisson(3.0, rows) + 1.0,
+        }
+    )
+
+
+def in_memory(rows: int, segments: int, runs: int) -> dict[str, float]:
+    """A data frame against pandas' groupby and tea-tasting's aggregation of the same statistics."""
+    import polars as pl
+    from tea_tasting import aggr
+
+    import bayes_hte as hte
+
+    frame = experiment(rows, segments)
+    eager = pl.from_pandas(frame)
+    asked = {"outcome": "spent", "arm": "arm", "control": "control", "segments": ["store"]}
+    groups = frame.groupby(["store", "arm"])["spent"]
+    return in_turn(
+        {
+            "ours": lambda: hte.cells.from_rows(frame, **asked),
+            "ours, Polars": lambda: hte.cells.from_rows(eager, **asked),
+            "ours, CUPED ratio": lambda: hte.cells.from_rows(frame, **asked, denominator="visits", cuped="before"),
+            "pandas": lambda: frame.groupby(["store", "arm"])["spent"].agg(["count", "mean", "var"]),
+            "pandas, groups made before": lambda: groups.agg(["count", "mean", "var"]),
+            "tea-tasting": lambda: tea(aggr, frame),
+        },
+        runs,
+    )
+
+
+def tea(aggr: Any, frame: pd.DataFrame) -> Any:
+    """Tea-tasting groups by one column: segment and arm together, as its users have to."""
+    joined = frame.assign(cell=frame["store"].astype(str) + "|" + frame["arm"])
+    return aggr.read_aggregates(
+        joined, group_col="cell", has_count=True, mean_cols=("spent",), var_cols=("spent",), cov_cols=()
+    )
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=lambda text: int(float(text)), default=100_000_000)
+    parser.add_argument("--runs", type=int, default=3)
+    asked = parser.parse_args()
+    found = {
+        "machine": {"python": platform.python_version(), "cores": len(__import__("os").sched_getaffinity(0))},
+        "versions": {name: version(name) for name in ("duckdb", "pandas", "polars", "tea-tasting")},
+        "parquet": parquet(asked.rows, asked.runs),
+        "segments_100": in_memory(1_000_000, 100, asked.runs),
+        "segments_100000": in_memory(1_000_000, 100_000, asked.runs),
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    text = json.dumps(found, indent=2)
+    print(text)
+    (RESULTS / "aggregation.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
