@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from bayes_hte.cells.grouping import Groups
-from bayes_hte.cells.sources import counted
+from bayes_hte.cells.sources import counted, listed
 from bayes_hte.errors import DataError
 from bayes_hte.schema import OTHER_LEVEL
 
@@ -25,28 +25,31 @@ def check_rare(rare: int | Mapping[str, int] | None, dims: Sequence[str]) -> dic
     """
     if rare is None:
         return {}
+    if not isinstance(rare, int | Mapping):
+        raise DataError(f"rare is {rare!r}; give a number of rows, or numbers by dimension as in {{{dims[0]!r}: 50}}")
     asked = dict.fromkeys(dims, rare) if isinstance(rare, int) else dict(rare)
     for dim, least in asked.items():
         if dim not in dims:
-            raise DataError(f"rare names {dim!r}, which is not among the segments {list(dims)}; add it there")
+            raise DataError(f"rare names {dim!r}, which is not among the segments {listed(dims)}; add it there")
         if isinstance(least, bool) or not isinstance(least, int) or least < 2:
-            raise DataError(f"rare must be a number of rows, 2 or more, but is {least!r} for {dim!r}")
+            raise DataError(f"rare is {least!r} for {dim!r}; give a number of rows, 2 or more")
     return asked
 
 
 def merged(groups: Groups, dims: Sequence[str], rare: Mapping[str, int]) -> tuple[Groups, list[str]]:
     """Give levels with fewer rows than asked for the level (other), and say which; missing ones stay apart."""
     levels, notes = groups.levels.copy(), []
+    kept = np.where(groups.arms == None, 0, groups.complete)  # noqa: E711, elementwise
     for dim, least in rare.items():
         column = levels[dims.index(dim)]
         sizes: Counter[str] = Counter()
-        for level, rows in zip(column, groups.complete, strict=True):
+        for level, rows in zip(column, kept, strict=True):
             if level is not None:
                 sizes[level] += int(rows)
         few = {level: size for level, size in sizes.items() if size < least}
         if not few:
             continue
-        column[np.isin(column.astype(str), list(few)) & np.array([level is not None for level in column])] = OTHER_LEVEL
+        column[np.array([level in few for level in column])] = OTHER_LEVEL
         ordered = sorted(few.items(), key=lambda item: (-item[1], item[0]))
         shown = ", ".join(f"{level} ({size:,})" for level, size in ordered[:NAMED])
         more = f" and {len(few) - NAMED:,} more" if len(few) > NAMED else ""
