@@ -39,7 +39,7 @@ _ARM = (
 )
 _PERHAPS_ARM = "group|condition|assignment|bucket"
 _DERIVED = (
-    "rate|cr|cvr|ctr|conversion|percent|percentage|pct|proportion|share|p|pval|pvalue|value p|lift|uplift|z|t|lower|"
+    "rate|cr|cvr|ctr|conversion|percent|percentage|pct|proportion|share|p|pval|pvalue|lift|uplift|z|t|lower|"
     "upper|ci|low|high|var|vi|variance|index|unnamed|column0|rowid"
 )
 """Of what may be computed from the numbers, or counts rows."""

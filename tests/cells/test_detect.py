@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bayes_hte import cells as hte_cells
 from bayes_hte import schema
-from bayes_hte.cells import from_estimates, from_levels, from_summary, from_table, from_wide
+from bayes_hte.cells import from_estimates, from_levels, from_summary, from_table, from_wide, vocabulary
 from bayes_hte.errors import DataError
 
 LONG: dict[str, Any] = {"device": ["tv", "tv", "web", "web"], "arm": ["new", "old", "new", "old"]}
@@ -251,3 +251,33 @@ def test_what_is_not_clear_is_asked(columns, keywords, message):
     whole = columns if "device" in columns or "arm" in columns or "trial" in columns else COUNTS | columns
     with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
         from_table(pd.DataFrame(whole), **{"control": "old"} | keywords)
+
+
+PIECES = [
+    "n", "users", "events", "mean", "sd", "se", "total", "sum squares", "old", "new", "control", "arm", "group", "y",
+    "value", "estimate", "rate", "device", "", "_", "*", "'; drop table t; --", '"', "漢", "ﬁ", "İ", "Ⅷ", "n1i", "%s",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    names=st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=3).map("_".join), min_size=1, max_size=8),
+    column=st.sampled_from([[1, 2, 3, 4], [0.5, None, 1.5, 9.0], ["a", "control", "a", None], [True, False] * 2]),
+    keywords=st.sampled_from([{}, {"control": "old"}, {"arm": "arm"}, {"segments": ["device"]}, {"control": "1"}]),
+)
+def test_no_table_is_too_odd_for_an_answer(names, column, keywords):
+    table = pd.DataFrame({name: column if i % 2 else LONG["arm"] for i, name in enumerate(names)} | {"n": [1, 2, 3, 4]})
+    try:
+        cells = from_table(table, **keywords)
+    except DataError:
+        return
+    call = schema.notes(cells)[0].removeprefix("read as ")
+    xr.testing.assert_identical(cells.drop_attrs(), evaluated(call, table).drop_attrs())
+
+
+def test_every_word_has_one_meaning():
+    lists = [f"{word}" for words in vocabulary._PLAIN.values() for word in words.split("|")]
+    lists += [word for words in vocabulary._COUNTED.values() for word in words.split()]
+    assert len(set(lists)) == len(lists)
+    assert not {(word,) for word in vocabulary.DERIVED} & {*vocabulary.ROLE_OF, *vocabulary.ARMS}
+    assert not {*vocabulary.ARMS, *vocabulary.PERHAPS_ARMS} & {*vocabulary.ROLE_OF}
