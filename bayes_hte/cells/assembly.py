@@ -27,6 +27,7 @@ from bayes_hte.schema import ARM, OTHER_SEGMENT, SEGMENT
 
 type Column = npt.NDArray[np.int64 | np.float64]
 """A variable of the cell table: the first axis is the cell, others are the variable's own."""
+type Places = npt.NDArray[np.intp]
 type Coords = Mapping[str, tuple[str, Sequence[Any] | npt.NDArray[Any]]]
 
 UNKNOWN = frozenset(
@@ -82,7 +83,7 @@ def assemble(
     arms.sort(key=lambda arm: arm != about.control)  # stable: the control first
     row = {levels: i for i, levels in enumerate(segments)}
     column = {arm: i for i, arm in enumerate(arms)}
-    place = [row[levels] for levels, _ in keys], [column[arm] for _, arm in keys]
+    place = np.array([row[levels] for levels, _ in keys]), np.array([column[arm] for _, arm in keys])
 
     labels = segment_labels(segments)
     levels_of = {dim: (SEGMENT, [levels[i] for levels in segments]) for i, dim in enumerate(about.dims)}
@@ -115,7 +116,7 @@ def _attributes(about: About) -> dict[str, str | float]:
     }
 
 
-def _fill(name: str, values: Column, place: tuple[list[int], list[int]], shape: tuple[int, int]) -> Column:
+def _fill(name: str, values: Column, place: tuple[Places, Places], shape: tuple[int, int]) -> Column:
     grid = np.full(shape + values.shape[1:], np.nan if name in UNKNOWN else 0, dtype=values.dtype)
     grid[place] = values
     return grid

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class Units:
     cap: Cap | None = None  # with stated bounds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Groups:
     """What the engine answers, per combination of arm and levels. The last axis of all is the group."""
 
@@ -82,6 +83,7 @@ class Groups:
     moments: Mapping[str, Moments]
     products: Mapping[Pair, Floats]
 
+    @cached_property
     def keys(self) -> list[Key]:
         """The cell of each group; levels that are missing form a level of their own."""
         levels = np.where(self.levels == None, MISSING_LEVEL, self.levels)  # noqa: E711, elementwise
@@ -253,7 +255,15 @@ def grouped(units: Units, query: Query) -> Groups:
 
 
 def _texts(values: Sequence[Any]) -> npt.NDArray[np.object_]:
-    return np.array([text_of(value) for value in values], dtype=np.object_)
+    """Each as text; engines repeat the same few values in many groups."""
+    known: dict[tuple[type, Any], str | None] = {}
+    texts = []
+    for value in values:
+        key = type(value), value  # True and 1 are equal, but not the same text
+        if key not in known:
+            known[key] = text_of(value)
+        texts.append(known[key])
+    return np.array(texts, dtype=np.object_)
 
 
 def settle(units: Units, groups: Groups, *, outcome: str, control: str, drop_missing: bool) -> tuple[Groups, About]:

@@ -118,8 +118,13 @@ def _chunks(label: str) -> list[tuple[int, str]]:
 def order_segments(segments: Iterable[Levels]) -> list[Levels]:
     """Sort distinct segments by the natural order of each dimension's levels, the first dimension slowest."""
     distinct = list(set(segments))
-    ranks = [{level: i for i, level in enumerate(natural_order(column))} for column in zip(*distinct, strict=True)]
-    return sorted(distinct, key=lambda levels: tuple(rank[level] for rank, level in zip(ranks, levels, strict=True)))
+    if not distinct:
+        return []
+    ranks = []
+    for column in zip(*distinct, strict=True):
+        rank = {level: i for i, level in enumerate(natural_order(column))}
+        ranks.append([rank[level] for level in column])
+    return [distinct[i] for i in np.lexsort(ranks[::-1])]  # the last key counts most
 
 
 def segment_labels(segments: Sequence[Levels]) -> list[str]:

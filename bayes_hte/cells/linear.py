@@ -141,7 +141,7 @@ def reduced(groups: Groups, units: Units, asked: Recipe) -> tuple[list[Key], dic
             f"{counted(count, 'weight', 'weights')} in {units.numbers['weight']!r} {'is' if count == 1 else 'are'} "
             "negative; a weight says how many units a row stands for, 0 or more: correct the column"
         )
-    keys, columns = pool(groups.keys(), columns_of(groups, asked))
+    keys, columns = pool(groups.keys, columns_of(groups, asked))
     return keys, {**columns, **solve(keys, columns, asked)}, coords(asked)
 
 

@@ -42,7 +42,7 @@ class Metric:
 def _means(groups: Groups, units: Units) -> Reduced:
     _check_varies(groups, units.numbers["outcome"])
     y = groups.moments["y0"]
-    keys, columns = pool(groups.keys(), {"n": groups.n, "mean": y.mean, "ss": y.ss})
+    keys, columns = pool(groups.keys, {"n": groups.n, "mean": y.mean, "ss": y.ss})
     if _yes_or_no(y):
         columns["events"] = np.round(columns["n"] * columns["mean"]).astype(np.int64)
     return keys, columns, {}
@@ -99,7 +99,7 @@ def _rates(groups: Groups, units: Units) -> Reduced:
         raise DataError(f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen")
     if events.sum() >= MOST_EVENTS:
         raise DataError(f"there are {events.sum():g} events in {outcome!r}, too many to count; check the column")
-    return *pool(groups.keys(), {"n": groups.n, "events": events.astype(np.int64), "exposure": exposure}), {}
+    return *pool(groups.keys, {"n": groups.n, "events": events.astype(np.int64), "exposure": exposure}), {}
 
 
 def _two_part_query() -> Query:
@@ -134,7 +134,7 @@ def _two_part(groups: Groups, units: Units) -> Reduced:
         "log_mean": logs.mean,
         "log_ss": logs.ss,
     }
-    return *pool(groups.keys(), columns), {}
+    return *pool(groups.keys, columns), {}
 
 
 def _histogram_query() -> Query:
@@ -150,7 +150,7 @@ def _check_histogram(groups: Groups, units: Units) -> None:
 
 
 def _histogram(groups: Groups, units: Units) -> Reduced:
-    return histogram(groups.keys(), groups.by["value"], groups.n, f"the outcome {units.numbers['outcome']!r}")
+    return histogram(groups.keys, groups.by["value"], groups.n, f"the outcome {units.numbers['outcome']!r}")
 
 
 METRICS = MappingProxyType(

@@ -315,8 +315,10 @@ def _reduction(columns: Mapping[str, Column], cuped: Sequence[str]) -> list[str]
 
 def left_out(groups: Groups) -> dict[Key, int]:
     """How many rows with an arm are not complete, by cell."""
+    if not groups.faults:
+        return {}
     known = groups.take(groups.arms != None)  # noqa: E711, elementwise
-    keys, columns = pool(known.keys(), {"n_missing": known.rows - known.complete})
+    keys, columns = pool(known.keys, {"n_missing": known.rows - known.complete})
     return dict(zip(keys, columns["n_missing"].tolist(), strict=True))
 
 
@@ -336,9 +338,10 @@ def _extras(
         found["pre_mean"] = np.stack([each.mean for each in pre], axis=-1)
         found["pre_ss"] = np.stack([each.ss for each in pre], axis=-1)
         coords = {PRE: (PRE, list(rows.pre))}
-    order, pooled = pool(groups.keys(), found)
-    place = {key: i for i, key in enumerate(order)}
-    pooled = {name: values[[place[key] for key in keys]] for name, values in pooled.items()}
+    order, pooled = pool(groups.keys, found)
+    if order != keys:  # a histogram leaves out cells without values
+        place = {key: i for i, key in enumerate(order)}
+        pooled = {name: values[[place[key] for key in keys]] for name, values in pooled.items()}
     if any(missing.values()):
         pooled["n_missing"] = np.array([missing[key] for key in keys], dtype=np.int64)
     return pooled, coords

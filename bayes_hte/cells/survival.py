@@ -117,7 +117,7 @@ def from_times(
         found = ", ".join(_text(cut) for cut in cuts)
         note = f"time is cut at {found}, so that each interval has about equally many events"
         about = replace(about, notes=[*about.notes, note])
-    return assemble(*pool(groups.keys(), _columns(groups, len(edges) - 1)), about, coords=interval_coords(edges))
+    return assemble(*pool(groups.keys, _columns(groups, len(edges) - 1)), about, coords=interval_coords(edges))
 
 
 @dataclass(frozen=True, slots=True)
