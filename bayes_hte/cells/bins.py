@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bayes_hte.cells.labels import bin_label, is_missing, text_of
 from bayes_hte.cells.sources import fetch, listed
+from bayes_hte.cells.statistics import ask_quantiles
 from bayes_hte.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ Period = Literal["day", "week", "month", "quarter", "year"]
 type Bins = int | Sequence[float] | Period
 """Into how many bins of about equal size, or where to cut, or the period that dates are put together by."""
 
-PERIODS: Mapping[str, str] = {"day": "1d", "week": "1d", "month": "1mo", "quarter": "1q", "year": "1y"}
-"""By what the engine cuts dates; not all engines know weeks, so that days are put together here."""
+PERIODS: Mapping[str, str] = {"day": "1d", "week": "1d", "month": "1mo", "quarter": "1mo", "year": "1y"}
+"""By what the engine cuts dates; not all know weeks and quarters, so that days and months are put together here."""
 
 MOST = 100
 """More bins than this were meant to be something else."""
@@ -58,14 +59,15 @@ class Calendar:
 
     period: Period
     zoned: bool = False
+    daily: bool = False  # Dask cuts dates at days only
 
     def expression(self, column: "nw.Expr") -> "nw.Expr":
         """Where the period, or the day of the week, begins, by the clock of the column's time zone."""
         local = column.dt.replace_time_zone(None) if self.zoned else column  # DuckDB hands out zones through pytz only
-        return local.dt.truncate(PERIODS[self.period])
+        return local.dt.truncate("1d" if self.daily else PERIODS[self.period])
 
     def label(self, text: str) -> str:
-        """The level that its first day, as text, stands for."""
+        """The level that its first day, or any day of it, as text, stands for."""
         first = date.fromisoformat(text[:10])
         match self.period:
             case "day":
@@ -147,7 +149,8 @@ def cuts_of(frame: "nw.LazyFrame[Any]", column: str, *, dim: str, asked: Bins, n
         If all numbers are equal, or missing.
     """
     if isinstance(asked, str):
-        return Calendar(asked, zoned=getattr(frame.collect_schema()[column], "time_zone", None) is not None)
+        zoned = getattr(frame.collect_schema()[column], "time_zone", None) is not None
+        return Calendar(asked, zoned=zoned, daily=frame.implementation.is_dask())
     if not isinstance(asked, int):
         return Cuts(tuple(float(edge) for edge in asked))
     at = quantiles(frame, column, [i / asked for i in range(asked)], what=f"the dimension {dim!r}", name=name)
@@ -210,8 +213,7 @@ def quantiles(
 
     value = nw.col(column)
     finite = frame.select(nw.when(value.is_finite()).then(value).alias("finite"))
-    asked = {f"q{i}": nw.col("finite").quantile(p, "linear") for i, p in enumerate(probabilities)}
-    found = fetch(finite.select(**asked), name)[0]
-    if any(value is None or not math.isfinite(value) for value in found):
+    found = ask_quantiles(finite, "finite", probabilities, name=name)
+    if not all(map(math.isfinite, found)):
         raise DataError(f"{what} has no finite value, so no quantile; check the column")
-    return [float(value) for value in found]
+    return found

@@ -1,14 +1,15 @@
-"""Open a table of any engine, or a file, and hand out the columns that are needed.
+"""Open a table of any engine, a query or a file, and hand out the columns that are needed.
 
 One code path serves every engine through narwhals. Files are DuckDB relations on a private
 connection that lives as long as the `with` block: rows are never loaded, extensions never
-installed, and nothing is fetched from a network.
+installed, and nothing is fetched from a network. No engine is imported that is not in use.
 """
 
 import difflib
 import glob
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     type Table = IntoFrame | str | os.PathLike[str]
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+ENGINES = frozenset({"duckdb", "ibis", "narwhals", "polars", "psycopg", "py4j", "pyarrow", "pyspark", "sqlglot"})
+"""Packages whose exceptions mean that a table cannot be read."""
 SHOWN = 20
 """How many names a message lists before it stops."""
 
@@ -40,33 +43,76 @@ class Source:
 
 
 @contextmanager
-def opened(data: "Table", labels: Sequence[str], numbers: Sequence[str] = ()) -> Iterator[Source]:
+def opened(
+    data: "Table", labels: Sequence[str], numbers: Sequence[str] = (), connection: Any = None
+) -> Iterator[Source]:
     """Open `data`; in a text file the columns `labels` are kept as they are written.
+
+    Parameters
+    ----------
+    data
+        A table, or the path of a file or a pattern; with `connection` a query in SQL.
+    labels, numbers
+        Columns that will be read as text, and as numbers.
+    connection
+        What carries out the query: a DuckDB connection, an Ibis backend or a Spark session.
 
     Raises
     ------
     DataError
-        If `data` is no table, or a file cannot be found or read, also when that shows only inside the `with` block.
+        If `data` is no table, a file cannot be found or read, or an engine refuses, also when that shows only inside
+        the `with` block.
     """
-    import duckdb
-
-    name, paths = name_of(data), _find(os.fspath(data)) if isinstance(data, str | os.PathLike) else []
+    is_file = connection is None and isinstance(data, str | os.PathLike)
+    name = name_of(data) if connection is None else f"query on {_kind(connection)}"
+    paths = _find(os.fspath(data)) if is_file else []  # type: ignore[arg-type]  # it is a path
     try:
-        if isinstance(data, str | os.PathLike):
-            with _connect() as connection:
-                yield Source(_lazy(_open_files(connection, paths, labels, numbers), name), name)
+        if is_file:
+            with _connect() as private:
+                yield Source(_lazy(_open_files(private, paths, labels, numbers), name), name)
         else:
-            yield Source(_lazy(data, name), name)
-    except duckdb.Error as error:  # its first sentence; the whole one stays the cause
-        sentence = str(error).strip().splitlines()[0]
+            table: Any = data if connection is None else _queried(data, connection)
+            yield Source(_as_numbers(_lazy(table, name), numbers), name)
+    except Exception as error:
+        if not _of_engine(error):
+            raise
+        sentence = (str(error).strip() or type(error).__name__).splitlines()[0]  # the whole one stays the cause
         raise DataError(f"cannot read {name}: {sentence}; repair or convert it and try again") from error
+
+
+def _of_engine(error: Exception) -> bool:
+    """Whether an exception is one of an engine's own."""
+    roots = {kind.__module__.split(".")[0].lstrip("_") for kind in type(error).__mro__}
+    return not roots.isdisjoint(ENGINES)
+
+
+def _queried(query: Any, connection: Any) -> "IntoFrame":
+    """A table that is the answer to a query, which is not carried out yet."""
+    if not isinstance(query, str):
+        raise DataError(
+            f"connection carries out a query in SQL, but data is a {name_of(query)}; give the query as text, or leave "
+            "connection out"
+        )
+    if not callable(getattr(connection, "sql", None)):
+        raise DataError(
+            f"connection is a {_kind(connection)}, which takes no query here; give a DuckDB connection, an Ibis "
+            "backend such as ibis.postgres.connect(...), or a Spark session"
+        )
+    table: IntoFrame | None = connection.sql(query)
+    if table is None:
+        raise DataError("the query has no rows as its answer; give one that selects them")
+    return table
 
 
 def name_of(data: "Table") -> str:
     """What messages and the report call a table."""
     if isinstance(data, str | os.PathLike):
         return f"file {Path(data).name}"
-    return f"{type(data).__module__.split('.')[0].lstrip('_')}.{type(data).__name__}"
+    return _kind(data)
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__.split('.')[0].lstrip('_')}.{type(value).__name__}"
 
 
 def _connect() -> "duckdb.DuckDBPyConnection":
@@ -78,18 +124,42 @@ def _connect() -> "duckdb.DuckDBPyConnection":
 
 
 def _lazy(data: "IntoFrame", name: str) -> "nw.LazyFrame[Any]":
-    import narwhals.stable.v2 as nw
     from narwhals.exceptions import DuplicateError
 
     try:
-        return nw.from_native(data).lazy()
+        frame = _relazy(data)
+        names = frame.to_native().columns if frame.implementation.is_spark_like() else []  # Spark itself does not mind
+        if len(set(names)) < len(names):
+            raise DuplicateError(listed([name for name, count in Counter(names).items() if count > 1]))
+        return frame
     except DuplicateError as error:
         raise DataError(f"column names repeat in the {name}; rename them: {' '.join(str(error).split())}") from error
     except TypeError as error:
         raise DataError(
-            f"data of type {name} is no table; give a pandas, Polars, PyArrow or DuckDB table, or a path to a file "
-            f"ending in {', '.join(SUFFIXES)}"
+            f"data of type {name} is no table; give a pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or "
+            f"a path to a file ending in {', '.join(SUFFIXES)}"
         ) from error
+
+
+def _as_numbers(frame: "nw.LazyFrame[Any]", numbers: Sequence[str]) -> "nw.LazyFrame[Any]":
+    """Booleans become 0 and 1 where an engine's own cast to a float cannot: PostgreSQL only knows one to integer."""
+    if not frame.implementation.is_ibis():
+        return frame
+    table = frame.to_native()
+    to_integer = {name: "int32" for name, kind in table.schema().items() if kind.is_boolean() and name in numbers}
+    return _relazy(table.cast(to_integer)) if to_integer else frame
+
+
+def as_floats(frame: "nw.LazyFrame[Any]", columns: Sequence[str]) -> "nw.LazyFrame[Any]":
+    """Cast columns of an Ibis table to float64, also those it takes for that: to PostgreSQL a literal 1.0 is a decimal.
+
+    Ibis leaves out a cast that looks needless to it.
+    """
+    import ibis.expr.datatypes as kinds
+    from ibis.expr.operations import Cast
+
+    table = frame.to_native()
+    return _relazy(table.mutate(**{column: Cast(table[column], kinds.float64).to_expr() for column in columns}))
 
 
 def _find(path: str) -> list[str]:
@@ -97,7 +167,8 @@ def _find(path: str) -> list[str]:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):  # two letters or more: C:/ is a drive; Path() collapses //
         raise DataError(f"{path} is an address, and nothing is fetched from a network; download it and give the file")
     if not path.lower().endswith(SUFFIXES):
-        raise DataError(f"{path!r} is no file that can be read here; known endings are {', '.join(SUFFIXES)}")
+        hint = "; a query needs connection=" if re.match(r"\s*(select|with|from)\s", path, re.IGNORECASE) else ""
+        raise DataError(f"{path!r} is no file that can be read here; known endings are {', '.join(SUFFIXES)}{hint}")
     matches = glob.iglob(path, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
     found = [path] if Path(path).exists() else sorted(matches)
     if not found:
@@ -163,8 +234,13 @@ def fetch(frame: "nw.LazyFrame[Any]", name: str) -> list[tuple[Any, ...]]:
     is_duckdb = frame.implementation.is_duckdb()
     rows: list[tuple[Any, ...]] = frame.to_native().fetchall() if is_duckdb else list(frame.collect().rows())
     if not rows:
-        raise DataError(f"{name} has no rows; check it, or the filter that made it")
+        raise no_rows(name)
     return rows
+
+
+def no_rows(name: str) -> DataError:
+    """What is wrong with a table without rows."""
+    return DataError(f"{name} has no rows; check it, or the filter that made it")
 
 
 def pick(source: Source, columns: Sequence[str]) -> "nw.LazyFrame[Any]":
@@ -183,25 +259,42 @@ def pick(source: Source, columns: Sequence[str]) -> "nw.LazyFrame[Any]":
         hint = f"; did you mean {listed(near)}?" if near else ""
         lacking = f"the column {missing[0]!r}" if len(missing) == 1 else f"the columns {listed(missing)}"
         raise DataError(f"{source.name} lacks {lacking}{hint}; columns are {listed(known)}")
-    if source.frame.implementation.is_duckdb():
-        return _pick_by_sql(source.frame, columns)
-    taken = {name.lower() for name in known}  # some engines' names know no case
-    prefix = "c"
-    while any(f"{prefix}{i}" in taken for i in range(len(columns))):
-        prefix += "c"
-    renamed = source.frame.rename({column: f"{prefix}{i}" for i, column in enumerate(columns)})
-    picked = renamed.select(*(f"{prefix}{i}" for i in range(len(columns))))
-    return picked.rename({f"{prefix}{i}": f"c{i}" for i in range(len(columns))})
-
-
-def _pick_by_sql(frame: "nw.LazyFrame[Any]", columns: Sequence[str]) -> "nw.LazyFrame[Any]":
-    """The same in SQL: elsewhere DuckDB takes a column called * for all columns."""
+    implementation = source.frame.implementation
+    if implementation.is_duckdb():
+        return _relazy(_pick_in_duckdb(source.frame.to_native(), columns))
+    if implementation.is_spark_like():
+        return _relazy(_pick_in_spark(source.frame.to_native(), columns))
+    if implementation.is_ibis():
+        table = source.frame.to_native()
+        return _relazy(table.select(**{f"c{i}": table[column] for i, column in enumerate(columns)}))
     import narwhals.stable.v2 as nw
 
+    prefix = "c"
+    while any(f"{prefix}{i}" in known for i in range(len(columns))):
+        prefix += "c"
+    name = {column: f"{prefix}{i}" for i, column in enumerate(columns)}  # one column may be picked twice
+    renamed = source.frame.rename(name)
+    return renamed.select(*(nw.col(name[column]).alias(f"c{i}") for i, column in enumerate(columns)))
+
+
+def _relazy(table: "IntoFrame") -> "nw.LazyFrame[Any]":
+    import narwhals.stable.v2 as nw
+
+    frame: nw.LazyFrame[Any] = nw.from_native(table).lazy()
+    return frame
+
+
+def _pick_in_duckdb(table: "duckdb.DuckDBPyRelation", columns: Sequence[str]) -> "duckdb.DuckDBPyRelation":
+    """In SQL: elsewhere DuckDB takes a column called * for all columns."""
     quoted = (column.replace('"', '""') for column in columns)
-    named = ", ".join(f'"{column}" as c{i}' for i, column in enumerate(quoted))
-    picked: nw.LazyFrame[Any] = nw.from_native(frame.to_native().project(named)).lazy()
-    return picked
+    return table.project(", ".join(f'"{column}" as c{i}' for i, column in enumerate(quoted)))
+
+
+def _pick_in_spark(table: Any, columns: Sequence[str]) -> Any:
+    """By position: Spark's names know no case, and mean parts of a column after a dot."""
+    numbered = table.toDF(*(f"x{i}" for i in range(len(table.columns))))
+    chosen = numbered.select(*(f"x{table.columns.index(column)}" for column in columns))
+    return chosen.toDF(*(f"c{i}" for i in range(len(columns))))
 
 
 def listed(names: Sequence[str]) -> str:

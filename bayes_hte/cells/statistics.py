@@ -6,15 +6,18 @@ of squares) is asked partition by partition, and the parts are pooled here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bayes_hte.cells.labels import is_missing
-from bayes_hte.cells.sources import fetch
+from bayes_hte.cells import partitions
+from bayes_hte.cells.assembly import Column, pool
+from bayes_hte.cells.labels import Key, is_missing, text_of
+from bayes_hte.cells.sources import as_floats, fetch, no_rows
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
@@ -94,7 +97,10 @@ def prepared(frame: "nw.LazyFrame[Any]", query: Query) -> "nw.LazyFrame[Any]":
     import narwhals.stable.v2 as nw
 
     rows = derived(frame, query.derived)
-    return derived(rows, {both((one, other)): nw.col(one) + nw.col(other) for one, other in query.pairs})
+    rows = derived(rows, {both((one, other)): nw.col(one) + nw.col(other) for one, other in query.pairs})
+    if not rows.implementation.is_ibis():
+        return rows
+    return as_floats(rows, [*query.sums, *query.moments, *map(both, query.pairs)])
 
 
 def derived(frame: "nw.LazyFrame[Any]", columns: "Mapping[str, nw.Expr]") -> "nw.LazyFrame[Any]":
@@ -125,16 +131,92 @@ def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: 
     TypeError
         If a key holds values that pandas cannot group by.
     """
-    asked = expressions(query)
-    by = [*keys, *query.by]
-    grouped = prepared(frame, query).group_by(*by, drop_null_keys=False)
-    answer = grouped.agg(*(expression.alias(name) for name, expression in asked.items()))
-    rows = fetch(answer.head(limit + 1), name)
-    return _read(rows, keys, query, [*query.by, *asked])
+    rows = prepared(frame, query)
+    if not frame.implementation.is_dask():
+        return _read(fetch(_aggregated(rows, keys, query).head(limit + 1), name), keys, query)
+    derived = replace(query, derived={})  # what crosses to other processes holds no expressions
+    answer = partial(_part, keys=keys, query=derived, limit=limit)
+    found: Answer = partitions.gathered(rows.to_native(), answer, partial(_pooled, limit=limit))
+    if not found.rows.size:
+        raise no_rows(name)
+    return found
 
 
-def _read(rows: Sequence[tuple[Any, ...]], keys: Sequence[str], query: Query, names: Sequence[str]) -> Answer:
-    columns = list(zip(*rows, strict=True))
+def ask_quantiles(frame: "nw.LazyFrame[Any]", column: str, probabilities: Sequence[float], *, name: str) -> list[float]:
+    """Quantiles of a column in which NaN is null, in between by straight lines; NaN where it has no value.
+
+    Raises
+    ------
+    DataError
+        If there are no rows.
+    """
+    import narwhals.stable.v2 as nw
+
+    if frame.implementation.is_dask():
+        return partitions.quantiles(frame.to_native(), column, probabilities)
+    asked = {f"q{i}": nw.col(column).quantile(p, "linear") for i, p in enumerate(probabilities)}
+    return [float(value) for value in floats(fetch(frame.select(**asked), name)[0])]
+
+
+def _aggregated(rows: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query) -> "nw.LazyFrame[Any]":
+    grouped = rows.group_by(*keys, *query.by, drop_null_keys=False)
+    return grouped.agg(*(expression.alias(name) for name, expression in expressions(query).items()))
+
+
+def _part(part: Any, keys: Sequence[str], query: Query, limit: int) -> Answer:
+    """Of the rows of one partition."""
+    import narwhals.stable.v2 as nw
+
+    answer = _aggregated(nw.from_native(part).lazy(), keys, query).head(limit + 1)
+    return _read(answer.collect().rows(), keys, query)
+
+
+def _pooled(parts: Sequence[Answer], limit: int) -> Answer:
+    """One entry per group; values that are the same as text are the same, as null and NaN are."""
+    keys = [[value for part in parts for value in part.keys[i]] for i in range(len(parts[0].keys))]
+    by = {name: _joined(part.by[name] for part in parts) for name in parts[0].by}
+    texts = ([text_of(value) or "" for value in column] for column in (*keys, *by.values()))
+    groups: list[Key] = [(levels, "") for levels in zip(*texts, strict=True)]
+    kept = list({group: i for i, group in enumerate(groups)}.values())[: limit + 1]  # in the order of pool
+
+    def pooled(**columns: Column) -> dict[str, Any]:
+        return {name: column[: limit + 1] for name, column in pool(groups, columns)[1].items()}
+
+    counts = {name: _joined(part.counts[name] for part in parts) for name in parts[0].counts}
+    sums = {name: _joined(part.sums[name] for part in parts) for name in parts[0].sums}
+    moments = {name: _all_moments([part.moments[name] for part in parts]) for name in parts[0].moments}
+    products = {}
+    for one, other in parts[0].products:
+        product = _joined(part.products[one, other] for part in parts)
+        mean = np.stack([moments[one].mean, moments[other].mean], axis=-1)
+        square = product[:, None, None] * np.array([[0, 1], [1, 0]])  # the squares themselves are in the moments
+        found = pooled(n=moments[one].n, column_mean=mean, column_ss=square)
+        products[one, other] = found["column_ss"][:, 0, 1]
+    for name, each in moments.items():
+        found = pooled(n=each.n, mean=each.mean, ss=each.ss, lowest=each.low, highest=each.high)
+        moments[name] = Moments(*(found[what] for what in ("n", "mean", "ss", "lowest", "highest")))
+    return Answer(
+        [[column[i] for i in kept] for column in keys],
+        pooled(rows=_joined(part.rows for part in parts))["rows"],
+        {name: values[kept] for name, values in by.items()},
+        pooled(**counts),
+        pooled(**sums),
+        moments,
+        products,
+    )
+
+
+def _joined(columns: Iterable[Column]) -> Any:
+    return np.concatenate(list(columns))
+
+
+def _all_moments(parts: Sequence[Moments]) -> Moments:
+    return Moments(*(_joined(getattr(part, what) for part in parts) for what in ("n", "mean", "ss", "low", "high")))
+
+
+def _read(rows: Sequence[tuple[Any, ...]], keys: Sequence[str], query: Query) -> Answer:
+    names = [*query.by, *expressions(query)]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * (len(keys) + len(names))
     found = {name: floats(column) for name, column in zip(names, columns[len(keys) :], strict=True)}
     moments = {name: _moments(found, name) for name in query.moments}
     return Answer(
@@ -160,9 +242,12 @@ def _moments(found: Mapping[str, Floats], name: str) -> Moments:
     return Moments(whole(n), mean, np.where((n > 1) & (low < high), var * (n - 1), 0.0), low, high)
 
 
-def floats(values: Iterable[Any]) -> Floats:
+def floats(values: Sequence[Any]) -> Floats:
     """Numbers of any engine; NaN where there is none."""
-    return np.array([np.nan if is_missing(value) else float(value) for value in values], dtype=np.float64)
+    try:  # None becomes NaN, decimals become floats
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):  # pandas' own missing values do not
+        return np.array([np.nan if is_missing(value) else float(value) for value in values], dtype=np.float64)
 
 
 def whole(values: Floats) -> Counts:

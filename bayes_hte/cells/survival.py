@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,7 @@ from bayes_hte.cells.assembly import Column, Coords, assemble, pool
 from bayes_hte.cells.grouping import Groups, Units, grouped, settle, units
 from bayes_hte.cells.labels import is_missing, text_of
 from bayes_hte.cells.sources import check_names, counted, fetch, opened
-from bayes_hte.cells.statistics import Query
+from bayes_hte.cells.statistics import Query, ask_quantiles
 from bayes_hte.errors import DataError
 from bayes_hte.schema import INTERVAL
 
@@ -35,14 +35,15 @@ def from_times(
     horizon: float | None = None,
     outcome: str = "event",
     drop_missing: bool = False,
+    connection: Any = None,
 ) -> xr.Dataset:
     """Reduce times to an event to cells: failures and time at risk per segment, arm and interval.
 
     Parameters
     ----------
     data
-        One row per unit: a pandas, Polars (eager or lazy), PyArrow or DuckDB table, or a path to a .csv, .csv.gz,
-        .tsv or .parquet file, or a pattern such as "day-*.parquet".
+        One row per unit: a pandas, Polars (eager or lazy), PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to
+        a .csv, .csv.gz, .tsv or .parquet file, or a pattern such as "day-*.parquet"; with `connection` a query in SQL.
     time
         Column with the time from the start until the event, or until the unit was last seen; greater than 0.
     event
@@ -63,6 +64,8 @@ def from_times(
         What the event is, for tables and reports.
     drop_missing
         Leave out the rows whose time, event or arm is missing, and say so in a note.
+    connection
+        DuckDB connection or Ibis backend in which `data`, then a query, is carried out.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def from_times(
     """
     numbers = {"time": time, "event": event}
     dims = check_names(segments, {**numbers, "arm": arm}, taken={INTERVAL, "start", "end"})
-    with opened(data, labels=[*dims, arm], numbers=[time, event]) as source:
+    with opened(data, labels=[*dims, arm], numbers=[time, event], connection=connection) as source:
         rows = units(source, numbers=numbers, arm=arm, dims=dims)
         seen = _observed(rows)
         cuts = _cuts(rows, seen) if breaks is None else _given(breaks, seen)
@@ -175,10 +178,7 @@ def _cuts(rows: Units, seen: _Observed) -> list[float]:
         return []
     time, event = nw.col("y0"), nw.col("y1")
     failed = rows.frame.filter(~nw.col("k0").is_null()).select(failed=nw.when(event == 1).then(time))
-    asked = failed.select(
-        *(nw.col("failed").quantile(i / parts, interpolation="linear").alias(f"q{i}") for i in range(1, parts))
-    )
-    quantiles = [float(value) for value in fetch(asked, rows.name)[0]]
+    quantiles = ask_quantiles(failed, "failed", [i / parts for i in range(1, parts)], name=rows.name)
     below = failed.with_columns(
         **{f"q{i}": nw.when(nw.col("failed") <= value).then(nw.col("failed")) for i, value in enumerate(quantiles)}
     ).select(*(nw.col(f"q{i}").max() for i in range(len(quantiles))))

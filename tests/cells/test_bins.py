@@ -5,7 +5,6 @@ import itertools
 import math
 from typing import Any
 
-import narwhals
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -243,12 +242,7 @@ def test_hostile_names_of_dimensions_are_only_names(engine, bins):
     np.testing.assert_allclose(cells["mean"].values, expected["mean"].values, rtol=1e-12)
 
 
-def test_one_column_may_be_a_dimension_in_bins_and_a_covariate(engine, request):
-    if request.node.callspec.params["engine"] not in {"duckdb", "csv", "parquet"}:
-        reason = "grouping.units picks a column twice, which can be renamed to one name only"
-        request.applymarker(
-            pytest.mark.xfail(strict=True, raises=narwhals.exceptions.ColumnNotFoundError, reason=reason)
-        )
+def test_one_column_may_be_a_dimension_in_bins_and_a_covariate(engine):
     columns = people()
     asked: dict[str, Any] = {"segments": ["income"], "bins": {"income": [10, 40]}, "cuped": "income"}
     cells = read(engine(columns), **asked, balance=["income"])
