@@ -10,7 +10,7 @@ from bayes_hte.cells.covariates import segment_levels
 from bayes_hte.cells.slices import rebuilt
 from bayes_hte.cells.sources import counted
 from bayes_hte.errors import DataError
-from bayes_hte.schema import ARM, OTHER_LEVEL, SEGMENT
+from bayes_hte.schema import ARM, OTHER_LEVEL, OTHER_SEGMENT, SEGMENT
 
 Small = Literal["suppress", "merge"]
 
@@ -33,7 +33,8 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
     xarray.Dataset
         The cells without the small ones. The smallest and largest outcome of each cell, which are those of single
         units, the number of rows that were read, from which a segment's size could be worked out, and notes that name
-        a number of units below `min_units` are left out as well; one note says how many segments are affected.
+        a number of units below `min_units` are left out as well; one note says how many segments are affected. Where
+        segments are put together, covariates of segments are left out.
 
     Raises
     ------
@@ -77,16 +78,16 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
         still = _small(bare, min_units)
         fate = "together form the segment (other)"
         if bool(still.any()):
-            bare, fate = bare.isel({SEGMENT: ~still.values}), "are left out, for together they are still too few"
+            bare, fate = _without(bare, still), "are left out, for together they are still too few"
     elif count:
-        bare, fate = bare.isel({SEGMENT: ~small.values}), "are left out"
+        bare, fate = _without(bare, small), "are left out"
     if bare.sizes[SEGMENT] == 0:
         raise DataError(f"all {total} segments have {what}, so nothing is left; name fewer dimensions")
     notes = [note for note in schema.notes(cells) if not _names_few(note, min_units)]
     if count:
         verb = counted(count, "segment", "segments")
         notes.append(f"{verb} of {total} with {what} {fate}, to protect the people in them")
-    source = re.sub(r"^[\d,]+ rows? of ", "", str(cells.attrs.get("source", "unknown")))
+    source = re.sub(r"\b[\d,]+ rows? of ", "", str(cells.attrs.get("source", "unknown")))
     return schema.check(bare.assign_attrs(notes=schema.encode(notes), source=source))
 
 
@@ -94,10 +95,15 @@ def _small(cells: xr.Dataset, min_units: int) -> xr.DataArray:
     return ((cells["n"] > 0) & (cells["n"] < min_units)).any(ARM)
 
 
+def _without(cells: xr.Dataset, segments: xr.DataArray) -> xr.Dataset:
+    kept = ~segments.values
+    return cells.isel({dim: kept for dim in (SEGMENT, OTHER_SEGMENT) if dim in cells.dims})
+
+
 def _names_few(note: str, min_units: int) -> bool:
     """Whether a note names a number of units that a cell could not have."""
     return any(
-        0 < int(found.replace(",", "")) < min_units for found in re.findall(r"(?<![\d.,])\d[\d,]*(?![\d.])", note)
+        0 < int(found.replace(",", "")) < min_units for found in re.findall(r"(?<![\d.,])\d[\d,]*(?!\d|\.\d)", note)
     )
 
 

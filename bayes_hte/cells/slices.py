@@ -35,7 +35,8 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
     Raises
     ------
     DataError
-        If the dimension is not there or is the only one, or the table holds estimates with a covariance.
+        If the dimension is not there or is the only one, the table holds estimates with a covariance, or an adjusted
+        mean has no standard error in a slice.
 
     Examples
     --------
@@ -65,19 +66,28 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
     if len(dims) == 1:
         raise DataError(f"{by!r} is the only dimension, so nothing would be left; add another one to segments")
     if "covariance" in cells:
-        raise DataError("estimates with a covariance cannot be split: it says how the parts hang together")
+        raise DataError(
+            "estimates with a covariance cannot be split: it says how the parts hang together; leave the "
+            "covariance out where the cells are made, or analyse them whole"
+        )
     levels = cells[by].values
-    return {level: _slice(cells.isel({SEGMENT: levels == level}), by) for level in natural_order(map(str, levels))}
+    return {
+        level: _slice(cells.isel({SEGMENT: levels == level}), by, level) for level in natural_order(map(str, levels))
+    }
 
 
-def _slice(part: xr.Dataset, by: str) -> xr.Dataset:
+def _slice(part: xr.Dataset, by: str, level: str) -> xr.Dataset:
     """The segments of one level, named without it."""
     at = schema.dimensions(part).index(by)
     dims = [dim for dim in schema.dimensions(part) if dim != by]
     keys = [
         ((*levels[:at], *levels[at + 1 :]), str(arm)) for levels in segment_levels(part) for arm in part[ARM].values
     ]
-    return rebuilt(part, keys, dims)
+    try:
+        found = rebuilt(part, keys, dims)
+    except DataError as error:
+        raise DataError(f"{by} {level} cannot be split off: {error}; or put it together with other levels") from error
+    return found.assign_attrs(source=f"{by} {level} in {found.attrs['source']}")
 
 
 def rebuilt(part: xr.Dataset, keys: list[Key], dims: list[str]) -> xr.Dataset:
@@ -107,6 +117,7 @@ def _about(part: xr.Dataset, dims: list[str]) -> About:
         dims=dims,
         source=attrs.get("source", "unknown"),
         notes=schema.notes(part),
+        doubts=schema.doubts(part),
         horizon=attrs.get("horizon"),
         recipe=attrs.get("recipe"),
         shares=attrs.get("shares"),
