@@ -1,5 +1,6 @@
 """unit= and cluster=: what is counted of units with several rows, and of those that are in several arms."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,13 @@ def more(columns: dict[str, list[Any]], *rows: tuple[Any, Any, Any]) -> dict[str
     return {name: column + added[name] for name, column in columns.items()}
 
 
+def said(cells: xr.Dataset) -> list[str]:
+    """The notes, and what makes the comparison of the arms doubtful."""
+    return [*schema.notes(cells), *json.loads(cells.attrs.get("doubts", "[]"))]
+
+
 def notes(data: Any, **asked: Any) -> list[str]:
-    return schema.notes(read(data, **asked))
+    return said(read(data, **asked))
 
 
 def read(data: Any, **asked: Any) -> xr.Dataset:
@@ -79,7 +85,7 @@ def test_numbers_are_names_of_units_too(engine):
 
 def test_rows_of_a_cluster_are_told_from_clusters(engine):
     cells = read(engine(people()), cluster="village")
-    (note,) = schema.notes(cells)
+    (note,) = said(cells)
     assert int(cells["n_rows"].sum()) == 60
     villages = pd.DataFrame(people()).groupby(["device", "arm"])["village"].nunique()
     for (device, arm), number in villages.items():
@@ -109,8 +115,8 @@ def test_one_cluster_is_spoken_of_in_the_singular():
 def test_a_unit_that_is_the_cluster_is_not_said_to_be_repeated(engine):
     cells = read(engine(people()), cluster="village", unit="village")
     assert int(cells["n_rows"].sum()) == 60
-    assert not any("more than one arm" in note for note in schema.notes(cells))
-    assert not any("more than one row" in note for note in schema.notes(cells))
+    assert not any("more than one arm" in note for note in said(cells))
+    assert not any("more than one row" in note for note in said(cells))
 
 
 def test_users_in_clusters_are_checked_apart(engine):
