@@ -16,6 +16,7 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
             horizon               of survival: the time at which survival is compared
             recipe                of adjusted means: how they follow from `column_mean` and `column_ss`, as JSON
             shares                JSON, planned share of each arm; absent where nobody said
+            doubts                JSON list of text: why the arms may not be comparable; absent where there is none
             dimensions, notes     JSON lists of text: netCDF attributes hold no lists of one
 """
 
@@ -181,6 +182,11 @@ def dimensions(cells: xr.Dataset) -> list[str]:
 def notes(cells: xr.Dataset) -> list[str]:
     """What happened while the rows were reduced, as sentences."""
     return list(map(str, json.loads(cells.attrs.get("notes", "[]"))))
+
+
+def doubts(cells: xr.Dataset) -> list[str]:
+    """What showed while the rows were reduced that may make the arms incomparable, as sentences."""
+    return list(map(str, json.loads(cells.attrs.get("doubts", "[]"))))
 
 
 def treated_arms(cells: xr.Dataset) -> list[str]:

@@ -53,6 +53,7 @@ class About:
     horizon: float | None = None
     recipe: str | None = None
     shares: str | None = None
+    doubts: Sequence[str] = field(default=())
 
 
 def assemble(
@@ -103,17 +104,22 @@ def assemble(
 
 
 def _attributes(about: About) -> dict[str, str | float]:
-    return {
-        "outcome": about.outcome,
-        "control": about.control,
-        "dimensions": schema.encode(about.dims),
-        "notes": schema.encode(dict.fromkeys(about.notes)),
-        "source": about.source,
-    } | {
-        name: value
-        for name, value in (("horizon", about.horizon), ("recipe", about.recipe), ("shares", about.shares))
-        if value is not None
-    }
+    doubts = {"doubts": schema.encode(dict.fromkeys(about.doubts))} if about.doubts else {}
+    return (
+        doubts
+        | {
+            "outcome": about.outcome,
+            "control": about.control,
+            "dimensions": schema.encode(about.dims),
+            "notes": schema.encode(dict.fromkeys(about.notes)),
+            "source": about.source,
+        }
+        | {
+            name: value
+            for name, value in (("horizon", about.horizon), ("recipe", about.recipe), ("shares", about.shares))
+            if value is not None
+        }
+    )
 
 
 def _fill(name: str, values: Column, place: tuple[Places, Places], shape: tuple[int, int]) -> Column:

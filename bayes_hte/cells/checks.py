@@ -26,7 +26,7 @@ class Findings:
     ----------
     unfair : tuple of str
         What may make every comparison of the arms wrong: their shares of the units, dimensions that the treatment may
-        have changed, units that differed before it or were lost at different rates.
+        have changed, units that are repeated or in several arms, differed before it or were lost at different rates.
     others : tuple of str
         The notes of the reduction; then what turns round, is carried by one unit, missing, tiny or constant.
     """
@@ -109,7 +109,7 @@ def findings(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> Fi
     """What `check` says, in two parts: what comes before any result, and what to know of the data."""
     schema.check(cells)
     there = schema.present(cells)
-    unfair = [*doubts(cells, shares), *attrition(cells), *imbalance(cells)]
+    unfair = [*doubts(cells, shares), *schema.doubts(cells), *attrition(cells), *imbalance(cells)]
     others = [
         *schema.notes(cells),
         *reversals(cells),

@@ -224,6 +224,7 @@ def _about(tables: Sequence[xr.Dataset]) -> About:
         dims=schema.dimensions(first),
         source=" + ".join(str(table.attrs.get("source", "unknown")) for table in tables),
         notes=[note for table in tables for note in schema.notes(table)],
+        doubts=[doubt for table in tables for doubt in schema.doubts(table)],
         recipe=first.attrs.get("recipe"),
         shares=_shares(tables),
         horizon=max(float(table.attrs["horizon"]) for table in tables) if "horizon" in first.attrs else None,

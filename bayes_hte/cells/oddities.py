@@ -11,7 +11,7 @@ import xarray as xr
 from bayes_hte.cells.significance import THRESHOLD, Counts, Floats, grubbs, independence
 from bayes_hte.cells.sources import counted
 from bayes_hte.cells.wording import label, number, place
-from bayes_hte.schema import ARM, SEGMENT, VALUE
+from bayes_hte.schema import ARM, COLUMN, OTHER_COLUMN, SEGMENT, VALUE
 
 MANY = 10
 """In fewer units than this one of them is always much."""
@@ -28,8 +28,13 @@ def outliers(cells: xr.Dataset) -> list[str]:
     (n mean − x) / (n − 1). In cells of few units that share is large by chance: said only where it would not be so
     large in any of the cells, with probability .999, were outcomes normal. Outcomes that are 0 or 1 have no outliers.
     """
-    if not {"n", "mean", "ss", "lowest", "highest"} <= set(map(str, cells.data_vars)) or "events" in cells:
+    if "lowest" not in cells or "events" in cells:
         return []
+    if "column_ss" in cells:  # an adjusted mean: the outcome is a column of it
+        cells = cells.assign(
+            mean=cells["column_mean"].sel({COLUMN: "y"}, drop=True),
+            ss=cells["column_ss"].sel({COLUMN: "y", OTHER_COLUMN: "y"}, drop=True),
+        )
     n, mean, ss, lowest, highest = (
         cells[name].transpose(SEGMENT, ARM).values for name in ("n", "mean", "ss", "lowest", "highest")
     )

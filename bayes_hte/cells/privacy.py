@@ -88,7 +88,12 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
         verb = counted(count, "segment", "segments")
         notes.append(f"{verb} of {total} with {what} {fate}, to protect the people in them")
     source = re.sub(r"\b[\d,]+ rows? of ", "", str(cells.attrs.get("source", "unknown")))
-    return schema.check(bare.assign_attrs(notes=schema.encode(notes), source=source))
+    doubts = [doubt for doubt in schema.doubts(cells) if not _names_few(doubt, min_units)]
+    attrs = {"notes": schema.encode(notes), "source": source} | ({"doubts": schema.encode(doubts)} if doubts else {})
+    kept = bare.assign_attrs({**attrs})
+    if not doubts:
+        kept.attrs.pop("doubts", None)
+    return schema.check(kept)
 
 
 def _small(cells: xr.Dataset, min_units: int) -> xr.DataArray:

@@ -178,7 +178,8 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     as_numbers = [dim for dim, each in asked_bins.items() if not isinstance(each, str)]
     names = [name for name in (cluster, unit) if name is not None]
     labels = list(dict.fromkeys([*texts, arm, *(name for name in names if name not in roles)]))
-    with opened(data, labels=labels, numbers=[*numbers.values(), *before.values(), *as_numbers]) as source:
+    needed = [*numbers.values(), *before.values(), *as_numbers]
+    with opened(data, labels=labels, numbers=needed, connection=connection) as source:
         rows = units(
             source,
             numbers=numbers,
@@ -191,15 +192,15 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         )
         how = _how(metric, exposure, rows, n_cuped=len(pre[0]))
         groups = grouped(rows, how.query())
-        notes = [] if cluster is None else crossing_note(rows.frame, cluster, rows.name)
-        notes += [] if unit is None else _repeated(source, unit, arm)
+        doubts = [] if cluster is None else crossing_note(rows.frame, cluster, rows.name)
+        doubts += [] if unit in {None, cluster} else _repeated(source, str(unit), arm)  # clusters may have many rows
     how.checked(groups, rows)
     groups, rare_notes = merged(groups, dims, asked_rare)
     missing = left_out(groups)
     groups, about = settle(rows, groups, outcome=_outcome(rows), control=control, drop_missing=drop_missing)
     keys, columns, coords = how.reduced(groups, rows)
-    notes = [*about.notes, *_done(rows, groups), *_reduction(columns, pre[0]), *rare_notes, *notes]
-    about = replace(about, notes=notes, recipe=None if how.recipe is None else how.recipe.text())
+    notes = [*about.notes, *_done(rows, groups), *_reduction(columns, pre[0]), *rare_notes]
+    about = replace(about, notes=notes, doubts=doubts, recipe=None if how.recipe is None else how.recipe.text())
     wide = "events" not in columns and how.extremes in groups.moments and "denominator" not in numbers
     extremes = groups.moments[how.extremes] if wide and cluster is None and weights is None else None
     extras, more = _extras(groups, rows, keys, missing, extremes)
@@ -306,7 +307,7 @@ def _reduction(columns: Mapping[str, Column], cuped: Sequence[str]) -> list[str]
     if "variance_reduction" not in columns or not np.isfinite(columns["variance_reduction"]).any():
         return []
     shares = columns["variance_reduction"]
-    low, middle, high = np.nanquantile(shares, [0, 0.5, 1])
+    low, middle, high = (round(float(share), 2) + 0.0 for share in np.nanquantile(shares, [0, 0.5, 1]))  # no -0 %
     return [
         f"adjusting for {', '.join(cuped)} (CUPED) took away {middle:.0%} of the variance of a cell's mean "
         f"(median; from {low:.0%} to {high:.0%})"

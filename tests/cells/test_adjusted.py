@@ -315,3 +315,27 @@ def test_adjusted_cells_are_fitted_saved_and_read_again(tmp_path):
     raw = cells["mean"].sel(arm="new") - cells["mean"].sel(arm="old")
     table = fit.table(scale="absolute")
     close(table[table["arm"] == "new"]["raw"], raw)
+
+
+def test_what_one_unit_carries_is_seen_in_adjusted_means_too():
+    rows = people(600)
+    rows.loc[7, "y"] = 1e5
+    said = hte.check(read(rows, cuped="before"))
+    assert any("one unit that makes up more than half of the variation" in sentence for sentence in said)
+    assert not any("one unit" in sentence for sentence in hte.check(read(people(600), cuped="before")))
+
+
+def test_clusters_in_several_arms_come_before_any_result():
+    rows = people(600).assign(arm=lambda x: np.where(x.index % 2, "old", "new"))
+    sentences = hte.check(read(rows, cluster="village"))
+    assert "rows in more than one arm" in sentences[0]
+    merged = merge(*(read(mine, cluster="village") for _, mine in rows.groupby(rows["village"] % 2)))
+    assert sum("rows in more than one arm" in sentence for sentence in hte.check(merged)) == 2
+
+
+def test_how_much_cuped_brought_is_said():
+    cells = read(people(), cuped=["before", "age"])
+    middle = float(cells["variance_reduction"].median())
+    assert schema.notes(cells)[-1].startswith(
+        f"adjusting for before, age (CUPED) took away {middle:.0%} of the variance"
+    )

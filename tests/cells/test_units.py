@@ -109,9 +109,6 @@ def test_one_cluster_is_spoken_of_in_the_singular():
     assert "1 of 12 clusters in 'village' has rows in more than one arm" in found[-1]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="from_rows asks for repeated units though they are the clusters that are added up"
-)
 def test_a_unit_that_is_the_cluster_is_not_said_to_be_repeated(engine):
     cells = read(engine(people()), cluster="village", unit="village")
     assert int(cells["n_rows"].sum()) == 60
