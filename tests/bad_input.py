@@ -1,0 +1,287 @@
+"""What can be wrong with an experiment's data, one case each: docs/bad-input.md shows what is then said.
+
+Every case runs in a folder of its own, so that files have relative names.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+import bayes_hte as hte
+from bayes_hte.cells import (
+    check,
+    from_estimates,
+    from_levels,
+    from_rows,
+    from_summary,
+    from_table,
+    from_times,
+    from_wide,
+    merge,
+    protect,
+    split,
+    with_covariates,
+    with_shares,
+)
+from bayes_hte.errors import HteError
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that is wrong."""
+
+    what: str
+    run: Callable[[], object]
+    found: str  # what the message must name: what was found
+    way: str = ""  # how the way out begins, where it is not what follows the last semicolon
+    unhelpful: str = ""  # why the message names no way out yet
+
+
+def message(case: Case) -> str:
+    """What is said.
+
+    Raises
+    ------
+    AssertionError
+        If nothing is.
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        try:
+            case.run()
+        except HteError as error:
+            return str(error)
+    raise AssertionError(f"nothing is wrong with: {case.what}")
+
+
+def parts(case: Case) -> tuple[str, str]:
+    """What is wrong, and the way out: what follows the last semicolon, but where the case says how it begins."""
+    text = message(case)
+    if case.unhelpful:
+        return text, ""
+    said, _, way = text.rpartition("; ")
+    if case.way:
+        at = text.index(case.way)
+        said, way = text[:at].rstrip(";:. "), text[at:]
+    return said, way
+
+
+def units(**changes: Any) -> pd.DataFrame:
+    """Sixteen users, two devices, two arms."""
+    columns = {
+        "device": ["mobile"] * 8 + ["tv"] * 8,
+        "arm": ["old", "old", "new", "new"] * 4,
+        "spent": [1.0, 3.0, 4.0, 8.0, 0.0, 2.0, 1.0, 5.0] * 2,
+        "age": [20, 31, 42, 53, 24, 35, 46, 57] * 2,
+        "hours": [1.0, 2.0] * 8,
+        "user": range(16),
+        "village": [0, 0, 1, 1] * 4,
+    }
+    return pd.DataFrame(columns | changes)
+
+
+def rows(data: Any = None, **asked: Any) -> Callable[[], object]:
+    keys: dict[str, Any] = {"outcome": "spent", "arm": "arm", "control": "old", "segments": ["device"]}
+    return lambda: from_rows(units() if data is None else data, **(keys | asked))
+
+
+def file(name: str, content: bytes, **asked: Any) -> Callable[[], object]:
+    def run() -> object:
+        Path(name).write_bytes(content)
+        return rows(name, **asked)()
+
+    return run
+
+
+def sums(control: str = "old", **columns: Any) -> Callable[[], object]:
+    """A summary: two devices, two arms."""
+    known = {name: name for name in columns if name in {"n", "events", "mean", "sd", "se", "exposure"}}
+    table = {"device": ["mobile", "mobile", "tv", "tv"], "arm": ["old", "new"] * 2, **columns}
+    return lambda: from_summary(pd.DataFrame(table), arm="arm", control=control, segments=["device"], **known)
+
+
+def times(**changes: Any) -> Callable[[], object]:
+    asked = {name: changes.pop(name) for name in ("breaks", "horizon") if name in changes}
+    table = units(days=[3.0, 4.0, 5.0, 6.0] * 4, died=[0, 1, 1, 0] * 4).assign(**changes)
+    return lambda: from_times(table, time="days", event="died", arm="arm", control="old", segments=["device"], **asked)
+
+
+def effects(**asked: Any) -> Callable[[], object]:
+    table = pd.DataFrame({"trial": ["A", "B"], "effect": [0.5, 0.1], "se": [0.2, 0.1], "arm": ["x", "y"]})
+    if isinstance(asked.get("se"), list):
+        table, asked["se"] = table.assign(se=asked["se"]), "se"
+    return lambda: from_estimates(table, **{"segments": ["trial"], "estimate": "effect", **asked})
+
+
+def stars(**changes: Any) -> Callable[[], object]:
+    table = pd.DataFrame({"device": "tv", "arm": ["old", "old", "new"], "stars": [1, 5, 3], "users": [4, 6, 5]})
+    return lambda: from_levels(
+        table.assign(**changes), arm="arm", control="old", segments=["device"], value="stars", count="users"
+    )
+
+
+def cells(**asked: Any) -> xr.Dataset:
+    found = rows(**asked)()
+    assert isinstance(found, xr.Dataset)
+    return found
+
+
+def known(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"device": ["mobile", "tv"], **columns})
+
+
+def plan(text: str) -> Callable[[], object]:
+    def run() -> object:
+        Path("plan.toml").write_text(text, encoding="utf-8")
+        return hte.read_plan("plan.toml")
+
+    return run
+
+
+HEADER = b"device,arm,spent\n"
+NO_WAY_OUT = "says that no effect can be seen, not what to look at"
+
+CASES: dict[str, tuple[Case, ...]] = {
+    "Files": (
+        Case("a file that is not there", rows("rows.csv"), "'rows.csv'"),
+        Case("a file of another kind", rows("rows.xlsx"), "'rows.xlsx'"),
+        Case("an address in place of a path", rows("https://example.org/rows.csv"), "https:"),
+        Case("an empty file", file("rows.csv", b""), "0 bytes"),
+        Case("a header and nothing else", file("rows.csv", HEADER), "no rows"),
+        Case("a text file that is not UTF-8", file("rows.csv", HEADER + b"t\xe9l\xe9,old,1\ntv,new,2\n"), "rows.csv"),
+        Case("no table", rows([1, 2, 3]), "builtins.list"),
+    ),
+    "Columns": (
+        Case("a misspelt column", rows(outcome="spend"), "'spend'", "did you mean"),
+        Case("a column for two things", rows(outcome="arm"), "'arm'"),
+        Case("a dimension that is a covariate, too", rows(segments=["age"], cuped="age"), "'age'"),
+        Case("two columns of one name", rows(units().set_axis([*"abcdeff"], axis=1)), "'f'"),
+        Case("a dimension named like a result", rows(units().rename(columns={"device": "effect"}), segments=["effect"]),
+             "'effect'"),
+        Case("one dimension not in a list", rows(segments="device"), "list of columns"),
+        Case("no dimension", rows(segments=[]), "empty"),
+        Case("an id as a dimension", rows(segments=["user"]), "16 levels"),
+        Case("lists in a dimension", rows(units(device=[["a"]] * 16)), "'device'"),
+    ),
+    "Outcomes and other numbers": (
+        Case("text as the outcome", rows(units(spent="much")), "'spent'"),
+        Case("the words NA and n/a among numbers", file("rows.csv", HEADER + b"tv,old,1\ntv,new,n/a\ntv,old,NA\n"),
+             "dtype String"),
+        Case("missing and infinite outcomes", rows(units(spent=[np.nan, np.inf] + [1.0, 2.0] * 7)), "1 of 16"),
+        Case("nothing but missing outcomes", rows(units(spent=np.nan), drop_missing=True), "16 of 16"),
+        Case("no event at all", rows(units(spent=0)), "'spent'", unhelpful=NO_WAY_OUT),
+        Case("an outcome that never varies", rows(units(spent=3.5)), "3.5", unhelpful=NO_WAY_OUT),
+        Case("no variation within the arms of an adjusted mean",
+             rows(units(spent=[1.0, 1.0, 2.0, 2.0] * 4), weights="hours"), "does not vary"),
+        Case("negative weights", rows(units(hours=-1.0), weights="hours"), "16 weights"),
+        Case("weights that add up to 0", rows(units(hours=0.0), weights="hours"), "4 cells"),
+        Case("a denominator of 0", rows(units(hours=0.0), denominator="hours"), "'mobile'"),
+        Case("negative exposure", rows(units(hours=-1.0), exposure="hours"), "16 exposures"),
+        Case("fractions of events", rows(units(spent=0.5), exposure="hours"), "16 outcomes"),
+        Case("too many values for a histogram",
+             rows(pd.concat([units()] * 100).assign(spent=lambda x: np.arange(len(x)) / 7), metric="histogram"),
+             "1,600 values"),
+        Case("an outcome in two parts that is negative", rows(units(spent=[-2.0, 1.0] * 8), metric="two_part"), "-2"),
+        Case("an outcome in two parts that is never 0", rows(units(spent=[2.0, 1.0] * 8), metric="two_part"), "is 0"),
+    ),
+    "Arms": (
+        Case("a control that is not there", rows(control="odl"), "'odl'"),
+        Case("one arm", rows(units(arm="old")), "'old'"),
+        Case("rows without an arm", rows(units(arm=["old", "new", None, "new"] * 4)), "4 rows"),
+    ),
+    "Options": (
+        Case("an unknown metric", rows(metric="median"), "'median'"),
+        Case("exposure with a histogram", rows(exposure="hours", metric="histogram"), "'histogram'"),
+        Case("exposure with clusters", rows(exposure="hours", cluster="village"), "cluster"),
+        Case("exposure with a cap", rows(exposure="hours", cap=3), "cap"),
+        Case("a histogram with weights", rows(metric="histogram", weights="hours"), "weights"),
+        Case("a cap and a quantile", rows(cap=3, cap_quantile=0.9), "both"),
+        Case("a cap below its lower bound", rows(cap=(3, 1)), "(3, 1)"),
+        Case("a quantile in per cent", rows(cap_quantile=99), "99"),
+        Case("a covariate twice", rows(cuped=["age", "age"]), "'age'"),
+    ),
+    "Bins and rare levels": (
+        Case("bins of text", rows(bins={"device": 4}), "'device'"),
+        Case("bins of what is no dimension", rows(bins={"age": [40]}), "'age'"),
+        Case("bins without a dimension", rows(bins=4), "bins are 4"),
+        Case("cuts that do not ascend", rows(segments=["age"], bins={"age": [40, 20]}), "[40.0, 20.0]"),
+        Case("too many bins", rows(segments=["age"], bins={"age": 1000}), "1000"),
+        Case("quantiles where nearly all units are alike",
+             rows(units(age=[0] * 15 + [1]), segments=["age"], bins={"age": 4}), "value 0"),
+        Case("a period of numbers", rows(segments=["age"], bins={"age": "week"}), "Int64"),
+        Case("an unknown period", rows(segments=["age"], bins={"age": "hour"}), "'hour'"),
+        Case("rare levels of what is no dimension", rows(rare={"country": 10}), "'country'"),
+        Case("rare levels of fewer than 2 rows", rows(rare=1), "rare is 1"),
+    ),
+    "Times until an event": (
+        Case("an event that is neither 0 nor 1", times(died=2), "16 values"),
+        Case("a time of 0", times(days=0.0), "16 times"),
+        Case("no event", times(died=0), "'died'"),
+        Case("breaks that do not ascend", times(breaks=[4, 2]), "4, 2"),
+        Case("a break after the last time", times(breaks=[30]), "30"),
+        Case("a horizon after the last time", times(horizon=30), "30"),
+    ),
+    "Summaries": (
+        Case("numbers that make no form", sums(n=10, mean=1.0), "mean='mean'",
+             unhelpful="names the way out before what was found"),
+        Case("more events than units", sums(n=10, events=[1, 2, 30, 4]), "'tv'"),
+        Case("a fraction of a unit", sums(n=[10.5, 9, 9, 9], events=1), "'mobile'"),
+        Case("the same cell in two rows", sums(n=10, events=[1, 2, 3, 4], device="tv"), "rows 1 and 3"),
+        Case("text among the numbers", sums(n=["ten", 9, 9, 9], events=1), "'ten'"),
+        Case("a standard error of 0", sums(mean=1.0, se=[0.1, 0.0, 0.1, 0.1]), "'mobile'"),
+        Case("a control that is not in the summary", sums("odl", n=10, events=[1, 2, 3, 4]), "'odl'"),
+        Case("arms described differently",
+             lambda: from_wide(known(a=1, b=2, c=3), segments=["device"], control="old",
+                               arms={"old": {"n": "a", "events": "b"}, "new": {"n": "c"}}), "'events'"),
+        Case("a table that could be anything", lambda: from_table(known(x=[1, 2], y=[3, 4])), "'x'", "Name them"),
+    ),
+    "Units by value": (
+        Case("a fraction of a unit at a value", stars(users=[4.5, 6, 5]), "'tv'"),
+        Case("the same value twice", stars(stars=[1, 1, 3]), "value 1"),
+        Case("one value only", stars(stars=[3, 3, 3], device=["tv", "web", "tv"]), "3 for every unit"),
+    ),
+    "Published estimates": (
+        Case("no standard errors", effects(), "uncertainty", "name the column"),
+        Case("a standard error that is not positive", effects(se=[0.2, -0.1]), "'B'"),
+        Case("a covariance of another size", effects(covariance=np.eye(3)), "(3, 3)"),
+        Case("a covariance that is not symmetric", effects(covariance=[[1.0, 0.5], [0.1, 1.0]]), "'A'"),
+        Case("a covariance of several arms", effects(covariance=np.eye(2), arm="arm"), "one arm"),
+    ),
+    "Cells": (
+        Case("different outcomes merged", lambda: merge(cells(), cells(outcome="hours")), "'hours'"),
+        Case("different caps merged", lambda: merge(cells(cap=4), cells(cap=6)), "at most 6"),
+        Case("different adjustments merged", lambda: merge(cells(cuped="age"), cells(cuped="hours", weights="age")),
+             "CUPED with age"),
+        Case("means with standard errors merged",
+             lambda: merge(*[sums(mean=[1.0, 2, 3, 4], se=0.1)()] * 2), "means", "Make the cells"),
+        Case("nothing to merge", merge, "nothing"),
+        Case("a split by what is no dimension", lambda: split(cells(), "day"), "'day'"),
+        Case("a split by the only dimension", lambda: split(cells(), "device"), "'device'"),
+        Case("a day too small for a standard error",
+             lambda: split(cells(data=units(day=["1"] * 4 + ["2"] * 12, device=["mobile", "tv"] * 8).drop(index=[0, 2]),
+                                 segments=["day", "device"], weights="hours"), "day"), "day 1",
+             "check the outcome"),
+        Case("protection of all cells", lambda: protect(cells(), 100), "2 segments"),
+        Case("protection below 2 units", lambda: protect(cells(), 1), "min_units is 1"),
+        Case("protection of cells without numbers of units", lambda: protect(effects(se="se")(), 10), "not known"),
+        Case("estimates protected by merging",
+             lambda: protect(from_estimates(known(y=[1.0, 2.0], s=0.1, n=[90, 3]), segments=["device"], estimate="y",
+                                            se="s", n="n"), 10, "merge"), "estimates"),
+        Case("a covariate of one segment missing",
+             lambda: with_covariates(cells(), known(size=[1, 2])[:1], ["size"]), "'tv'"),
+        Case("a covariate that is the same everywhere", lambda: with_covariates(cells(), known(size=1), ["size"]),
+             "'size'"),
+        Case("planned shares of other arms", lambda: with_shares(cells(), {"old": 1, "newer": 1}), "'newer'"),
+        Case("planned shares of some arms only", lambda: check(cells(), {"old": 1}), "'new'"),
+    ),
+    "Plans": (
+        Case("a plan that is not there", lambda: hte.read_plan("plan.toml"), "plan.toml"),
+        Case("a misspelt key", plan('title = "x"\nmodle = "conversion"\n'), "modle"),
+    ),
+}  # fmt: skip
