@@ -98,9 +98,7 @@ def _queried(query: Any, connection: Any) -> "IntoFrame":
             f"connection is a {_kind(connection)}, which takes no query here; give a DuckDB connection, an Ibis "
             "backend such as ibis.postgres.connect(...), or a Spark session"
         )
-    table: IntoFrame | None = connection.sql(query)
-    if table is None:
-        raise DataError("the query has no rows as its answer; give one that selects them")
+    table: IntoFrame = connection.sql(query)
     return table
 
 

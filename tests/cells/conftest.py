@@ -1,44 +1,58 @@
 """The same table in every engine the package promises to read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pandas as pd
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
+from engines import (
+    ADDED,
+    IN_PROCESS,
+    Engine,
+    in_postgres,
+    in_spark,
+    postgres_server,
+    skip_without,
+    spark_session,
+    table_in,
+)
 
-type Columns = Mapping[str, Sequence[Any]]
-type Engine = Callable[[Columns], Any]
 
-ENGINES = ["pandas", "pandas-arrow", "polars", "polars-lazy", "pyarrow", "duckdb", "csv", "parquet"]
-
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=IN_PROCESS)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Columns in, the table (or the path of a file) out."""
+    return lambda columns: table_in(request.param, columns, tmp_path)
 
-    path = tmp_path / f"rows.{request.param}"
 
-    def write_csv(table: pa.Table) -> str:
-        table.to_pandas().to_csv(path, index=False)
-        return str(path)
+@pytest.fixture(params=(*IN_PROCESS, *ADDED))
+def every_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """The same, with the engines that are slower to ask: for what is promised of all of them."""
+    match request.param:
+        case "spark":
+            session = request.getfixturevalue("spark")
+            return lambda columns: in_spark(session, columns)
+        case "ibis-postgres":
+            backend = request.getfixturevalue("postgres")
+            return lambda columns: in_postgres(backend, columns)
+    skip_without(request.param)
+    return lambda columns: table_in(request.param, columns, tmp_path)
 
-    def write_parquet(table: pa.Table) -> Path:
-        pyarrow.parquet.write_table(table, path)
-        return path
 
-    build: dict[str, Callable[[pa.Table], Any]] = {
-        "pandas": lambda table: table.to_pandas(),
-        "pandas-arrow": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
-        "polars": pl.from_arrow,
-        "polars-lazy": lambda table: pl.from_arrow(table).lazy(),
-        "pyarrow": lambda table: table,
-        "duckdb": lambda table: duckdb.connect(":memory:").from_arrow(table),
-        "csv": write_csv,
-        "parquet": write_parquet,
-    }
-    return lambda columns: build[request.param](pa.table(dict(columns)))
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """One Spark session for all tests: it takes seconds to start."""
+    skip_without("spark")
+    with spark_session() as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """An Ibis backend on a PostgreSQL server of the tests' own."""
+    skip_without("ibis-postgres")
+    import ibis
+
+    with postgres_server() as folder:
+        backend = ibis.postgres.connect(host=str(folder), user="tests", database="postgres")
+        yield backend
+        backend.disconnect()
