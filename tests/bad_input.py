@@ -145,7 +145,6 @@ def plan(text: str) -> Callable[[], object]:
 
 
 HEADER = b"device,arm,spent\n"
-NO_WAY_OUT = "says that no effect can be seen, not what to look at"
 
 CASES: dict[str, tuple[Case, ...]] = {
     "Files": (
@@ -175,8 +174,8 @@ CASES: dict[str, tuple[Case, ...]] = {
              "dtype String"),
         Case("missing and infinite outcomes", rows(units(spent=[np.nan, np.inf] + [1.0, 2.0] * 7)), "1 of 16"),
         Case("nothing but missing outcomes", rows(units(spent=np.nan), drop_missing=True), "16 of 16"),
-        Case("no event at all", rows(units(spent=0)), "'spent'", unhelpful=NO_WAY_OUT),
-        Case("an outcome that never varies", rows(units(spent=3.5)), "3.5", unhelpful=NO_WAY_OUT),
+        Case("no event at all", rows(units(spent=0)), "'spent'"),
+        Case("an outcome that never varies", rows(units(spent=3.5)), "3.5"),
         Case("no variation within the arms of an adjusted mean",
              rows(units(spent=[1.0, 1.0, 2.0, 2.0] * 4), weights="hours"), "does not vary"),
         Case("negative weights", rows(units(hours=-1.0), weights="hours"), "16 weights"),
@@ -228,8 +227,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("a horizon after the last time", times(horizon=30), "30"),
     ),
     "Summaries": (
-        Case("numbers that make no form", sums(n=10, mean=1.0), "mean='mean'",
-             unhelpful="names the way out before what was found"),
+        Case("numbers that make no form", sums(n=10, mean=1.0), "mean='mean'"),
         Case("more events than units", sums(n=10, events=[1, 2, 30, 4]), "'tv'"),
         Case("a fraction of a unit", sums(n=[10.5, 9, 9, 9], events=1), "'mobile'"),
         Case("the same cell in two rows", sums(n=10, events=[1, 2, 3, 4], device="tv"), "rows 1 and 3"),
@@ -257,7 +255,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("different outcomes merged", lambda: merge(cells(), cells(outcome="hours")), "'hours'"),
         Case("different caps merged", lambda: merge(cells(cap=4), cells(cap=6)), "at most 6"),
         Case("different adjustments merged", lambda: merge(cells(cuped="age"), cells(cuped="hours", weights="age")),
-             "CUPED with age"),
+             "CUPED: age"),
         Case("means with standard errors merged",
              lambda: merge(*[sums(mean=[1.0, 2, 3, 4], se=0.1)()] * 2), "means", "Make the cells"),
         Case("nothing to merge", merge, "nothing"),

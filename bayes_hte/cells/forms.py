@@ -25,10 +25,10 @@ def form_of(given: Mapping[str, str]) -> Convert:
     if convert is None:
         found = ", ".join(f"{role}={column!r}" for role, column in given.items()) or "none of them"
         raise DataError(
-            "a summary needs n and events (yes or no; or events and non_events), or n, mean and sd (numbers; or n, "
-            "total and sum_squares), or mean and se, with n if known (adjusted means), or events and exposure, with n "
-            "if known (rates), or n, mean, sd, positive, log_mean and log_sd (two parts), and nothing else; given: "
-            f"{found}"
+            f"these columns make no summary: {found}; give n and events (yes or no; or events and non_events), or n, "
+            "mean and sd (numbers; or n, total and sum_squares), or mean and se, with n if known (adjusted means), or "
+            "events and exposure, with n if known (rates), or n, mean, sd, positive, log_mean and log_sd (two parts), "
+            f"and nothing else{'' if given else ', or let from_table find the columns'}"
         )
     return convert
 

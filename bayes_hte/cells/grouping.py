@@ -180,6 +180,7 @@ def _stated(frame: "nw.LazyFrame[Any]", cap: Cap, column: str, name: str) -> Cap
     bounded = [bound for bound in (cap.low, cap.high) if np.isfinite(bound)]
     found = quantiles(frame, "c0", bounded, what=f"the outcome {column!r}", name=name)
     at = dict(zip(bounded, found, strict=True))
+    at = {share: float(f"{value:.6g}") for share, value in at.items()}  # the same in every engine, and as it is said
     return Cap(at.get(cap.low, -np.inf), at.get(cap.high, np.inf))
 
 
@@ -189,7 +190,8 @@ def _check_date(frame: "nw.LazyFrame[Any]", name_here: str, dim: str, *, name: s
     dtype = frame.collect_schema()[name_here]
     if dtype not in (nw.Date, nw.Datetime):
         raise DataError(
-            f"the dimension {dim!r} of {name} has dtype {dtype}, and a period needs dates; convert the column to dates"
+            f"the dimension {dim!r} of {name} has dtype {dtype}, and a period needs dates; convert the column, as "
+            "pandas.to_datetime does"
         )
 
 

@@ -53,6 +53,7 @@ class Recipe:
 
     outcome: Ratio
     covariates: tuple[Ratio, ...] = ()
+    made_of: str = ""  # the columns of the data, in words: means that are made otherwise do not merge
 
     @property
     def columns(self) -> list[str]:
@@ -61,23 +62,25 @@ class Recipe:
 
     def text(self) -> str:
         """As an attribute of the cell table."""
-        return json.dumps({"outcome": self.outcome, "covariates": self.covariates})
+        return json.dumps({"outcome": self.outcome, "covariates": self.covariates, "made_of": self.made_of})
 
     @classmethod
     def read(cls, text: str) -> "Recipe":
         """From the attribute of a cell table."""
         found = json.loads(text)
-        return cls(tuple(found["outcome"]), tuple(map(tuple, found["covariates"])))
+        return cls(tuple(found["outcome"]), tuple(map(tuple, found["covariates"])), found["made_of"])
 
 
-def recipe(*, ratio: bool, weighted: bool, clustered: bool, cuped: Sequence[int]) -> Recipe:
-    """The recipe of a metric; `cuped` are the places of the covariates among what was measured before treatment.
+def recipe(*, denominator: str | None, weights: str | None, cluster: str | None, cuped: Sequence[str]) -> Recipe:
+    """The recipe of a metric, from the names of columns; those of `cuped` come first of what was before treatment.
 
     A covariate that is missing for some units comes with a column of its own that says for which.
     """
-    size = "w" if weighted or clustered else None
-    covariates = [(f"{what}{j}", size) for j in cuped for what in ("x", "m")]
-    return Recipe(("y", "d" if ratio else size), tuple(covariates))
+    size = None if weights is None and cluster is None else "w"
+    covariates = [(f"{what}{j}", size) for j in range(len(cuped)) for what in ("x", "m")]
+    said = {"ratio": denominator, "weights": weights, "clusters": cluster, "CUPED": ", ".join(cuped) or None}
+    made_of = "; ".join(f"{what}: {column}" for what, column in said.items() if column is not None)
+    return Recipe(("y", size if denominator is None else "d"), tuple(covariates), made_of)
 
 
 def query(asked: Recipe, *, weight: int | None, denominator: int | None) -> Query:

@@ -12,7 +12,7 @@ from bayes_hte.cells.assembly import About, Column, Coords, assemble, pool
 from bayes_hte.cells.covariates import add, segment_levels
 from bayes_hte.cells.labels import SEPARATOR, Key, Levels
 from bayes_hte.cells.records import Floats
-from bayes_hte.cells.sources import counted, listed
+from bayes_hte.cells.sources import listed
 from bayes_hte.cells.survival import interval_coords
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, COVARIATE, PRE, SEGMENT, VALUE
@@ -104,16 +104,8 @@ def _check_same(tables: Sequence[xr.Dataset]) -> None:
 
 
 def _adjustment(table: xr.Dataset) -> str:
-    """How means were adjusted, in words; covariates by name, for a recipe only numbers them."""
-    if "recipe" not in table.attrs:
-        return "none"
-    recipe = linear.Recipe.read(table.attrs["recipe"])
-    number = len(recipe.covariates) // 2  # each with what says where it is missing
-    names = [str(name) for name in table[PRE].values[:number]] if PRE in table.coords else []
-    known = f"CUPED with {', '.join(names) or counted(number, 'covariate', 'covariates')}"
-    size = "clusters" if "n_rows" in table else "weights"
-    said = {"ratio": recipe.outcome[1] == "d", size: "w" in recipe.columns or "n_rows" in table, known: number > 0}
-    return ", ".join(word for word, holds in said.items() if holds)
+    """How means were adjusted, in words."""
+    return linear.Recipe.read(table.attrs["recipe"]).made_of if "recipe" in table.attrs else "none"
 
 
 def _check_mergeable(table: xr.Dataset) -> None:

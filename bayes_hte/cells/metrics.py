@@ -65,9 +65,15 @@ def _check_varies(groups: Groups, outcome: str) -> None:
     y = groups.moments["y0"]
     low, high = float(np.nanmin(y.low)), float(np.nanmax(y.high))
     if low == high == 0:
-        raise DataError(f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen")
+        raise DataError(
+            f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen; check "
+            "the column, and that no filter removed what happened"
+        )
     if low == high:
-        raise DataError(f"the outcome does not vary: {outcome!r} is {low:g} for every unit, so no effect can be seen")
+        raise DataError(
+            f"the outcome does not vary: {outcome!r} is {low:g} for every unit, so no effect can be seen; "
+            "check the column"
+        )
 
 
 def _rates_query() -> Query:

@@ -72,6 +72,11 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
     bare = cells.drop_vars([name for name in ("lowest", "highest") if name in cells])
     small = _small(bare, min_units)
     count, total = int(small.sum()), cells.sizes[SEGMENT]
+    if count and how == "merge" and "n_rows" in cells:
+        raise DataError(
+            "clusters with rows in two small segments would count twice if these were put together; use "
+            '"suppress", or put the levels together in a column of the data'
+        )
     what = f"fewer than {min_units} units in an arm"
     if count and how == "merge":
         bare = _merged(bare, small)

@@ -14,7 +14,7 @@ from bayes_hte.cells.assembly import Column, Coords, assemble, pool
 from bayes_hte.cells.bins import Bins, check_bins
 from bayes_hte.cells.clusters import crossing_note, repeated_notes
 from bayes_hte.cells.grouping import Cap, Groups, Units, grouped, settle, units
-from bayes_hte.cells.labels import Key
+from bayes_hte.cells.labels import Key, text_of
 from bayes_hte.cells.metrics import METRICS, Metric, MetricName
 from bayes_hte.cells.rare import check_rare, merged
 from bayes_hte.cells.sources import Source, check_arms, check_names, counted, listed, opened, pick
@@ -174,6 +174,8 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     roles |= {role: name for role, name in before.items() if name not in bins}
     dims = check_names(segments, roles, taken={VALUE} if metric == "histogram" else ())
     asked_bins, asked_rare = check_bins(bins, dims), check_rare(rare, dims)
+    if cluster is not None:
+        _check_clusters(asked_rare, asked_bins)
     texts = [dim for dim in dims if dim not in asked_bins]
     as_numbers = [dim for dim, each in asked_bins.items() if not isinstance(each, str)]
     names = [name for name in (cluster, unit) if name is not None]
@@ -190,7 +192,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
             bins=asked_bins,
             cap=bounds,
         )
-        how = _how(metric, exposure, rows, n_cuped=len(pre[0]))
+        how = _how(metric, exposure, rows, pre[0])
         groups = grouped(rows, how.query())
         doubts = [] if cluster is None else crossing_note(rows.frame, cluster, rows.name)
         doubts += [] if unit in {None, cluster} else _repeated(source, str(unit), arm)  # clusters may have many rows
@@ -255,13 +257,24 @@ def _check_together(metric: str, exposure: str | None, adjusted: Sequence[str], 
         )
 
 
-def _how(metric: MetricName, exposure: str | None, rows: Units, *, n_cuped: int) -> Metric:
+def _check_clusters(rare: Mapping[str, int], bins: Mapping[str, Bins]) -> None:
+    """Raise DataError where levels would be put together after clusters were added up level by level."""
+    weekly = [dim for dim, each in bins.items() if each == "week"]
+    if rare or weekly:
+        what = "rare levels" if rare else f"the days of {weekly[0]!r}"
+        raise DataError(
+            f"{what} are put together after the rows of a cluster are added up, so that one with rows in two of them "
+            "would count twice; put them together in a column of the data, and name that"
+        )
+
+
+def _how(metric: MetricName, exposure: str | None, rows: Units, cuped: Sequence[str]) -> Metric:
     """The way to reduce the rows."""
     nouns = list(rows.numbers)
-    weighted, ratio = "weight" in nouns, "denominator" in nouns
-    if exposure is not None or not (weighted or ratio or rows.cluster or n_cuped):
+    weights, denominator = rows.numbers.get("weight"), rows.numbers.get("denominator")
+    if exposure is not None or not (weights or denominator or rows.cluster or cuped):
         return METRICS[metric if exposure is None else "rates"]
-    recipe = linear.recipe(ratio=ratio, weighted=weighted, clustered=rows.cluster is not None, cuped=range(n_cuped))
+    recipe = linear.recipe(denominator=denominator, weights=weights, cluster=rows.cluster, cuped=cuped)
     places = {noun: nouns.index(noun) if noun in nouns else None for noun in ("weight", "denominator")}
     return Metric(
         lambda: linear.query(recipe, **places),
@@ -282,7 +295,7 @@ def _outcome(rows: Units) -> str:
     name = rows.numbers["outcome"]
     if rows.cap is not None:
         bounds = [("at least", rows.cap.low), ("at most", rows.cap.high)]
-        name += f" ({', '.join(f'{words} {bound:.6g}' for words, bound in bounds if np.isfinite(bound))})"
+        name += f" ({', '.join(f'{words} {text_of(bound)}' for words, bound in bounds if np.isfinite(bound))})"
     return f"{name} per {rows.numbers['denominator']}" if "denominator" in rows.numbers else name
 
 

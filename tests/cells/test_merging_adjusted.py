@@ -26,16 +26,17 @@ def read(**asked: Any) -> xr.Dataset:
 
 
 DIFFERENT = [
-    ({}, {"weights": "views"}, "'none' in table 1, 'weights' in table 2"),
-    ({"cuped": "age"}, {"cuped": "before"}, "'CUPED with age' in table 1, 'CUPED with before' in table 2"),
-    ({"cuped": ["age", "before"]}, {"cuped": ["before", "age"]}, "'CUPED with age, before' in table 1, 'CUPED with be"),
-    ({"cuped": "age", "balance": ["before"]}, {"cuped": "before", "balance": ["age"]}, "'CUPED with age' in table 1"),
-    ({"weights": "views"}, {"cluster": "village"}, "'weights' in table 1, 'clusters' in table 2"),
-    ({"cuped": "age"}, {"cuped": "age", "cluster": "village"}, "'clusters, CUPED with age' in table 2"),
+    ({"weights": "views"}, {"weights": "age"}, "'weights: views' in table 1, 'weights: age' in table 2"),
+    ({}, {"weights": "views"}, "'none' in table 1, 'weights: views' in table 2"),
+    ({"cuped": "age"}, {"cuped": "before"}, "'CUPED: age' in table 1, 'CUPED: before' in table 2"),
+    ({"cuped": ["age", "before"]}, {"cuped": ["before", "age"]}, "'CUPED: age, before' in table 1, 'CUPED: be"),
+    ({"cuped": "age", "balance": ["before"]}, {"cuped": "before", "balance": ["age"]}, "'CUPED: age' in table 1"),
+    ({"weights": "views"}, {"cluster": "village"}, "'weights: views' in table 1, 'clusters: village' in table 2"),
+    ({"cuped": "age"}, {"cuped": "age", "cluster": "village"}, "'clusters: village; CUPED: age' in table 2"),
     (
         {"denominator": "views"},
         {"denominator": "views", "cluster": "village"},
-        "'ratio' in table 1, 'ratio, clusters' in table 2",
+        "'ratio: views' in table 1, 'ratio: views; clusters: village' in table 2",
     ),
 ]
 

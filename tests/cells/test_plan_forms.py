@@ -135,7 +135,6 @@ def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
         segments = ["day", "device"]
         denominator = "views"
         weights = "weight"
-        cluster = "home"
         cuped = ["before"]
         cap = [-1.0, 3.0]
         bins = { day = "month" }
@@ -153,7 +152,6 @@ def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
     asked: dict[str, Any] = {
         "denominator": "views",
         "weights": "weight",
-        "cluster": "home",
         "cuped": ["before"],
         "cap": (-1.0, 3.0),
         "bins": {"day": "month"},

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte import schema
-from bayes_hte.cells import from_rows
+from bayes_hte.cells import from_rows, protect
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL, OTHER_LEVEL
 
@@ -152,14 +152,16 @@ def test_rare_levels_are_as_if_renamed_before_the_reduction(countries, plans, le
     same_numbers(read(rows, rare=number, **ASKED[kind]), read(renamed(rows, number), **ASKED[kind]))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="levels are merged after clusters were added up by level: one with two counts twice"
-)
-def test_a_cluster_with_rows_of_two_rare_levels_is_one_unit():
+def test_a_cluster_with_rows_of_two_rare_levels_would_count_twice():
     rows = pd.DataFrame(people()).assign(village=np.arange(400) // 4, arm=(["old"] * 4 + ["new"] * 4) * 50)
-    rows["country"] = ["MT" if i % 20 == 0 else "LU" if i % 20 == 1 else "DE" for i in range(400)]
-    cells = read(rows, segments=["country"], rare=30, cluster="village")
-    same_numbers(cells, read(renamed(rows, {"country": 30}), segments=["country"], cluster="village"))
+    with pytest.raises(DataError, match="rare levels are put together after the rows of a cluster are added up"):
+        read(rows, segments=["country"], rare=30, cluster="village")
+    days = rows.assign(day=pd.Timestamp("2026-01-01"))
+    with pytest.raises(DataError, match="the days of 'day' are put together after"):
+        read(days, segments=["day", "country"], bins={"day": "week"}, cluster="village")
+    protected = read(rows, segments=["country"], cluster="village")
+    with pytest.raises(DataError, match="clusters with rows in two small segments would count twice"):
+        protect(protected, 60, "merge")
 
 
 @pytest.mark.parametrize(

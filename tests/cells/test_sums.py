@@ -151,7 +151,7 @@ BAD = {
     "broken n": ({"n": [2.5, 3, 3, 3]}, "n must be a whole number"),
     "beyond counting": ({"n": [1e300, 3, 3, 3]}, "n must be at most 2\\^53"),
     "constant": ({"t": 6.0, "q": 12.0}, "the outcome does not vary"),
-    "and sd": ({}, "a summary needs"),
+    "and sd": ({}, "make no summary"),
 }
 
 

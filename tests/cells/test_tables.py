@@ -170,7 +170,7 @@ BAD_KINDS = {
     ),
     "no control": ({"hours": [40, 0, 80, 0], "bought": [4, 0, 1, 0]}, RATES, "no unit is in the control arm 'old'"),
     "rates with sd": ({}, RATES | {"sd": "sd"}, r"events and exposure, with n if known \(rates\)"),
-    "half of two parts": ({}, MOMENTS | {"positive": "bought"}, "a summary needs"),
+    "half of two parts": ({}, MOMENTS | {"positive": "bought"}, "make no summary"),
     "more positive": ({"bought": [41, 1, 2, 3]}, TWO_PART, "positive must not be more than n; wrong in segment 'tv'"),
     "broken positive": ({"bought": [0.5, 1, 2, 3]}, TWO_PART, "positive must be a whole number"),
     "mean of nothing": ({"bought": [0, 1, 2, 3]}, TWO_PART, "mean must be above 0 where outcomes are positive, else 0"),
@@ -193,10 +193,10 @@ def test_impossible_rates_and_parts_are_named(changes, keywords, message):
 
 
 BAD_SUMMARIES = {
-    "no columns": ({}, {}, r"a summary needs n and events .* given: none of them"),
-    "ambiguous": ({}, COUNTS | {"mean": "mean"}, r"nothing else; given: n='users', events='bought', mean='mean'"),
-    "sd and se": ({}, MOMENTS | {"se": "se"}, "a summary needs"),
-    "events alone": ({}, {"events": "bought"}, "a summary needs"),
+    "no columns": ({}, {}, r"make no summary: none of them; give n and events .* or let from_table find the columns"),
+    "ambiguous": ({}, COUNTS | {"mean": "mean"}, r"make no summary: n='users', events='bought', mean='mean'"),
+    "sd and se": ({}, MOMENTS | {"se": "se"}, "make no summary"),
+    "events alone": ({}, {"events": "bought"}, "make no summary"),
     "missing column": ({}, {"n": "user", "events": "bought"}, r"lacks the column 'user'; did you mean 'users'\?"),
     "used twice": ({}, {"n": "users", "events": "users"}, "'users' is used twice, for n and for events"),
     "twice": ({"device": "tv"}, COUNTS, "segment 'tv', arm 'new' appears twice, in rows 1 and 3"),

@@ -133,7 +133,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"arms": {"old": N, "new": {"events": "cpos"}}},
         "'old' has 'n', 'events', but 'new' has 'events'; describe both alike",
     ),
-    "half a form": ({"arms": {"old": {"n": "tpos"}, "new": {"n": "cpos"}}}, "a summary needs .* given: n='tpos'"),
+    "half a form": ({"arms": {"old": {"n": "tpos"}, "new": {"n": "cpos"}}}, "make no summary: n='tpos'"),
     "shared column": (
         {"arms": {"old": N, "new": N}},
         "'tneg' is used twice, for n of arm 'old' and for n of arm 'new'",
