@@ -126,7 +126,8 @@ def _lazy(data: "IntoFrame", name: str) -> "nw.LazyFrame[Any]":
 
     try:
         frame = _relazy(data)
-        names = frame.to_native().columns if frame.implementation.is_spark_like() else []  # Spark itself does not mind
+        unchecked = frame.implementation.is_spark_like() or frame.implementation.is_dask()
+        names = list(frame.to_native().columns) if unchecked else []
         if len(set(names)) < len(names):
             raise DuplicateError(listed([name for name, count in Counter(names).items() if count > 1]))
         return frame
@@ -228,12 +229,33 @@ def _all_numbers(table: "duckdb.DuckDBPyRelation", column: str) -> bool:
 
 def fetch(frame: "nw.LazyFrame[Any]", name: str) -> list[tuple[Any, ...]]:
     """Carry out a query and return its rows as Python values; raise DataError if there is none."""
-    # DuckDB's own fetchall needs neither pyarrow nor pandas, and keeps dates and decimals as they are.
-    is_duckdb = frame.implementation.is_duckdb()
-    rows: list[tuple[Any, ...]] = frame.to_native().fetchall() if is_duckdb else list(frame.collect().rows())
+    rows: list[tuple[Any, ...]]
+    if frame.implementation.is_duckdb():  # fetchall needs neither pyarrow nor pandas, and keeps dates and decimals
+        rows = frame.to_native().fetchall()
+    elif frame.implementation.is_ibis():
+        rows = _fetch_from_ibis(frame)
+    else:
+        rows = list(frame.collect().rows())
     if not rows:
         raise no_rows(name)
     return rows
+
+
+def _fetch_from_ibis(frame: "nw.LazyFrame[Any]") -> list[tuple[Any, ...]]:
+    """Rows of an Ibis table; of PostgreSQL's as its own client hands them out.
+
+    Ibis asks PostgreSQL through a cursor on the server, for which it works on one core only, and refuses what Arrow
+    has no type for, such as a uuid. What Ibis has to bring to the server first is left to it.
+    """
+    from ibis.expr.operations import AggUDF, InMemoryTable, ScalarUDF
+
+    table = frame.to_native()
+    backend = table.get_backend()
+    if backend.name != "postgres" or table.op().find((AggUDF, InMemoryTable, ScalarUDF)):
+        return list(frame.collect().rows())
+    with backend.con.transaction(), backend.con.cursor() as cursor:
+        rows: list[tuple[Any, ...]] = cursor.execute(backend.compile(table), prepare=False).fetchall()
+        return rows
 
 
 def no_rows(name: str) -> DataError:

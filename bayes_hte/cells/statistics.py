@@ -129,7 +129,7 @@ def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: 
     DataError
         If there are no rows.
     TypeError
-        If a key holds values that pandas cannot group by.
+        If a key holds lists, dicts or the like.
     """
     rows = prepared(frame, query)
     if not frame.implementation.is_dask():
@@ -216,6 +216,8 @@ def _all_moments(parts: Sequence[Moments]) -> Moments:
 
 def _read(rows: Sequence[tuple[Any, ...]], keys: Sequence[str], query: Query) -> Answer:
     names = [*query.by, *expressions(query)]
+    for row in rows:
+        hash(row[: len(keys)])  # some engines group by lists: refused as in pandas, where this is a TypeError
     columns = list(zip(*rows, strict=True)) if rows else [()] * (len(keys) + len(names))
     found = {name: floats(column) for name, column in zip(names, columns[len(keys) :], strict=True)}
     moments = {name: _moments(found, name) for name in query.moments}

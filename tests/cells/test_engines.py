@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte import schema
-from bayes_hte.cells import from_rows, from_times, sources, statistics
+from bayes_hte.cells import from_rows, from_summary, from_times, sources, statistics
 from bayes_hte.cells.sources import fetch, opened, pick
 from bayes_hte.errors import DataError
 
@@ -217,6 +217,7 @@ BAD = {
     "one arm": (small(arm=["old"] * 8), {}, "all units are in one arm, 'old'"),
     "an outcome that does not vary": (small(spent=[3.5] * 8), {}, "'spent' is 3.5 for every unit"),
     "an id": (small(device=[*range(8)]), {}, "'device' has 8 levels for 8 units; did you mean an id"),
+    "missing arms": (small(arm=["old", None, "new", None] * 2), {}, "4 rows have no arm in 'arm'; clean them or pass"),
     "missing outcomes": (small(spent=[None, *range(7)]), {}, "1 of 8 outcomes in 'spent' is missing; clean them or"),
 }
 
@@ -225,6 +226,27 @@ BAD = {
 def test_bad_rows_are_named_alike(every_engine, columns, changes, message):
     with pytest.raises(DataError, match=message):
         read(every_engine(columns), **changes)
+
+
+def test_a_summary_is_read_alike(every_engine):
+    columns = {"device": ["tv", "tv", None, None], "arm": ["old", "new"] * 2, "n": [9, 8, 7, 6], "events": [1, 2, 3, 0]}
+    cells = from_summary(every_engine(columns), arm="arm", control="old", segments=["device"], n="n", events="events")
+    assert cells.device.values.tolist() == ["tv", "(missing)"]
+    assert cells.events.values.tolist() == [[1, 2], [3, 0]]
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb", "parquet", "ibis-duckdb", "ibis-postgres", "spark"])
+def test_a_dimension_of_lists_is_refused(engine, request, tmp_path):
+    if engine == "spark":
+        table = in_spark(request.getfixturevalue("spark"), small(device=[["a"]] * 4 + [["b"]] * 4))
+    elif engine == "ibis-postgres":
+        table = in_postgres(request.getfixturevalue("postgres"), small())
+        table = table.mutate(device=table.device.split("o"))
+    else:
+        skip_without(engine)
+        table = table_in(engine, small(device=[["a"]] * 4 + [["b"]] * 4), tmp_path)
+    with pytest.raises(DataError, match="cannot all be grouped by"):
+        read(table)
 
 
 def test_the_engine_is_asked_once_and_answers_with_one_row_per_cell(every_engine, monkeypatch):
@@ -251,6 +273,23 @@ def test_postgres_reads_the_table_once_and_sends_cells(postgres):
     assert _scans(postgres) - before == 1
 
 
+def test_postgres_keeps_types_that_arrow_lacks(postgres):
+    in_postgres(postgres, small(device=[f"{i // 4:032x}" for i in range(8)]), "typed")
+    with postgres.con.transaction(), postgres.con.cursor() as cursor:
+        cursor.execute("alter table typed alter device type uuid using device::uuid")
+    cells = read(postgres.table("typed"))
+    assert cells.device.values.tolist() == [f"00000000-0000-0000-0000-{i:012x}" for i in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")  # Ibis sets it
+def test_a_table_that_ibis_brings_along_can_be_joined(postgres):
+    import ibis
+
+    names = ibis.memtable({"device": ["mobile", "tv"], "kind": ["small", "large"]})
+    table = in_postgres(postgres, small(), "joined").join(names, "device")
+    assert read(table, segments=["kind"])["mean"].values.tolist() == [[1, 3], [2, 6]]
+
+
 def _scans(postgres: Any) -> int:
     with postgres.con.transaction(), postgres.con.cursor() as cursor:
         cursor.execute("select pg_stat_force_next_flush()")
@@ -270,6 +309,14 @@ def test_spark_carries_out_one_query_and_collects_cells(spark):
 def test_names_that_differ_in_case_only_are_two_columns_in_spark(spark):
     table = in_spark(spark, small(Spent=[0.0] * 8, DEVICE=["x"] * 8))
     assert read(table)["mean"].values.tolist() == [[2, 6], [1, 3]]
+
+
+def test_names_that_repeat_in_dask_are_refused():
+    skip_without("dask")
+    table = in_dask(pa.table(small()))
+    table.columns = ["device", "arm", "arm"]
+    with pytest.raises(DataError, match=r"column names repeat in the dask\.DataFrame; rename them: 'arm'"):
+        read(table)
 
 
 def test_names_that_repeat_in_spark_are_refused(spark):
