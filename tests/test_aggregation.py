@@ -6,6 +6,7 @@ import benchmark_scripts
 import duckdb
 import numpy as np
 import pytest
+from tea_tasting import aggr
 
 import bayes_hte as hte
 
@@ -51,7 +52,6 @@ def test_plain_sql_computes_the_cells(tmp_path: Path) -> None:
 
 
 def test_tea_tasting_computes_the_cells() -> None:
-    aggr = pytest.importorskip("tea_tasting").aggr
     rows = script.experiment(3000, 20)
     cells = hte.cells.from_rows(rows, **{**ASKED, "segments": ["store"]})
     for key, found in script.tea(aggr, rows).items():

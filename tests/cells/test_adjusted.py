@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
+import tea_tasting as tt
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 import bayes_hte as hte
 from bayes_hte import schema
@@ -82,7 +84,6 @@ def test_cuped_keeps_the_mean_of_a_segment_over_its_arms():
 
 
 def test_a_ratio_is_that_of_tea_tasting():
-    tt = pytest.importorskip("tea_tasting")
     rows = people()
     cells = read(rows, denominator="views")
     for segment in ("mobile", "desktop", "tv"):
@@ -94,8 +95,6 @@ def test_a_ratio_is_that_of_tea_tasting():
         cell = cells.sel(segment=segment)
         close(cell["mean"].sel(arm=["old", "new"]), [found.control, found.treatment])
         half = 0.5 * (found.effect_size_ci_upper - found.effect_size_ci_lower)
-        from scipy.stats import norm
-
         close(np.hypot(*cell["se"].sel(arm=["old", "new"]).values), half / norm.ppf(0.975))
 
 
