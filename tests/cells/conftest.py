@@ -18,15 +18,20 @@ from engines import (
 )
 
 
-@pytest.fixture(params=IN_PROCESS)
+@pytest.fixture(params=[*IN_PROCESS, *(pytest.param(name, marks=pytest.mark.slow) for name in ADDED)])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """Columns in, the table (or the path of a file) out."""
-    return lambda columns: table_in(request.param, columns, tmp_path)
+    return builder(request, tmp_path)
 
 
 @pytest.fixture(params=(*IN_PROCESS, *ADDED))
 def every_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    """The same, with the engines that are slower to ask: for what is promised of all of them."""
+    """The same, for what is promised of every engine: the slower ones are asked in each run of the tests."""
+    return builder(request, tmp_path)
+
+
+def builder(request: pytest.FixtureRequest, folder: Path) -> Engine:
+    """What makes a table of the engine that a fixture was asked for."""
     match request.param:
         case "spark":
             session = request.getfixturevalue("spark")
@@ -35,7 +40,7 @@ def every_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
             backend = request.getfixturevalue("postgres")
             return lambda columns: in_postgres(backend, columns)
     skip_without(request.param)
-    return lambda columns: table_in(request.param, columns, tmp_path)
+    return lambda columns: table_in(request.param, columns, folder)
 
 
 @pytest.fixture(scope="session")

@@ -199,10 +199,10 @@ def test_periods_of_datetimes_are_those_of_pandas_in_every_engine(engine, period
 def test_periods_of_dates_are_those_of_pandas_in_every_engine(engine, request, period):
     columns = people(600)
     dates = [None if i % 50 == 0 else when.date() for i, when in enumerate(columns["seen"])]
-    if request.node.callspec.params["engine"] == "pandas":  # dates are objects there, and could be anything
-        with pytest.raises(
-            DataError, match="has dtype Object, and a period needs dates; convert the column, as pandas"
-        ):
+    name = request.node.callspec.params["engine"]
+    if name in {"pandas", "dask"}:  # dates are objects there, and could be anything; Dask makes text of objects
+        dtype = "Object" if name == "pandas" else "String"
+        with pytest.raises(DataError, match=f"has dtype {dtype}, and a period needs dates; convert the column"):
             read(engine(columns | {"seen": dates}), segments=["seen"], bins={"seen": period})
         return
     cells = read(engine(columns | {"seen": dates}), segments=["seen"], bins={"seen": period})

@@ -197,6 +197,8 @@ def test_segments_that_would_share_a_label_get_unique_ones():
 )
 def test_levels_read_the_same_in_every_engine(engine, request, levels, expected):
     columns = {name: list(column) for name, column in small().items()} | {"device": [levels[0]] * 4 + [levels[1]] * 4}
+    if "dask" in request.node.callspec.params.values() and isinstance(levels[0], Decimal):
+        pytest.skip("Dask itself turns decimals into text")
     if "csv" in request.node.callspec.params.values() and isinstance(levels[0], dt.datetime):
         expected = ["2024-01-01 15:00:00", "2024-01-02 00:00:00"]  # as pandas writes them
     assert set(read(engine(columns)).device.values) == set(expected)
@@ -288,7 +290,9 @@ HOSTILE = [
 ]
 
 
-def test_hostile_column_names_are_only_names(engine):
+def test_hostile_column_names_are_only_names(engine, request):
+    if "ibis-postgres" in request.node.callspec.params.values():
+        pytest.skip("PostgreSQL cuts names at 63 bytes; test_engines asks it for others")
     levels = {name: ["mobile"] * 4 + ["tv"] * 4 for name in HOSTILE}
     columns = {"'); --": ["old", "old", "new", "new"] * 2, '"': [1, 3, 4, 8, 0, 2, 1, 5]} | levels  # * is not the first
     unused = {"C2": [0] * 8}  # to DuckDB the same as c2
