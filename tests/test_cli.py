@@ -595,7 +595,8 @@ def test_aggregated_moments_come_back_from_csv(call: Call, tmp_path: Path) -> No
     names = {"arm": "arm", "control": "none", "segments": ["device"]}
     again = hte.cells.from_summary(frame, n="n", mean="mean", sd="sd", **names)  # type: ignore[arg-type]
     cells = hte.cells.from_rows(tmp_path / "users.csv", outcome="visit", **names)  # type: ignore[arg-type]
-    xr.testing.assert_allclose(again, cells, rtol=1e-12)
+    kept = ["n", "mean", "ss"]  # the extremes are single units, and not read back
+    xr.testing.assert_allclose(again[kept], cells[kept], rtol=1e-12)
 
 
 def test_aggregated_cells_are_also_json(call: Call, tmp_path: Path) -> None:
