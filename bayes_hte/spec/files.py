@@ -4,13 +4,15 @@ import hashlib
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from bayes_hte.errors import ModelError, PlanError, SpecError
-from bayes_hte.spec.model import Model
 from bayes_hte.spec.plan import Plan
+
+if TYPE_CHECKING:
+    from bayes_hte.spec.model import Model
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 MAX_BYTES = 1_000_000
@@ -49,7 +51,7 @@ def model_path(source: str | Path, folder: Path | None = None) -> Path:
     return path
 
 
-def read_model(source: str | Path) -> Model:
+def read_model(source: str | Path) -> "Model":
     """Read a model: one of the shipped ones by name, or your own file by path.
 
     Parameters
@@ -72,6 +74,8 @@ def read_model(source: str | Path) -> Model:
     >>> hte.read_model("conversion").family
     'binomial'
     """
+    from bayes_hte.spec.model import Model
+
     return parse(model_path(source), Model, ModelError)
 
 
