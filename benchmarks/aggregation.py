@@ -1,7 +1,7 @@
 """How fast rows become cells, side by side with plain SQL, pandas' own groupby and tea-tasting, in one run.
 
-    uv run --group bench python benchmarks/aggregation.py               100 million rows: ten minutes, 1 GB
-    uv run --group bench python benchmarks/aggregation.py --rows 1e7    fewer
+    uv run --group test python benchmarks/aggregation.py               100 million rows: three minutes, 1 GB of disk
+    uv run --group test python benchmarks/aggregation.py --rows 1e7    fewer
 
 The Parquet file is made by SQL from row numbers alone, so that a seed gives the same rows everywhere. Whole processes
 are timed where one is what a user starts; their largest resident memory is the kernel's. Medians of several runs, the
@@ -173,7 +173,7 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=lambda text: int(float(text)), default=100_000_000)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     asked = parser.parse_args()
     found = {
         "machine": {"python": platform.python_version(), "cores": len(__import__("os").sched_getaffinity(0))},
