@@ -39,6 +39,8 @@ def compare_models(one: Fit, others: Mapping[str, Other] | None = None) -> pd.Da
     ModelError
         If a model does not fit the cells, or predicts other statistics of them.
     """
+    if others is not None and not isinstance(others, Mapping):
+        raise DataError(f'others is a {type(others).__name__}; name each, as in compare({{"no covariate": other}})')
     if others is not None and (not others or THIS in others):
         raise DataError(f'name the other models, and none of them "{THIS}", which is this fit')
     known_model(one.core, "a comparison of models")

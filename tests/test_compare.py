@@ -134,6 +134,8 @@ def test_what_cannot_be_compared_is_refused(eight: hte.Fit, counts: xr.Dataset, 
         eight.compare({"counts": hte.fit(counts, "conversion", sampler="exact")})
     with pytest.raises(hte.DataError, match="this model"):
         eight.compare({"this model": eight})
+    with pytest.raises(hte.DataError, match=r"others is a Fit; name each, as in compare"):
+        eight.compare(eight)  # type: ignore[arg-type]
     with pytest.raises(hte.DataError, match="name the other models"):
         eight.compare({})
     with pytest.raises(hte.DataError, match="no others"):

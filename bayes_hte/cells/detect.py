@@ -61,7 +61,8 @@ def from_table(
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow or DuckDB table, or a path to a .csv, .csv.gz, .tsv or .parquet file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
+        file.
     control
         The arm that the others are compared with; may be left out if an arm is called control or placebo.
     segments

@@ -77,7 +77,8 @@ def from_levels(
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow or DuckDB table, or a path to a .csv, .csv.gz, .tsv or .parquet file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
+        file.
     arm
         Column that names the arm.
     control

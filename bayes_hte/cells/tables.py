@@ -48,7 +48,8 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow or DuckDB table, or a path to a .csv, .csv.gz, .tsv or .parquet file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
+        file.
     arm
         Column that names the arm.
     control
@@ -166,7 +167,8 @@ def from_estimates(
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow or DuckDB table, or a path to a .csv, .csv.gz, .tsv or .parquet file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
+        file.
     segments
         Columns that define the segments: the dimensions.
     estimate

@@ -50,7 +50,8 @@ def from_wide(
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow or DuckDB table, or a path to a .csv, .csv.gz, .tsv or .parquet file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
+        file.
     segments
         Columns that define the segments: the dimensions.
     arms
