@@ -76,6 +76,8 @@ def opened(
     except Exception as error:
         if not _of_engine(error):
             raise
+        if "not utf-8 encoded" in str(error):
+            raise DataError(f"{name} is not text in UTF-8; save it as UTF-8 (in a spreadsheet: CSV UTF-8)") from error
         sentence = (str(error).strip() or type(error).__name__).splitlines()[0]  # the whole one stays the cause
         raise DataError(f"cannot read {name}: {sentence}; repair or convert it and try again") from error
 
