@@ -33,7 +33,8 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
     xarray.Dataset
         The cells without the small ones. The smallest and largest outcome of each cell, which are those of single
         units, the number of rows that were read, from which a segment's size could be worked out, and notes that name
-        a number of units below `min_units` are left out as well; one note says how many segments are affected. Where
+        a number of units below `min_units` are left out as well, and so is what was measured before treatment of fewer
+        units, or missing of fewer rows, in a cell; one note says how many segments are affected. Where
         segments are put together, covariates of segments are left out.
 
     Raises
@@ -63,42 +64,67 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
     >>> protect(cells, 10)["segment"].values.tolist()
     ['DE']
     """
+    _check_request(cells, min_units, how)
+    bare = cells.drop_vars([name for name in ("lowest", "highest") if name in cells])
+    small = _small(bare, min_units)
+    count, total = int(small.sum()), cells.sizes[SEGMENT]
+    what = f"fewer than {min_units} units in an arm"
+    fate = "are left out"
+    if count and how == "merge":
+        bare, fate = _merged(bare, small), "together form the segment (other)"
+        still = _small(bare, min_units)
+        if bool(still.any()):
+            bare, fate = _without(bare, still), "are left out, for together they are still too few"
+    elif count:
+        bare = _without(bare, small)
+    if bare.sizes[SEGMENT] == 0:
+        raise DataError(f"all {total} segments have {what}, so nothing is left; name fewer dimensions")
+    verb = counted(count, "segment", "segments")
+    note = [f"{verb} of {total} with {what} {fate}, to protect the people in them"] if count else []
+    return schema.check(_described(_without_few(bare, min_units), min_units, note))
+
+
+def _check_request(cells: xr.Dataset, min_units: int, how: str) -> None:
     if how not in get_args(Small):
         raise DataError(f"there is no way {how!r} to protect small cells; there are {', '.join(get_args(Small))}")
     if isinstance(min_units, bool) or not isinstance(min_units, int) or min_units < 2:
         raise DataError(f"min_units is {min_units!r}; give a number of units, 2 or more")
     if "n" not in schema.check(cells):
         raise DataError("how many units a cell has is not known, so small ones cannot be found; give n")
-    bare = cells.drop_vars([name for name in ("lowest", "highest") if name in cells])
-    small = _small(bare, min_units)
-    count, total = int(small.sum()), cells.sizes[SEGMENT]
-    if count and how == "merge" and "n_rows" in cells:
+    if how == "merge" and "n_rows" in cells and bool(_small(cells, min_units).any()):
         raise DataError(
             "clusters with rows in two small segments would count twice if these were put together; use "
             '"suppress", or put the levels together in a column of the data'
         )
-    what = f"fewer than {min_units} units in an arm"
-    if count and how == "merge":
-        bare = _merged(bare, small)
-        still = _small(bare, min_units)
-        fate = "together form the segment (other)"
-        if bool(still.any()):
-            bare, fate = _without(bare, still), "are left out, for together they are still too few"
-    elif count:
-        bare, fate = _without(bare, small), "are left out"
-    if bare.sizes[SEGMENT] == 0:
-        raise DataError(f"all {total} segments have {what}, so nothing is left; name fewer dimensions")
-    notes = [note for note in schema.notes(cells) if not _names_few(note, min_units)]
-    if count:
-        verb = counted(count, "segment", "segments")
-        notes.append(f"{verb} of {total} with {what} {fate}, to protect the people in them")
-    source = re.sub(r"\b[\d,]+ rows? of ", "", str(cells.attrs.get("source", "unknown")))
-    doubts = [doubt for doubt in schema.doubts(cells) if not _names_few(doubt, min_units)]
-    attrs = {"notes": schema.encode(notes), "source": source} | ({"doubts": schema.encode(doubts)} if doubts else {})
-    kept = bare.assign_attrs({**attrs})
-    if not doubts:
-        kept.attrs.pop("doubts", None)
-    return schema.check(kept)
+
+
+def _without_few(cells: xr.Dataset, min_units: int) -> xr.Dataset:
+    """Without what is known of few units of a cell beside the outcome."""
+    if "n_missing" in cells:
+        cells = cells.assign(n_missing=cells["n_missing"].where(cells["n_missing"] >= min_units, 0))
+    if "pre_n" in cells:
+        known = cells["pre_n"] >= min_units
+        cells = cells.assign(
+            pre_n=cells["pre_n"].where(known, 0),
+            pre_mean=cells["pre_mean"].where(known),
+            pre_ss=cells["pre_ss"].where(known, 0.0),
+        )
+    return cells
+
+
+def _described(cells: xr.Dataset, min_units: int, note: list[str]) -> xr.Dataset:
+    """With what is said of the cells, but for numbers from which a small cell could be worked out."""
+    kept = cells.assign_attrs(
+        notes=schema.encode([*_without_numbers(schema.notes(cells), min_units), *note]),
+        source=re.sub(r"\b[\d,]+ rows? of ", "", str(cells.attrs.get("source", "unknown"))),
+    )
+    doubts = _without_numbers(schema.doubts(cells), min_units)
+    kept.attrs.pop("doubts", None)
+    return kept.assign_attrs(doubts=schema.encode(doubts)) if doubts else kept
+
+
+def _without_numbers(sentences: list[str], min_units: int) -> list[str]:
+    return [sentence for sentence in sentences if not _names_few(sentence, min_units)]
 
 
 def _small(cells: xr.Dataset, min_units: int) -> xr.DataArray:

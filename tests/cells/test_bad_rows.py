@@ -129,7 +129,7 @@ BAD_FILES = {
     "header only": ("rows.csv", b"device,arm,spent\n", "file rows.csv has no rows"),
     "no parquet": ("rows.parquet", b"PAR1 and nothing more", "cannot read file rows.parquet: .*magic bytes"),
     "no gzip": ("rows.csv.gz", b"\x1f\x8b\x08abc", "cannot read file rows.csv.gz: .*"),
-    "not utf-8": ("rows.csv", b"device,arm,spent\ntv,old,1\n\xff\xfe\x00,new,2\n", "file rows.csv is not text in UTF-8; save it as UTF-8"),
+    "not utf-8": ("rows.csv", b"device,arm,spent\ntv,old,1\n\xff\xfe\x00,new,2\n", "is not text in UTF-8; save it"),
 }
 
 

@@ -238,3 +238,23 @@ def test_cells_without_a_number_of_units_cannot_be_protected():
     table = pd.DataFrame({"school": ["a", "b"], "effect": [1.0, 2.0], "se": [1.0, 1.0]})
     with pytest.raises(DataError, match=r"how many units a cell has is not known, .*; give n"):
         protect(from_estimates(table, segments=["school"], estimate="effect", se="se"), 10)
+
+
+def test_what_is_known_of_few_units_besides_is_gone():
+    n = 400
+    draw = np.random.default_rng(3)
+    rows = pd.DataFrame(
+        {"arm": ["old", "new"] * (n // 2), "device": ["tv"] * 200 + ["web"] * 200, "y": draw.normal(size=n)}
+    )
+    rows["age"] = np.where(rows.index < 199, np.nan, draw.normal(40, 5, n))  # known of one unit of tv in the new arm
+    rows.loc[[300, 302, 304], "y"] = np.nan  # of web in the old arm
+    rows.loc[rows.index[201:250:2], "y"] = np.nan
+    cells = from_rows(
+        rows, outcome="y", arm="arm", control="old", segments=["device"], balance=["age"], drop_missing=True
+    )
+    assert cells["pre_n"].sel(segment="tv").values.ravel().tolist() == [0, 1]
+    shown = protect(cells, 10)
+    assert shown["pre_n"].sel(segment="tv").values.ravel().tolist() == [0, 0]
+    assert shown["pre_mean"].sel(segment="tv").isnull().all()
+    assert shown["n_missing"].sel(segment="web").values.tolist() == [0, 25]
+    xr.testing.assert_identical(shown["pre_mean"].sel(segment="web"), cells["pre_mean"].sel(segment="web"))
