@@ -228,10 +228,12 @@ def script() -> NoReturn:
 
     Python spends 0.4 s on taking hundreds of modules apart before it ends, and 0.2 s on looking for reference
     cycles among the objects of imported modules. A process that ends anyway needs neither. Where Dask is installed,
-    xarray imports it, which takes another 0.3 s, for arrays that this process, which reads files, never has.
+    xarray imports it, which takes another 0.3 s, for arrays that this process, which reads files, never has; pandas
+    imports PyArrow, 0.1 s, which only the sampler of `run` has a use for.
     """
-    gc.set_threshold(100_000, 50, 50)
-    sys.modules["dask"] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module
+    gc.set_threshold(500_000, 50, 50)
+    for package in ("dask", "pyarrow") if sys.argv[1:2] == ["aggregate"] else ("dask",):
+        sys.modules[package] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module
     try:
         main()
     except SystemExit as stop:

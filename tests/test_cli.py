@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -640,6 +641,19 @@ def test_the_installed_command_says_all_it_has_to_say_before_it_leaves(
     assert found.stdout.startswith(out)
     assert found.stderr.startswith(err)
     assert (out == "") == (found.stdout == "")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_installed_command_aggregates_as_the_function_does(call: Call, tmp_path: Path, suffix: str) -> None:
+    days = pd.to_datetime(np.repeat(["2026-03-01", "2026-03-02"], 60)).date
+    table = users(device=days, visit=[Decimal(i % 7) / 10 for i in range(120)])
+    path = experiment(tmp_path, table)
+    table.to_parquet(tmp_path / "users.parquet")
+    words = ["aggregate", path.name, "--data", f"users{suffix}"]
+    command = [sys.executable, "-c", "from bayes_hte.cli import script; script()", *words]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == call(*words).out.splitlines()
+    assert len(found.stdout.splitlines()) == 1 + 4
 
 
 def process(folder: Path, *words: str) -> "subprocess.Popen[str]":
