@@ -63,6 +63,12 @@ def _store(group: Any, name: str, variable: xr.Variable) -> Any:
 
 
 def _describe(place: Any, attributes: Mapping[Any, Any]) -> None:
-    """Attributes: text as it is, numbers as netCDF has them, in arrays of one."""
+    """Attributes: text as it is, lists of texts (ArviZ names the dims of draws so) and numbers as arrays."""
     for name, value in attributes.items():
-        place.attrs[str(name)] = value if isinstance(value, str) else np.atleast_1d(value)
+        values = np.atleast_1d(value)
+        if isinstance(value, str):
+            place.attrs[str(name)] = value
+        elif values.dtype.kind in "UO":
+            place.attrs.create(str(name), values.astype(object), dtype=h5py.string_dtype())
+        else:
+            place.attrs[str(name)] = values

@@ -207,6 +207,7 @@ def _posterior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
     return xr.Dataset(
         {name: (("chain", "draw", *dims), values) for name, (dims, values) in draws.items()},
         coords=dict(task.coords) | {"chain": range(CHAINS), "draw": range(DRAWS)},
+        attrs={"creation_library": "ArviZ", "sample_dims": ["chain", "draw"]},  # as samplers leave them
     )
 
 

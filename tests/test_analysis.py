@@ -222,6 +222,15 @@ def test_a_second_failure_is_returned_and_marked(sampler: Sampler, tmp_path: Pat
     assert table.attrs["problems"] == list(fit.diagnosis.problems)
 
 
+@pytest.mark.slow
+def test_what_nuts_draws_comes_back_from_a_file(tmp_path: Path) -> None:
+    fit = hte.fit(example_fit(4).cells, "conversion", sampler="nuts", seed=3)
+    again = hte.load(fit.save(tmp_path / "fit.nc"))
+    assert again.posterior["posterior"].identical(fit.posterior["posterior"])
+    assert again.posterior["sample_stats"].identical(fit.posterior["sample_stats"])
+    pd.testing.assert_frame_equal(again.table(), fit.table())
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
