@@ -37,8 +37,9 @@ def sample(task: Problem, *, draws: int, seed: int, target_accept: float, tune: 
     try:
         machine = compiled.machine(build(task, reusable=True))
         with bar, threadpool_limits(limits=1, user_api="blas"):  # chains run side by side already
-            tree = nutpie.sample(
+            running = nutpie.sample(
                 machine,
+                blocking=False,
                 draws=per_chain,
                 tune=tune,
                 chains=CHAINS,
@@ -48,12 +49,21 @@ def sample(task: Problem, *, draws: int, seed: int, target_accept: float, tune: 
                 progress_bar=False,  # the one of PyMC looks the same in terminals and notebooks
                 progress_callback=bar.update if progress else None,
             )
+            tree = _finished(running)
     except RuntimeError as problem:
         raise FitError(f"the sampler broke down: {problem}; look at the data with `bayes-hte check`") from problem
-    if tree["posterior"].sizes["draw"] < per_chain:  # nutpie answers Ctrl-C with the draws it has
-        raise KeyboardInterrupt
     stats = tree["sample_stats"].to_dataset().drop_vars("divergence_message", errors="ignore")
     return Drawn(_tidy(tree["posterior"].to_dataset()), stats)
+
+
+def _finished(running: Any) -> xr.DataTree:
+    """What a sampler in the background answers; left to itself, nutpie answers Ctrl-C with the draws it has."""
+    try:
+        tree: xr.DataTree = running.wait()
+    except BaseException:
+        running.cancel()
+        raise
+    return tree
 
 
 def _tidy(posterior: xr.Dataset) -> xr.Dataset:

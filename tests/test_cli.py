@@ -665,7 +665,7 @@ def process(folder: Path, *words: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 def test_a_whole_run_with_real_sampling(tmp_path: Path) -> None:
-    experiment(tmp_path, users())
+    experiment(tmp_path, users(), more='[sampling]\nsampler = "nuts"')
     with process(tmp_path, "run", "plan.toml", "--out", "out", "--json") as running:
         out, err = running.communicate(timeout=300)
     assert (running.returncode, err) == (0, "")

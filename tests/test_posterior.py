@@ -1,8 +1,13 @@
 """Sampling: what is handed to nutpie, what becomes of its answers, and agreement with an exact posterior."""
 
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+import nutpie
 import pytest
 import xarray as xr
 
@@ -24,14 +29,27 @@ def answer(draws: int = 100) -> xr.DataTree:
     return xr.DataTree.from_dict({"posterior": xr.Dataset(found, coords), "sample_stats": xr.Dataset(stats)})
 
 
+class Running:
+    """A sampler in the background."""
+
+    def __init__(self, noted: dict[str, Any]) -> None:
+        self.noted = noted
+
+    def wait(self) -> xr.DataTree:
+        return self.noted["do"]()  # type: ignore[no-any-return]
+
+    def cancel(self) -> None:
+        self.noted["cancelled"] = True
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The sampler replaced: it notes what it was asked for, and does what `asked["do"]` says."""
-    noted: dict[str, Any] = {"do": answer}
+    noted: dict[str, Any] = {"do": answer, "cancelled": False}
 
-    def sampler(machine: Any, **options: Any) -> xr.DataTree:
+    def sampler(machine: Any, **options: Any) -> Running:
         noted.update(options, machine=machine)
-        return noted["do"]()  # type: ignore[no-any-return]
+        return Running(noted)
 
     monkeypatch.setattr("nutpie.sample", sampler)
     monkeypatch.setattr(compiled, "machine", lambda model: model)
@@ -46,6 +64,7 @@ def task(schools: xr.Dataset) -> Problem:
 def test_draws_are_divided_over_four_chains(task: Problem, asked: dict[str, Any]) -> None:
     posterior.sample(task, **OPTIONS, progress=False)
     wanted = {"draws": 100, "tune": 50, "chains": 4, "seed": 11, "target_accept": 0.9, "save_warmup": False}
+    assert not asked["cancelled"]
     assert {name: asked[name] for name in wanted} == wanted
 
 
@@ -72,10 +91,34 @@ def test_a_sampler_that_breaks_down_is_a_fit_error(task: Problem, asked: dict[st
         posterior.sample(task, **OPTIONS, progress=False)
 
 
-def test_an_interrupted_sampler_is_an_interrupt(task: Problem, asked: dict[str, Any]) -> None:
-    asked["do"] = lambda: answer(draws=37)
+def test_an_interrupted_sampler_is_stopped_and_its_draws_are_not_used(task: Problem, asked: dict[str, Any]) -> None:
+    def interrupt() -> xr.DataTree:
+        raise KeyboardInterrupt
+
+    asked["do"] = interrupt
     with pytest.raises(KeyboardInterrupt):
         posterior.sample(task, **OPTIONS, progress=False)
+    assert asked["cancelled"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGINT to send")
+def test_ctrl_c_counts_when_some_chains_are_done(task: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains run in turn where there are fewer cores: nutpie then has all draws of some, which look like an answer."""
+    monkeypatch.setattr(nutpie, "sample", partial(_one_chain_at_a_time, nutpie.sample))
+    with pytest.raises(KeyboardInterrupt):
+        posterior.sample(task, **OPTIONS | {"draws": 400_000}, progress=False)
+
+
+def _one_chain_at_a_time(sampler: Callable[..., Any], machine: Any, **options: Any) -> Any:
+    sent = []
+
+    def heard(chains: list[Any]) -> None:
+        if not sent and any(chain.finished_draws == chain.total_draws for chain in chains):
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return sampler(machine, **options | {"progress_callback": heard, "cores": 1})
 
 
 @pytest.mark.parametrize("progress", [True, False])
