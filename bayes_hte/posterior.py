@@ -51,7 +51,8 @@ def sample(task: Problem, *, draws: int, seed: int, target_accept: float, tune: 
             )
             tree = _finished(running)
     except RuntimeError as problem:
-        raise FitError(f"the sampler broke down: {problem}; look at the data with `bayes-hte check`") from problem
+        said = str(problem).partition("\n")[0].rpartition("value: ")[2]  # the rest is the way through nutpie's code
+        raise FitError(f"the sampler broke down: {said}; look at the data with `bayes-hte check`") from problem
     stats = tree["sample_stats"].to_dataset().drop_vars("divergence_message", errors="ignore")
     return Drawn(_tidy(tree["posterior"].to_dataset()), stats)
 
@@ -60,9 +61,13 @@ def _finished(running: Any) -> xr.DataTree:
     """What a sampler in the background answers; left to itself, nutpie answers Ctrl-C with the draws it has."""
     try:
         tree: xr.DataTree = running.wait()
-    except BaseException:
+    except KeyboardInterrupt:
         running.cancel()
         raise
+    except BaseException as problem:
+        if type(problem).__module__ != "pyo3_runtime":  # a panic in Rust is no Exception
+            raise
+        raise RuntimeError(problem) from problem
     return tree
 
 

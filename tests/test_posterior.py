@@ -91,6 +91,17 @@ def test_a_sampler_that_breaks_down_is_a_fit_error(task: Problem, asked: dict[st
         posterior.sample(task, **OPTIONS, progress=False)
 
 
+def test_a_panic_in_rust_is_a_fit_error_of_one_line(task: Problem, asked: dict[str, Any]) -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+    def fail() -> xr.DataTree:
+        raise panic("called `Result::unwrap()` on an `Err` value: Invalid initial point\n\nStack backtrace:\n 0: main")
+
+    asked["do"] = fail
+    with pytest.raises(FitError, match=r"^the sampler broke down: Invalid initial point; look at the data .*check`$"):
+        posterior.sample(task, **OPTIONS, progress=False)
+
+
 def test_an_interrupted_sampler_is_stopped_and_its_draws_are_not_used(task: Problem, asked: dict[str, Any]) -> None:
     def interrupt() -> xr.DataTree:
         raise KeyboardInterrupt
