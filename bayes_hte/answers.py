@@ -113,10 +113,10 @@ def _common_effect(tree: xr.DataTree, coefficient: Coefficient, arm: str, questi
         part
     ]
     rows = []
-    if f"{name}_mean" in posterior:
+    if f"{name}_mean" in posterior.data_vars:
         centre, meaning = _of_arm(posterior[f"{name}_mean"], arm), f"the effect{of} that segments shrink to, link scale"
         rows.append(_row(arm, f"{part}effect_mean", centre, meaning, question))
-    if f"{name}_between" not in posterior:
+    if f"{name}_between" not in posterior.data_vars:
         return rows
     for quantity, draws, meaning in _spreads(posterior, coefficient, arm):
         said = meaning.replace("effects", f"effects{of}", 1) + ("" if quantity == "correlation" else ", link scale")
@@ -144,12 +144,12 @@ def _spreads(posterior: xr.Dataset, coefficient: Coefficient, arm: str) -> list[
     for term in pool.by:
         draws = _of_arm(posterior[f"{term_name(name, term)}_between"], arm)
         found.append((f"between_sd[{term}]", draws, f"SD of true effects between levels of {term.replace(':', ' × ')}"))
-    if f"{name}_slope" in posterior:
+    if f"{name}_slope" in posterior.data_vars:
         slope = _of_arm(posterior[f"{name}_slope"], arm)
         for covariate in map(str, slope["covariate"].values):
             meaning = f"change in true effects per SD of {covariate}"
             found.append((f"slope[{covariate}]", slope.sel(covariate=covariate), meaning))
-    if f"{name}_correlation" in posterior:
+    if f"{name}_correlation" in posterior.data_vars:
         draws = _of_arm(posterior[f"{name}_correlation"], arm)
         found.append(("correlation", draws, "correlation of true effects with the control's mean"))
     return found

@@ -14,6 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.asked import described, items_of, number
+from bayes_hte.cells.labels import level_of
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES, Family, two_part
 from bayes_hte.layout import Parameters
@@ -79,10 +81,10 @@ def parameters(tree: xr.DataTree, group: str = "posterior") -> Parameters:
 
 
 def likelihood_parameters(draws: xr.Dataset) -> Parameters:
-    """What a likelihood needs, out of everything that was drawn."""
+    """What a likelihood needs, out of everything that was drawn; dims of the draws may be called the same."""
     own = ("effect", "baseline")
     names = (*own, *NUISANCE_DIMS, *(f"{part}{name}" for part in (CHANCE, AMOUNT) for name in own))
-    return {name: draws[name] for name in names if name in draws}
+    return {name: draws[name] for name in names if name in draws.data_vars}
 
 
 def on_scale(family: Family, draws: Parameters, scale: Scale, statistics: xr.Dataset) -> xr.DataArray:
@@ -143,7 +145,7 @@ def shares(cells: xr.Dataset, weights: Weights | None = None) -> xr.DataArray:
     """
     labels = [str(label) for label in cells[schema.SEGMENT].values]
     if weights is not None:
-        given = {str(label): float(value) for label, value in dict(weights).items()}
+        given = _sizes(weights, labels)
         if missing := [label for label in labels if label not in given]:
             raise DataError(f"weights lack the segments {missing[:5]}; give one number for each of {labels[:5]} …")
         if unknown := sorted(set(given) - set(labels)):
@@ -156,6 +158,22 @@ def shares(cells: xr.Dataset, weights: Weights | None = None) -> xr.DataArray:
     if not np.isfinite(sizes).all() or (sizes < 0).any() or sizes.sum() <= 0:
         raise DataError("weights must be finite, not negative, and not all zero")
     return xr.DataArray(sizes / sizes.sum(), dims=schema.SEGMENT, coords={schema.SEGMENT: labels})
+
+
+def _sizes(weights: object, labels: list[str]) -> dict[str, float]:
+    """The weights by label, as numbers."""
+    pairs = items_of("weights", weights, str(dict.fromkeys(labels[:2], 1)))
+    found = {level_of(label): _number(value, f"the weight of {label!r}") for label, value in pairs}
+    if len(found) < len(pairs):
+        raise DataError(f"weights name a segment twice: {[label for label, _ in pairs][:5]}; add them up")
+    return found
+
+
+def _number(value: object, what: str) -> float:
+    found = number(value)
+    if found is None:
+        raise DataError(f"{what} is {described(value)}; give a number")
+    return found
 
 
 def average(draws: xr.DataArray, share: xr.DataArray) -> xr.DataArray:
@@ -275,7 +293,14 @@ def new_segment(
     model = model_of(tree)
     if model.pooling == "none":
         raise ModelError("without pooling the segments say nothing about a new one; fit with pooling = partial")
-    new = NewSegment.of(tree, np.random.default_rng(seed), dict(where or {}), dict(covariates or {}))
+    said = items_of("where", {} if where is None else where, "{'device': 'mobile'}")
+    known = items_of("covariates", {} if covariates is None else covariates, "{'age': 40}")
+    new = NewSegment.of(
+        tree,
+        np.random.default_rng(seed),
+        {str(dimension): level_of(level) for dimension, level in said},
+        {str(name): _number(value, f"the covariate {name!r}") for name, value in known},
+    )
     draws = new.draws()
     draws |= {name: values for name, values in parameters(tree).items() if name in NUISANCE_DIMS}
     if model.amount is not None:
@@ -324,10 +349,10 @@ class NewSegment:
     def _drawn(self, asked: Coefficient, base: xr.DataArray | None) -> tuple[xr.DataArray, xr.DataArray]:
         name, posterior = asked.name, self.posterior
         shape = posterior[asked.name].isel(segment=0, drop=True)
-        centre: xr.DataArray = posterior[f"{name}_mean"] if f"{name}_mean" in posterior else 0.0 * shape
+        centre: xr.DataArray = posterior[f"{name}_mean"] if f"{name}_mean" in posterior.data_vars else 0.0 * shape
         if asked.pooling == "complete":
             return centre, 0.0 * shape
-        if f"{name}_slope" in posterior:
+        if f"{name}_slope" in posterior.data_vars:
             placed = design(self.model, self.cells)
             given = [self.covariates.get(each, location) for each, location in
                      zip(self.model.effect.covariates, placed.location, strict=True)]  # fmt: skip
@@ -337,7 +362,7 @@ class NewSegment:
             centre = centre + self._level(name, term, shape)
         offset = self._noise(shape, asked)
         between = self._between(asked, shape)
-        rho = posterior.get(f"{name}_correlation")
+        rho = posterior.data_vars.get(f"{name}_correlation")
         if rho is not None and base is not None:
             offset = rho * base + (1 - rho**2) ** 0.5 * offset
         return (centre + between * offset).transpose(*shape.dims), offset

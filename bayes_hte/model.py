@@ -15,6 +15,7 @@ from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES, Family
 from bayes_hte.informed import Evidence
 from bayes_hte.layout import coordinates, long_form
+from bayes_hte.names import check_colons, check_names
 from bayes_hte.pooling import builder
 from bayes_hte.priors import Given, constant, exchangeable, ordered_variable, resolve, variable
 from bayes_hte.spec.distributions import Distribution
@@ -82,6 +83,7 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
         raise ModelError(f'published estimates need family "estimate", the model has family "{model.family}"')
     if not schema.treated_arms(cells):
         raise DataError(f"the only arm is the control {cells.attrs['control']!r}: there is nothing to compare")
+    check_colons(model, schema.dimensions(cells))
     model = expanded(model, cells)
     statistics = family.statistics(cells)
     if model.units == "control_sd":
@@ -95,6 +97,8 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
             )
         model = resolve(model, control_mean=mean, control_sd=sd)
     placed = design(model, cells)
+    own = coordinates(cells) | {dim: [] for dims in NUISANCE_DIMS.values() for dim in dims}
+    check_names(model, own, family.predictive_names)
     coords = coordinates(cells) | extra_coords(model, cells, placed)
     return Problem(model, family, statistics, long_form(statistics), coords, placed)
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import xarray as xr
-
 from bayes_hte import schema
+from bayes_hte.asked import path_of
 from bayes_hte.effects import cells_of
 from bayes_hte.errors import DataError, OutputError
+from bayes_hte.netcdf import read_tree
 from bayes_hte.result import FORMAT, Fit
 
 
@@ -27,12 +27,11 @@ def load(path: str | Path) -> Fit:
     OutputError
         If the file is missing, damaged, or was not written by `Fit.save`.
     """
-    source = Path(path)
+    source = path_of(path, "the saved fit", OutputError)
     if not source.is_file():
         raise OutputError(f"no file {source}")
     try:
-        with xr.open_datatree(source, engine="h5netcdf") as opened:
-            tree = opened.load()
+        tree = read_tree(source)
     except (OSError, ValueError, KeyError) as problem:
         raise OutputError(f"{source} cannot be read as a saved fit: {problem}") from problem
     if tree.attrs.get("format") != FORMAT:

@@ -22,6 +22,7 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,6 +31,7 @@ from typing import Final, Literal
 import numpy as np
 import xarray as xr
 
+from bayes_hte.asked import type_of
 from bayes_hte.errors import DataError
 
 SEGMENT: Final = "segment"
@@ -161,6 +163,13 @@ _COUNTED: Final = (
 )
 _NOT_NEGATIVE: Final = (*_COUNTED, "ss", "log_ss", "pre_ss")
 
+LARGEST: Final = 1e70
+"""Of any number of a cell: fourth powers, and their sums over segments, must stay below 1e308. One over it is the
+smallest standard error, for the same reason."""
+_SQUARES: Final = frozenset({"ss", "log_ss", "column_ss", "pre_ss", "covariance"})
+"""In the square of the units; never NaN, as they are 0 where a cell is empty."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
 
 def kind_of(cells: xr.Dataset) -> Kind:
     """Which kind of cell table this is."""
@@ -232,10 +241,16 @@ def check(cells: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     DataError
-        If a variable, dim, label or value breaks the contract; the message names it.
+        If this is no cell table, or a variable, dim, label or value breaks the contract; the message names it.
     """
+    if not isinstance(cells, xr.Dataset):
+        raise DataError(
+            f"{type_of(cells)} is no cell table; make one with hte.cells.from_rows, or from_summary where the data are "
+            "sums already"
+        )
     kind = kind_of(cells)
     _check_labels(cells, kind)
+    _check_text(cells)
     for name in map(str, cells.data_vars):
         spec = VARIABLES[name]
         if cells[name].dims != spec.dims:
@@ -268,7 +283,31 @@ def _check_labels(cells: xr.Dataset, kind: Kind) -> None:
         raise DataError(f"the control arm {control!r} must come first; arms are {[str(a) for a in cells[ARM].values]}")
 
 
+def _check_text(cells: xr.Dataset) -> None:
+    """No file can hold a NUL in a text, nor half of a surrogate pair, which is no character."""
+    for dim in dimensions(cells):
+        _check_writable("the dimension", [dim])
+    for attr, value in cells.attrs.items():
+        if isinstance(value, str):
+            _check_writable(f"the {attr}", [value])
+    for name, labels in cells.coords.items():
+        if labels.dtype.kind in "UO":
+            _check_writable(f"a label of {str(name)!r},", list(map(str, labels.values)))
+
+
+def _check_writable(what: str, texts: list[str]) -> None:
+    whole = "".join(texts)
+    if "\0" not in whole and not _SURROGATE.search(whole):
+        return
+    bad = next(text for text in texts if "\0" in text or _SURROGATE.search(text))
+    found = "a NUL character" if "\0" in bad else "half of a character (a lone surrogate)"
+    raise DataError(
+        f"{what} {bad[:80]!r} holds {found}, which no file can hold; remove it, or read the data in their own encoding"
+    )
+
+
 def _check_values(cells: xr.Dataset) -> None:
+    _check_measurable(cells)
     there = present(cells)
     for name in _NOT_NEGATIVE:
         if name in cells and not bool((cells[name] >= 0).all()):
@@ -285,6 +324,27 @@ def _check_values(cells: xr.Dataset) -> None:
         raise DataError(f"a standard error must be greater than 0, but is not in {bad}")
 
 
+def _check_measurable(cells: xr.Dataset) -> None:
+    """What is computed of a cell must be a number: squares of a 1e308 that stands for a missing value are not."""
+    for name in map(str, cells.data_vars):
+        size = abs(cells[name])
+        wrong = size > (LARGEST**2 if name in _SQUARES else LARGEST)
+        if name in _SQUARES:
+            wrong |= size.isnull()
+        if VARIABLES[name].kind == "f" and bool(wrong.any()):
+            value = cells[name].values[wrong.values][0]
+            raise DataError(
+                f"{name} is {value:g} in {_first(cells, wrong)}: the numbers there are too large, and one like 1e308 "
+                f"often stands for a missing value; clean them, or state them in larger units, below {LARGEST:g}"
+            )
+    for name, power in (("se", 1), ("ss", 2)):
+        if name in cells and bool((small := (cells[name] > 0) & (cells[name] < LARGEST**-power)).any()):
+            raise DataError(
+                f"{name} is {cells[name].values[small.values][0]:g} in {_first(cells, small)}: that is too small to be "
+                f"measured; check it, or state the outcome in smaller units, so that errors are above {1 / LARGEST:g}"
+            )
+
+
 def _check_parts(cells: xr.Dataset) -> None:
     """What the parts of a cell say of each other."""
     if "covariates" in cells and not bool(np.isfinite(cells["covariates"]).all()):
@@ -299,6 +359,11 @@ def _check_parts(cells: xr.Dataset) -> None:
         values = cells[VALUE].values if VALUE in cells.coords else np.array([])
         if values.dtype.kind not in "if" or len(values) < 2 or not bool((np.diff(values) > 0).all()):
             raise DataError("a histogram needs two values of the outcome at least, numbers in ascending order")
+        if not bool((abs(values) <= LARGEST).all()):
+            raise DataError(
+                f"the outcome has the value {values[abs(values).argmax()]:g}, which often stands for a missing one; "
+                f"clean it, or state the outcome in larger units, below {LARGEST:g}"
+            )
         if bool((cells["histogram"].sum(VALUE) != cells["n"]).any()):
             raise DataError(f"a histogram does not add up to n in "
                             f"{_first(cells, cells['histogram'].sum(VALUE) != cells['n'])}")  # fmt: skip
@@ -325,7 +390,10 @@ def _check_intervals(cells: xr.Dataset) -> None:
 
 
 def _first(cells: xr.Dataset, where: xr.DataArray) -> str:
-    """Name the first cell where a condition holds, and how many there are."""
-    rows, columns = np.nonzero(where.transpose(SEGMENT, ARM).values)
+    """Name the first cell where a condition holds, and how many there are; or the first segment."""
+    if ARM not in where.dims:
+        return f"segment {str(cells[SEGMENT].values[np.nonzero(where.transpose(SEGMENT, ...).values)[0][0]])!r}"
+    cell = where.any([dim for dim in where.dims if dim not in (SEGMENT, ARM)])
+    rows, columns = np.nonzero(cell.transpose(SEGMENT, ARM).values)
     name = f"segment {str(cells[SEGMENT].values[rows[0]])!r}, arm {str(cells[ARM].values[columns[0]])!r}"
     return name if len(rows) == 1 else f"{len(rows)} cells, the first {name}"

@@ -137,6 +137,17 @@ def pool(keys: Sequence[Key], columns: Mapping[str, Column]) -> tuple[list[Key],
     size = len(index)
     joint = {name for _, *names in MOMENTS for name in names} | {"column_mean", "column_ss"} | set(EXTREMES)
     pooled = {name: _add_up(values, at, size) for name, values in columns.items() if name not in joint}
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused as such
+        pooled |= _pooled_moments(columns, at, size)
+    for name in EXTREMES.keys() & columns.keys():
+        pooled[name] = np.full(size, np.nan)
+        EXTREMES[name].at(pooled[name], at, columns[name])
+    return list(index), pooled
+
+
+def _pooled_moments(columns: Mapping[str, Column], at: Places, size: int) -> dict[str, Column]:
+    """Means, and sums of squares and products, by Chan's formula."""
+    pooled: dict[str, Column] = {}
     for number, mean, ss in MOMENTS:
         if mean in columns:
             pooled[mean], away = _chan(columns[number], columns[mean], at, size)
@@ -145,10 +156,7 @@ def pool(keys: Sequence[Key], columns: Mapping[str, Column]) -> tuple[list[Key],
         pooled["column_mean"], away = _chan(columns["n"][:, None], columns["column_mean"], at, size)
         products = columns["n"][:, None, None] * away[:, :, None] * away[:, None, :]
         pooled["column_ss"] = _add_up(columns["column_ss"] + products, at, size)
-    for name in EXTREMES.keys() & columns.keys():
-        pooled[name] = np.full(size, np.nan)
-        EXTREMES[name].at(pooled[name], at, columns[name])
-    return list(index), pooled
+    return pooled
 
 
 def _chan(

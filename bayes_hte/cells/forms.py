@@ -72,8 +72,14 @@ def _moments(rows: Rows) -> dict[str, Column]:
     finite(rows, "sd", n > 1)  # one unit has no standard deviation: any engine writes null
     rows.fail_at((rows.numbers["sd"] < 0), "sd must not be negative")
     mean = np.where(n > 0, rows.numbers["mean"], np.nan)
-    ss = np.where(n > 1, rows.numbers["sd"] ** 2 * (n - 1), 0.0)
+    ss = _squares(rows.numbers["sd"], n)
     return _varying({"n": n, "mean": mean, "ss": ss})
+
+
+def _squares(sd: Column, n: Column) -> Column:
+    """Sums of squared deviations, 0 of a single unit."""
+    with np.errstate(over="ignore"):  # what is too large is refused as such
+        return np.where(n > 1, sd**2 * (n - 1), 0.0)
 
 
 def _varying(columns: dict[str, Column]) -> dict[str, Column]:
@@ -115,7 +121,7 @@ def _two_part(rows: Rows) -> dict[str, Column]:
             "mean or normal"
         )
     log_mean = np.where(positive > 0, rows.numbers["log_mean"], np.nan)
-    log_ss = np.where(positive > 1, rows.numbers["log_sd"] ** 2 * (positive - 1), 0.0)
+    log_ss = _squares(rows.numbers["log_sd"], positive)
     if not log_ss.any() and len(np.unique(log_mean[positive > 0])) == 1:
         raise DataError(
             "all positive outcomes are equal: the outcome says yes or no; give n and events only, for the "

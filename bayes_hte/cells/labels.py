@@ -42,6 +42,11 @@ def text_of(value: Any) -> str | None:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
+def level_of(value: Any) -> str:
+    """What a value of the data is called as a level or arm: what callers name may be the value, or its text."""
+    return text_of(value) or MISSING_LEVEL
+
+
 def is_missing(value: Any) -> bool:
     """Whether a value is null or NaN, in any engine's spelling."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:  # pandas, without importing it

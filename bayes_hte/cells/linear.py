@@ -35,7 +35,7 @@ from bayes_hte.cells.labels import SEPARATOR, Key, Levels
 from bayes_hte.cells.sources import counted
 from bayes_hte.cells.statistics import Counts, Floats, Query
 from bayes_hte.errors import DataError
-from bayes_hte.schema import COLUMN, OTHER_COLUMN
+from bayes_hte.schema import COLUMN, LARGEST, OTHER_COLUMN
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
@@ -165,6 +165,7 @@ def solve(keys: Sequence[Key], columns: dict[str, Column], asked: Recipe) -> dic
     DataError
         If a denominator is 0 in a cell, or nothing varies.
     """
+    _check_sizes(keys, columns)
     n: Counts = columns["n"].astype(np.int64)
     full = n > 0
     mean = np.where(full[:, None], columns["column_mean"], 0.0)
@@ -189,6 +190,18 @@ def solve(keys: Sequence[Key], columns: dict[str, Column], asked: Recipe) -> dic
         raw = products[:, 0, 0]
         found["variance_reduction"] = np.where((n > 1) & (raw > 0), 1 - ss / np.where(raw > 0, raw, 1.0), np.nan)
     return found
+
+
+def _check_sizes(keys: Sequence[Key], columns: dict[str, Column]) -> None:
+    """Of what is too large nothing can be computed; every column counts, as all are multiplied with each other."""
+    squares = np.diagonal(columns["column_ss"], axis1=1, axis2=2)
+    fine = (np.abs(np.where(columns["n"] > 0, columns["column_mean"].T, 0.0).T) <= LARGEST) & (squares <= LARGEST**2)
+    if not fine.all():
+        levels, arm = keys[int((~fine).any(axis=1).argmax())]
+        raise DataError(
+            f"numbers in segment {SEPARATOR.join(levels)!r}, arm {arm!r} are too large to be squared, and one like "
+            f"1e308 often stands for a missing value; clean them, or state them in larger units, below {LARGEST:g}"
+        )
 
 
 def _linearised(

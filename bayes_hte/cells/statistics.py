@@ -18,6 +18,7 @@ from bayes_hte.cells import partitions
 from bayes_hte.cells.assembly import Column, pool
 from bayes_hte.cells.labels import Key, is_missing, text_of
 from bayes_hte.cells.sources import as_floats, fetch, no_rows
+from bayes_hte.errors import DataError
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
@@ -127,13 +128,16 @@ def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: 
     Raises
     ------
     DataError
-        If there are no rows.
+        If there are no rows, or a text is none.
     TypeError
         If a key holds lists, dicts or the like.
     """
     rows = prepared(frame, query)
     if not frame.implementation.is_dask():
-        return _read(fetch(_aggregated(rows, keys, query).head(limit + 1), name), keys, query)
+        try:
+            return _read(fetch(_aggregated(rows, keys, query).head(limit + 1), name), keys, query)
+        except UnicodeEncodeError as error:
+            raise _no_text(name, error) from error
     derived = replace(query, derived={})  # what crosses to other processes holds no expressions
     answer = partial(_part, keys=keys, query=derived, limit=limit)
     found: Answer = partitions.gathered(rows.to_native(), answer, partial(_pooled, limit=limit))
@@ -161,6 +165,13 @@ def ask_quantiles(frame: "nw.LazyFrame[Any]", column: str, probabilities: Sequen
 def _aggregated(rows: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query) -> "nw.LazyFrame[Any]":
     grouped = rows.group_by(*keys, *query.by, drop_null_keys=False)
     return grouped.agg(*(expression.alias(name) for name, expression in expressions(query).items()))
+
+
+def _no_text(name: str, error: UnicodeEncodeError) -> DataError:
+    return DataError(
+        f"a text in {name} holds {error.object[error.start : error.end]!r}, half of a character (a lone surrogate); "
+        "remove it, or read the data in their own encoding"
+    )
 
 
 def _part(part: Any, keys: Sequence[str], query: Query, limit: int) -> Answer:
@@ -235,13 +246,16 @@ def _read(rows: Sequence[tuple[Any, ...]], keys: Sequence[str], query: Query) ->
 def _product(one: Moments, other: Moments, var: Floats) -> Floats:
     """From the variance of the sum of two columns that are known of the same units."""
     varies = (one.ss > 0) & (other.ss > 0)
-    return np.where(varies, (np.nan_to_num(var) * (one.n - 1) - one.ss - other.ss) / 2, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused as such
+        return np.where(varies, (np.nan_to_num(var) * (one.n - 1) - one.ss - other.ss) / 2, 0.0)
 
 
 def _moments(found: Mapping[str, Floats], name: str) -> Moments:
     """Rounding may leave a trace of variance among equal values, and one value has none."""
     n, mean, var, low, high = (found[f"{what}_{name}"] for what in ("n", "mean", "var", "low", "high"))
-    return Moments(whole(n), mean, np.where((n > 1) & (low < high), var * (n - 1), 0.0), low, high)
+    with np.errstate(over="ignore"):  # what is too large is refused as such
+        ss = np.where((n > 1) & (low < high), var * (n - 1), 0.0)
+    return Moments(whole(n), mean, ss, low, high)
 
 
 def floats(values: Sequence[Any]) -> Floats:

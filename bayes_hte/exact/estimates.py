@@ -241,8 +241,8 @@ def span(log_posterior: Callable[[Array], Array], prior: Distribution) -> tuple[
     upper = float(np.log(min(float(law.ppf(1.0 if bounded else 1 - 1e-14)), 1e150)))
     for _ in range(12):
         places = np.linspace(lower, upper, 120)
-        density = log_posterior(places)
-        kept = np.flatnonzero(density > density.max() - DEPTH)
+        density = np.nan_to_num(log_posterior(places), nan=-np.inf)  # where numbers end, so does the range
+        kept = np.flatnonzero(density >= density.max() - DEPTH)
         first, last = max(kept[0] - 1, 0), min(kept[-1] + 1, len(places) - 1)
         if last - first > 0.8 * len(places):
             break
