@@ -12,8 +12,9 @@ import xarray as xr
 
 from bayes_hte import diagnose, exact
 from bayes_hte.anchor import anchored
+from bayes_hte.asked import described, path_of, seed_of, whole
 from bayes_hte.drawn import headlined
-from bayes_hte.errors import DataError, FitError
+from bayes_hte.errors import DataError, FitError, PlanError
 from bayes_hte.model import Problem, problem
 from bayes_hte.planned import aggregate
 from bayes_hte.posterior import core, provenance, sample
@@ -67,9 +68,9 @@ def fit(
     Raises
     ------
     DataError
-        If the cells break their contract or hold nothing to compare.
+        If the cells break their contract or hold nothing to compare, or sampler, draws or seed make no sense.
     ModelError
-        If the model does not fit the cells.
+        If there is no such model, or it does not fit the cells.
     FitError
         If the sampler breaks down, or ``sampler="exact"`` cannot vouch for the result.
 
@@ -92,7 +93,7 @@ def fit(
     ['0.92', '0.87', '0.78']
     """
     model = model if isinstance(model, Model) else read_model(model)
-    _check_request(sampler, draws, seed)
+    draws, seed = checked_request(sampler, draws, seed)
     task = problem(cells, model)
     why = "as asked"
     if sampler != "nuts":
@@ -121,13 +122,22 @@ def _has_funnels(model: Model) -> bool:
     return model.effect.shape == "horseshoe" or any(pool.by for pool in pools)
 
 
-def _check_request(sampler: str, draws: int, seed: int) -> None:
+def checked_request(sampler: str, draws: object, seed: object) -> tuple[int, int]:
+    """Draws and seed as Python's own numbers.
+
+    Raises
+    ------
+    DataError
+        If there is no such sampler, or the numbers are none or too small.
+    """
     if sampler not in get_args(Sampler):
-        raise DataError(f"no sampler {sampler!r}; there are {', '.join(get_args(Sampler))}")
-    if draws < MIN_DRAWS:
-        raise DataError(f"draws={draws} is too few to report a probability; the least is {MIN_DRAWS}")
-    if not 0 <= seed < 2**32:
-        raise DataError(f"seed={seed} is no seed: give a whole number from 0 to 4294967295")
+        raise DataError(f"no sampler {described(sampler)}; there are {', '.join(get_args(Sampler))}")
+    size = whole(draws)
+    if size is None:
+        raise DataError(f"draws={described(draws)} is no number of draws; give a whole number, {MIN_DRAWS} or more")
+    if size < MIN_DRAWS:
+        raise DataError(f"draws={size} is too few to report a probability; the least is {MIN_DRAWS}")
+    return size, seed_of(seed)
 
 
 def _exactly(task: Problem, cells: xr.Dataset, *, draws: int, seed: int) -> xr.DataTree | str:
@@ -242,7 +252,7 @@ def prepare(plan: str | Path, *, data: Any = None, drop_missing: bool = False) -
     PlanError, ModelError, DataError
         As the step that fails says.
     """
-    path = Path(plan)
+    path = path_of(plan, "the plan", PlanError)
     asked = read_plan(path)
     model_file = model_path(asked.model, path.parent)
     model = read_model(model_file)

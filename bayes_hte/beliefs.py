@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.analysis import fit
+from bayes_hte.asked import described, number, type_of
 from bayes_hte.cells import from_estimates
 from bayes_hte.effects import known_model
 from bayes_hte.errors import DataError, ModelError
@@ -65,8 +66,10 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
     >>> learnt.effect.mean.dist, learnt.effect.between.dist
     ('Normal', 'Gamma')
     """
-    if not 0 < discount <= 1:
-        raise DataError(f"discount is the worth of an earlier unit, above 0 and at most 1, not {discount}")
+    worth = number(discount)
+    if worth is None or not 0 < worth <= 1:
+        raise DataError(f"discount is the worth of an earlier unit, above 0 and at most 1, not {described(discount)}")
+    _check_fit(previous)
     if not previous.diagnosis.ok:
         raise DataError(f"the earlier fit is not reliable, and so no prior: {' '.join(previous.diagnosis.problems)}")
     posterior = previous.core["posterior"].to_dataset()
@@ -76,15 +79,13 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
         mean = _moments(posterior[f"{asked.name}_mean"])
         between = _moments(posterior[f"{asked.name}_between"])
         priors = {
-            "mean": Normal(mu=mean[0], sigma=mean[1] / discount**0.5),
-            "between": Gamma(mu=between[0], sigma=between[1] / discount**0.5),
+            "mean": Normal(mu=mean[0], sigma=mean[1] / worth**0.5),
+            "between": Gamma(mu=between[0], sigma=between[1] / worth**0.5),
         }
         update[asked.name] = asked.pool.model_copy(update=priors)
-    if resolved.nuisance is not None and "sigma" in posterior:
+    if resolved.nuisance is not None and "sigma" in posterior.data_vars:
         centre, sd = _moments(_log(posterior["sigma"]))
-        update["nuisance"] = resolved.nuisance.model_copy(
-            update={"sigma": LogNormal(mu=centre, sigma=sd / discount**0.5)}
-        )
+        update["nuisance"] = resolved.nuisance.model_copy(update={"sigma": LogNormal(mu=centre, sigma=sd / worth**0.5)})
     return resolved.model_copy(update=update)
 
 
@@ -134,6 +135,10 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
     estimate with a standard error, and these are pooled by a hierarchical model of experiments. The experiments'
     own priors should be weak: they are part of each estimate.
     """
+    if not isinstance(experiments, Sequence) or isinstance(experiments, str):
+        raise DataError(f"experiments are {type_of(experiments)}; give a list of fits, {LEAST} or more")
+    for each in experiments:
+        _check_fit(each)
     if len(experiments) < LEAST:
         raise DataError(f"{len(experiments)} experiments say little of how experiments differ; give {LEAST} or more")
     models = [problem(each.cells, known_model(each.core, "a learnt prior")).model for each in experiments]
@@ -151,6 +156,11 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
     )
     title = f"{models[0].title}, prior learnt from {len(experiments)} experiments"[:200]
     return models[0].model_copy(update={"effect": effect, "units": "link", "title": title})
+
+
+def _check_fit(given: object) -> None:
+    if not isinstance(given, Fit):
+        raise DataError(f"a prior is learnt from fits, not {type_of(given)}; give what hte.fit or hte.load returned")
 
 
 def _predicted(estimates: list[tuple[float, float]], seed: int) -> tuple[float, float]:

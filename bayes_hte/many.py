@@ -12,7 +12,8 @@ import pandas as pd
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
-from bayes_hte.analysis import fit
+from bayes_hte.analysis import checked_request, fit
+from bayes_hte.asked import described, type_of, whole
 from bayes_hte.errors import DataError, HteError
 from bayes_hte.exact import target
 from bayes_hte.result import Fit
@@ -122,7 +123,7 @@ def fit_many(
     Raises
     ------
     DataError
-        If there is no problem, or a problem has no model.
+        If there is no problem, a problem has no model, or the sampler, draws, seed or workers make no sense.
     ModelError
         If a model file is not valid.
 
@@ -139,12 +140,15 @@ def fit_many(
     >>> fits.ate()["problem"].tolist()
     ['clicks', 'sales']
     """
+    if not isinstance(problems, Mapping):
+        raise DataError(f'problems are {type_of(problems)}; name each cell table, as in {{"clicks": cells}}')
     if not problems:
         raise DataError("no problems to fit: give a mapping from names to cell tables")
+    draws, seed = checked_request(sampler, draws, seed)
     models = _models(problems, model)
     tasks = [(name, cells, models[name], {"sampler": sampler, "draws": draws, "seed": seed})
              for name, cells in problems.items()]  # fmt: skip
-    count = min(workers or target.cores(), len(tasks))
+    count = min(target.cores() if workers is None else _processes(workers), len(tasks))
     alone = count == 1 or (workers is None and len(tasks) <= FEW)
     fits: dict[str, Fit] = {}
     failed: dict[str, str] = {}
@@ -170,6 +174,13 @@ def _models(
         return {name: read[str(model[name])] for name in problems}
     one = model if isinstance(model, Model) else read_model(model)
     return dict.fromkeys(problems, one)
+
+
+def _processes(workers: object) -> int:
+    count = whole(workers)
+    if count is None or count < 1:
+        raise DataError(f"workers is {described(workers)}; give a number of processes, 1 or more")
+    return count
 
 
 def _one(task: Task) -> Found:

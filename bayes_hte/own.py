@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import diagnose, schema
+from bayes_hte.asked import described, type_of
 from bayes_hte.drawn import Drawn
 from bayes_hte.errors import DataError
 from bayes_hte.model import problem
@@ -94,6 +95,8 @@ def from_posterior(
     ['0.94', '0.87']
     """
     schema.check(cells)
+    if not isinstance(title, str):
+        raise DataError(f"title is {described(title)}; give the model's name as text")
     draws, stats = _groups(posterior)
     cells, family = _outcome(cells, link)
     draws = _labelled(draws, cells)
@@ -121,6 +124,8 @@ def _groups(given: xr.DataTree | xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
     """The draws, and what the sampler says of itself: numbers only, for a file to hold them."""
     if isinstance(given, xr.Dataset):
         posterior, stats = given, xr.Dataset()
+    elif not isinstance(given, xr.DataTree):
+        raise DataError(f"posterior is {type_of(given)}; give what pm.sample returned, an xarray DataTree or Dataset")
     elif "posterior" in given.children:
         posterior = given["posterior"].to_dataset()
         stats = given["sample_stats"].to_dataset() if "sample_stats" in given.children else xr.Dataset()

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayes_hte.asked import described, seed_of, whole
+from bayes_hte.errors import DataError
 from bayes_hte.groups import before_the_fit
 from bayes_hte.model import problem
 from bayes_hte.result import Fit
@@ -38,7 +40,7 @@ def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int
     Raises
     ------
     DataError, ModelError
-        If the model does not fit the cells.
+        If the model does not fit the cells, or draws or seed are no whole numbers.
 
     Examples
     --------
@@ -54,7 +56,10 @@ def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int
     """
     model = model if isinstance(model, Model) else read_model(model)
     task = problem(cells, model)
-    groups = before_the_fit(task, draws, np.random.default_rng(seed))
+    size, seed = whole(draws), seed_of(seed)
+    if size is None or size < 1:
+        raise DataError(f"draws={described(draws)} is no number of draws; give a whole number, 1 or more")
+    groups = before_the_fit(task, size, np.random.default_rng(seed))
     tree = xr.DataTree.from_dict({**groups, "cells": cells})
     tree.attrs = {"model": model.model_dump_json(exclude_none=True), "seed": seed}
     return tree

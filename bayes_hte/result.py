@@ -13,8 +13,10 @@ import xarray as xr
 
 from bayes_hte import answers, marginal, schema, summary
 from bayes_hte.answers import Best
+from bayes_hte.asked import path_of
 from bayes_hte.diagnose import Diagnosis
 from bayes_hte.effects import Weights, cells_of, engine_of, known_model, model_of
+from bayes_hte.errors import OutputError
 from bayes_hte.groups import complete
 from bayes_hte.model import build, problem
 from bayes_hte.schema import Scale
@@ -526,7 +528,9 @@ class Fit:
         """
         from bayes_hte.report import render
 
-        return write_text(Path(path), render(self.core, self.question(), self.diagnosis, self.plan))
+        return write_text(
+            path_of(path, "the report", OutputError), render(self.core, self.question(), self.diagnosis, self.plan)
+        )
 
     def save(self, path: str | Path) -> Path:
         """Save everything as one netCDF file, all or nothing.
@@ -538,7 +542,7 @@ class Fit:
         """
         from bayes_hte.netcdf import write_tree
 
-        return write(Path(path), lambda target: write_tree(self.posterior, target))
+        return write(path_of(path, "the file", OutputError), lambda target: write_tree(self.posterior, target))
 
     def _marked(self, found: pd.DataFrame) -> pd.DataFrame:
         """A table carries the verdict with it, and says how it was computed."""

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.asked import described, number
 from bayes_hte.effects import (
     Weights,
     average,
@@ -52,11 +53,13 @@ class Question:
     def __post_init__(self) -> None:
         """Refuse what cannot be answered."""
         if self.scale not in schema.SCALES:
-            raise DataError(f"no scale {self.scale!r}; scales are {', '.join(schema.SCALES)}")
-        if not 0 < self.ci_prob < 1:
-            raise DataError(f"ci_prob is a probability between 0 and 1, not {self.ci_prob}")
-        if self.rope is not None and not self.rope > 0:
-            raise DataError(f"rope is the smallest effect that matters, greater than 0, not {self.rope}")
+            raise DataError(f"no scale {described(self.scale)}; scales are {', '.join(schema.SCALES)}")
+        if not 0 < (number(self.ci_prob) or 0.0) < 1:
+            raise DataError(f"ci_prob is a probability between 0 and 1, such as 0.95, not {described(self.ci_prob)}")
+        if self.rope is not None and not (number(self.rope) or 0.0) > 0:
+            raise DataError(
+                f"rope is the smallest effect that matters, a number greater than 0, not {described(self.rope)}"
+            )
 
 
 def describe(draws: xr.DataArray, question: Question) -> dict[str, xr.DataArray]:
@@ -214,7 +217,7 @@ def contrasts(tree: xr.DataTree, question: Question, against: Against, weights: 
         case "pairs":
             return _pairs(draws, question)
         case _:
-            raise DataError(f"no contrast against {against!r}; there are ate, rest and pairs")
+            raise DataError(f"no contrast against {described(against)}; there are ate, rest and pairs")
     found = xr.Dataset(describe(difference, question))
     rows = found.to_dataframe(dim_order=["arm", "segment", "against"]).reset_index()
     return rows[["arm", "segment", "against", *found.data_vars]].rename(columns={"effect": "difference"})

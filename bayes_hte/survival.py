@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.asked import described, number
 from bayes_hte.effects import cells_of, family_of, parameters
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families.piecewise_exponential import lengths, risk
@@ -38,7 +39,12 @@ def survival(tree: xr.DataTree, times: Sequence[float] | float | None, question:
 
 
 def _checked(times: Sequence[float] | float | None, cells: xr.Dataset) -> list[float]:
-    asked = [float(cells.attrs["horizon"])] if times is None else np.atleast_1d(np.asarray(times, dtype=float)).tolist()
+    given = (
+        [float(cells.attrs["horizon"])] if times is None else np.atleast_1d(np.asarray(times, dtype=object)).tolist()
+    )
+    asked = [time for each in given if (time := number(each)) is not None]
+    if len(asked) < len(given):
+        raise DataError(f"times are {described(times)}; give numbers in the unit of the data, such as [7, 30]")
     last = float(cells["end"].values[-1])
     wrong = [time for time in asked if not 0 < time <= last]
     if wrong or not asked:

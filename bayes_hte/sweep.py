@@ -1,20 +1,25 @@
 """`prior_sweep`: the same question under other priors of the between-segment SD."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from pydantic import BaseModel
 
 from bayes_hte.analysis import fit
+from bayes_hte.asked import described, number
 from bayes_hte.errors import ModelError
 from bayes_hte.priors import as_text
 from bayes_hte.result import Fit
 from bayes_hte.schema import Scale
 from bayes_hte.spec import Model, read_model
 from bayes_hte.spec.distributions import Distribution, rescaled
+from bayes_hte.spec.files import validate
 from bayes_hte.spec.plan import Sampler
+from bayes_hte.summary import Question
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -58,7 +63,7 @@ def prior_sweep(
     Raises
     ------
     ModelError
-        If the model does not pool effects partially, or a prior does not fit it.
+        If the model does not pool effects partially, or what `between` holds is no factor or prior that fits it.
     DataError, FitError
         As in `fit`.
 
@@ -82,18 +87,38 @@ def prior_sweep(
     stated = model.effect.between
     if model.pooling != "partial" or stated is None:
         raise ModelError(f'there is no between-segment SD to vary under pooling = "{model.pooling}"')
+    question = Question(scale, ci_prob)
     frames = []
-    for each in between:
-        prior = rescaled(stated, float(each)) if isinstance(each, int | float) else each
-        effect = model.effect.model_dump(exclude_none=True) | {"between": prior}
-        varied = Model.model_validate(model.model_dump(exclude_none=True) | {"effect": effect})
+    for varied in [_varied(model, stated, each) for each in _listed(between)]:
         one = fit(cells, varied, sampler=sampler, draws=draws, seed=seed, progress=False)
-        frames.append(_rows(one, prior, scale, ci_prob))
+        frames.append(_rows(one, varied.effect.between or stated, question))
     return pd.concat(frames, ignore_index=True)
 
 
-def _rows(one: Fit, prior: Distribution, scale: Scale, ci_prob: float) -> pd.DataFrame:
-    table = one.table(scale, ci_prob)
+def _listed(between: object) -> list[object]:
+    found = (
+        list(between) if isinstance(between, Iterable) and not isinstance(between, str | Mapping | BaseModel) else []
+    )
+    if not found:
+        raise ModelError(
+            f"between is {described(between)}; give a list of factors such as [0.5, 1, 2], or of priors in their place"
+        )
+    return found
+
+
+def _varied(model: Model, stated: Distribution, each: object) -> Model:
+    """The model with another prior of the between-segment SD."""
+    factor = number(each)
+    if factor is not None and not 0 < factor < math.inf:
+        raise ModelError(f"between holds the factor {factor:g}; a prior is stretched by finite numbers greater than 0")
+    effect = model.effect.model_dump(exclude_none=True)
+    effect["between"] = each if factor is None else rescaled(stated, factor)
+    content = model.model_dump(exclude_none=True) | {"effect": effect}
+    return validate(content, Model, ModelError, where="between")
+
+
+def _rows(one: Fit, prior: Distribution, question: Question) -> pd.DataFrame:
+    table = one.table(question.scale, question.ci_prob)
     table.attrs = {}  # pandas compares attributes when it joins tables
     tau = one.core["posterior"].to_dataset()["effect_between"].mean(("chain", "draw"))
     stats = one.core["sample_stats"].to_dataset()

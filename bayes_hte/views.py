@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import answers, schema, summary
+from bayes_hte.cells.labels import level_of
 from bayes_hte.effects import cells_of, effects, family_of, known_model, model_of, on_scale, parameters, raw
 from bayes_hte.errors import DataError
 from bayes_hte.spec import Plan
@@ -163,8 +164,7 @@ def trace(
     from bayes_hte import plot
 
     if arm is not None:
-        _check_arm(arm, list(dict.fromkeys(found["arm"])))
-        found = found[found["arm"] == arm]
+        found = found[found["arm"] == _arm(arm, list(dict.fromkeys(found["arm"])))]
     said = {name: value for name, value in wording(tree, question, plan).items() if name != "pooled"}
     ratio = family_of(tree).ratio
     said["tau_label"] = f"between-segment SD (tau){f', log {ratio}' if ratio else ''}"
@@ -219,9 +219,12 @@ def prior(tree: xr.DataTree, question: Question, plan: Plan | None = None, **opt
     return plot.prior(beliefs, **(said | options))
 
 
-def _check_arm(arm: str, arms: list[str]) -> None:
+def _arm(named: object, arms: list[str]) -> str:
+    """The treated arm that a caller names, by its text or as the data held it."""
+    arm = level_of(named)
     if arm not in arms:
         raise DataError(f"no treated arm {arm!r}; there are {arms}")
+    return arm
 
 
 def wording(tree: xr.DataTree, question: Question, plan: Plan | None) -> dict[str, Any]:
@@ -262,7 +265,5 @@ def _shown(
         table, average = found.segments, found.average
     if arm is None:
         return table, average
-    arms = list(map(str, average["arm"]))
-    if arm not in arms:
-        raise DataError(f"no treated arm {arm!r}; there are {arms}")
+    arm = _arm(arm, list(map(str, average["arm"])))
     return table[table["arm"] == arm], average[average["arm"] == arm]

@@ -165,6 +165,8 @@ CASES: dict[str, tuple[Case, ...]] = {
              "'effect'"),
         Case("one dimension not in a list", rows(segments="device"), "list of columns"),
         Case("no dimension", rows(segments=[]), "empty"),
+        Case("nothing said of the dimensions", rows(segments=None), "None"),
+        Case("a NUL character in a level", rows(units(device=["mobile", "t\0v"] * 8)), "NUL"),
         Case("an id as a dimension", rows(segments=["user"]), "16 levels"),
         Case("lists in a dimension", rows(units(device=[["a"]] * 16)), "'device'"),
     ),
@@ -186,6 +188,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("too many values for a histogram",
              rows(pd.concat([units()] * 100).assign(spent=lambda x: np.arange(len(x)) / 7), metric="histogram"),
              "1,600 values"),
+        Case("a 1e308 that stands for a missing value", rows(units(spent=[1e308, 1.0] + [1.0, 2.0] * 7)), "'mobile'"),
+        Case("the same in a covariate", rows(units(age=[1e308, 1.0] + [1.0, 2.0] * 7), cuped="age"), "'mobile'"),
         Case("an outcome in two parts that is negative", rows(units(spent=[-2.0, 1.0] * 8), metric="two_part"), "-2"),
         Case("an outcome in two parts that is never 0", rows(units(spent=[2.0, 1.0] * 8), metric="two_part"), "is 0"),
     ),
@@ -202,6 +206,10 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("a histogram with weights", rows(metric="histogram", weights="hours"), "weights"),
         Case("a cap and a quantile", rows(cap=3, cap_quantile=0.9), "both"),
         Case("a cap below its lower bound", rows(cap=(3, 1)), "(3, 1)"),
+        Case("a cap in words", rows(cap="3"), "'3'"),
+        Case("a cap below all outcomes", rows(cap=-1), "at most -1"),
+        Case("a quantile that hides the few who pay",
+             rows(units(spent=[50.0] + [0.0] * 15), cap_quantile=0.9), "at most 0"),
         Case("a quantile in per cent", rows(cap_quantile=99), "99"),
         Case("a covariate twice", rows(cuped=["age", "age"]), "'age'"),
     ),
@@ -247,6 +255,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "Published estimates": (
         Case("no standard errors", effects(), "uncertainty", "name the column"),
         Case("a standard error that is not positive", effects(se=[0.2, -0.1]), "'B'"),
+        Case("a standard error that nothing can have", effects(se=[0.2, 1e-200]), "'B'"),
         Case("a covariance of another size", effects(covariance=np.eye(3)), "(3, 3)"),
         Case("a covariance that is not symmetric", effects(covariance=[[1.0, 0.5], [0.1, 1.0]]), "'A'"),
         Case("a covariance of several arms", effects(covariance=np.eye(2), arm="arm"), "one arm"),
@@ -259,6 +268,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("means with standard errors merged",
              lambda: merge(*[sums(mean=[1.0, 2, 3, 4], se=0.1)()] * 2), "means", "Make the cells"),
         Case("nothing to merge", merge, "nothing"),
+        Case("rows in place of cells", lambda: check(units()), "pandas.DataFrame"),
+        Case("tables to merge in a list", lambda: merge([cells(), cells()]), "a list", "write"),
         Case("a split by what is no dimension", lambda: split(cells(), "day"), "'day'"),
         Case("a split by the only dimension", lambda: split(cells(), "device"), "'device'"),
         Case("a day too small for a standard error",
@@ -281,5 +292,8 @@ CASES: dict[str, tuple[Case, ...]] = {
     "Plans": (
         Case("a plan that is not there", lambda: hte.read_plan("plan.toml"), "plan.toml"),
         Case("a misspelt key", plan('title = "x"\nmodle = "conversion"\n'), "modle"),
+        Case("one dimension of a plan not in a list", plan(
+            'title = "x"\nmodel = "conversion"\n[data]\noutcome = "y"\narm = "arm"\ncontrol = "old"\nsegments = "tv"\n'
+        ), '"tv"', "should be"),
     ),
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """Plan and model files: closed schemas, errors that name the way out, and no code run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from bayes_hte import Model, ModelError, Plan, PlanError, SpecError, read_model, read_plan
 from bayes_hte.spec import Distribution, Pool, shipped_models
 from bayes_hte.spec.distributions import is_positive
-from bayes_hte.spec.files import MAX_BYTES, models_folder, sha256
+from bayes_hte.spec.files import MAX_BYTES, models_folder, sha256, validate
+from bayes_hte.spec.model import Effect
+from bayes_hte.spec.plan import Rows
 
 LAWS: TypeAdapter[Any] = TypeAdapter(Distribution)
 NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.0, "sigma": 1.0}
@@ -272,7 +275,14 @@ def test_a_model_survives_writing_and_reading_as_json() -> None:
         (MODEL_TOML.replace('"HalfNormal"', '"HalfNorm"', 1), "effect.between: .*'HalfNorm'.*HalfStudentT"),
         (MODEL_TOML.replace("sigma = 0.5", "sigma = -0.5"), "effect.between.sigma: .*greater than 0"),
         (MODEL_TOML.replace("sigma = 0.5", "sigma = nan"), "effect.between.sigma: .*finite"),
-        (MODEL_TOML.replace('dist = "HalfNormal", sigma = 0.5', "sigma = 0.5"), "effect.between: .*dist"),
+        (MODEL_TOML.replace('dist = "HalfNormal", sigma = 0.5', "sigma = 0.5"), "effect.between: the key 'dist' is"),
+        (
+            MODEL_TOML.replace('{ dist = "HalfNormal", sigma = 0.5 }', "'HalfNormal'"),
+            r'effect.between: should be a table, as in \{ dist = "Normal", sigma = 1.0 \}, not "HalfNormal"$',
+        ),
+        (MODEL_TOML.replace("[effect]", "[effect]\nby = 'device'"), r'effect.by: should be a list, as in \["device"\]'),
+        (MODEL_TOML.replace("sigma = 0.5", "sigma = '0.5'"), 'effect.between.sigma: should be a number, not "0.5"$'),
+        ("title = '" + "x" * 201 + "'\n" + MODEL_TOML, "title: should have 200 characters or fewer, not 201$"),
         ("", "the key 'family' is missing"),
     ],
 )
@@ -300,7 +310,35 @@ def test_a_wrong_model_file_is_told_by_the_place_in_it(tmp_path: Path, text: str
         (PLAN_TOML + "[sampling]\nsampler = 'vi'\n", "sampling.sampler: .*'auto'"),
         (PLAN_TOML.replace("[data]", '[data]\nform = "tables"'), "data: .*'tables'"),
         (PLAN_TOML.replace("[data]", "[[data]]"), "data"),
-        (PLAN_TOML.replace('outcome = "visit"', 'outcome = ""'), r"data.outcome: "),
+        (PLAN_TOML.replace('outcome = "visit"', 'outcome = ""'), r'data.outcome: should hold text, not ""$'),
+        (
+            PLAN_TOML.replace('["device"]', '"device"'),
+            r'data.segments: should be a list, as in \["device"\], not "device"$',
+        ),
+        (PLAN_TOML.replace('["device"]', "[]"), "data.segments: should have 1 entry or more, not 0$"),
+        (PLAN_TOML.replace('["device"]', "[1]"), "data.segments, entry 1: should be text in quotes, not 1$"),
+        (PLAN_TOML.replace('"absolute"', "['absolute']"), "report.scale: should be 'absolute', .*, not a list$"),
+        (
+            PLAN_TOML + "higher_is_better = 'perhaps'\n",
+            'report.higher_is_better: should be true or false, not "perhaps"$',
+        ),
+        (PLAN_TOML + "[sampling]\ndraws = 'many'\n", 'sampling.draws: should be a whole number, not "many"$'),
+        (PLAN_TOML + "[sampling]\nseed = 1.5\n", "sampling.seed: should be a whole number, not 1.5$"),
+        ("sampling = 3\n" + PLAN_TOML, "sampling: should be a table of keys and values, not 3$"),
+        (PLAN_TOML.replace("[data]", "[data]\ncap = [1, 2, 3]"), r"data.cap: should be a number, or a list of two, "),
+        (
+            PLAN_TOML.replace("[data]", "[data]\nrare = 'few'"),
+            "data.rare: should be a number of rows, 2 or more, or such",
+        ),
+        (
+            PLAN_TOML.replace("[data]", "[data]\nbins = { device = 'hour' }"),
+            "data.bins.device: should be a number from 2",
+        ),
+        (PLAN_TOML.replace("[data]", "[data]\nbins = 4"), "data.bins: should be a table of keys and values, not 4$"),
+        (
+            PLAN_TOML.replace("[data]", "[data]\nshares = { a = 1 }"),
+            "data.shares: should have 2 entries or more, not 1$",
+        ),
         ("", "the key 'title' is missing; the key 'model' is missing; the key 'data' is missing"),
     ],
 )
@@ -370,6 +408,40 @@ def test_values_stay_text_whatever_they_look_like(tmp_path: Path) -> None:
     model = read_model(written(tmp_path, f'notes = "{quoted}"\n' + MODEL_TOML))
     assert (plan.title, plan.data.outcome, model.notes) == (evil, "${HOME}{{1+1}}%(x)s", evil)
     assert not canary.exists()
+
+
+OF_PYTHON = re.compile(
+    r"\b(tuple|dict|dictionary|str|string|int|integer|bool|boolean|float|literal|instance|tag|input)\b"
+)
+ODD: list[Any] = [None, True, 3, -1.5, "text", "", [], ["text"], [1, "text"], {}, {"text": 1}, {"text": []}]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_a_plan_with_a_wrong_value_anywhere_is_told_in_words_of_toml(value: Any) -> None:
+    for name in Rows.model_fields:
+        problem = _problem(Plan, {**PLAN, "data": {**PLAN["data"], name: value}})
+        assert not OF_PYTHON.search(problem.replace('"text"', "")), problem
+    for name in Plan.model_fields:
+        problem = _problem(Plan, {**PLAN, name: value})
+        assert not OF_PYTHON.search(problem), problem
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_a_model_with_a_wrong_value_anywhere_is_told_in_words_of_toml(value: Any) -> None:
+    for name in Model.model_fields:
+        problem = _problem(Model, {**stated("normal"), name: value})
+        assert not OF_PYTHON.search(problem), problem
+    for name in Effect.model_fields:
+        problem = _problem(Model, stated("normal", effect={**POOL, name: value}))
+        assert not OF_PYTHON.search(problem), problem
+
+
+def _problem(kind: type[Any], content: dict[str, Any]) -> str:
+    try:
+        validate(content, kind, SpecError, where="file")
+    except SpecError as error:
+        return str(error)
+    return ""
 
 
 def test_data_are_rows_unless_the_plan_says_otherwise() -> None:

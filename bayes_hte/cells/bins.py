@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from bayes_hte.asked import whole
 from bayes_hte.cells.labels import bin_label, is_missing, text_of
 from bayes_hte.cells.sources import fetch, listed
 from bayes_hte.cells.statistics import ask_quantiles
@@ -99,6 +100,7 @@ def check_bins(bins: Mapping[str, Bins], dims: Sequence[str]) -> dict[str, Bins]
     """
     if not isinstance(bins, Mapping):
         raise DataError(f"bins are {bins!r}; say of which dimension they are, as in bins={{{dims[0]!r}: {bins!r}}}")
+    bins = {dim: asked if (count := whole(asked)) is None else count for dim, asked in bins.items()}  # NumPy's as well
     for dim, asked in bins.items():
         if dim not in dims:
             raise DataError(f"bins are asked for {dim!r}, which is not among the segments {listed(dims)}; add it there")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from bayes_hte import schema
+from bayes_hte import asked, schema
 from bayes_hte.cells.labels import SEPARATOR, Levels
 from bayes_hte.cells.records import Floats, Rows, check_distinct, finite, read
 from bayes_hte.cells.sources import check_names, listed
@@ -64,17 +64,15 @@ def with_covariates(cells: xr.Dataset, table: "Table", covariates: Sequence[str]
     return attach(cells, mine, roles)
 
 
-def covariate_roles(covariates: Sequence[str]) -> dict[str, str]:
-    """What messages call each covariate, and its column.
+def covariate_roles(covariates: Sequence[str] | None) -> dict[str, str]:
+    """What messages call each covariate, and its column; None is none.
 
     Raises
     ------
     DataError
         If this is no list, or a column is in it twice.
     """
-    if isinstance(covariates, str):
-        raise DataError(f"covariates must be a list of columns; write covariates=[{covariates!r}]")
-    names = list(covariates)
+    names = [] if covariates is None else asked.names("covariates", covariates)
     if len(set(names)) < len(names):
         raise DataError(f"covariates repeat: {listed(names)}; name each column once")
     return {f"covariate {name!r}": name for name in names}

@@ -45,6 +45,11 @@ class Cap:
     high: float = np.inf
     quantiles: bool = False
 
+    def __str__(self) -> str:
+        """The bounds that are finite, in words."""
+        bounds = [("at least", self.low), ("at most", self.high)]
+        return ", ".join(f"{words} {text_of(bound)}" for words, bound in bounds if np.isfinite(bound))
+
 
 @dataclass(frozen=True, slots=True)
 class Units:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from bayes_hte.asked import check_given, check_text
 from bayes_hte.cells.assembly import About, Column, Coords, assemble
 from bayes_hte.cells.labels import SEPARATOR, Key, text_of
 from bayes_hte.cells.records import Floats, check_distinct, finite, read, whole
@@ -119,6 +120,8 @@ def from_levels(
     >>> cells["histogram"].sel(segment="mobile").values.tolist()
     [[40, 0, 60], [30, 20, 50]]
     """
+    check_given(arm=arm, control=control, value=value, count=count)
+    check_text(outcome=outcome)
     dims = check_names(segments, {"arm": arm, "value": value, "count": count}, taken={VALUE})
     rows = read(table, dims=dims, arm=arm, columns={"value": value, "count": count})
     finite(rows, "value")

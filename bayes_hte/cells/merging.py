@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.asked import type_of
 from bayes_hte.cells import linear
 from bayes_hte.cells.assembly import About, Column, Coords, assemble, pool
 from bayes_hte.cells.covariates import add, segment_levels
@@ -65,6 +66,9 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
     """
     if not tables:
         raise DataError("there is nothing to merge; give at least one cell table")
+    if isinstance(tables[0], list | tuple | dict):
+        way = "merge(*tables.values())" if isinstance(tables[0], dict) else "merge(*tables)"
+        raise DataError(f"merge takes each table on its own, not {type_of(tables[0])} of them; write {way}")
     for table in tables:
         schema.check(table)
     if len(tables) == 1:

@@ -39,6 +39,21 @@ class Metric:
     extremes: str = "y"  # the column whose smallest and largest value are the outcome's
 
 
+def check_cap(groups: Groups, units: Units, extremes: str) -> None:
+    """Raise DataError if a cap moved all outcomes to one value; `extremes` is the column that holds them."""
+    if units.cap is None or not groups.counts["capped"].any():
+        return
+    if units.cluster is not None or not {"weight", "denominator"}.isdisjoint(units.numbers):
+        return  # what they are divided by may vary
+    found = groups.moments.get(extremes)
+    values = groups.by["value"] if found is None else np.append(found.low, found.high)
+    if np.nanmin(values) == np.nanmax(values):
+        raise DataError(
+            f"the cap ({units.cap}) makes all outcomes in {units.numbers['outcome']!r} equal, so no effect can be "
+            "seen; give cap_quantile a higher quantile, or cap a value that outcomes lie on both sides of"
+        )
+
+
 def _means(groups: Groups, units: Units) -> Reduced:
     _check_varies(groups, units.numbers["outcome"])
     y = groups.moments["y0"]

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.asked import described, whole
 from bayes_hte.cells.covariates import segment_levels
 from bayes_hte.cells.slices import rebuilt
 from bayes_hte.cells.sources import counted
@@ -64,7 +65,7 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
     >>> protect(cells, 10)["segment"].values.tolist()
     ['DE']
     """
-    _check_request(cells, min_units, how)
+    min_units = _checked(cells, min_units, how)
     bare = cells.drop_vars([name for name in ("lowest", "highest") if name in cells])
     small = _small(bare, min_units)
     count, total = int(small.sum()), cells.sizes[SEGMENT]
@@ -84,11 +85,13 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
     return schema.check(_described(_without_few(bare, min_units), min_units, note))
 
 
-def _check_request(cells: xr.Dataset, min_units: int, how: str) -> None:
+def _checked(cells: xr.Dataset, asked: object, how: str) -> int:
+    """The least number of units, if the cells can be held to it."""
     if how not in get_args(Small):
         raise DataError(f"there is no way {how!r} to protect small cells; there are {', '.join(get_args(Small))}")
-    if isinstance(min_units, bool) or not isinstance(min_units, int) or min_units < 2:
-        raise DataError(f"min_units is {min_units!r}; give a number of units, 2 or more")
+    min_units = whole(asked)
+    if min_units is None or min_units < 2:
+        raise DataError(f"min_units is {described(asked)}; give a number of units, 2 or more")
     if "n" not in schema.check(cells):
         raise DataError("how many units a cell has is not known, so small ones cannot be found; give n")
     if how == "merge" and "n_rows" in cells and bool(_small(cells, min_units).any()):
@@ -96,6 +99,7 @@ def _check_request(cells: xr.Dataset, min_units: int, how: str) -> None:
             "clusters with rows in two small segments would count twice if these were put together; use "
             '"suppress", or put the levels together in a column of the data'
         )
+    return min_units
 
 
 def _without_few(cells: xr.Dataset, min_units: int) -> xr.Dataset:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bayes_hte.asked import described, whole
 from bayes_hte.cells.grouping import Groups
 from bayes_hte.cells.sources import counted, listed
 from bayes_hte.errors import DataError
@@ -25,15 +26,20 @@ def check_rare(rare: int | Mapping[str, int] | None, dims: Sequence[str]) -> dic
     """
     if rare is None:
         return {}
-    if not isinstance(rare, int | Mapping):
-        raise DataError(f"rare is {rare!r}; give a number of rows, or numbers by dimension as in {{{dims[0]!r}: 50}}")
-    asked = dict.fromkeys(dims, rare) if isinstance(rare, int) else dict(rare)
-    for dim, least in asked.items():
+    single = isinstance(rare, bool) or whole(rare) is not None
+    if not single and not isinstance(rare, Mapping):
+        raise DataError(
+            f"rare is {described(rare)}; give a number of rows, or numbers by dimension as in {{{dims[0]!r}: 50}}"
+        )
+    found = {}
+    for dim, given in (rare if isinstance(rare, Mapping) else dict.fromkeys(dims, rare)).items():
         if dim not in dims:
             raise DataError(f"rare names {dim!r}, which is not among the segments {listed(dims)}; add it there")
-        if isinstance(least, bool) or not isinstance(least, int) or least < 2:
-            raise DataError(f"rare is {least!r} for {dim!r}; give a number of rows, 2 or more")
-    return asked
+        least = whole(given)
+        if least is None or least < 2:
+            raise DataError(f"rare is {described(given)} for {dim!r}; give a number of rows, 2 or more")
+        found[dim] = least
+    return found
 
 
 def merged(groups: Groups, dims: Sequence[str], rare: Mapping[str, int]) -> tuple[Groups, list[str]]:

@@ -1,21 +1,21 @@
 """Reduce rows, one per unit, to cells, inside the engine that holds them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.asked import check_given, described, names, number
 from bayes_hte.cells import linear
 from bayes_hte.cells.assembly import Column, Coords, assemble, pool
 from bayes_hte.cells.bins import Bins, check_bins
 from bayes_hte.cells.clusters import crossing_note, repeated_notes
 from bayes_hte.cells.grouping import Cap, Groups, Units, grouped, settle, units
-from bayes_hte.cells.labels import Key, text_of
-from bayes_hte.cells.metrics import METRICS, Metric, MetricName
+from bayes_hte.cells.labels import Key
+from bayes_hte.cells.metrics import METRICS, Metric, MetricName, check_cap
 from bayes_hte.cells.rare import check_rare, merged
 from bayes_hte.cells.sources import Source, check_arms, check_names, counted, listed, opened, pick
 from bayes_hte.cells.statistics import Moments
@@ -39,13 +39,13 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     denominator: str | None = None,
     weights: str | None = None,
     cluster: str | None = None,
-    cuped: str | Sequence[str] = (),
+    cuped: str | Sequence[str] | None = None,
     cap: float | tuple[float, float] | None = None,
     cap_quantile: float | tuple[float, float] | None = None,
-    bins: Mapping[str, Bins] = MappingProxyType({}),
+    bins: Mapping[str, Bins] | None = None,
     rare: int | Mapping[str, int] | None = None,
     unit: str | None = None,
-    balance: Sequence[str] = (),
+    balance: str | Sequence[str] | None = None,
     connection: Any = None,
 ) -> xr.Dataset:
     """Reduce rows to cells: by default n, mean and sum of squared deviations per segment and arm.
@@ -162,6 +162,8 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     >>> cells["mean"].sel(segment="mobile").values.tolist(), cells.attrs["outcome"]
     ([0.2, 0.4], 'spent per hours')
     """
+    check_given(outcome=outcome, arm=arm, control=control)
+    bins = {} if bins is None else bins
     given = {"outcome": outcome, "exposure": exposure, "denominator": denominator, "weight": weights}
     numbers = {noun: column for noun, column in given.items() if column is not None}
     pre = _listed("cuped", cuped), _listed("balance", balance)
@@ -171,15 +173,18 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     before = {f"cuped {name!r}": name for name in pre[0]}
     before |= {f"balance {name!r}": name for name in pre[1] if name not in pre[0]}
     roles = {**numbers, "arm": arm, "cluster": cluster}  # what was before treatment may be cut into levels as well
-    roles |= {role: name for role, name in before.items() if name not in bins}
+    cut = bins if isinstance(bins, Mapping) else {}
+    roles |= {role: name for role, name in before.items() if name not in cut}
     dims = check_names(segments, roles, taken={VALUE} if metric == "histogram" else ())
     asked_bins, asked_rare = check_bins(bins, dims), check_rare(rare, dims)
     if cluster is not None:
         _check_clusters(asked_rare, asked_bins)
     texts = [dim for dim in dims if dim not in asked_bins]
     as_numbers = [dim for dim, each in asked_bins.items() if not isinstance(each, str)]
-    names = [name for name in (cluster, unit) if name is not None]
-    labels = list(dict.fromkeys([*texts, arm, *(name for name in names if name not in roles)]))
+    ids = [name for name in (cluster, unit) if name is not None]
+    if unit is not None and not isinstance(unit, str):
+        raise DataError(f"unit must be the name of one column, not {described(unit)}")
+    labels = list(dict.fromkeys([*texts, arm, *(name for name in ids if name not in roles)]))
     needed = [*numbers.values(), *before.values(), *as_numbers]
     with opened(data, labels=labels, numbers=needed, connection=connection) as source:
         rows = units(
@@ -200,6 +205,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     groups, rare_notes = merged(groups, dims, asked_rare)
     missing = left_out(groups)
     groups, about = settle(rows, groups, outcome=_outcome(rows), control=control, drop_missing=drop_missing)
+    check_cap(groups, rows, how.extremes)
     keys, columns, coords = how.reduced(groups, rows)
     notes = [*about.notes, *_done(rows, groups), *_reduction(columns, pre[0]), *rare_notes]
     about = replace(about, notes=notes, doubts=doubts, recipe=None if how.recipe is None else how.recipe.text())
@@ -212,8 +218,8 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     return cells
 
 
-def _listed(what: str, columns: str | Sequence[str]) -> list[str]:
-    found = [columns] if isinstance(columns, str) else list(columns)
+def _listed(what: str, columns: str | Sequence[str] | None) -> list[str]:
+    found = [columns] if isinstance(columns, str) else names(what, columns or ())
     if len(set(found)) < len(found):
         raise DataError(f"{what} repeats a column: {listed(found)}; name each once")
     return found
@@ -227,12 +233,27 @@ def _bounds(cap: float | tuple[float, float] | None, quantile: float | tuple[flo
     if asked is None:
         return None
     name = "cap" if quantile is None else "cap_quantile"
-    low, high = (-np.inf, asked) if isinstance(asked, int | float) else tuple(asked)
+    low, high = _pair(asked)
     if not low < high or not np.isfinite(high) or (quantile is not None and not (low >= 0 or low == -np.inf)):
-        raise DataError(f"{name} is {asked!r}; give a finite number, or a pair of them, the smaller first")
+        raise DataError(f"{name} is {described(asked)}; give a finite number, or a pair of them, the smaller first")
     if quantile is not None and not 0 < high < 1:
-        raise DataError(f"cap_quantile is {asked!r}; quantiles lie between 0 and 1, such as 0.99 or (0.01, 0.99)")
-    return Cap(float(low), float(high), quantiles=quantile is not None)
+        raise DataError(
+            f"cap_quantile is {described(asked)}; quantiles lie between 0 and 1, such as 0.99 or (0.01, 0.99)"
+        )
+    return Cap(low, high, quantiles=quantile is not None)
+
+
+def _pair(asked: object) -> tuple[float, float]:
+    """The smallest and the largest value, NaN for what is no number."""
+    plain: Any = asked.tolist() if isinstance(asked, np.ndarray) else asked
+    single = number(plain)
+    if single is not None:
+        return -np.inf, single
+    several = isinstance(plain, Iterable) and not isinstance(plain, Mapping | bytes)
+    match [number(bound) for bound in plain] if several else []:
+        case [float(low), float(high)]:
+            return low, high
+    return np.nan, np.nan
 
 
 def _check_together(metric: str, exposure: str | None, adjusted: Sequence[str], cap: Cap | None) -> None:
@@ -294,8 +315,7 @@ def _outcome(rows: Units) -> str:
     """What was measured, with what was done to it."""
     name = rows.numbers["outcome"]
     if rows.cap is not None:
-        bounds = [("at least", rows.cap.low), ("at most", rows.cap.high)]
-        name += f" ({', '.join(f'{words} {text_of(bound)}' for words, bound in bounds if np.isfinite(bound))})"
+        name += f" ({rows.cap})"
     return f"{name} per {rows.numbers['denominator']}" if "denominator" in rows.numbers else name
 
 

@@ -4,10 +4,11 @@ import json
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
+from bayes_hte.asked import described, number
+from bayes_hte.cells.labels import level_of
 from bayes_hte.cells.sources import listed
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM
@@ -23,7 +24,8 @@ def with_shares(cells: xr.Dataset, shares: Mapping[str, float]) -> xr.Dataset:
     cells
         A cell table of units, dims (segment, arm).
     shares
-        The share of each arm, or numbers in proportion to them: ``{"old": 1, "new": 1}`` are halves.
+        The share of each arm, or numbers in proportion to them: ``{"old": 1, "new": 1}`` are halves. An arm is named
+        by its text, or by the number or boolean that the data held.
 
     Returns
     -------
@@ -77,21 +79,23 @@ def planned(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> dic
 
 def _checked(shares: object, arms: list[str]) -> dict[str, float]:
     if not isinstance(shares, Mapping):
-        raise DataError(f"shares must name the share of each arm, as {dict.fromkeys(arms, 1)}; not {shares!r}")
-    unknown = [str(arm) for arm in shares if arm not in arms]
+        raise DataError(f"shares must name the share of each arm, as {dict.fromkeys(arms, 1)}; not {described(shares)}")
+    named = {level_of(arm): share for arm, share in shares.items()}
+    if len(named) < len(shares):
+        raise DataError(f"shares name an arm twice: {listed([*shares])}; state one share of every arm")
+    unknown = [arm for arm in named if arm not in arms]
     if unknown:
         raise DataError(f"shares name {listed(unknown)}, but no unit is in such an arm; arms are {listed(arms)}")
-    lacking = [arm for arm in arms if arm not in shares]
+    lacking = [arm for arm in arms if arm not in named]
     if lacking:
         raise DataError(f"shares lack {listed(lacking)}; state the planned share of every arm: {listed(arms)}")
-    for arm in arms:
-        share = shares[arm]
-        if (
-            isinstance(share, bool)
-            or not isinstance(share, int | float | np.number)
-            or not math.isfinite(share)
-            or not share > 0
-        ):
-            raise DataError(f"the share of {arm!r} is {share!r}; it must be a number greater than 0")
-    total = math.fsum(shares[arm] for arm in arms)
-    return {arm: float(shares[arm] / total) for arm in arms}
+    sizes = {arm: _size(arm, named[arm]) for arm in arms}
+    total = math.fsum(sizes.values())
+    return {arm: size / total for arm, size in sizes.items()}
+
+
+def _size(arm: str, share: object) -> float:
+    size = number(share)
+    if size is None or not math.isfinite(size) or not size > 0:
+        raise DataError(f"the share of {arm!r} is {described(share)}; it must be a number greater than 0")
+    return size

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayes_hte.asked import described
 from bayes_hte.cells.labels import natural_order
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL, RESERVED, SEGMENT
@@ -344,6 +345,8 @@ def check_names(segments: Sequence[str], others: Mapping[str, str | None], taken
     """
     if isinstance(segments, str):
         raise DataError(f"segments must be a list of columns; write segments=[{segments!r}]")
+    if not isinstance(segments, Iterable):
+        raise DataError(f"segments is {described(segments)}; give a list of columns, such as ['device']")
     dims = list(segments)
     if not dims:
         raise DataError("segments is empty; name at least one column that divides the units, such as ['device']")

@@ -1,13 +1,14 @@
 """Times to an event, some of them censored: failures and time at risk per interval of time."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from bayes_hte.asked import check_given, check_text, described, number
 from bayes_hte.cells.assembly import Column, Coords, assemble, pool
 from bayes_hte.cells.grouping import Groups, Units, grouped, settle, units
 from bayes_hte.cells.labels import is_missing, text_of
@@ -106,6 +107,8 @@ def from_times(
     >>> cells["at_risk"].sel(segment="early").values.tolist()
     [[40.0, 20.0], [60.0, 50.0]]
     """
+    check_given(time=time, event=event, arm=arm, control=control)
+    check_text(outcome=outcome)
     numbers = {"time": time, "event": event}
     dims = check_names(segments, {**numbers, "arm": arm}, taken={INTERVAL, "start", "end"})
     with opened(data, labels=[*dims, arm], numbers=[time, event], connection=connection) as source:
@@ -188,10 +191,10 @@ def _cuts(rows: Units, seen: _Observed) -> list[float]:
 
 
 def _given(breaks: Sequence[float], seen: _Observed) -> list[float]:
-    try:
-        cuts = [float(value) for value in breaks]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"breaks must be a list of times, not {breaks!r}") from error
+    found = [number(value) for value in breaks] if isinstance(breaks, Iterable) else [None]
+    cuts = [value for value in found if value is not None]
+    if len(cuts) < len(found):
+        raise DataError(f"breaks must be a list of times, not {described(breaks)}; give numbers, such as [7, 30]")
     if not all(np.isfinite(cuts)) or any(a >= b for a, b in itertools.pairwise([0.0, *cuts])):
         raise DataError(
             f"breaks must be greater than 0 and ascend, but are {', '.join(map(_text, cuts))}; sort them, "
@@ -208,11 +211,13 @@ def _given(breaks: Sequence[float], seen: _Observed) -> list[float]:
 def _horizon(horizon: float | None, seen: _Observed) -> float:
     if horizon is None:
         return seen.last_event
-    if not 0 < horizon <= seen.last:  # also refuses NaN
+    time = number(horizon)
+    if time is None or not 0 < time <= seen.last:  # also refuses NaN
+        found = described(horizon) if time is None else f"{time:g}"
         raise DataError(
-            f"horizon is {horizon:g}, but times were observed above 0 and up to {_text(seen.last)}; choose a time there"
+            f"horizon is {found}, but times were observed above 0 and up to {_text(seen.last)}; choose a time there"
         )
-    return float(horizon)
+    return time
 
 
 def _query(edges: Sequence[float]) -> Query:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from bayes_hte.asked import check_given, check_text
 from bayes_hte.cells.assembly import About, assemble
 from bayes_hte.cells.covariances import checked_covariance, covariance_of
 from bayes_hte.cells.covariates import attach, covariate_roles
@@ -41,7 +42,7 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     positive: str | None = None,
     log_mean: str | None = None,
     log_sd: str | None = None,
-    covariates: Sequence[str] = (),
+    covariates: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Read a summary with one row per segment and arm.
 
@@ -114,6 +115,8 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     >>> cells["events"].values.tolist()
     [[100, 120], [5, 4]]
     """
+    check_given(arm=arm, control=control)
+    check_text(outcome=outcome)
     columns = {"n": n, "events": events, "non_events": non_events, "mean": mean, "sd": sd, "total": total}
     columns |= {"sum_squares": sum_squares, "se": se, "exposure": exposure}
     columns |= {"positive": positive, "log_mean": log_mean, "log_sd": log_sd}
@@ -160,7 +163,7 @@ def from_estimates(
     arm: str | None = None,
     n: str | None = None,
     outcome: str = "effect",
-    covariates: Sequence[str] = (),
+    covariates: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Read effects that were estimated elsewhere, one row per segment (and arm).
 
@@ -213,6 +216,8 @@ def from_estimates(
         raise DataError(
             "estimates need their uncertainty: name the column of standard errors as se, or give covariance"
         )
+    check_given(estimate=estimate)
+    check_text(outcome=outcome)
     columns = {"estimate": estimate, "se": se, "n": n}
     given = {role: column for role, column in columns.items() if column is not None}
     known = covariate_roles(covariates)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import xarray as xr
 
+from bayes_hte.asked import check_given, check_text
 from bayes_hte.cells.assembly import About
 from bayes_hte.cells.covariates import covariate_roles
 from bayes_hte.cells.forms import ROLES, form_of
@@ -43,7 +44,7 @@ def from_wide(
     arms: Arms,
     control: str,
     outcome: str = "outcome",
-    covariates: Sequence[str] = (),
+    covariates: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Read a summary with one row per segment and a set of columns per arm.
 
@@ -105,6 +106,8 @@ def from_wide(
     >>> cells["n"].values.tolist()
     [[139, 123], [303, 306]]
     """
+    check_given(control=control)
+    check_text(outcome=outcome)
     columns = _by_arm(arms)
     roles = next(iter(columns.values()))
     convert = form_of(roles)

@@ -1,12 +1,13 @@
 """The forest plot: the standard picture of effects that differ."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from bayes_hte.asked import described
 from bayes_hte.errors import DataError
 from bayes_hte.plot import bars
 from bayes_hte.plot.axis import effect_label
@@ -14,6 +15,8 @@ from bayes_hte.plot.narrow import draw_narrow
 from bayes_hte.plot.page import Page
 from bayes_hte.plot.rows import Order, ordered, read
 from bayes_hte.plot.wide import draw_wide
+
+LAYOUTS = ("wide", "narrow")
 
 
 def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
@@ -105,6 +108,9 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     """
     if figure is not None and ax is not None:
         raise DataError("both figure and ax are given; give the one to draw into")
+    for what, chosen, known in (("order", order, get_args(Order)), ("layout", layout, LAYOUTS)):
+        if chosen not in known:
+            raise DataError(f"no {what} {described(chosen)}; there are {', '.join(known)}")
     heading_by = _heading_dimension(dimensions, group_by)
     factor = 100.0 if percent else 1.0
     blocks = [

@@ -1,6 +1,7 @@
 """Reading plan and model files: TOML, a closed schema, and errors that name the way out. Runs no code."""
 
 import hashlib
+import os
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from bayes_hte.asked import described, path_of
 from bayes_hte.errors import ModelError, PlanError, SpecError
 from bayes_hte.spec.plan import Plan
+from bayes_hte.spec.sentences import sentences
 
 if TYPE_CHECKING:
     from bayes_hte.spec.model import Model
@@ -39,6 +42,11 @@ def shipped_models() -> list[str]:
 
 def model_path(source: str | Path, folder: Path | None = None) -> Path:
     """The file of a model: a shipped name, or a path relative to `folder`."""
+    if not isinstance(source, str | os.PathLike):
+        raise ModelError(
+            f"{described(source)} is no model; give the path of a .toml file, a Model made with hte.Model(family=…), "
+            f"or one of the shipped {shipped_models()}"
+        )
     if str(source) in shipped_models():
         return models_folder() / f"{source}.toml"
     path = (folder or Path()) / source
@@ -96,7 +104,7 @@ def read_plan(path: str | Path) -> Plan:
     PlanError
         If the file is missing or not valid; the message names the key.
     """
-    return parse(Path(path), Plan, PlanError)
+    return parse(path_of(path, "the plan", PlanError), Plan, PlanError)
 
 
 def parse[T: BaseModel](path: Path, kind: type[T], error: type[SpecError]) -> T:
@@ -122,8 +130,7 @@ def validate[T: BaseModel](content: dict[str, Any], kind: type[T], error: type[S
     try:
         return kind.model_validate(content)
     except ValidationError as problem:
-        lines = [_sentence(item, kind, content) for item in problem.errors()]
-        raise error(f"{where}: " + "; ".join(dict.fromkeys(lines))) from None
+        raise error(f"{where}: " + "; ".join(sentences(problem.errors(), kind, content))) from None
 
 
 def sha256(path: Path) -> str:
@@ -134,51 +141,3 @@ def sha256(path: Path) -> str:
 def _neighbours(path: Path) -> str:
     found = sorted(item.name for item in path.parent.glob("*.toml")) if path.parent.is_dir() else []
     return ", ".join(found) if found else "no .toml files"
-
-
-def _sentence(item: Any, kind: type[BaseModel], content: dict[str, Any]) -> str:
-    place = [str(part) for part in item["loc"]]
-    dotted = ".".join(_without_tags(place, content))
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(kind, place[:-1])
-        close = get_close_matches(place[-1], known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
-        return f"unknown key {dotted!r}{hint} Known keys here: {', '.join(known)}"
-    if item["type"] == "missing":
-        return f"the key {dotted!r} is missing"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{dotted}: {message}" if dotted else message
-
-
-def _without_tags(place: list[str], content: Any) -> list[str]:
-    """Leave out the tags that pydantic puts into a path for the member of a union; data without a form are rows."""
-    kept: list[str] = []
-    for part in place:
-        tag = content.get("dist", content.get("form", "rows")) if isinstance(content, dict) else None
-        if isinstance(content, dict) and part not in content and part == tag:
-            continue
-        kept.append(part)
-        content = content.get(part) if isinstance(content, dict) else None
-    return kept
-
-
-def _known_keys(kind: type[BaseModel], place: list[str]) -> list[str]:
-    """Keys the schema allows at a place, read from the JSON Schema that editors use."""
-    schema = kind.model_json_schema()
-    node: dict[str, Any] = schema
-    for part in place:
-        node = _resolve(schema, node, part)
-    return sorted(node.get("properties", {}))
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any], part: str) -> dict[str, Any]:
-    """Follow one step of a path through properties, references and tagged unions."""
-    target = node.get("properties", {}).get(part, node)
-    for option in target.get("anyOf", []):
-        if "$ref" in option or "discriminator" in option:
-            target = option
-    mapping = target.get("discriminator", {}).get("mapping", {})
-    reference = mapping.get(part, target.get("$ref"))
-    if reference:
-        target = schema["$defs"][str(reference).rsplit("/", 1)[-1]]
-    return dict(target)

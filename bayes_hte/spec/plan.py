@@ -2,8 +2,18 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
+from bayes_hte.asked import described
 from bayes_hte.schema import Scale
 
 Text = Annotated[str, Field(min_length=1)]
@@ -11,13 +21,33 @@ Sampler = Literal["auto", "exact", "nuts"]
 Shares = Annotated[dict[Text, Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=2)]
 """Planned share of the units by arm, or numbers in proportion to them: ``{ old = 0.5, new = 0.5 }``."""
 
-Cap = FiniteFloat | tuple[FiniteFloat, FiniteFloat]
+
+def _either(wanted: str) -> WrapValidator:
+    """Say once what a value may be, where each of several kinds would say why it is not that."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(f"should be {wanted}, not {described(value)}") from None
+
+    return WrapValidator(check)
+
+
+Cap = Annotated[FiniteFloat | tuple[FiniteFloat, FiniteFloat], _either("a number, or a list of two, the smaller first")]
 Least = Annotated[int, Field(ge=2)]
-Bins = (
+Rare = Annotated[
+    Least | dict[Text, Least],
+    _either("a number of rows, 2 or more, or such numbers by dimension, as in { country = 50 }"),
+]
+Bins = Annotated[
     Annotated[int, Field(ge=2, le=100)]
     | Literal["day", "week", "month", "quarter", "year"]
-    | Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=99)]
-)
+    | Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=99)],
+    _either(
+        'a number from 2 to 100, a list of cuts such as [18, 35, 65], or "day", "week", "month", "quarter", "year"'
+    ),
+]
 
 
 class _Closed(BaseModel):
@@ -77,7 +107,7 @@ class Rows(_Closed):
     cap: Cap | None = None
     cap_quantile: Cap | None = None
     bins: dict[Text, Bins] | None = None
-    rare: Least | dict[Text, Least] | None = None
+    rare: Rare | None = None
     unit: Text | None = None
     balance: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     shares: Shares | None = None

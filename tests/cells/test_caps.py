@@ -171,7 +171,12 @@ def test_a_cap_on_both_sides_is_that_of_numpy(values, low, width):
         ({"cap_quantile": 0.0}, "cap_quantile is 0.0; quantiles lie between 0 and 1"),
         ({"cap_quantile": (0.9, 0.1)}, r"cap_quantile is \(0.9, 0.1\); give a finite number, or a pair"),
         ({"cap_quantile": (-0.1, 0.9)}, r"cap_quantile is \(-0.1, 0.9\)"),
-        ({"cap": -5}, "the outcome does not vary: 'revenue' is -5 for every unit"),
+        ({"cap": -5}, r"the cap \(at most -5\) makes all outcomes in 'revenue' equal"),
+        ({"cap": "1"}, "cap is '1'; give a finite number, or a pair"),
+        ({"cap": True}, "cap is True; give a finite number"),
+        ({"cap": (1, 2, 3)}, r"cap is \(1, 2, 3\); give a finite number, or a pair"),
+        ({"cap": (None, 1)}, r"cap is \(None, 1\); give a finite number, or a pair"),
+        ({"cap": 10**400}, "cap is an int; give a finite number"),
     ],
 )
 def test_caps_that_make_no_sense_are_refused(asked, message):
@@ -183,3 +188,46 @@ def test_a_quantile_of_no_number_is_refused():
     rows = pd.DataFrame(people(20)).assign(revenue=np.nan)
     with pytest.raises(DataError, match="the outcome 'revenue' has no finite value"):
         read(rows, cap_quantile=0.9)
+
+
+@pytest.mark.parametrize(
+    ("cap", "same"),
+    [
+        (np.int64(20), 20),
+        (np.float32(20.0), 20),
+        (np.array(20), 20),
+        (np.array([1, 20]), (1, 20)),
+        (pd.Series([1.0, 20.0]), (1, 20)),
+        ([np.int64(1), 20], (1, 20)),
+    ],
+    ids=str,
+)
+def test_a_cap_may_be_a_number_of_numpy_or_pandas(cap, same):
+    same_numbers(read(pd.DataFrame(people()), cap=cap), read(pd.DataFrame(people()), cap=same))
+
+
+def test_a_quantile_may_be_a_number_of_numpy():
+    data = pd.DataFrame(people())
+    same_numbers(read(data, cap_quantile=np.float64(0.9)), read(data, cap_quantile=0.9))
+
+
+def rare_payers() -> pd.DataFrame:
+    revenue = [50.0] * 4 + [0.0] * 996
+    return pd.DataFrame({"arm": ["old", "new"] * 500, "device": ["tv", "tv", "web", "web"] * 250, "revenue": revenue})
+
+
+@pytest.mark.parametrize("kind", [{}, {"metric": "two_part"}, {"metric": "histogram"}], ids=str)
+def test_a_cap_that_hides_the_few_who_pay_is_named_with_the_way_out(kind):
+    said = r"the cap \(at most 0\) makes all outcomes in 'revenue' equal.*; give cap_quantile a higher quantile, or cap"
+    with pytest.raises(DataError, match=said):
+        read(rare_payers(), cap_quantile=0.99, **kind)
+
+
+def test_a_cap_is_not_blamed_for_outcomes_that_never_varied():
+    with pytest.raises(DataError, match="every outcome in 'revenue' is 0"):
+        read(rare_payers().assign(revenue=0.0), cap=10)
+
+
+def test_a_cap_that_makes_the_numerators_equal_leaves_a_ratio():
+    data = rare_payers().assign(views=[1, 2, 3, 4, 5] * 200, revenue=7.0)
+    assert read(data, cap=5, denominator="views").sizes["segment"] == 2
