@@ -21,8 +21,7 @@ Period = Literal["day", "week", "month", "quarter", "year"]
 type Bins = int | Sequence[float] | Period
 """Into how many bins of about equal size, or where to cut, or the period that dates are put together by."""
 
-PERIODS: Mapping[str, str] = {"day": "1d", "week": "1d", "month": "1mo", "quarter": "1mo", "year": "1y"}
-"""By what the engine cuts dates; not all know weeks and quarters, so that days and months are put together here."""
+PERIODS = ("day", "week", "month", "quarter", "year")
 
 MOST = 100
 """More bins than this were meant to be something else."""
@@ -59,32 +58,44 @@ class Calendar:
     """Dates put together by day, week, month, quarter or year."""
 
     period: Period
-    zoned: bool = False
-    daily: bool = False  # Dask cuts dates at days only
+    zone: str = ""  # whose clock, if the dates are points in time
 
     def expression(self, column: "nw.Expr") -> "nw.Expr":
-        """Where the period, or the day of the week, begins, by the clock of the column's time zone."""
-        local = column.dt.replace_time_zone(None) if self.zoned else column  # DuckDB hands out zones through pytz only
-        return local.dt.truncate("1d" if self.daily else PERIODS[self.period])
+        """The day, also for a week, which not all engines know; else the number of the period: 202604 is in April.
+
+        By the clock of the zone.
+        """
+        import narwhals.stable.v2 as nw
+
+        local = column.dt.replace_time_zone(None) if self.zone else column
+        if self.period in {"day", "week"}:
+            return local.dt.truncate("1d")
+        year, month = local.dt.year(), local.dt.month()
+        match self.period:
+            case "month":
+                return year * 100 + month
+            case "quarter":
+                third, second, first = (nw.when(month >= begin).then(1).otherwise(0) for begin in (10, 7, 4))
+                return year * 100 + first + second + third + 1
+        return year
 
     def label(self, text: str) -> str:
-        """The level that its first day, or any day of it, as text, stands for."""
-        first = date.fromisoformat(text[:10])
+        """The level that a day or number, as text, stands for."""
         match self.period:
             case "day":
-                return first.isoformat()
+                return text[:10]
             case "week":
-                return f"week of {(first - timedelta(days=first.weekday())).isoformat()}"
+                day = date.fromisoformat(text[:10])
+                return f"week of {(day - timedelta(days=day.weekday())).isoformat()}"
             case "month":
-                return f"{first:%Y-%m}"
+                return f"{text[:-2]}-{text[-2:]}"
             case "quarter":
-                return f"{first.year} Q{(first.month + 2) // 3}"
-            case "year":
-                return f"{first.year}"
+                return f"{text[:-2]} Q{text[-1]}"
+        return text
 
     def told(self, dim: str) -> str:
         """What was done, as a note."""
-        return f"{dim} is put together by {self.period}"
+        return f"{dim} is put together by {self.period}" + (f", by the clock of {self.zone}" if self.zone else "")
 
 
 type Cut = Cuts | Calendar
@@ -148,11 +159,10 @@ def cuts_of(frame: "nw.LazyFrame[Any]", column: str, *, dim: str, asked: Bins, n
     Raises
     ------
     DataError
-        If all numbers are equal, or missing.
+        If all numbers are equal, or missing, or dates are none.
     """
     if isinstance(asked, str):
-        zoned = getattr(frame.collect_schema()[column], "time_zone", None) is not None
-        return Calendar(asked, zoned=zoned, daily=frame.implementation.is_dask())
+        return Calendar(asked, zone=_zone(frame, column, dim, name))
     if not isinstance(asked, int):
         return Cuts(tuple(float(edge) for edge in asked))
     at = quantiles(frame, column, [i / asked for i in range(asked)], what=f"the dimension {dim!r}", name=name)
@@ -163,6 +173,30 @@ def cuts_of(frame: "nw.LazyFrame[Any]", column: str, *, dim: str, asked: Bins, n
             f"{text_of(at[0])}; state the cuts, or leave the bins out"
         )
     return Cuts(tuple(edges))
+
+
+def _zone(frame: "nw.LazyFrame[Any]", column: str, dim: str, name: str) -> str:
+    """The time zone whose clock says where a day begins: a column's own, or the engine's; "" if dates have none.
+
+    Raises
+    ------
+    DataError
+        If the column holds no dates.
+    """
+    import narwhals.stable.v2 as nw
+
+    dtype = frame.collect_schema()[column]
+    if dtype in (nw.Date, nw.Datetime):
+        zone = getattr(dtype, "time_zone", None) or ""
+        return "the database" if zone and frame.implementation.is_ibis() else zone
+    if dtype == nw.Unknown and (frame.implementation.is_pandas() or frame.implementation.is_dask()):
+        kind = frame.to_native().dtypes[column]  # narwhals knows no zones with an underscore in their names
+        if zone := getattr(getattr(kind, "pyarrow_dtype", kind), "tz", None):
+            return str(zone)
+    raise DataError(
+        f"the dimension {dim!r} of {name} has dtype {dtype}, and a period needs dates; convert the column, as "
+        "pandas.to_datetime does"
+    )
 
 
 def _short(frame: "nw.LazyFrame[Any]", column: str, edges: Sequence[float], name: str) -> list[float]:

@@ -140,8 +140,6 @@ def units(
         frame = _numeric(frame, at[column], noun=noun, column=column, name=source.name)
     cuts = {}
     for dim, asked in bins.items():
-        if isinstance(asked, str):
-            _check_date(frame, at[dim], dim, name=source.name)
         cuts[dim] = cuts_of(frame, at[dim], dim=dim, asked=asked, name=source.name)
 
     whole = nw.col("c0").is_finite()
@@ -187,17 +185,6 @@ def _stated(frame: "nw.LazyFrame[Any]", cap: Cap, column: str, name: str) -> Cap
     at = dict(zip(bounded, found, strict=True))
     at = {share: float(f"{value:.6g}") for share, value in at.items()}  # the same in every engine, and as it is said
     return Cap(at.get(cap.low, -np.inf), at.get(cap.high, np.inf))
-
-
-def _check_date(frame: "nw.LazyFrame[Any]", name_here: str, dim: str, *, name: str) -> None:
-    import narwhals.stable.v2 as nw
-
-    dtype = frame.collect_schema()[name_here]
-    if dtype not in (nw.Date, nw.Datetime):
-        raise DataError(
-            f"the dimension {dim!r} of {name} has dtype {dtype}, and a period needs dates; convert the column, as "
-            "pandas.to_datetime does"
-        )
 
 
 def _numeric(frame: "nw.LazyFrame[Any]", name_here: str, *, noun: str, column: str, name: str) -> "nw.LazyFrame[Any]":

@@ -13,10 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayes_hte.asked import described
+from bayes_hte.cells.headers import check_headers
 from bayes_hte.cells.labels import natural_order
 from bayes_hte.errors import DataError
 from bayes_hte.schema import MISSING_LEVEL, RESERVED, SEGMENT
@@ -79,8 +82,19 @@ def opened(
             raise
         if "not utf-8 encoded" in str(error):
             raise DataError(f"{name} is not text in UTF-8; save it as UTF-8 (in a spreadsheet: CSV UTF-8)") from error
-        sentence = (str(error).strip() or type(error).__name__).splitlines()[0]  # the whole one stays the cause
-        raise DataError(f"cannot read {name}: {sentence}; repair or convert it and try again") from error
+        raise DataError(f"cannot read {name}: {_sentence(error, name)}; repair or convert it and try again") from error
+
+
+def _sentence(error: Exception, name: str) -> str:
+    """What an engine says in its first line, or of which line of a text file; the whole stays the cause."""
+    first, *more = (str(error).strip() or type(error).__name__).splitlines()
+    line = re.search(r"CSV Error on Line: (\d+)", first)
+    reasons = [text for text in more if re.match(r"(Error when|Expected|Value with|Maximum|Could not)", text)]
+    if line is None or not reasons:
+        return first
+    file = re.search(r"^\s*file = (.+)$", "\n".join(more), re.MULTILINE)
+    where = f" of {Path(file[1]).name}" if file and not name.endswith(Path(file[1]).name) else ""
+    return f"line {line[1]}{where}: {reasons[0].strip().rstrip('.')}"
 
 
 def _of_engine(error: Exception) -> bool:
@@ -121,7 +135,9 @@ def _connect() -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     off = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    return duckdb.connect(":memory:", config={**off})
+    connection = duckdb.connect(":memory:", config={**off})
+    connection.execute("set TimeZone = 'UTC'")  # files hold points in time: days must not hang on where they are read
+    return connection
 
 
 def _lazy(data: "IntoFrame", name: str) -> "nw.LazyFrame[Any]":
@@ -165,7 +181,7 @@ def as_floats(frame: "nw.LazyFrame[Any]", columns: Sequence[str]) -> "nw.LazyFra
 
 
 def _find(path: str) -> list[str]:
-    """Absolute paths, escaped for DuckDB, of the file or of the files a pattern matches."""
+    """Absolute paths of the file or of the files a pattern matches."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):  # two letters or more: C:/ is a drive; Path() collapses //
         raise DataError(f"{path} is an address, and nothing is fetched from a network; download it and give the file")
     if not path.lower().endswith(SUFFIXES):
@@ -180,7 +196,7 @@ def _find(path: str) -> list[str]:
     for name in found:
         if Path(name).stat().st_size == 0:
             raise DataError(f"the file {name!r} is empty (0 bytes); write it again with a header and rows")
-    return [glob.escape(str(Path(name).absolute())) for name in found]
+    return [str(Path(name).absolute()) for name in found]
 
 
 def _siblings(path: str) -> list[str]:
@@ -192,12 +208,19 @@ def _open_files(
     connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str], numbers: Sequence[str]
 ) -> "duckdb.DuckDBPyRelation":
     if paths[0].lower().endswith(".parquet"):
-        return connection.read_parquet(paths)
-    return _read_csv(connection, paths, labels, numbers)
+        return connection.read_parquet(list(map(glob.escape, paths)))
+    # Hive partitioning would let a folder called arm=x replace the column arm of the file.
+    options: dict[str, Any] = {"hive_partitioning": False}
+    if re.search(r"\.tsv(\.gz)?$", paths[0], re.IGNORECASE):
+        options["sep"] = "\t"
+    # The stubs of DuckDB do not know that read_csv takes a list of paths.
+    read: Callable[..., duckdb.DuckDBPyRelation] = partial(connection.read_csv, **options)
+    check_headers(read, paths, [*labels, *numbers])
+    return _read_csv(read, list(map(glob.escape, paths)), labels, numbers)
 
 
 def _read_csv(
-    connection: "duckdb.DuckDBPyConnection", paths: list[str], labels: Sequence[str], numbers: Sequence[str]
+    read: "Callable[..., duckdb.DuckDBPyRelation]", paths: list[str], labels: Sequence[str], numbers: Sequence[str]
 ) -> "duckdb.DuckDBPyRelation":
     """Read text files with types that no later row can contradict where that can be helped.
 
@@ -205,12 +228,7 @@ def _read_csv(
     and false, and a whole number may be followed by a fraction after the sample: those guesses are widened.
     The words nan and inf make a column of numbers text for DuckDB: if nothing else does, they are numbers here.
     """
-    # Hive partitioning would let a folder called arm=x replace the column arm of the file.
-    options: dict[str, Any] = {"header": True, "hive_partitioning": False}
-    if re.search(r"\.tsv(\.gz)?$", paths[0], re.IGNORECASE):
-        options["sep"] = "\t"
-    # The stubs of DuckDB do not know that read_csv takes a list of paths.
-    read: Callable[..., duckdb.DuckDBPyRelation] = connection.read_csv
+    options: dict[str, Any] = {"header": True, "union_by_name": len(paths) > 1}  # else columns go by their place
     guessed = read(paths, **options)
     wider = {
         column: "VARCHAR" if column in labels else "DOUBLE"
@@ -233,8 +251,8 @@ def _all_numbers(table: "duckdb.DuckDBPyRelation", column: str) -> bool:
 def fetch(frame: "nw.LazyFrame[Any]", name: str) -> list[tuple[Any, ...]]:
     """Carry out a query and return its rows as Python values; raise DataError if there is none."""
     rows: list[tuple[Any, ...]]
-    if frame.implementation.is_duckdb():  # fetchall needs neither pyarrow nor pandas, and keeps dates and decimals
-        rows = frame.to_native().fetchall()
+    if frame.implementation.is_duckdb():
+        rows = _fetch_from_duckdb(frame.to_native())
     elif frame.implementation.is_ibis():
         rows = _fetch_from_ibis(frame)
     else:
@@ -242,6 +260,23 @@ def fetch(frame: "nw.LazyFrame[Any]", name: str) -> list[tuple[Any, ...]]:
     if not rows:
         raise no_rows(name)
     return rows
+
+
+def _fetch_from_duckdb(table: "duckdb.DuckDBPyRelation") -> list[tuple[Any, ...]]:
+    """Rows without the help of pyarrow or pandas, so that dates and decimals stay; points in time as in UTC.
+
+    DuckDB hands out time zones through pytz only, which nothing here needs.
+    """
+    zoned = [i for i, kind in enumerate(table.types) if str(kind) == "TIMESTAMP WITH TIME ZONE"]
+    if not zoned:
+        return table.fetchall()
+    quoted = [f'"{column.replace(chr(34), chr(34) * 2)}"' for column in table.columns]
+    micros = [f"epoch_us({column})" if i in zoned else column for i, column in enumerate(quoted)]
+    begin = datetime(1970, 1, 1, tzinfo=UTC)
+    return [
+        tuple(begin + timedelta(microseconds=v) if i in zoned and v is not None else v for i, v in enumerate(row))
+        for row in table.project(", ".join(micros)).fetchall()
+    ]
 
 
 def _fetch_from_ibis(frame: "nw.LazyFrame[Any]") -> list[tuple[Any, ...]]:

@@ -1,8 +1,12 @@
 """bins=: numbers and dates cut into levels, the same in every engine as pandas cuts them unit by unit."""
 
 import datetime as dt
+import importlib
 import itertools
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import xarray as xr
+from engines import skip_without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -228,6 +233,42 @@ def test_a_zone_decides_on_which_day_something_was():
     zoned = rows.with_columns(pl.col("seen").dt.convert_time_zone("America/New_York"))
     cells = read(zoned, segments=["seen"], bins={"seen": "day"})
     assert cells["segment"].values.tolist() == ["2025-12-31", "2026-01-01"]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Etc/GMT+5", "Asia/Ho_Chi_Minh", "UTC"])
+@pytest.mark.parametrize("kind", ["pandas", "dask", "polars"])
+def test_every_zone_has_a_clock_and_is_said(kind, zone):
+    skip_without(kind)
+    begin = pd.date_range("2026-03-01", periods=96, freq="h", tz="UTC").tz_convert(zone)
+    rows = pd.DataFrame({"arm": ["old", "new"] * 48, "y": range(96), "seen": begin})
+    table = pl.from_pandas(rows) if kind == "polars" else rows
+    if kind == "dask":
+        table = importlib.import_module("dask.dataframe").from_pandas(rows, npartitions=2)
+    cells = read(table, segments=["seen"], bins={"seen": "day"})
+    expected = rows.groupby(rows["seen"].dt.strftime("%Y-%m-%d")).size()
+    assert cells["n"].sum("arm").to_series().to_dict() == expected.to_dict()
+    assert schema.notes(cells) == [f"seen is put together by day, by the clock of {zone}"]
+
+
+@pytest.mark.parametrize("machine", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_days_in_files_do_not_hang_on_where_they_are_read(machine, tmp_path):
+    begin = pd.date_range("2026-03-01", periods=48, freq="h", tz="Europe/Berlin")
+    rows = pd.DataFrame({"arm": ["old", "new"] * 24, "y": range(48), "seen": begin, "at": [*begin[:2]] * 24})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    code = (
+        "from bayes_hte.cells import from_rows\n"
+        "asked = {'outcome': 'y', 'arm': 'arm', 'control': 'old'}\n"
+        "print(from_rows('rows.parquet', segments=['seen'], bins={'seen': 'day'}, **asked).segment.values.tolist())\n"
+        "print(from_rows('rows.parquet', segments=['at'], **asked).segment.values.tolist())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"TZ": machine}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert found.stderr == ""
+    days, points = found.stdout.splitlines()
+    assert days == "['2026-02-28', '2026-03-01', '2026-03-02']"
+    assert points == "['2026-02-28 23:00:00+00:00', '2026-03-01']"
 
 
 HOSTILE = ['a"b', "a'b", "x; drop table rows; --", "größe·", "*", "^a$", "C0", "q0", "finite", "below0", "p0", "capped"]
