@@ -16,6 +16,7 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
             horizon               of survival: the time at which survival is compared
             recipe                of adjusted means: how they follow from `column_mean` and `column_ss`, as JSON
             shares                JSON, planned share of each arm; absent where nobody said
+            spanning              JSON: clusters with rows in several segments; absent where there is none
             doubts                JSON list of text: why the arms may not be comparable; absent where there is none
             dimensions, notes     JSON lists of text: netCDF attributes hold no lists of one
 """

@@ -99,6 +99,19 @@ def file(name: str, content: bytes, **asked: Any) -> Callable[[], object]:
     return run
 
 
+def several_files() -> object:
+    Path("day-1.csv").write_bytes(HEADER + b"tv,old,1\ntv,new,2\n")
+    Path("day-2.csv").write_bytes(b"device,arm\ntv,old\n")
+    return rows("day-*.csv")()
+
+
+def sessions() -> object:
+    """Days of an experiment in which households came back."""
+    table = units(date=pd.to_datetime(["2026-03-01", "2026-03-02"] * 8), household=np.repeat(np.arange(8), 2))
+    daily = rows(table, segments=["date", "device"], bins={"date": "day"}, cluster="household")()
+    return merge(*split(daily, "date").values())  # type: ignore[arg-type]
+
+
 def sums(control: str = "old", **columns: Any) -> Callable[[], object]:
     """A summary: two devices, two arms."""
     known = {name: name for name in columns if name in {"n", "events", "mean", "sd", "se", "exposure"}}
@@ -154,6 +167,12 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("an empty file", file("rows.csv", b""), "0 bytes"),
         Case("a header and nothing else", file("rows.csv", HEADER), "no rows"),
         Case("a text file that is not UTF-8", file("rows.csv", HEADER + b"t\xe9l\xe9,old,1\ntv,new,2\n"), "rows.csv"),
+        Case("a line with too many fields", file("rows.csv", HEADER + b"tv,old,1\n" * 3 + b"tv,new,1,2\n"), "line 5"),
+        Case("a word far down in a column of numbers",
+             file("rows.csv", HEADER + b"tv,old,1\n" * 30_000 + b"tv,new,?\n"), "line 30002"),
+        Case("two columns of one name in a file", file("rows.csv", b"device,arm,spent,spent\ntv,old,1,2\n"), "'spent'"),
+        Case("columns that differ in case alone", file("rows.csv", b"device,arm,Spent,spent\ntv,old,1,2\n"), "case"),
+        Case("one of several files lacks a column", several_files, "day-2.csv"),
         Case("no table", rows([1, 2, 3]), "builtins.list"),
     ),
     "Columns": (
@@ -269,6 +288,7 @@ CASES: dict[str, tuple[Case, ...]] = {
              lambda: merge(*[sums(mean=[1.0, 2, 3, 4], se=0.1)()] * 2), "means", "Make the cells"),
         Case("nothing to merge", merge, "nothing"),
         Case("rows in place of cells", lambda: check(units()), "pandas.DataFrame"),
+        Case("days merged on which the same clusters came back", sessions, "'date'"),
         Case("tables to merge in a list", lambda: merge([cells(), cells()]), "a list", "write"),
         Case("a split by what is no dimension", lambda: split(cells(), "day"), "'day'"),
         Case("a split by the only dimension", lambda: split(cells(), "device"), "'device'"),

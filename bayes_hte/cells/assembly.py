@@ -23,6 +23,7 @@ import xarray as xr
 
 from bayes_hte import schema
 from bayes_hte.cells.labels import Key, natural_order, order_segments, segment_labels
+from bayes_hte.cells.spanning import ATTRIBUTE
 from bayes_hte.schema import ARM, OTHER_SEGMENT, SEGMENT
 
 type Column = npt.NDArray[np.int64 | np.float64]
@@ -53,6 +54,7 @@ class About:
     horizon: float | None = None
     recipe: str | None = None
     shares: str | None = None
+    spanning: str | None = None
     doubts: Sequence[str] = field(default=())
 
 
@@ -116,7 +118,12 @@ def _attributes(about: About) -> dict[str, str | float]:
         }
         | {
             name: value
-            for name, value in (("horizon", about.horizon), ("recipe", about.recipe), ("shares", about.shares))
+            for name, value in (
+                ("horizon", about.horizon),
+                ("recipe", about.recipe),
+                ("shares", about.shares),
+                (ATTRIBUTE, about.spanning),
+            )
             if value is not None
         }
     )

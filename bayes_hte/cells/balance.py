@@ -12,6 +12,7 @@ import xarray as xr
 
 from bayes_hte.cells.significance import LEAST, THRESHOLD, Counts, Floats, equal_means, holm, ratio_tests
 from bayes_hte.cells.sources import counted
+from bayes_hte.cells.spanning import spanning
 from bayes_hte.cells.wording import label, number, p_is, percentages, quoted
 from bayes_hte.schema import ARM, PRE, SEGMENT
 
@@ -44,7 +45,12 @@ def imbalance(cells: xr.Dataset) -> list[str]:
     if not {"pre_n", "pre_mean", "pre_ss"} <= set(map(str, cells.data_vars)):
         return []
     pooled = before(cells)
-    p = np.array([equal_means(n, m, ss) for n, m, ss in zip(pooled.n.T, pooled.mean.T, pooled.ss.T, strict=True)])
+    spans = spanning(cells)
+    over = 1.0 if spans is None else spans.design_effect(int(cells["n"].sum()))
+    if not np.isfinite(over):  # units are in several segments, nobody knows in how many
+        return []
+    worth, ss = np.round(pooled.n / over), pooled.ss / over
+    p = np.array([equal_means(*each) for each in zip(worth.T, pooled.mean.T, ss.T, strict=True)])
     corrected = holm(p)
     order = np.argsort(p, kind="stable")
     wrong = [int(i) for i in order if corrected[i] < THRESHOLD]

@@ -1,6 +1,6 @@
 """Add cell tables up: what two tables of different units say together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,7 @@ from bayes_hte.cells.covariates import add, segment_levels
 from bayes_hte.cells.labels import SEPARATOR, Key, Levels
 from bayes_hte.cells.records import Floats
 from bayes_hte.cells.sources import listed
+from bayes_hte.cells.spanning import Spanning, of_disjoint, spanning
 from bayes_hte.cells.survival import interval_coords
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, COVARIATE, PRE, SEGMENT, VALUE
@@ -40,7 +41,8 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
     ------
     DataError
         If there is no table, they differ in outcome, control, dimensions, kind, breaks of time, adjustment, covariates
-        or planned shares, or they hold means with standard errors alone or estimates, which cannot be combined exactly.
+        or planned shares, they are slices that have clusters in common, or they hold means with standard errors alone
+        or estimates, which cannot be combined exactly.
 
     Notes
     -----
@@ -77,6 +79,7 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
     for table in tables:
         _check_mergeable(table)
     _check_kinds(tables)
+    _check_disjoint(tables)
     aligned, coords = _aligned(tables)
     names, about = _names(aligned), _about(tables)
     if "pre_n" in names:
@@ -126,6 +129,36 @@ def _check_kinds(tables: Sequence[xr.Dataset]) -> None:
     kinds = sorted({schema.kind_of(table) for table in tables})
     if len(kinds) > 1 and kinds != ["counts", "moments"]:
         raise DataError(f"{' and '.join(kinds)} cannot be merged; make all tables the same way, from the same columns")
+
+
+def _check_disjoint(tables: Sequence[xr.Dataset]) -> None:
+    """Clusters that are known to be in several of the tables would count as many, with standard errors too small."""
+    slices = [found.slice_of for found in map(spanning, tables) if found is not None and found.slice_of]
+    if len(slices) > 1:
+        raise DataError(
+            f"clusters with rows in several levels of {slices[0]!r} would count in each of these tables, and standard "
+            f"errors come out too small; make the total from the rows, without {slices[0]!r} among the segments"
+        )
+
+
+def _spanning(tables: Sequence[xr.Dataset]) -> str | None:
+    """What is known of clusters in several segments; tables without any have their clusters in n."""
+    found = [spanning(table) for table in tables]
+    if not any(found):
+        return None
+    known = [each or of_disjoint(table) for each, table in zip(found, tables, strict=True)]
+    complete = all(each.clusters for each in known)
+    return Spanning(
+        clusters=_sum([each.clusters for each in known]) if complete else {},
+        squares=_sum([each.squares for each in known]) if complete else {},
+        dims=list(dict.fromkeys(dim for each in known for dim in each.dims)),
+        slice_of=next((each.slice_of for each in known if each.slice_of), ""),
+    ).text()
+
+
+def _sum(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    arms = dict.fromkeys(arm for each in counts for arm in each)
+    return {arm: sum(each.get(arm, 0) for each in counts) for arm in arms}
 
 
 def _names(tables: Sequence[xr.Dataset]) -> list[str]:
@@ -236,6 +269,7 @@ def _about(tables: Sequence[xr.Dataset]) -> About:
         doubts=[doubt for table in tables for doubt in schema.doubts(table)],
         recipe=first.attrs.get("recipe"),
         shares=_shares(tables),
+        spanning=_spanning(tables),
         horizon=max(float(table.attrs["horizon"]) for table in tables) if "horizon" in first.attrs else None,
     )
 

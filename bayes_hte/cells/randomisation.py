@@ -19,6 +19,7 @@ from bayes_hte import schema
 from bayes_hte.cells.shares import planned
 from bayes_hte.cells.significance import LEAST, THRESHOLD, Counts, Floats, holm, independence, ratio_tests
 from bayes_hte.cells.sources import counted
+from bayes_hte.cells.spanning import spanning
 from bayes_hte.cells.wording import label, p_is, percentages, quoted
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, SEGMENT
@@ -40,6 +41,10 @@ class Ratios:
         Those with units; where shares are stated, all of them.
     counts : array
         Units, dims (segment, arm).
+    total : array
+        Units of each arm in all segments together; empty where it is not known, as a unit may be in several.
+    overstated : float
+        Sums over segments by the number of units that they are worth: 1, but where units are in several.
     stated : bool
         Whether somebody said the planned shares.
     planned : array
@@ -54,6 +59,8 @@ class Ratios:
 
     arms: list[str]
     counts: Counts
+    total: Counts
+    overstated: float
     stated: bool
     planned: Floats
     expected: Floats
@@ -115,6 +122,9 @@ def sample_ratio(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -
     of more than two arms each is tested against the others, and the least p is multiplied by their number. A segment
     that holds more than 5 % of all units and is held to the others has the chi-square test down to 5.
 
+    Clusters that have rows in several segments count in each of these, and once in ``(all)``; in slices of such a
+    table it is not known how many they are, and ``(all)`` has 0 and NaN.
+
     References
     ----------
     Fabijan et al. 2019, Diagnosing sample ratio mismatch in online controlled experiments, KDD '19.
@@ -136,7 +146,8 @@ def sample_ratio(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -
     found = ratios(cells, shares)
     if found is None:
         raise DataError("these cells do not say how many units are in each arm; give n, the column of their number")
-    counts = np.vstack([found.counts.sum(axis=0), found.counts])
+    total = found.total if found.total.size else np.zeros(len(found.arms), dtype=np.int64)
+    counts = np.vstack([total, found.counts])
     expected = counts.sum(axis=1, keepdims=True) * np.vstack(
         [found.planned, np.broadcast_to(found.expected, found.counts.shape)]
     )
@@ -165,15 +176,24 @@ def ratios(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> Rati
     if wanted is None:
         seen = counts.sum(axis=0) > 0
         arms, counts = [arm for arm, there in zip(arms, seen, strict=True) if there], counts[:, seen]
+    spans = spanning(cells)
     total = counts.sum(axis=0)
+    overstated = 1.0 if spans is None else spans.design_effect(int(total.sum()))
+    if spans is not None:
+        total = np.array([spans.clusters.get(arm, 0) for arm in arms if spans.clusters], dtype=np.int64)
+    shares_seen = total if total.size else counts.sum(axis=0)
     of_plan = np.full(len(arms), 1 / len(arms)) if wanted is None else np.array([*wanted.values()])
-    expected = total / total.sum() if wanted is None else of_plan
-    parts = counts.sum(axis=1) / total.sum() if wanted is None else 0.0
-    all_statistic, all_p, all_exact = ratio_tests(total[None], of_plan, exact_below=LEAST)
+    expected = shares_seen / shares_seen.sum() if wanted is None else of_plan
+    # Segments that have units in common are no parts of a whole: taking them for independent of it is conservative.
+    parts = counts.sum(axis=1) / total.sum() if wanted is None and spans is None else 0.0
+    tested = total if total.size else np.zeros(len(arms), dtype=np.int64)
+    all_statistic, all_p, all_exact = ratio_tests(tested[None], of_plan, exact_below=LEAST)
     statistic, p, exact = ratio_tests(counts, expected, parts)
     return Ratios(
         arms=arms,
         counts=counts,
+        total=total,
+        overstated=overstated,
         stated=wanted is not None,
         planned=of_plan,
         expected=expected,
@@ -203,7 +223,7 @@ def doubts(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> list
 
 
 def _overall(found: Ratios, names: list[str]) -> str:
-    total = found.counts.sum(axis=0)
+    total = found.total
     observed = total / total.sum()
     order = np.argsort(-np.abs(observed - found.planned), kind="stable")
     shown = np.sort(order[:NAMED])
@@ -260,12 +280,18 @@ def _numbers(found: Ratios, segment: int) -> list[str]:
 
 
 def _uneven_dimensions(cells: xr.Dataset, found: Ratios) -> list[str]:
-    """Dimensions whose levels are distributed differently over the arms: was one changed by the treatment?"""
+    """Dimensions whose levels are distributed differently over the arms: was one changed by the treatment?
+
+    Of units that are in several segments, as many are tested as all these are worth.
+    """
+    if not np.isfinite(found.overstated):
+        return []
     seen = found.counts.sum(axis=0) > 0
     arms = [arm for arm, there in zip(found.arms, seen, strict=True) if there]
     dims = schema.dimensions(cells)
     tested = [_by_level(cells[dim].values.astype(str), found.counts[:, seen]) for dim in dims]
-    p = holm(np.array([independence(counts)[1] for _, counts in tested]))
+    worth = [(levels, np.round(counts / found.overstated).astype(np.int64)) for levels, counts in tested]
+    p = holm(np.array([independence(counts)[1] for _, counts in worth]))
     return [
         _uneven(dim, levels, counts, arms, float(p[i]))
         for i, (dim, (levels, counts)) in enumerate(zip(dims, tested, strict=True))

@@ -17,7 +17,8 @@ from bayes_hte.cells.grouping import Cap, Groups, Units, grouped, settle, units
 from bayes_hte.cells.labels import Key
 from bayes_hte.cells.metrics import METRICS, Metric, MetricName, check_cap
 from bayes_hte.cells.rare import check_rare, merged
-from bayes_hte.cells.sources import Source, check_arms, check_names, counted, listed, opened, pick
+from bayes_hte.cells.sources import Source, check_arms, check_names, listed, opened, pick
+from bayes_hte.cells.spanning import Spanning, ask_spanning, told
 from bayes_hte.cells.statistics import Moments
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, PRE, SEGMENT, VALUE
@@ -123,7 +124,8 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     for what is unknown about it before treatment.
 
     The engine that holds the data is asked one query, and answers with one row per cell; quantiles (cap_quantile,
-    bins by number) and the checks of unit and cluster take a query more each.
+    bins by number) and the check of unit take a query more each, cluster takes two, and one per dimension where
+    clusters have rows in several segments.
 
     References
     ----------
@@ -200,6 +202,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         how = _how(metric, exposure, rows, pre[0])
         groups = grouped(rows, how.query())
         doubts = [] if cluster is None else crossing_note(rows.frame, cluster, rows.name)
+        spans, cluster_notes = (None, []) if cluster is None else _clusters(rows, groups, crossing=bool(doubts))
         doubts += [] if unit in {None, cluster} else _repeated(source, str(unit), arm)  # clusters may have many rows
     how.checked(groups, rows)
     groups, rare_notes = merged(groups, dims, asked_rare)
@@ -207,8 +210,9 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     groups, about = settle(rows, groups, outcome=_outcome(rows), control=control, drop_missing=drop_missing)
     check_cap(groups, rows, how.extremes)
     keys, columns, coords = how.reduced(groups, rows)
-    notes = [*about.notes, *_done(rows, groups), *_reduction(columns, pre[0]), *rare_notes]
+    notes = [*about.notes, *_done(rows, groups), *cluster_notes, *_reduction(columns, pre[0]), *rare_notes]
     about = replace(about, notes=notes, doubts=doubts, recipe=None if how.recipe is None else how.recipe.text())
+    about = replace(about, spanning=None if spans is None else spans.text())
     wide = "events" not in columns and how.extremes in groups.moments and "denominator" not in numbers
     extremes = groups.moments[how.extremes] if wide and cluster is None and weights is None else None
     extras, more = _extras(groups, rows, keys, missing, extremes)
@@ -327,12 +331,15 @@ def _done(rows: Units, groups: Groups) -> list[str]:
         notes.append(
             f"{count:,} of {total:,} outcomes in {rows.numbers['outcome']!r} lie beyond the cap; {_outcome(rows)}"
         )
-    if rows.cluster is not None:
-        clusters = counted(int(groups.n.sum()), "cluster", "clusters")
-        notes.append(
-            f"the units of analysis are {clusters} in {rows.cluster!r}, each counted in every segment where it has rows"
-        )
     return notes
+
+
+def _clusters(rows: Units, groups: Groups, *, crossing: bool) -> tuple[Spanning | None, list[str]]:
+    """What is known of clusters in several segments, and how many clusters there are, as a note."""
+    if not groups.n[groups.arms != None].any():  # noqa: E711, elementwise
+        return None, []
+    clusters, several, found = ask_spanning(rows.frame, rows.dims, rows.name, crossing=crossing)
+    return found, [told(str(rows.cluster), clusters, several, found)]
 
 
 def _reduction(columns: Mapping[str, Column], cuped: Sequence[str]) -> list[str]:

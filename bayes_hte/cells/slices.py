@@ -1,5 +1,6 @@
 """Take a cell table apart by a dimension: the days of an experiment, whose cells merge into the total."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from bayes_hte.cells.assembly import About, Column, assemble, pool
 from bayes_hte.cells.covariates import segment_levels
 from bayes_hte.cells.labels import Key, natural_order
 from bayes_hte.cells.sources import listed
+from bayes_hte.cells.spanning import ATTRIBUTE, Spanning, of_disjoint, spanning
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, SEGMENT
 
@@ -29,8 +31,8 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
     -------
     dict of str to xarray.Dataset
         By level, in their natural order; every slice has all arms. Adjusted means are worked out anew, with
-        coefficients of the slice. `merge` makes the total of them. Covariates of segments are left out: add them to
-        the parts that are analysed.
+        coefficients of the slice. `merge` makes the total of them, unless clusters have rows in several. Covariates
+        of segments are left out: add them to the parts that are analysed.
 
     Raises
     ------
@@ -87,7 +89,12 @@ def _slice(part: xr.Dataset, by: str, level: str) -> xr.Dataset:
         found = rebuilt(part, keys, dims)
     except DataError as error:
         raise DataError(f"{by} {level} cannot be split off: {error}; or put it together with other levels") from error
-    return found.assign_attrs(source=f"{by} {level} in {found.attrs['source']}")
+    about = {"source": f"{by} {level} in {found.attrs['source']}"}
+    if (spans := spanning(part)) is not None:
+        others = [dim for dim in spans.dims if dim != by]
+        known = Spanning() if others else of_disjoint(found)  # else nobody knows how many clusters the level has
+        about[ATTRIBUTE] = replace(known, dims=others, slice_of=by if by in spans.dims else spans.slice_of).text()
+    return found.assign_attrs(about)
 
 
 def rebuilt(part: xr.Dataset, keys: list[Key], dims: list[str]) -> xr.Dataset:
@@ -121,6 +128,7 @@ def _about(part: xr.Dataset, dims: list[str]) -> About:
         horizon=attrs.get("horizon"),
         recipe=attrs.get("recipe"),
         shares=attrs.get("shares"),
+        spanning=attrs.get(ATTRIBUTE),
     )
 
 
