@@ -81,14 +81,15 @@ def _raise_uneven(path: str) -> None:
     """Raise DataError at the first line that has not as many fields as the header, if there is one."""
     opened = gzip.open if path.lower().endswith(".gz") else open
     with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
-        header = file.readline()
-        separator = max(SEPARATORS, key=header.count)
-        fields = len(next(csv.reader([header], delimiter=separator)))
-        lines = csv.reader(file, delimiter=separator)
-        for row in lines:
-            if row and len(row) != fields:
+        first = next((line for line in file if line.strip()), "")
+        file.seek(0)
+        rows = csv.reader(file, delimiter=max(SEPARATORS, key=first.count))
+        filled = (row for row in rows if row)
+        header = len(next(filled, []))
+        for row in filled:
+            if len(row) != header:
                 raise DataError(
-                    f"line {lines.line_num + 1} of the file {Path(path).name} has {len(row)} fields, and its header "
-                    f"has {fields}; every line must have as many as the header, and a text with {separator!r} in "
-                    "it stand in quotes"
+                    f"line {rows.line_num} of the file {Path(path).name} has {len(row)} fields, and its header, the "
+                    f"first line, has {header}; every line must have as many as the header, and a text with a "
+                    "separator in it stand in quotes"
                 )
