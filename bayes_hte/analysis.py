@@ -40,6 +40,7 @@ def fit(
     draws: int = 4000,
     seed: int = 1,
     progress: bool | None = None,
+    higher_is_better: bool = True,
 ) -> Fit:
     """Draw from the posterior of a model given a cell table.
 
@@ -60,6 +61,9 @@ def fit(
         The only source of randomness.
     progress : bool, optional
         Show a progress bar; by default only to a person at a terminal.
+    higher_is_better : bool
+        Whether an effect above 0 helps; False for deaths, churn or costs. Reports, ranks and probabilities of benefit
+        and harm follow it; a plan says it as ``report.higher_is_better``.
 
     Returns
     -------
@@ -92,6 +96,16 @@ def fit(
     >>> [f"{p:.2f}" for p in fit.table()["p_positive"]]
     ['0.92', '0.87', '0.78']
     """
+    found = _fitted(cells, model, sampler=sampler, draws=draws, seed=seed, progress=progress)
+    if not higher_is_better:
+        found.core.attrs["lower_is_better"] = 1
+    return found
+
+
+def _fitted(
+    cells: xr.Dataset, model: Model | str | Path, *, sampler: Sampler, draws: int, seed: int, progress: bool | None
+) -> Fit:
+    """The exact engine where it is asked for and can, else NUTS."""
     model = model if isinstance(model, Model) else read_model(model)
     draws, seed = checked_request(sampler, draws, seed)
     task = problem(cells, model)

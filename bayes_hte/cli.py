@@ -143,7 +143,9 @@ def check(asked: Namespace) -> int:
         found = {"ok": True, "segments": sizes["segment"], "arms": sizes["arm"], "warnings": warnings}
         sys.stdout.write(formats.to_json(found))
         return 0
-    print(f"The plan, the model and the data fit together: {sizes['segment']} segments, {sizes['arm']} arms.")
+    segments = f"{sizes['segment']} segment{'s' * (sizes['segment'] != 1)}"
+    arms = f"{sizes['arm']} arm{'s' * (sizes['arm'] != 1)}"
+    print(f"The plan, the model and the data fit together: {segments}, {arms}.")
     for warning in warnings:
         print(_printable(f"- {warning}"))
     return 0

@@ -18,9 +18,11 @@ from bayes_hte.exact import beyond, closed, direct, engine
 from bayes_hte.exact.estimates import Arm, effects_given
 from bayes_hte.exact.integrate import Quantity, expectation, locate
 from bayes_hte.exact.target import Work
+from bayes_hte.families import FAMILIES, Family
 from bayes_hte.model import Problem, problem
 from bayes_hte.priors import log_density
 from bayes_hte.schema import Scale
+from bayes_hte.spec.model import Model
 
 POINTS = 33
 """Values of τ: enough for smooth lines."""
@@ -56,14 +58,28 @@ def given_tau(tree: xr.DataTree, scale: Scale) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def known_scale(tree: xr.DataTree, asked: Scale) -> Scale:
+    """The scale asked for, or where effects given tau are not known on it, the link scale."""
+    model = known_model(tree, "effects given tau")
+    return "link" if _lacks_absolute(model, FAMILIES[model.family], asked) else asked
+
+
+def _lacks_absolute(model: Model, family: Family, scale: Scale) -> bool:
+    """Whether the scale needs parameters that all segments share, which are not averaged over here."""
+    shared = model.amount is None and family.curve is not None and family.curve.shared is not None
+    return shared and scale == "absolute" and family.link != "identity"
+
+
 def _check_one_tau(task: Problem, scale: Scale) -> None:
     """Refuse where effects are no function of a single between-segment SD, or the scale needs what is not known."""
     model, family = task.model, task.family
     if model.effect.strata is not None or model.amount is not None:
         raise ModelError("there are several between-segment SDs: effects as a function of one are not defined")
-    nuisance = family.curve is not None and family.curve.shared is not None
-    if nuisance and scale == "absolute" and family.link != "identity":
-        raise ModelError(f'effects given tau of family "{model.family}" are known on the link and relative scales only')
+    if _lacks_absolute(model, family, scale):
+        raise ModelError(
+            f'effects given tau of family "{model.family}" are known on the link and relative scales only; pass '
+            'scale="link"'
+        )
 
 
 def grid(draws: Array) -> Array:

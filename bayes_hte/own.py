@@ -1,4 +1,4 @@
-"""Draws from a model of one's own: the same tables, decisions, figures and report as for the models shipped here.
+"""Draws from a model of one's own: the same tables, figures and report as for the models shipped here.
 
 The posterior holds ``effect``, dims (chain, draw, segment, arm), or (chain, draw, segment) where one arm is treated,
 and ``baseline``, dims (chain, draw, segment), both on the link scale. ``effect_mean`` and ``effect_between`` are used
@@ -50,7 +50,7 @@ NOT_OURS = ("pareto_k", "effective_points", "quadrature_error")
 def from_posterior(
     posterior: xr.DataTree | xr.Dataset, cells: xr.Dataset, *, link: Link = "identity", title: str = ""
 ) -> Fit:
-    """Take draws of effects from any model: tables, decisions, figures and report as for a model shipped here.
+    """Take draws of effects from any model: tables, figures and report as for a model shipped here.
 
     Parameters
     ----------

@@ -105,7 +105,8 @@ class Fit:
         """Fill in what is not stated from the plan, else absolute effects and 95 % intervals."""
         plan = self.plan
         if plan is None:
-            return Question(scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope)
+            better = "lower_is_better" not in self.core.attrs
+            return Question(scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope, higher_is_better=better)
         asked = plan.report
         wanted = scale or asked.scale
         return Question(
@@ -445,6 +446,9 @@ class Fit:
     def given_tau(self, scale: Scale | None = None) -> pd.DataFrame:
         """Every segment's effect if the between-segment SD were known: the numbers behind `tau_trace`.
 
+        The scale is that of the report, unless it needs parameters that all segments share, as counts, ordered scales
+        and survival do on the absolute one: then it is the link scale.
+
         Returns
         -------
         pandas.DataFrame
@@ -456,9 +460,9 @@ class Fit:
         ModelError
             If effects are not partially pooled, or the structure is beyond the exact engine.
         """
-        from bayes_hte.given_tau import given_tau
+        from bayes_hte.given_tau import given_tau, known_scale
 
-        return self._marked(given_tau(self.core, self.question(scale).scale))
+        return self._marked(given_tau(self.core, scale or known_scale(self.core, self.question(scale).scale)))
 
     def tau_trace(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
         """Every segment's effect as a function of the between-segment SD, over the posterior of that SD.
@@ -473,7 +477,9 @@ class Fit:
             If effects are not partially pooled, or the structure is beyond the exact engine.
         """
         from bayes_hte import views
+        from bayes_hte.given_tau import known_scale
 
+        scale = scale or known_scale(self.core, self.question(scale).scale)
         return views.trace(self.core, self.question(scale), self.plan, self.given_tau(scale), **options)
 
     def plot_forest(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":

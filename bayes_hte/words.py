@@ -3,6 +3,7 @@
 import math
 
 from bayes_hte.families import FAMILIES
+from bayes_hte.pooling import DEFAULT_NU
 from bayes_hte.priors import as_text, central_interval, upper_bound
 from bayes_hte.spec.distributions import Distribution
 from bayes_hte.spec.model import Effect, Model, Pool
@@ -106,7 +107,7 @@ def _centre(asked: Coefficient, centre: str, shared: str) -> str:
 def _law(effect: Effect, centre: str, between: str) -> str:
     match effect.shape:
         case "student_t":
-            return f"StudentT({effect.nu or 4:g}, {centre}, {between})"
+            return f"StudentT({effect.nu or DEFAULT_NU:g}, {centre}, {between})"
         case "horseshoe":
             return f"Normal({centre}, local[s, a])"
     return f"Normal({centre}, {between})"
@@ -172,24 +173,51 @@ def _coefficient_sentences(model: Model, pool: Pool, part: str, ratio: str | Non
     if ratio is not None:
         article = "an" if ratio[0] in "aeiou" else "a"
         where = f"{article} {ratio} between {math.exp(low):.2g} and {math.exp(high):.2g}"
-        found = [f"Common effect{part}: 9 times in 10 {where}."]
     else:
-        found = [f"Common effect{part}: 9 times in 10 between {where}."]
+        where = f"between {where}"
+    whose = "Each segment's effect" if model.pooling == "none" else "Common effect"
+    found = [f"{whose}{part}: 9 times in 10 {where}."]
     if model.pooling == "partial" and pool.between is not None:
-        found.append(_difference_sentence(model, pool.between, part, ratio))
+        found.append(_difference_sentence(model, pool, pool.between, part, ratio))
     return found
 
 
-def _difference_sentence(model: Model, between: Distribution, part: str, ratio: str | None) -> str:
-    """Two segments differ by a normal with SD tau √2; 9 times in 10 by less than 1.645 of those."""
-    tau = upper_bound(between, 0.5)
-    typical = 1.645 * math.sqrt(2) * tau
-    scale = "odds" if ratio == "odds ratio" else f"the {ratio}"
-    size = f"a factor of {math.exp(typical):.2g} in {scale}" if ratio else _amount(model, typical)
-    return (
-        f"Between-segment SD{part}: 9 times in 10 below {_amount(model, upper_bound(between), ratio)}; at its prior "
-        f"median, 9 times in 10 two segments' effects differ by less than {size}."
-    )
+def _difference_sentence(model: Model, pool: Pool, between: Distribution, part: str, ratio: str | None) -> str:
+    """What the prior of the between-segment SD, at its median, says of segments; 1.645 SDs hold 9 of 10."""
+    effect = pool if isinstance(pool, Effect) else Effect(mean=pool.mean or between, between=between)
+    tau, bound = upper_bound(between, 0.5), _amount(model, upper_bound(between), ratio)
+    alike = " with the same covariates" if effect.covariates else ""
+    if effect.shape == "horseshoe":
+        return (
+            f"Scale of the differences between most segments{part}: 9 times in 10 below {bound}; the few that stand "
+            f"out may differ by an SD of up to {_amount(model, effect.slab or 0.0, ratio)}."
+        )
+    beyond = ", beyond what their levels say" if pool.by else ""
+    first = f"Between-segment SD{part}{beyond}: 9 times in 10 below {bound}"
+    if effect.shape == "student_t":
+        from scipy import special
+
+        reach = _size(model, float(special.stdtrit(effect.nu or DEFAULT_NU, 0.95)) * tau, ratio)
+        centre = "what its levels say" if pool.by else f"that of segments{alike}" if alike else "the common effect"
+        return f"{first}; at its prior median, 9 times in 10 a segment's effect is within {reach} of {centre}."
+    if pool.by:
+        levels = pool.by_between or between
+        typical = _size(model, 1.645 * math.sqrt(2) * math.hypot(tau, upper_bound(levels, 0.5)), ratio)
+        return (
+            f"{first}; between the levels of a dimension: 9 times in 10 below "
+            f"{_amount(model, upper_bound(levels), ratio)}; at their prior medians, 9 times in 10 two "
+            f"segments{alike} that differ in one dimension have effects that differ by less than {typical}."
+        )
+    typical = _size(model, 1.645 * math.sqrt(2) * tau, ratio)
+    two = f"the effects of two segments{alike}" if alike else "two segments' effects"
+    return f"{first}; at its prior median, 9 times in 10 {two} differ by less than {typical}."
+
+
+def _size(model: Model, difference: float, ratio: str | None) -> str:
+    """How large a difference on the link scale is, in words."""
+    if not ratio:
+        return _amount(model, difference)
+    return f"a factor of {math.exp(difference):.2g} in {'odds' if ratio == 'odds ratio' else f'the {ratio}'}"
 
 
 def _baseline_sentence(model: Model) -> str:

@@ -44,6 +44,25 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Overall:
+    """By how much the mean of all units changes, where effects are reported on another scale.
+
+    Attributes
+    ----------
+    words : str
+        The absolute average effect with its unit.
+    surely : str
+        Which sign it has, and how probable that is.
+    opposite : bool
+        Whether it has the other sign than the average of the segments' effects.
+    """
+
+    words: str
+    surely: str
+    opposite: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """All that is known of one arm.
 
@@ -61,6 +80,8 @@ class Case:
     pooling : str
     question : Question
     measure : Measure
+    overall : Overall, optional
+        Absent on the absolute scale, which says it already.
     """
 
     arm: str
@@ -73,6 +94,7 @@ class Case:
     pooling: Pooling
     question: Question
     measure: Measure
+    overall: Overall | None = None
 
     def labels(self, verdict: Verdict) -> list[str]:
         """The segments with a verdict."""
@@ -107,6 +129,8 @@ def average_sentence(case: Case) -> str:
     else:
         did = "raised" if effect > 0 else "lowered"
         what = f"On average {name(case.arm)} {did} {name(case.outcome)} by {measure.size(effect)} ({within})"
+    if case.overall is not None and case.overall.opposite:
+        return f"{what}, if segments’ own effects are averaged; but the mean of all units went the other way."
     return f"{what}; {_sureness(row, case.question)}."
 
 
@@ -158,8 +182,19 @@ def _harmed(labels: list[str]) -> str:
 
 def notes(case: Case) -> list[str]:
     """What must be kept in mind with the two sentences."""
-    found = [_difference(case), _borrowed(case), _wrong_signs(case), _rope(case)]
+    found = [_overall(case), _difference(case), _borrowed(case), _wrong_signs(case), _rope(case)]
     return [text for text in found if text]
+
+
+def _overall(case: Case) -> str:
+    """Ratios of small segments may point another way than the mean of all units."""
+    if case.overall is None or not case.overall.opposite:
+        return ""
+    return (
+        "Mind the scale: the average of the segments’ own effects and the change in the mean of all units have "
+        f"opposite signs. The latter, which is what happens if everyone gets the treatment, is {case.overall.words} "
+        f"({case.overall.surely})."
+    )
 
 
 def _difference(case: Case) -> str:

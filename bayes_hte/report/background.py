@@ -22,7 +22,11 @@ from bayes_hte.spec.model import Pooling
 GLOSSARY = (
     ("Segment", "One combination of levels of the dimensions, such as mobile and new customer."),
     ("Effect", "An arm’s mean outcome minus the control’s, among the units of one segment."),
-    ("ATE", "The average treatment effect: the effects of all segments, averaged with their shares of the units."),
+    (
+        "ATE",
+        "The average treatment effect: the effects of all segments, averaged with their shares of the units, or with "
+        "equal weights where the numbers of units are not known.",
+    ),
     ("Raw estimate", "What a segment’s own data say when nothing is borrowed. For small segments it is mostly noise."),
     (
         "Partial pooling",
@@ -140,17 +144,32 @@ def _of_certificate(diagnosis: Diagnosis) -> str:
     )
 
 
-def centre(case: Case, family: Family) -> str:
-    """Why the average effect and the common effect are two numbers."""
-    average = f"{case.measure.signed(case.ate['effect'])}{case.measure.words}"
+def centre(case: Case, family: Family, *, units: bool) -> str:
+    """What the average effect and the common effect say, and why they are two numbers; `units` says if n is known."""
+    average = f"ATE ({case.measure.signed(case.ate['effect'])}{case.measure.words})"
+    weights = (
+        "counts every unit once" if units else "gives all segments one weight, as the numbers of units are unknown"
+    )
+    if case.overall is not None:
+        first = (
+            f"The {average} {weights}; it is an average of the segments’ own effects on this scale. If everyone gets "
+            f"the treatment, the mean of all {'units' if units else 'segments'} changes by {case.overall.words}."
+        )
+    else:
+        all_treated = " and answers what happens if everyone gets the treatment" if units else ""
+        first = f"The {average} {weights}{all_treated}."
     if "effect_mean" not in case.spread:
-        return f"The average effect (ATE, {average}) counts every unit once."
+        return first
     row = case.spread["effect_mean"]
     written = measure(family, "link", "", [row["ci_high"] - row["ci_low"]])
+    common = f"The common effect ({written.signed(row['value'])}{written.words})"
+    if case.pooling == "complete":
+        return f"{first} {common} is that of every segment, by assumption."
+    if not units:
+        return f"{first} {common} is the value that segments shrink to."
     return (
-        f"Two averages: the ATE ({average}) counts every unit once and answers what happens if everyone gets the "
-        f"treatment. The common effect ({written.signed(row['value'])}{written.words}) counts every segment once "
-        "and is the value that segments shrink to. They part when large segments respond unlike small ones."
+        f"Two averages: {first[:1].lower()}{first[1:]} {common} counts every segment once and is the value that "
+        "segments shrink to. They part when large segments respond unlike small ones."
     )
 
 

@@ -14,9 +14,9 @@ from bayes_hte.effects import cells_of, family_of, is_own, model_of
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.plot.text import clean, count, shorten
 from bayes_hte.report import answer, background, dimensions, priors
-from bayes_hte.report.answer import CALL, CALLED, Case
+from bayes_hte.report.answer import CALL, CALLED, Case, Overall
 from bayes_hte.report.figures import Sheet
-from bayes_hte.report.notation import listing, measure, name, percent, probability
+from bayes_hte.report.notation import listing, measure, name, p_is, percent, probability
 from bayes_hte.report.tables import Quantity, Row, effect_head, quantities, segment_rows, tested
 from bayes_hte.spec import Plan
 from bayes_hte.spec.model import Pooling
@@ -140,7 +140,7 @@ def cases(tree: xr.DataTree, question: Question, plan: Plan | None, tables: Tabl
     tables = tables or views.tables(tree, question)
     table, spread = tables.segments, tables.spread
     labels = [str(label) for label in cells[schema.SEGMENT].values]
-    distinct = _distinct(tree, question, cells)
+    distinct, overall = _distinct(tree, question, cells), _overall(tree, question, tables, _unit(plan))
     found = []
     for average in _records(tables.average):
         arm = str(average["arm"])
@@ -149,7 +149,7 @@ def cases(tree: xr.DataTree, question: Question, plan: Plan | None, tables: Tabl
         case = Case(
             arm=arm,
             control=str(cells.attrs["control"]),
-            outcome=str(cells.attrs["outcome"]),
+            outcome=_outcome(cells),
             segments=answer.read(rows, labels, own, question),
             ate=average,
             spread={row["quantity"]: row for row in _records(spread[spread["arm"] == arm])},
@@ -159,8 +159,34 @@ def cases(tree: xr.DataTree, question: Question, plan: Plan | None, tables: Tabl
             pooling=_told(tree),
             question=question,
             measure=measure(family, question.scale, _unit(plan), widths),
+            overall=overall.get(arm),
         )
         found.append(case)
+    return found
+
+
+def _outcome(cells: xr.Dataset) -> str:
+    """What was measured; of survival, until when."""
+    outcome = str(cells.attrs["outcome"])
+    return f"{outcome} within {cells.attrs['horizon']:.4g}" if "horizon" in cells.attrs else outcome
+
+
+def _overall(tree: xr.DataTree, question: Question, tables: Tables, unit: str) -> dict[str, Overall]:
+    """The absolute average effect of every arm, where another scale is reported that has one."""
+    family = family_of(tree)
+    same = question.scale == "absolute" or (question.scale == "link" and family.link == "identity")
+    if same or not family.has_baseline or is_own(tree):
+        return {}
+    found = {}
+    reported = {str(row["arm"]): row["effect"] for row in _records(tables.average)}
+    for row in _records(summary.ate(tree, Question("absolute", question.ci_prob))):
+        written = measure(family, "absolute", unit, [row["ci_high"] - row["ci_low"]])
+        sign, chance = ("above", row["p_positive"]) if row["effect"] > 0 else ("below", row["p_negative"])
+        found[str(row["arm"])] = Overall(
+            words=f"{written.signed(row['effect'])}{written.words}",
+            surely=f"{sign} zero with {p_is(chance)}",
+            opposite=bool(row["effect"] * reported[str(row["arm"])] < 0),
+        )
     return found
 
 
@@ -200,7 +226,7 @@ def _arm(case: Case, material: Material) -> Arm:
         drivers=dimensions.drivers(material.tree, case.arm, case.question),
         effect_head=effect_head(case),
         interval_head=f"{percent(case.question.ci_prob)} interval",
-        centre=background.centre(case, family),
+        centre=background.centre(case, family, units="n" in cells),
         new_segment=_new_segment(case, material),
     )
 
@@ -266,7 +292,7 @@ def _new_segment(case: Case, material: Material) -> str:
 
 
 def _headline(cells: xr.Dataset) -> str:
-    arms, outcome = listing(schema.treated_arms(cells)), name(str(cells.attrs["outcome"]))
+    arms, outcome = listing(schema.treated_arms(cells)), name(_outcome(cells))
     control = str(cells.attrs["control"])
     if control:
         return f"{outcome}: {arms} against {name(control)}"
@@ -279,7 +305,7 @@ def _facts(cells: xr.Dataset, question: Question) -> list[tuple[str, str]]:
     better = "higher" if question.higher_is_better else "lower"
     facts = [
         ("Compared", f"{arms} against {name(control)}") if control else ("Arm", arms),
-        ("Outcome", f"{name(str(cells.attrs['outcome']))} ({better} is better)"),
+        ("Outcome", f"{name(_outcome(cells))} ({better} is better)"),
         ("Segments", f"{cells.sizes[schema.SEGMENT]:,} by {listing(schema.dimensions(cells))}"),
     ]
     if "n" in cells:

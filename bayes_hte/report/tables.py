@@ -1,7 +1,7 @@
 """The tables of the report as plain text in rows."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -31,6 +31,7 @@ _QUANTITIES = {
     "correlation": "Correlation with the baseline",
 }
 _PARTS = {"chance_": "chance of a positive outcome", "amount_": "amount"}
+_LINKS = {"chance_": "log-odds", "amount_": "the log of positive outcomes"}
 _LINK_SCALE = frozenset({"effect_mean", "between_sd", "slope"})
 _TONES = {"helps": "good", "harms": "bad", "not known": "open", "not tested": "open"}
 
@@ -147,8 +148,10 @@ def _quantity(case: Case, name: str, row: dict[str, object], family: Family, uni
     if base in _LINK_SCALE or base == "spread":
         scale = "link" if base in _LINK_SCALE else case.question.scale
         written = measure(family, scale, unit, [high - low])
-        # For an identity link the link scale is the outcome's own.
-        of_link = logarithm(family)
+        # For an identity link the link scale is the outcome's own; parts of an outcome have links of their own.
+        part = next((part for part in _PARTS if name.startswith(part)), "")
+        of_link = _LINKS.get(part, logarithm(family))
+        written = replace(written, words=f" in {of_link}") if part else written
         meaning = meaning.replace(", link scale", f", {of_link}" if of_link else "")
         return Quantity(_title(name), f"{written.plain(value)}{written.words}", written.interval(low, high), meaning)
     if base == "correlation":
