@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import xarray as xr
 
-from bayes_hte import diagnose, exact
+from bayes_hte import diagnose, exact, schema
 from bayes_hte.anchor import anchored
 from bayes_hte.asked import described, path_of, seed_of, whole
 from bayes_hte.drawn import headlined
@@ -109,6 +109,7 @@ def _fitted(
     model = model if isinstance(model, Model) else read_model(model)
     draws, seed = checked_request(sampler, draws, seed)
     task = problem(cells, model)
+    schema.check_precision(cells)
     why = "as asked"
     if sampler != "nuts":
         found = _exactly(task, cells, draws=draws, seed=seed)

@@ -338,12 +338,22 @@ def _check_measurable(cells: xr.Dataset) -> None:
                 f"{name} is {value:g} in {_first(cells, wrong)}: the numbers there are too large, and one like 1e308 "
                 f"often stands for a missing value; clean them, or state them in larger units, below {LARGEST:g}"
             )
-    for name, power in (("se", 1), ("ss", 2)):
-        if name in cells and bool((small := (cells[name] > 0) & (cells[name] < LARGEST**-power)).any()):
-            raise DataError(
-                f"{name} is {cells[name].values[small.values][0]:g} in {_first(cells, small)}: that is too small to be "
-                f"measured; check it, or state the outcome in smaller units, so that errors are above {1 / LARGEST:g}"
-            )
+    if "recipe" not in cells.attrs:  # what is computed from rows is small where these hardly differ
+        _check_not_tiny(cells, "se", 1 / LARGEST)
+
+
+def check_precision(cells: xr.Dataset) -> None:
+    """Raise DataError if what is known of a cell is more precise than anything can be, so that no model can use it."""
+    _check_not_tiny(cells, "se", 1 / LARGEST)
+    _check_not_tiny(cells, "ss", LARGEST**-2)
+
+
+def _check_not_tiny(cells: xr.Dataset, name: str, least: float) -> None:
+    if name in cells and bool((small := (cells[name] > 0) & (cells[name] < least)).any()):
+        raise DataError(
+            f"{name} is {cells[name].values[small.values][0]:g} in {_first(cells, small)}: that is too small to be "
+            f"measured; check it, or state the outcome in smaller units, so that errors are above {1 / LARGEST:g}"
+        )
 
 
 def _check_parts(cells: xr.Dataset) -> None:
