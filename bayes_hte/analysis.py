@@ -11,32 +11,33 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import diagnose, exact, schema
-from bayes_hte.anchor import anchored
-from bayes_hte.asked import described, path_of, seed_of, whole
-from bayes_hte.drawn import headlined
+from bayes_hte.anchor import with_planned_effect
+from bayes_hte.asked import check_path, check_seed, describe_value, to_int
+from bayes_hte.drawn import add_mean_outcome
 from bayes_hte.errors import DataError, FitError, PlanError
-from bayes_hte.model import Problem, problem
-from bayes_hte.planned import aggregate
-from bayes_hte.posterior import core, provenance, sample
-from bayes_hte.result import FORMAT, Fit
+from bayes_hte.model import Problem, build_problem
+from bayes_hte.planned import from_plan
+from bayes_hte.posterior import build_fit_tree, collect_provenance, sample_with_nuts
+from bayes_hte.result import FIT_FORMAT, Fit
 from bayes_hte.spec import Model, Plan, read_model, read_plan
-from bayes_hte.spec.files import model_path, sha256
-from bayes_hte.spec.plan import Sampler
+from bayes_hte.spec.files import find_model_file, hash_file
+from bayes_hte.spec.plan import SamplerName
 
+# The diagnosis asks for 400 effective draws: fewer could not pass even if every draw were independent.
 MIN_DRAWS = 400
-"""What the diagnosis asks for if every draw were independent."""
-FIRST_TRY = (0.95, 1000)
-HARD_TRY = (0.99, 1500)
-SECOND_TRY = (0.995, 2500)
-"""target_accept and tuning steps; the second is taken once, when the first did not pass its diagnosis. Models in which
-levels of dimensions have effects, or with a horseshoe, have several funnels, and start with smaller steps."""
+# Settings of NUTS are (target_accept, tuning steps): the higher the first, the smaller the steps.
+FIRST_NUTS_SETTINGS = (0.95, 1000)
+# Models in which levels of dimensions have effects, or with a horseshoe, have several funnels: smaller steps at once.
+FUNNEL_NUTS_SETTINGS = (0.99, 1500)
+# Taken once, when the first draws do not pass their diagnosis.
+RETRY_NUTS_SETTINGS = (0.995, 2500)
 
 
 def fit(
     cells: xr.Dataset,
     model: Model | str | Path,
     *,
-    sampler: Sampler = "auto",
+    sampler: SamplerName = "auto",
     draws: int = 4000,
     seed: int = 1,
     progress: bool | None = None,
@@ -96,112 +97,124 @@ def fit(
     >>> [f"{p:.2f}" for p in fit.table()["p_positive"]]
     ['0.92', '0.87', '0.78']
     """
-    found = _fitted(cells, model, sampler=sampler, draws=draws, seed=seed, progress=progress)
+    new_fit = _fit_exactly_or_by_nuts(cells, model, sampler=sampler, draws=draws, seed=seed, progress=progress)
     if not higher_is_better:
-        found.core.attrs["lower_is_better"] = 1
-    return found
+        new_fit.core.attrs["lower_is_better"] = 1
+    return new_fit
 
 
-def _fitted(
-    cells: xr.Dataset, model: Model | str | Path, *, sampler: Sampler, draws: int, seed: int, progress: bool | None
+def _fit_exactly_or_by_nuts(
+    cells: xr.Dataset, model: Model | str | Path, *, sampler: SamplerName, draws: int, seed: int, progress: bool | None
 ) -> Fit:
-    """The exact engine where it is asked for and can, else NUTS."""
+    """Draw with the exact engine where it is wanted and can vouch for itself, else with NUTS, twice if need be."""
     model = model if isinstance(model, Model) else read_model(model)
-    draws, seed = checked_request(sampler, draws, seed)
-    task = problem(cells, model)
+    draws, seed = check_sampling_request(sampler, draws, seed)
+    problem = build_problem(cells, model)
     schema.check_precision(cells)
-    why = "as asked"
+    engine_reason = "as asked"
     if sampler != "nuts":
-        found = _exactly(task, cells, draws=draws, seed=seed)
-        if isinstance(found, xr.DataTree):
-            return _finished(found, task, model, seed=seed)
+        tree_or_reason = _draw_exactly(problem, cells, draw_count=draws, seed=seed)
+        if isinstance(tree_or_reason, xr.DataTree):
+            return _complete_fit(tree_or_reason, problem, model, seed=seed)
         if sampler == "exact":
-            raise FitError(f"the exact engine cannot solve this: {found}; use sampler auto or nuts")
-        why = f"because the exact engine cannot solve this: {found}"
+            raise FitError(f"the exact engine cannot solve this: {tree_or_reason}; use sampler auto or nuts")
+        engine_reason = f"because the exact engine cannot solve this: {tree_or_reason}"
     if progress is None:  # the sampler's bar goes to standard output
         progress = sys.stdout.isatty() and sys.stderr.isatty()
-    first = HARD_TRY if _has_funnels(task.model) else FIRST_TRY
-    tree = _sampled(task, cells, first, draws=draws, seed=seed, progress=progress)
-    tree.attrs |= {"engine": f"Sampled by NUTS on the PyMC model, {why}.", "sampler": "nuts (nutpie)"}
-    described = _finished(tree, task, model, seed=seed)
-    if described.diagnosis.ok:
-        return described
-    again = _sampled(task, cells, SECOND_TRY, draws=draws, seed=seed, progress=progress)
-    again.attrs |= tree.attrs
-    return _finished(again, task, model, seed=seed, refitted=True)
+    first_settings = FUNNEL_NUTS_SETTINGS if _has_funnels(problem.model) else FIRST_NUTS_SETTINGS
+    first_tree = _sample_by_nuts(problem, cells, first_settings, draw_count=draws, seed=seed, progress=progress)
+    first_tree.attrs |= {"engine": f"Sampled by NUTS on the PyMC model, {engine_reason}.", "sampler": "nuts (nutpie)"}
+    first_fit = _complete_fit(first_tree, problem, model, seed=seed)
+    if first_fit.diagnosis.ok:
+        return first_fit
+    retry_tree = _sample_by_nuts(problem, cells, RETRY_NUTS_SETTINGS, draw_count=draws, seed=seed, progress=progress)
+    retry_tree.attrs |= first_tree.attrs
+    return _complete_fit(retry_tree, problem, model, seed=seed, is_refit=True)
 
 
 def _has_funnels(model: Model) -> bool:
-    """Whether more scales than one per coefficient are learnt."""
-    pools = [model.effect] + ([] if model.baseline is None else [model.baseline])
-    return model.effect.shape == "horseshoe" or any(pool.by for pool in pools)
+    """Tell whether the model learns more scales than one per coefficient."""
+    # Each scale that multiplies offsets makes a funnel: where it is small, steps have to be small too.
+    all_pool_priors = [model.effect] + ([] if model.baseline is None else [model.baseline])
+    return model.effect.shape == "horseshoe" or any(pool_priors.by for pool_priors in all_pool_priors)
 
 
-def checked_request(sampler: str, draws: object, seed: object) -> tuple[int, int]:
-    """Draws and seed as Python's own numbers.
+def check_sampling_request(sampler: str, draws: object, seed: object) -> tuple[int, int]:
+    """Check the sampler's name, and convert the numbers of draws and seed to Python's own type.
 
     Raises
     ------
     DataError
         If there is no such sampler, or the numbers are none or too small.
     """
-    if sampler not in get_args(Sampler):
-        raise DataError(f"no sampler {described(sampler)}; there are {', '.join(get_args(Sampler))}")
-    size = whole(draws)
-    if size is None:
-        raise DataError(f"draws={described(draws)} is no number of draws; give a whole number, {MIN_DRAWS} or more")
-    if size < MIN_DRAWS:
-        raise DataError(f"draws={size} is too few to report a probability; the least is {MIN_DRAWS}")
-    return size, seed_of(seed)
+    if sampler not in get_args(SamplerName):
+        raise DataError(f"no sampler {describe_value(sampler)}; there are {', '.join(get_args(SamplerName))}")
+    draw_count = to_int(draws)
+    if draw_count is None:
+        raise DataError(
+            f"draws={describe_value(draws)} is no number of draws; give a whole number, {MIN_DRAWS} or more"
+        )
+    if draw_count < MIN_DRAWS:
+        raise DataError(f"draws={draw_count} is too few to report a probability; the least is {MIN_DRAWS}")
+    return draw_count, check_seed(seed)
 
 
-def _exactly(task: Problem, cells: xr.Dataset, *, draws: int, seed: int) -> xr.DataTree | str:
-    """The core of a result by the exact engine, or why there is none."""
-    reason = exact.beyond(task)
-    if reason is not None:
-        return reason
-    numbers = len(task.coords["segment"]) * (len(task.coords["arm"]) + task.family.has_baseline)
-    kept = max(MIN_DRAWS, min(draws, int(exact.NUMBERS / numbers)))
+def _draw_exactly(problem: Problem, cells: xr.Dataset, *, draw_count: int, seed: int) -> xr.DataTree | str:
+    """Draw with the exact engine: the fit's tree, or a clause that says why there is none."""
+    unsupported_reason = exact.beyond(problem)
+    if unsupported_reason is not None:
+        return unsupported_reason
+    # A draw holds an effect per segment and treated arm, and a baseline per segment.
+    numbers_per_draw = len(problem.coords["segment"]) * (len(problem.coords["arm"]) + problem.family.has_baseline)
+    kept_draw_count = max(MIN_DRAWS, min(draw_count, int(exact.NUMBERS / numbers_per_draw)))
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is refused below
-            drawn = exact.posterior(task, draws=kept, seed=seed)
+            posterior_draws = exact.posterior(problem, draws=kept_draw_count, seed=seed)
     except np.linalg.LinAlgError as error:
         return f"its linear algebra failed ({error})"
-    if not drawn.finite:
+    if not posterior_draws.is_finite:
         return "some of its numbers are not finite, as where data lie far outside of what a prior allows"
-    tree = core(cells, drawn)
-    problems = diagnose.certificate_problems(tree)
-    if problems:
-        return " ".join(problems).rstrip(".")
-    fewer = "" if kept == draws else f"; {kept:,} draws instead of {draws:,}, to fit into memory"
-    tree.attrs |= {
-        "engine": f"Computed by the exact engine, without MCMC: {diagnose.certificate(tree)}{fewer}.",
+    fit_tree = build_fit_tree(cells, posterior_draws)
+    certificate_warnings = diagnose.list_certificate_warnings(fit_tree)
+    if certificate_warnings:
+        return " ".join(certificate_warnings).rstrip(".")
+    fewer_draws_note = ""
+    if kept_draw_count != draw_count:
+        fewer_draws_note = f"; {kept_draw_count:,} draws instead of {draw_count:,}, to fit into memory"
+    certificate_text = diagnose.describe_certificate(fit_tree)
+    fit_tree.attrs |= {
+        "engine": f"Computed by the exact engine, without MCMC: {certificate_text}{fewer_draws_note}.",
         "sampler": "exact",
     }
-    return tree
+    return fit_tree
 
 
-def _sampled(
-    task: Problem, cells: xr.Dataset, effort: tuple[float, int], *, draws: int, seed: int, progress: bool
+def _sample_by_nuts(
+    problem: Problem, cells: xr.Dataset, nuts_settings: tuple[float, int], *, draw_count: int, seed: int, progress: bool
 ) -> xr.DataTree:
-    """The core of a result by NUTS."""
-    target_accept, tune = effort
-    drawn = sample(task, draws=draws, seed=seed, target_accept=target_accept, tune=tune, progress=progress)
-    return core(cells, replace(drawn, posterior=headlined(task, drawn.posterior)))
+    """Sample with NUTS, and put draws and cells into the fit's tree."""
+    target_accept, tuning_steps = nuts_settings
+    posterior_draws = sample_with_nuts(
+        problem, draws=draw_count, seed=seed, target_accept=target_accept, tune=tuning_steps, progress=progress
+    )
+    return build_fit_tree(
+        cells, replace(posterior_draws, posterior=add_mean_outcome(problem, posterior_draws.posterior))
+    )
 
 
-def _finished(tree: xr.DataTree, task: Problem, model: Model, *, seed: int, refitted: bool = False) -> Fit:
-    """Where the numbers come from, and whether they can be trusted."""
-    said = model.model_dump_json(exclude_none=True)
-    tree.attrs |= {
-        "format": FORMAT,
-        "model": said,
+def _complete_fit(fit_tree: xr.DataTree, problem: Problem, model: Model, *, seed: int, is_refit: bool = False) -> Fit:
+    """Write the model, the provenance of its numbers and the diagnosis of its draws into a fit's tree."""
+    model_json = model.model_dump_json(exclude_none=True)
+    # The hash covers unset keys as well: a default that changes makes another model of the same file.
+    fit_tree.attrs |= {
+        "format": FIT_FORMAT,
+        "model": model_json,
         "model_sha256": hashlib.sha256(model.model_dump_json().encode()).hexdigest(),
-        **provenance(task, tree["cells"].to_dataset(), seed=seed),
+        **collect_provenance(problem, fit_tree["cells"].to_dataset(), seed=seed),
     }
-    diagnosis = replace(diagnose.diagnose(tree), refitted=refitted)
-    tree.attrs["diagnosis"] = json.dumps(asdict(diagnosis))
-    return Fit(tree)
+    diagnosis = replace(diagnose.diagnose_draws(fit_tree), refitted=is_refit)
+    fit_tree.attrs["diagnosis"] = json.dumps(asdict(diagnosis))
+    return Fit(fit_tree)
 
 
 def run(
@@ -237,11 +250,13 @@ def run(
     PlanError, ModelError, DataError, FitError
         As the step that fails says.
     """
-    return answer(prepare(plan, data=data, drop_missing=drop_missing), draws=draws, seed=seed, progress=progress)
+    return fit_prepared_analysis(
+        prepare_analysis(plan, data=data, drop_missing=drop_missing), draws=draws, seed=seed, progress=progress
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedAnalysis:
     """A plan with its model and its cells: everything there is before the fit.
 
     Attributes
@@ -249,17 +264,17 @@ class Prepared:
     plan : Plan
     model : Model
     cells : xarray.Dataset
-    hashes : dict
+    file_hashes : dict
         SHA-256 of the plan and model files.
     """
 
     plan: Plan
     model: Model
     cells: xr.Dataset
-    hashes: dict[str, str]
+    file_hashes: dict[str, str]
 
 
-def prepare(plan: str | Path, *, data: Any = None, drop_missing: bool = False) -> Prepared:
+def prepare_analysis(plan_path: str | Path, *, data: Any = None, drop_missing: bool = False) -> PreparedAnalysis:
     """Read the plan and its model, reduce the data to cells, and check that they fit together.
 
     Raises
@@ -267,29 +282,40 @@ def prepare(plan: str | Path, *, data: Any = None, drop_missing: bool = False) -
     PlanError, ModelError, DataError
         As the step that fails says.
     """
-    path = path_of(plan, "the plan", PlanError)
-    asked = read_plan(path)
-    model_file = model_path(asked.model, path.parent)
+    # Paths in a plan are relative to its folder, wherever the program runs.
+    plan_file = check_path(plan_path, "the plan", PlanError)
+    plan = read_plan(plan_file)
+    model_file = find_model_file(plan.model, plan_file.parent)
     model = read_model(model_file)
-    cells = aggregate(asked, path.parent, data=data, drop_missing=drop_missing)
-    if asked.planned_effect is not None:
-        model = anchored(model, cells, asked.planned_effect, asked.report.scale)
-    problem(cells, model)
-    return Prepared(asked, model, cells, {"plan_sha256": sha256(path), "model_sha256": sha256(model_file)})
+    cells = from_plan(plan, plan_file.parent, data=data, drop_missing=drop_missing)
+    if plan.planned_effect is not None:
+        model = with_planned_effect(model, cells, plan.planned_effect, plan.report.scale)
+    # Built for its errors alone: `bayes-hte check` reports them without a fit.
+    build_problem(cells, model)
+    return PreparedAnalysis(
+        plan, model, cells, {"plan_sha256": hash_file(plan_file), "model_sha256": hash_file(model_file)}
+    )
 
 
-def answer(
-    prepared: Prepared, *, draws: int | None = None, seed: int | None = None, progress: bool | None = None
+def fit_prepared_analysis(
+    prepared_analysis: PreparedAnalysis,
+    *,
+    draws: int | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
 ) -> Fit:
     """Fit what was prepared; the plan and the hashes of both files travel with the result."""
-    asked = prepared.plan.sampling
-    result = fit(
-        prepared.cells,
-        prepared.model,
-        sampler=asked.sampler,
-        draws=asked.draws if draws is None else draws,
-        seed=asked.seed if seed is None else seed,
+    sampling_options = prepared_analysis.plan.sampling
+    new_fit = fit(
+        prepared_analysis.cells,
+        prepared_analysis.model,
+        sampler=sampling_options.sampler,
+        draws=sampling_options.draws if draws is None else draws,
+        seed=sampling_options.seed if seed is None else seed,
         progress=progress,
     )
-    result.core.attrs |= {"plan": prepared.plan.model_dump_json(exclude_none=True), **prepared.hashes}
-    return result
+    new_fit.core.attrs |= {
+        "plan": prepared_analysis.plan.model_dump_json(exclude_none=True),
+        **prepared_analysis.file_hashes,
+    }
+    return new_fit

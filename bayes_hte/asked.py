@@ -1,6 +1,7 @@
-"""What callers ask for, told apart from what Python would take for it: numbers, names and paths.
+"""Validate arguments: numbers, seeds, column names, mappings and paths.
 
-A boolean is a number to Python, a number of NumPy is none of its own, and text is a list of letters.
+Python takes a boolean for a number, text for a list of letters, and NumPy's numbers for none of its own. What is
+accepted here is what a caller means.
 """
 
 import math
@@ -12,18 +13,18 @@ from pathlib import Path
 
 from bayes_hte.errors import DataError, HteError
 
-SHOWN = 60
-"""How many characters of a value a message shows."""
-SEEDS = 2**32
-"""NumPy's older generators, which some samplers start from, know no more."""
+MAX_SHOWN_CHARACTERS = 60
+"""Longest value that a message quotes as it is; a longer one would bury the sentence."""
+SEED_LIMIT = 2**32
+"""Seeds lie below this: NumPy's older generators, which some samplers start from, know no larger ones."""
 
 
-def number(value: object) -> float | None:
-    """A number, NumPy's included, as Python's own; None for all else, such as booleans and text.
+def to_float(value: object) -> float | None:
+    """Convert a number, NumPy's included, to a float; give None for all else, such as booleans and text.
 
     Examples
     --------
-    >>> number(3), number(True), number("3")
+    >>> to_float(3), to_float(True), to_float("3")
     (3.0, None, None)
     """
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
@@ -34,109 +35,127 @@ def number(value: object) -> float | None:
         return math.nan  # 10**400 is beyond all that can be reckoned with
 
 
-def whole(value: object) -> int | None:
-    """A whole number, NumPy's included, as Python's own; None for all else, such as booleans and 3.0."""
+def to_int(value: object) -> int | None:
+    """Convert a whole number, NumPy's included, to an int; give None for all else, such as booleans and 3.0."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 
-def described(value: object) -> str:
-    """What a message calls a value: as Python writes it if that is short, else what kind it is.
+def describe_value(value: object) -> str:
+    """Name a value in a message: as Python writes it if that is short, else by its type.
 
     Examples
     --------
-    >>> described("5"), described(list(range(99)))
+    >>> describe_value("5"), describe_value(list(range(99)))
     ("'5'", 'a list')
     """
     if type(value).__module__ == "numpy" and isinstance(value, Real):
-        value = number(value) if whole(value) is None else whole(value)
-    text = repr(value)
-    return text if len(text) <= SHOWN and "\n" not in text and " at 0x" not in text else type_of(value)
+        value = to_float(value) if to_int(value) is None else to_int(value)
+    # An address (" at 0x") differs between runs and tells nobody anything; a line break would break the message.
+    value_repr = repr(value)
+    return (
+        value_repr
+        if len(value_repr) <= MAX_SHOWN_CHARACTERS and "\n" not in value_repr and " at 0x" not in value_repr
+        else describe_type(value)
+    )
 
 
-def type_of(value: object) -> str:
-    """What a message calls a value of the wrong kind.
+def describe_type(value: object) -> str:
+    """Name the type of a value in a message, with its article.
 
     Examples
     --------
-    >>> type_of(None), type_of([1]), type_of(Decimal(1))
+    >>> describe_type(None), describe_type([1]), describe_type(Decimal(1))
     ('None', 'a list', 'a decimal.Decimal')
     """
     if value is None or isinstance(value, str):
         return "None" if value is None else "text"
-    owner, name = type(value).__module__.split(".")[0], type(value).__name__
-    told = name if owner == "builtins" else f"{owner}.{name}"
-    return f"{'an' if told[0] in 'aeioux' else 'a'} {told}"
+    # Public names: the innermost module of a class is an implementation detail (pandas.DataFrame, not
+    # pandas.core.frame.DataFrame).
+    package_name, type_name = type(value).__module__.split(".")[0], type(value).__name__
+    qualified_name = type_name if package_name == "builtins" else f"{package_name}.{type_name}"
+    return f"{'an' if qualified_name[0] in 'aeioux' else 'a'} {qualified_name}"
 
 
-def seed_of(value: object) -> int:
-    """A seed as Python's own number.
+def check_seed(value: object) -> int:
+    """Check that a value is a seed, and return it as an int.
 
     Raises
     ------
     DataError
-        If it is none.
+        If the value is no whole number, or out of range.
     """
-    seed = whole(value)
-    if seed is None or not 0 <= seed < SEEDS:
-        raise DataError(f"seed={described(value)} is no seed: give a whole number from 0 to {SEEDS - 1}")
+    seed = to_int(value)
+    if seed is None or not 0 <= seed < SEED_LIMIT:
+        raise DataError(f"seed={describe_value(value)} is no seed: give a whole number from 0 to {SEED_LIMIT - 1}")
     return seed
 
 
-def names(what: str, value: object) -> list[str]:
-    """The names in a list of columns.
+def check_column_names(argument_name: str, value: object) -> list[str]:
+    """Check that a value is a list of column names, and return it as a list.
 
     Raises
     ------
     DataError
-        If this is no list of text.
+        If the value is no list of text; the message calls it `argument_name`.
     """
     if isinstance(value, str):
-        raise DataError(f"{what} must be a list of columns; write {what}=[{value!r}]")
+        raise DataError(f"{argument_name} must be a list of columns; write {argument_name}=[{value!r}]")
     if not isinstance(value, Iterable):
-        raise DataError(f"{what} must be a list of columns such as ['age'], not {described(value)}")
-    found = list(value)
-    for name in found:
-        if not isinstance(name, str):
-            raise DataError(f"each of {what} must be the name of one column, not {described(name)}")
-    return found
+        raise DataError(f"{argument_name} must be a list of columns such as ['age'], not {describe_value(value)}")
+    column_names = list(value)
+    for column_name in column_names:
+        if not isinstance(column_name, str):
+            raise DataError(
+                f"each of {argument_name} must be the name of one column, not {describe_value(column_name)}"
+            )
+    return column_names
 
 
-def check_given(**columns: object) -> None:
-    """Raise DataError for what cannot be left out, but is None."""
-    for what, name in columns.items():
-        if name is None:
-            raise DataError(f"{what} is None; name {'an arm' if what == 'control' else 'a column'}")
+def check_not_none(**column_arguments: object) -> None:
+    """Raise DataError if one of the arguments that cannot be left out is None."""
+    for argument_name, column_name in column_arguments.items():
+        if column_name is None:
+            raise DataError(f"{argument_name} is None; name {'an arm' if argument_name == 'control' else 'a column'}")
 
 
-def check_text(**texts: object) -> None:
-    """Raise DataError for what must be text, but is none."""
-    for what, text in texts.items():
-        if not isinstance(text, str) or not text:
-            raise DataError(f"{what} is {described(text)}; say in words what was measured")
+def check_nonempty_text(**text_arguments: object) -> None:
+    """Raise DataError if one of the arguments is no text, or empty."""
+    for argument_name, argument in text_arguments.items():
+        if not isinstance(argument, str) or not argument:
+            raise DataError(f"{argument_name} is {describe_value(argument)}; say in words what was measured")
 
 
-def items_of(what: str, value: object, example: str) -> list[tuple[object, object]]:
-    """The pairs of a mapping, or of a pandas Series.
+def list_mapping_items(argument_name: str, value: object, example_code: str) -> list[tuple[object, object]]:
+    """List the pairs of key and value of a mapping, or of a pandas Series.
 
     Raises
     ------
     DataError
-        If it is neither.
+        If the value is neither; the message shows `example_code`.
     """
+    # The class's name stands for isinstance: importing pandas here would slow down all that only reads a plan.
     if not isinstance(value, Mapping) and type(value).__name__ != "Series":
-        raise DataError(f"{what} must be a dict, such as {example}, not {described(value)}")
-    pairs: Iterable[tuple[object, object]] = value.items()  # type: ignore[attr-defined]  # a Series has them, too
-    return list(pairs)
+        raise DataError(f"{argument_name} must be a dict, such as {example_code}, not {describe_value(value)}")
+    mapping_items: Iterable[tuple[object, object]] = value.items()  # type: ignore[attr-defined]  # a Series has them, too
+    return list(mapping_items)
 
 
-def path_of(value: object, what: str, error: type[HteError]) -> Path:
-    """A path.
+def check_path(value: object, file_role: str, error_class: type[HteError]) -> Path:
+    """Check that a value is a path, and return it as a Path.
+
+    Parameters
+    ----------
+    value : object
+    file_role : str
+        Names the file in the message, such as ``the plan``.
+    error_class : type
+        Class of the error.
 
     Raises
     ------
     HteError
-        The error asked for, if it is neither text nor a path.
+        Of the class `error_class`, if the value is neither text nor a path.
     """
     if not isinstance(value, str | os.PathLike):
-        raise error(f"{what} is {described(value)}; give its path, as text or a pathlib.Path")
+        raise error_class(f"{file_role} is {describe_value(value)}; give its path, as text or a pathlib.Path")
     return Path(value)

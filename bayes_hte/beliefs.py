@@ -1,4 +1,4 @@
-"""Priors that come from somewhere: from one earlier fit, from many past experiments, from the plan."""
+"""`prior_from_fit` and `learn_prior`: priors from one earlier fit, or from many past experiments."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,22 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.analysis import fit
-from bayes_hte.asked import described, number, type_of
+from bayes_hte.asked import describe_type, describe_value, to_float
 from bayes_hte.cells import from_estimates
-from bayes_hte.effects import known_model
+from bayes_hte.effects import require_known_model
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.model import problem
+from bayes_hte.model import build_problem
 from bayes_hte.result import Fit
 from bayes_hte.spec import Model
 from bayes_hte.spec.distributions import Distribution, Gamma, HalfNormal, LogNormal, Normal
-from bayes_hte.structure import Coefficient, coefficients
+from bayes_hte.structure import Coefficient, list_coefficients
 
-LEAST = 3
-"""Experiments from which a distribution of experiments can be learnt at all."""
+# With two the SD between experiments would be a single difference: almost only its prior would remain.
+MIN_EXPERIMENTS = 3
 
 
 def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
-    """The model of an earlier experiment with its posterior, discounted, as the prior of the next.
+    """Turn the posterior of an earlier experiment, discounted, into the prior of the next.
 
     Parameters
     ----------
@@ -66,48 +66,62 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
     >>> learnt.effect.mean.dist, learnt.effect.between.dist
     ('Normal', 'Gamma')
     """
-    worth = number(discount)
-    if worth is None or not 0 < worth <= 1:
-        raise DataError(f"discount is the worth of an earlier unit, above 0 and at most 1, not {described(discount)}")
-    _check_fit(previous)
+    discount_factor = to_float(discount)
+    if discount_factor is None or not 0 < discount_factor <= 1:
+        raise DataError(
+            f"discount is the worth of an earlier unit, above 0 and at most 1, not {describe_value(discount)}"
+        )
+    _require_fit(previous)
     if not previous.diagnosis.ok:
         raise DataError(f"the earlier fit is not reliable, and so no prior: {' '.join(previous.diagnosis.problems)}")
     posterior = previous.core["posterior"].to_dataset()
-    update: dict[str, object] = {"units": "link", "title": f"{previous.spec.title}, continued"[:200]}
-    resolved = problem(previous.cells, known_model(previous.core, "a prior for the next experiment")).model
-    for asked in _handed_on(resolved):
-        mean = _moments(posterior[f"{asked.name}_mean"])
-        between = _moments(posterior[f"{asked.name}_between"])
-        priors = {
-            "mean": Normal(mu=mean[0], sigma=mean[1] / worth**0.5),
-            "between": Gamma(mu=between[0], sigma=between[1] / worth**0.5),
+    updated_sections: dict[str, object] = {"units": "link", "title": f"{previous.spec.title}, continued"[:200]}
+    resolved_model = build_problem(
+        previous.cells, require_known_model(previous.core, "a prior for the next experiment")
+    ).model
+    # Power prior for a posterior that is nearly normal: p(θ | data)^d ∝ N(m, s² / d), so SDs are divided by √d.
+    for coefficient in _list_transferable_coefficients(resolved_model):
+        mean_moments = _compute_mean_and_sd(posterior[f"{coefficient.name}_mean"])
+        between_moments = _compute_mean_and_sd(posterior[f"{coefficient.name}_between"])
+        discounted_priors = {
+            "mean": Normal(mu=mean_moments[0], sigma=mean_moments[1] / discount_factor**0.5),
+            "between": Gamma(mu=between_moments[0], sigma=between_moments[1] / discount_factor**0.5),
         }
-        update[asked.name] = asked.pool.model_copy(update=priors)
-    if resolved.nuisance is not None and "sigma" in posterior.data_vars:
-        centre, sd = _moments(_log(posterior["sigma"]))
-        update["nuisance"] = resolved.nuisance.model_copy(update={"sigma": LogNormal(mu=centre, sigma=sd / worth**0.5)})
-    return resolved.model_copy(update=update)
+        updated_sections[coefficient.name] = coefficient.pool_priors.model_copy(update=discounted_priors)
+    # The outcome's SD is positive, and its posterior is nearer to a normal one on the log scale.
+    if resolved_model.nuisance is not None and "sigma" in posterior.data_vars:
+        log_sigma_mean, log_sigma_sd = _compute_mean_and_sd(_take_log(posterior["sigma"]))
+        updated_sections["nuisance"] = resolved_model.nuisance.model_copy(
+            update={"sigma": LogNormal(mu=log_sigma_mean, sigma=log_sigma_sd / discount_factor**0.5)}
+        )
+    return resolved_model.model_copy(update=updated_sections)
 
 
-def _handed_on(model: Model) -> list[Coefficient]:
-    """Coefficients whose posterior of what segments share can be the next prior."""
+def _list_transferable_coefficients(model: Model) -> list[Coefficient]:
+    """List the coefficients whose shared mean and between-segment SD can be handed on; ModelError for other models."""
+    # Levels, strata and covariates have parameters of their own, and the next experiment may have others.
     effect = model.effect
     if model.pooling != "partial" or model.amount is not None or effect.by or effect.strata or effect.covariates:
         raise ModelError("a prior is handed on from effects that are partially pooled one way; fit such a model first")
-    return [each for each in coefficients(model) if each.pooling == "partial" and each.pool.mean is not None]
+    return [
+        coefficient
+        for coefficient in list_coefficients(model)
+        if coefficient.pooling == "partial" and coefficient.pool_priors.mean is not None
+    ]
 
 
-def _moments(draws: xr.DataArray) -> tuple[float, float]:
-    """Mean and SD over draws, and over arms where there are several."""
-    return float(draws.mean()), float(draws.std())
+def _compute_mean_and_sd(parameter_draws: xr.DataArray) -> tuple[float, float]:
+    """Compute mean and SD over draws, and over arms where there are several."""
+    return float(parameter_draws.mean()), float(parameter_draws.std())
 
 
-def _log(draws: xr.DataArray) -> xr.DataArray:
-    return draws.copy(data=np.log(draws.values))
+def _take_log(parameter_draws: xr.DataArray) -> xr.DataArray:
+    """Take the natural logarithm of every draw."""
+    return parameter_draws.copy(data=np.log(parameter_draws.values))
 
 
 def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
-    """A prior learnt from many past experiments: what the next one is likely to show, judged by all of them.
+    """Learn a prior from many past experiments: what the next one is likely to show, judged by all of them.
 
     Parameters
     ----------
@@ -136,42 +150,73 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
     own priors should be weak: they are part of each estimate.
     """
     if not isinstance(experiments, Sequence) or isinstance(experiments, str):
-        raise DataError(f"experiments are {type_of(experiments)}; give a list of fits, {LEAST} or more")
-    for each in experiments:
-        _check_fit(each)
-    if len(experiments) < LEAST:
-        raise DataError(f"{len(experiments)} experiments say little of how experiments differ; give {LEAST} or more")
-    models = [problem(each.cells, known_model(each.core, "a learnt prior")).model for each in experiments]
-    if len({model.family for model in models}) > 1:
-        raise ModelError(f"experiments of different families: {sorted({model.family for model in models})}")
-    for each, model in zip(experiments, models, strict=True):
-        _handed_on(model)
-        if not each.diagnosis.ok:
-            raise DataError(f"an experiment is not reliable: {' '.join(each.diagnosis.problems)}")
-    posteriors = [each.core["posterior"].to_dataset() for each in experiments]
-    common = _predicted([_moments(posterior["effect_mean"]) for posterior in posteriors], seed)
-    spread = _predicted([_moments(_log(posterior["effect_between"])) for posterior in posteriors], seed)
-    effect = models[0].effect.model_copy(
-        update={"mean": Normal(mu=common[0], sigma=common[1]), "between": LogNormal(mu=spread[0], sigma=spread[1])}
+        raise DataError(f"experiments are {describe_type(experiments)}; give a list of fits, {MIN_EXPERIMENTS} or more")
+    for experiment in experiments:
+        _require_fit(experiment)
+    if len(experiments) < MIN_EXPERIMENTS:
+        raise DataError(
+            f"{len(experiments)} experiments say little of how experiments differ; give {MIN_EXPERIMENTS} or more"
+        )
+    resolved_models = [
+        build_problem(experiment.cells, require_known_model(experiment.core, "a learnt prior")).model
+        for experiment in experiments
+    ]
+    if len({model.family for model in resolved_models}) > 1:
+        raise ModelError(f"experiments of different families: {sorted({model.family for model in resolved_models})}")
+    for experiment, model in zip(experiments, resolved_models, strict=True):
+        _list_transferable_coefficients(model)
+        if not experiment.diagnosis.ok:
+            raise DataError(f"an experiment is not reliable: {' '.join(experiment.diagnosis.problems)}")
+    posteriors = [experiment.core["posterior"].to_dataset() for experiment in experiments]
+    mean_moments = _predict_new_experiment(
+        [_compute_mean_and_sd(posterior["effect_mean"]) for posterior in posteriors], seed
     )
-    title = f"{models[0].title}, prior learnt from {len(experiments)} experiments"[:200]
-    return models[0].model_copy(update={"effect": effect, "units": "link", "title": title})
+    # An SD is positive, and its posterior is nearer to a normal one on the log scale.
+    log_between_moments = _predict_new_experiment(
+        [_compute_mean_and_sd(_take_log(posterior["effect_between"])) for posterior in posteriors], seed
+    )
+    learnt_effect = resolved_models[0].effect.model_copy(
+        update={
+            "mean": Normal(mu=mean_moments[0], sigma=mean_moments[1]),
+            "between": LogNormal(mu=log_between_moments[0], sigma=log_between_moments[1]),
+        }
+    )
+    model_title = f"{resolved_models[0].title}, prior learnt from {len(experiments)} experiments"[:200]
+    return resolved_models[0].model_copy(update={"effect": learnt_effect, "units": "link", "title": model_title})
 
 
-def _check_fit(given: object) -> None:
-    if not isinstance(given, Fit):
-        raise DataError(f"a prior is learnt from fits, not {type_of(given)}; give what hte.fit or hte.load returned")
+def _require_fit(candidate: object) -> None:
+    """Raise DataError if something else than a fit was given."""
+    if not isinstance(candidate, Fit):
+        raise DataError(
+            f"a prior is learnt from fits, not {describe_type(candidate)}; give what hte.fit or hte.load returned"
+        )
 
 
-def _predicted(estimates: list[tuple[float, float]], seed: int) -> tuple[float, float]:
-    """Mean and SD of the predictive distribution of a new estimate's true value."""
-    rows = pd.DataFrame(estimates, columns=["estimate", "se"]).rename_axis("experiment").reset_index()
-    y = rows["estimate"].to_numpy()
-    scale = float(np.sqrt(np.mean(rows["se"] ** 2) + y.var()))
-    cells = from_estimates(rows, segments=["experiment"], estimate="estimate", se="se")
-    wide: Distribution = Normal(mu=float(y.mean()), sigma=10 * scale)
+def _predict_new_experiment(estimate_moments: list[tuple[float, float]], seed: int) -> tuple[float, float]:
+    """Predict a quantity of a new experiment from its estimates in earlier ones.
+
+    Parameters
+    ----------
+    estimate_moments : list of (float, float)
+        Estimate and standard error of each earlier experiment.
+    seed : int
+        Of the fit.
+
+    Returns
+    -------
+    tuple of float
+        Mean and SD of the predictive distribution.
+    """
+    estimate_table = pd.DataFrame(estimate_moments, columns=["estimate", "se"]).rename_axis("experiment").reset_index()
+    estimate_values = estimate_table["estimate"].to_numpy()
+    estimate_scale = float(np.sqrt(np.mean(estimate_table["se"] ** 2) + estimate_values.var()))
+    # y_i ~ N(θ_i, se_i²), θ_i ~ N(μ, τ²). estimate_scale² = mean(se²) + var(y) is no less than τ², for var(y) is about
+    # τ² + mean(se²). Priors of ten times that SD for μ, and of twice that for τ, leave the word to the experiments.
+    cells = from_estimates(estimate_table, segments=["experiment"], estimate="estimate", se="se")
+    weak_prior: Distribution = Normal(mu=float(estimate_values.mean()), sigma=10 * estimate_scale)
     model = Model.model_validate(
-        {"family": "estimate", "effect": {"mean": wide, "between": HalfNormal(sigma=2 * scale)}}
+        {"family": "estimate", "effect": {"mean": weak_prior, "between": HalfNormal(sigma=2 * estimate_scale)}}
     )
-    found = fit(cells, model, sampler="exact", draws=8000, seed=seed).predict_new_segment("link")
-    return float(found["effect"].iloc[0]), float(found["sd"].iloc[0])
+    prediction_table = fit(cells, model, sampler="exact", draws=8000, seed=seed).predict_new_segment("link")
+    return float(prediction_table["effect"].iloc[0]), float(prediction_table["sd"].iloc[0])

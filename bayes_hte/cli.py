@@ -20,231 +20,271 @@ from typing import TYPE_CHECKING, NoReturn
 from bayes_hte import __version__
 
 if TYPE_CHECKING:
-    from bayes_hte.analysis import Prepared
+    from bayes_hte.analysis import PreparedAnalysis
     from bayes_hte.spec import Model
 
-DATA_WRONG, UNRELIABLE, STOPPED = 1, 3, 130
-DIM, YELLOW = "2", "33"
-"""How a terminal is asked for a look (ECMA-48)."""
+# argparse itself ends with 2 for wrong usage; 130 is 128 + SIGINT, as shells count.
+EXIT_DATA_WRONG, EXIT_UNRELIABLE, EXIT_STOPPED = 1, 3, 130
+DIM_STYLE, YELLOW_STYLE = "2", "33"
+"""Parameters of the escape sequence that changes how a terminal writes (ECMA-48, Select Graphic Rendition)."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every command and option, with one line of help each."""
-    top = argparse.ArgumentParser(
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of every command and option, with one line of help each."""
+    top_parser = argparse.ArgumentParser(
         prog="bayes-hte",
         description="For whom does it work, and how sure are we? "
         "Bayesian hierarchical models of heterogeneous treatment effects.",
         epilog="exit codes: 0 done; 1 the data, plan or model is wrong; 2 wrong usage; "
         "3 the fit did not pass its own diagnosis (results written and marked so)",
     )
-    top.add_argument("--version", action="version", version=f"bayes-hte {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    top_parser.add_argument("--version", action="version", version=f"bayes-hte {__version__}")
+    subparsers = top_parser.add_subparsers(metavar="COMMAND", required=True)
 
-    one = _command(commands, "run", run, "carry out a plan: report.html, effects.csv, summary.json, fit.nc")
-    _add_plan(one)
-    one.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: results/<plan>)")
-    one.add_argument("--draws", type=int, metavar="N", help="posterior draws in all, in place of the plan's")
-    one.add_argument("--seed", type=int, metavar="N", help="seed, in place of the plan's")
-    one.add_argument(
+    command_parser = _add_command(
+        subparsers, "run", run_plan, "carry out a plan: report.html, effects.csv, summary.json, fit.nc"
+    )
+    _add_plan_arguments(command_parser)
+    command_parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default: results/<plan>)"
+    )
+    command_parser.add_argument("--draws", type=int, metavar="N", help="posterior draws in all, in place of the plan's")
+    command_parser.add_argument("--seed", type=int, metavar="N", help="seed, in place of the plan's")
+    command_parser.add_argument(
         "--no-report", action="store_true", help="leave out report.html, and remove that of an earlier run: faster"
     )
-    one.add_argument("--quiet", action="store_true", help="show no progress")
+    command_parser.add_argument("--quiet", action="store_true", help="show no progress")
 
-    one = _command(commands, "aggregate", aggregate, "reduce the data to the cell table, and print it as CSV")
-    _add_plan(one)
-    one.add_argument("--out", type=Path, metavar="FILE", help="write to a .csv or .json file instead")
+    command_parser = _add_command(
+        subparsers, "aggregate", aggregate_data, "reduce the data to the cell table, and print it as CSV"
+    )
+    _add_plan_arguments(command_parser)
+    command_parser.add_argument("--out", type=Path, metavar="FILE", help="write to a .csv or .json file instead")
 
-    _add_plan(_command(commands, "check", check, "validate plan, model and data, without fitting"))
+    _add_plan_arguments(_add_command(subparsers, "check", check_plan, "validate plan, model and data, without fitting"))
 
-    one = _command(commands, "show", show, "show a model as mathematics, in words and as PyMC text")
-    one.add_argument("model", metavar="MODEL", help='a shipped name such as "conversion", or a model file')
-    return top
+    command_parser = _add_command(
+        subparsers, "show", show_model, "show a model as mathematics, in words and as PyMC text"
+    )
+    command_parser.add_argument("model", metavar="MODEL", help='a shipped name such as "conversion", or a model file')
+    return top_parser
 
 
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    action: Callable[[Namespace], int],
-    summary: str,
+def _add_command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    command_name: str,
+    run_command: Callable[[Namespace], int],
+    help_line: str,
 ) -> argparse.ArgumentParser:
-    found = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    found.set_defaults(action=action)
-    return found
+    command_parser = subparsers.add_parser(
+        command_name, help=help_line, description=f"{help_line[0].upper()}{help_line[1:]}."
+    )
+    command_parser.set_defaults(action=run_command)
+    return command_parser
 
 
-def _add_plan(command: argparse.ArgumentParser) -> None:
-    command.add_argument("plan", type=Path, metavar="PLAN.toml", help="the plan file")
-    command.add_argument("--data", type=Path, metavar="FILE", help="CSV or Parquet, in place of the plan's data.path")
-    command.add_argument("--drop-missing", action="store_true", help="drop units without a finite outcome")
-    command.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
+def _add_plan_arguments(command_parser: argparse.ArgumentParser) -> None:
+    command_parser.add_argument("plan", type=Path, metavar="PLAN.toml", help="the plan file")
+    command_parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="CSV or Parquet, in place of the plan's data.path"
+    )
+    command_parser.add_argument("--drop-missing", action="store_true", help="drop units without a finite outcome")
+    command_parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
 
 
-def run(asked: Namespace) -> int:
+def run_plan(arguments: Namespace) -> int:
     """Carry out the analysis that a plan describes."""
-    plan: Path = asked.plan
-    quiet = asked.quiet or asked.json
-    folder = asked.out or Path("results") / _name(plan)
+    plan_file: Path = arguments.plan
+    quiet = arguments.quiet or arguments.json
+    results_folder = arguments.out or Path("results") / _name_results_folder(plan_file)
 
-    with _stage("reading", quiet=quiet):
+    # The imports stand inside the stage: they take long enough for people to want to see what happens.
+    with _time_stage("reading", quiet=quiet):
         from bayes_hte import analysis, export, formats
 
-        _probe(folder)
-        prepared = analysis.prepare(plan, data=asked.data, drop_missing=asked.drop_missing)
+        _check_folder_writable(results_folder)
+        prepared = analysis.prepare_analysis(plan_file, data=arguments.data, drop_missing=arguments.drop_missing)
         _show_warnings(prepared, quiet=quiet)
-    with _stage("fitting", quiet=quiet):
-        fit = analysis.answer(prepared, draws=asked.draws, seed=asked.seed, progress=False if quiet else None)
-    with _stage("reporting", quiet=quiet):
-        found = export.answers(fit)
-        written = export.write_results(fit, folder, found=found, report=not asked.no_report)
-    if asked.json:
-        sys.stdout.write(formats.to_json(export.summary(fit, found)))
+    with _time_stage("fitting", quiet=quiet):
+        fit = analysis.fit_prepared_analysis(
+            prepared, draws=arguments.draws, seed=arguments.seed, progress=False if quiet else None
+        )
+    with _time_stage("reporting", quiet=quiet):
+        result_tables = export.build_result_tables(fit)
+        written_files = export.write_results(
+            fit, results_folder, result_tables=result_tables, report=not arguments.no_report
+        )
+    if arguments.json:
+        sys.stdout.write(formats.to_strict_json(export.build_summary(fit, result_tables)))
     else:
         _print_result(
-            found.brief.to_string(index=False, max_rows=40, float_format=lambda x: f"{x:.3g}"),
+            result_tables.brief_segment_table.to_string(
+                index=False, max_rows=40, float_format=lambda number: f"{number:.3g}"
+            ),
             f"{fit.engine}\ndiagnosis: {fit.diagnosis}",
-            written,
+            written_files,
         )
-    return 0 if fit.diagnosis.ok else UNRELIABLE
+    return 0 if fit.diagnosis.ok else EXIT_UNRELIABLE
 
 
-def _name(plan: Path) -> str:
-    """examples/hillstrom/plan.toml is hillstrom, examples/hillstrom/spend.toml is hillstrom-spend."""
-    folder = plan.resolve().parent.name or "plan"
-    return folder if plan.stem == "plan" else f"{folder}-{plan.stem}"
+def _name_results_folder(plan_file: Path) -> str:
+    """Name the folder of a plan's results: hillstrom/plan.toml is hillstrom, hillstrom/spend.toml hillstrom-spend."""
+    folder = plan_file.resolve().parent.name or "plan"
+    return folder if plan_file.stem == "plan" else f"{folder}-{plan_file.stem}"
 
 
-def aggregate(asked: Namespace) -> int:
+def aggregate_data(arguments: Namespace) -> int:
     """Reduce the data to the cell table."""
     from bayes_hte import planned
-    from bayes_hte.formats import to_csv, to_json
+    from bayes_hte.formats import to_safe_csv, to_strict_json
     from bayes_hte.spec.files import read_plan
-    from bayes_hte.storage import write_text
+    from bayes_hte.storage import write_text_atomically
 
-    plan = read_plan(asked.plan)
-    cells = planned.aggregate(plan, asked.plan.parent, data=asked.data, drop_missing=asked.drop_missing)
-    frame = planned.cell_frame(cells)
-    as_json = asked.json or (asked.out is not None and asked.out.suffix == ".json")
-    text = to_json(frame.to_dict(orient="records")) if as_json else to_csv(frame)
-    if asked.out is None:
-        sys.stdout.write(_printable(text.replace("\r\n", "\n")) if sys.stdout.isatty() else text)
+    plan = read_plan(arguments.plan)
+    cells = planned.from_plan(plan, arguments.plan.parent, data=arguments.data, drop_missing=arguments.drop_missing)
+    cell_rows = planned.tabulate_cells(cells)
+    as_json = arguments.json or (arguments.out is not None and arguments.out.suffix == ".json")
+    file_text = to_strict_json(cell_rows.to_dict(orient="records")) if as_json else to_safe_csv(cell_rows)
+    # A pipe gets the file as it would be written; a terminal shows CR and control characters.
+    if arguments.out is None:
+        sys.stdout.write(
+            _replace_control_characters(file_text.replace("\r\n", "\n")) if sys.stdout.isatty() else file_text
+        )
     else:
-        write_text(asked.out, text)
+        write_text_atomically(arguments.out, file_text)
     return 0
 
 
-def check(asked: Namespace) -> int:
+def check_plan(arguments: Namespace) -> int:
     """Validate a plan, its model and its data, without fitting."""
     from bayes_hte import analysis, formats
     from bayes_hte import cells as cell_tables
 
-    prepared = analysis.prepare(asked.plan, data=asked.data, drop_missing=asked.drop_missing)
-    warnings, sizes = list(cell_tables.check(prepared.cells)), prepared.cells.sizes
-    if asked.json:
-        found = {"ok": True, "segments": sizes["segment"], "arms": sizes["arm"], "warnings": warnings}
-        sys.stdout.write(formats.to_json(found))
+    prepared = analysis.prepare_analysis(arguments.plan, data=arguments.data, drop_missing=arguments.drop_missing)
+    data_warnings, dim_sizes = list(cell_tables.check(prepared.cells)), prepared.cells.sizes
+    if arguments.json:
+        json_answer = {
+            "ok": True,
+            "segments": dim_sizes["segment"],
+            "arms": dim_sizes["arm"],
+            "warnings": data_warnings,
+        }
+        sys.stdout.write(formats.to_strict_json(json_answer))
         return 0
-    segments = f"{sizes['segment']} segment{'s' * (sizes['segment'] != 1)}"
-    arms = f"{sizes['arm']} arm{'s' * (sizes['arm'] != 1)}"
-    print(f"The plan, the model and the data fit together: {segments}, {arms}.")
-    for warning in warnings:
-        print(_printable(f"- {warning}"))
+    segment_count = f"{dim_sizes['segment']} segment{'s' * (dim_sizes['segment'] != 1)}"
+    arm_count = f"{dim_sizes['arm']} arm{'s' * (dim_sizes['arm'] != 1)}"
+    print(f"The plan, the model and the data fit together: {segment_count}, {arm_count}.")
+    for warning in data_warnings:
+        print(_replace_control_characters(f"- {warning}"))
     return 0
 
 
-def show(asked: Namespace) -> int:
+def show_model(arguments: Namespace) -> int:
     """Show a model as mathematics, in words and as PyMC text."""
     from bayes_hte.spec import read_model
 
-    print(_printable(_model_text(read_model(asked.model))))
+    print(_replace_control_characters(_format_model(read_model(arguments.model))))
     return 0
 
 
-def _model_text(model: "Model") -> str:
+def _format_model(model: "Model") -> str:
     from bayes_hte import source, words
 
-    parts = [model.title, *(f"    {line}" for line in words.mathematics(model)), ""]
-    parts += [*(f"- {line}" for line in words.sentences(model)), "", source.pymc_text(model)]
-    return "\n".join(parts)
+    text_lines = [model.title, *(f"    {line}" for line in words.write_mathematics(model)), ""]
+    text_lines += [*(f"- {line}" for line in words.describe_model(model)), "", source.write_pymc_source(model)]
+    return "\n".join(text_lines)
 
 
-def _probe(folder: Path) -> None:
-    """Find out now, not after the fit, that the results cannot be written."""
-    from bayes_hte.export import reserve
+def _check_folder_writable(results_folder: Path) -> None:
+    """Raise OutputError now, not after the fit, if the results cannot be written."""
+    from bayes_hte.export import make_staging_folder
 
-    reserve(folder).rmdir()
+    make_staging_folder(results_folder).rmdir()
 
 
-def _show_warnings(prepared: "Prepared", *, quiet: bool) -> None:
+def _show_warnings(prepared: "PreparedAnalysis", *, quiet: bool) -> None:
     from bayes_hte import cells as cell_tables
 
     for warning in cell_tables.check(prepared.cells):
-        _say(f"  note: {warning}", YELLOW, quiet=quiet)
+        _print_to_stderr(f"  note: {warning}", YELLOW_STYLE, quiet=quiet)
 
 
 @contextmanager
-def _stage(name: str, *, quiet: bool) -> Iterator[None]:
-    """One line per step on stderr: what is done, and how long it took."""
-    begun = perf_counter()
-    _say(f"{name} …", DIM, quiet=quiet)
+def _time_stage(stage_name: str, *, quiet: bool) -> Iterator[None]:
+    """Print the name of a stage to stderr, and at its end the seconds that it took."""
+    start_time = perf_counter()
+    _print_to_stderr(f"{stage_name} …", DIM_STYLE, quiet=quiet)
     yield
-    _say(f"{name}: {perf_counter() - begun:.1f} s", DIM, quiet=quiet)
+    _print_to_stderr(f"{stage_name}: {perf_counter() - start_time:.1f} s", DIM_STYLE, quiet=quiet)
 
 
-def _say(line: str, look: str, *, quiet: bool) -> None:
-    """A line on stderr; with a look where somebody sees it and wants it (no-color.org)."""
+def _print_to_stderr(message: str, style_code: str, *, quiet: bool) -> None:
+    """Print a line to stderr, with a style where a person sees it and wants it (no-color.org)."""
     if quiet:
         return
-    plain = not sys.stderr.isatty() or os.name == "nt" or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    text = _printable(line)
-    print(text if plain else f"\x1b[{look}m{text}\x1b[0m", file=sys.stderr, flush=True)
+    # Windows' old console prints escape sequences as they are.
+    without_style = (
+        not sys.stderr.isatty() or os.name == "nt" or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    )
+    printable_message = _replace_control_characters(message)
+    print(
+        printable_message if without_style else f"\x1b[{style_code}m{printable_message}\x1b[0m",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
-def _print_result(table: str, verdict: str, written: list[Path]) -> None:
-    print(_printable(table))
-    print(_printable(f"\n{verdict}"))
-    print(_printable("written:   " + ", ".join(str(path) for path in written)))
+def _print_result(effects_text: str, diagnosis_text: str, written_files: list[Path]) -> None:
+    print(_replace_control_characters(effects_text))
+    print(_replace_control_characters(f"\n{diagnosis_text}"))
+    print(_replace_control_characters("written:   " + ", ".join(str(written_file) for written_file in written_files)))
 
 
 def main() -> NoReturn:
     """Run the command line, and turn what goes wrong into one message and an exit code."""
-    asked = parser().parse_args()
+    arguments = build_parser().parse_args()
     from bayes_hte.errors import HteError
 
     try:
-        code = asked.action(asked)
+        exit_code = arguments.action(arguments)
         sys.stdout.flush()
-    except HteError as problem:
-        print(_printable(f"error: {problem}").replace("\n", " "), file=sys.stderr)
-        code = DATA_WRONG
+    except HteError as hte_error:
+        print(_replace_control_characters(f"error: {hte_error}").replace("\n", " "), file=sys.stderr)
+        exit_code = EXIT_DATA_WRONG
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        # Python flushes stdout once more at the end, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        exit_code = 0
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
-        code = STOPPED
-    sys.exit(code)
+        exit_code = EXIT_STOPPED
+    sys.exit(exit_code)
 
 
 def script() -> NoReturn:
-    """`main` as the installed command: the process is its own, and ends with the answer.
+    """Run `main` as the installed command, whose process is its own and ends with the answer.
 
     Python spends 0.4 s on taking hundreds of modules apart before it ends, and 0.2 s on looking for reference
     cycles among the objects of imported modules. A process that ends anyway needs neither. Where Dask is installed,
     xarray imports it, which takes another 0.3 s, for arrays that this process, which reads files, never has; pandas
     imports PyArrow, 0.1 s, which only the sampler of `run` has a use for.
     """
-    gc.set_threshold(500_000, 50, 50)
-    for package in ("dask", "pyarrow") if sys.argv[1:2] == ["aggregate"] else ("dask",):
-        sys.modules[package] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module
+    gc.set_threshold(500_000, 50, 50)  # imports make far more objects than Python's 2000, and all stay
+    for package_name in ("dask", "pyarrow") if sys.argv[1:2] == ["aggregate"] else ("dask",):
+        sys.modules[package_name] = None  # type: ignore[assignment]  # Python's own way to say that there is no such module
+    # os._exit leaves out the taking apart of modules, but flushes nothing.
     try:
         main()
-    except SystemExit as stop:
+    except SystemExit as exit_request:
         with suppress(BrokenPipeError):
             sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(stop.code if isinstance(stop.code, int) else 0)
+        os._exit(exit_request.code if isinstance(exit_request.code, int) else 0)
 
 
-def _printable(message: str) -> str:
-    """Control characters in hostile names must not reach the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in message)
+def _replace_control_characters(message: str) -> str:
+    """Replace control characters in a message: hostile names must not command the terminal."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for character in message
+    )

@@ -1,4 +1,4 @@
-"""Which model predicts segments best: leave-one-segment-out scores side by side, and stacking weights.
+"""Compare models by how well they predict segments: leave-one-segment-out scores, and stacking weights.
 
 Not `bayes_hte.compare` the function: a module of that name would replace it. `Fit.compare` is the way in.
 """
@@ -14,23 +14,27 @@ from numpy.typing import NDArray
 
 from bayes_hte import schema
 from bayes_hte.analysis import fit
-from bayes_hte.effects import known_model
+from bayes_hte.effects import require_known_model
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES
-from bayes_hte.loso import loso
+from bayes_hte.loso import score_left_out_segments
 from bayes_hte.result import Fit
 from bayes_hte.spec import Model, read_model
-from bayes_hte.spec.model import Pooling
+from bayes_hte.spec.model import PoolingKind
 
-NAMES: dict[Pooling, str] = {"none": "no pooling", "partial": "partial pooling", "complete": "complete pooling"}
-THIS = "this model"
-FOLD_DRAWS = 2000
-"""Posterior draws of each fold's fit: their error is a part of the reported Monte-Carlo error."""
-Other = Model | str | Path | Fit
+NAME_BY_POOLING: dict[PoolingKind, str] = {
+    "none": "no pooling",
+    "partial": "partial pooling",
+    "complete": "complete pooling",
+}
+THIS_MODEL_NAME = "this model"
+# Posterior draws of each fold's fit: their error is a part of the reported Monte-Carlo error.
+DRAWS_PER_FOLD = 2000
+ComparisonModel = Model | str | Path | Fit
 
 
-def compare_models(one: Fit, others: Mapping[str, Other] | None = None) -> pd.DataFrame:
-    """One row per model, best first; see `Fit.compare`.
+def compare_models(this_fit: Fit, other_models: Mapping[str, ComparisonModel] | None = None) -> pd.DataFrame:
+    """Compare models by their leave-one-segment-out scores: one row per model, best first; see `Fit.compare`.
 
     Raises
     ------
@@ -39,98 +43,148 @@ def compare_models(one: Fit, others: Mapping[str, Other] | None = None) -> pd.Da
     ModelError
         If a model does not fit the cells, or predicts other statistics of them.
     """
-    if others is not None and not isinstance(others, Mapping):
-        raise DataError(f'others is a {type(others).__name__}; name each, as in compare({{"no covariate": other}})')
-    if others is not None and (not others or THIS in others):
-        raise DataError(f'name the other models, and none of them "{THIS}", which is this fit')
-    known_model(one.core, "a comparison of models")
-    asked = poolings(one.spec) if others is None else others
-    name = NAMES[one.spec.pooling] if others is None else THIS
-    fits = {name: one} | {other: fitted(one, each) for other, each in asked.items()}
-    for each in fits.values():
-        _check_comparable(one, each)
-    found = {other: scores(each) for other, each in fits.items()}
-    return table(found, {other: each.diagnosis.ok for other, each in fits.items()})
+    if other_models is not None and not isinstance(other_models, Mapping):
+        raise DataError(
+            f'others is a {type(other_models).__name__}; name each, as in compare({{"no covariate": other}})'
+        )
+    if other_models is not None and (not other_models or THIS_MODEL_NAME in other_models):
+        raise DataError(f'name the other models, and none of them "{THIS_MODEL_NAME}", which is this fit')
+    require_known_model(this_fit.core, "a comparison of models")
+    compared_models = vary_pooling(this_fit.spec) if other_models is None else other_models
+    this_name = NAME_BY_POOLING[this_fit.spec.pooling] if other_models is None else THIS_MODEL_NAME
+    fit_by_name = {this_name: this_fit} | {
+        name: fit_to_same_cells(this_fit, model) for name, model in compared_models.items()
+    }
+    for compared_fit in fit_by_name.values():
+        _check_comparable(this_fit, compared_fit)
+    scores_by_name = {name: score_segments(scored_fit) for name, scored_fit in fit_by_name.items()}
+    return tabulate_scores(scores_by_name, {name: one_fit.diagnosis.ok for name, one_fit in fit_by_name.items()})
 
 
-def poolings(model: Model) -> dict[str, Model]:
-    """The same model under the other poolings; partial only where the prior of a between-segment SD is stated."""
-    found: dict[str, Model] = {}
-    for pooling, name in NAMES.items():
+def vary_pooling(model: Model) -> dict[str, Model]:
+    """Put a model under the other poolings; partial only where it states the prior of a between-segment SD."""
+    model_by_name: dict[str, Model] = {}
+    for pooling, pooling_name in NAME_BY_POOLING.items():
+        # Without a stated prior of the between-segment SD there is no partial pooling to compare with.
         if pooling == model.pooling or (pooling == "partial" and model.effect.between is None):
             continue
-        changes: dict[str, Any] = {"pooling": pooling, "effect": _plain(model.effect.model_dump(exclude_none=True))}
+        changed_content: dict[str, Any] = {
+            "pooling": pooling,
+            "effect": _drop_structure(model.effect.model_dump(exclude_none=True)),
+        }
         if model.amount is not None:
-            amount = model.amount.model_dump(exclude_none=True)
-            changes["amount"] = amount | {"effect": _plain(amount["effect"])}
-        found[name] = Model.model_validate(model.model_dump(exclude_none=True) | changes)
-    return found
+            amount_content = model.amount.model_dump(exclude_none=True)
+            changed_content["amount"] = amount_content | {"effect": _drop_structure(amount_content["effect"])}
+        model_by_name[pooling_name] = Model.model_validate(model.model_dump(exclude_none=True) | changed_content)
+    return model_by_name
 
 
-def _plain(effect: dict[str, Any]) -> dict[str, Any]:
-    """The prior of the mean alone, and of the SD for those who have a use for it: no structure."""
-    return {key: value for key, value in effect.items() if key in ("mean", "between")}
+def _drop_structure(effect_content: dict[str, Any]) -> dict[str, Any]:
+    """Keep the priors of the mean and of the between-segment SD: levels, strata, covariates and shapes go."""
+    return {key: value for key, value in effect_content.items() if key in ("mean", "between")}
 
 
-def fitted(one: Fit, other: Other) -> Fit:
-    """A model fitted to the same cells, as the first one was."""
-    if isinstance(other, Fit):
-        return other
-    model = other if isinstance(other, Model) else read_model(other)
-    posterior = one.core["posterior"]
-    draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-    return fit(one.cells, model, draws=max(draws, 400), seed=int(one.core.attrs["seed"]), progress=False)
+def fit_to_same_cells(this_fit: Fit, other_model: ComparisonModel) -> Fit:
+    """Fit another model to the cells of a fit, with as many draws and the same seed."""
+    if isinstance(other_model, Fit):
+        return other_model
+    model = other_model if isinstance(other_model, Model) else read_model(other_model)
+    posterior = this_fit.core["posterior"]
+    draw_count = posterior.sizes["chain"] * posterior.sizes["draw"]
+    return fit(this_fit.cells, model, draws=max(draw_count, 400), seed=int(this_fit.core.attrs["seed"]), progress=False)
 
 
-def _check_comparable(one: Fit, other: Fit) -> None:
-    """Scores can be compared only as densities of the same numbers."""
-    if schema.fingerprint(one.cells) != schema.fingerprint(other.cells):
+def _check_comparable(this_fit: Fit, other_fit: Fit) -> None:
+    """Raise an error unless both fits predict the same numbers of the same cells."""
+    # Log scores are log densities: of different numbers they have different units.
+    if schema.hash_cell_table(this_fit.cells) != schema.hash_cell_table(other_fit.cells):
         raise DataError("a fit of other cells cannot be compared: fit every model to the same cell table")
-    mine, its = (set(FAMILIES[each.spec.family].statistics(each.cells).data_vars) for each in (one, other))
-    if mine != its:
+    these_statistics, other_statistics = (
+        set(FAMILIES[compared_fit.spec.family].select_statistics(compared_fit.cells).data_vars)
+        for compared_fit in (this_fit, other_fit)
+    )
+    if these_statistics != other_statistics:
         raise ModelError(
-            f'family "{other.spec.family}" predicts {sorted(map(str, its))}, "{one.spec.family}" '
-            f"{sorted(map(str, mine))}: densities of different numbers cannot be compared"
+            f'family "{other_fit.spec.family}" predicts {sorted(map(str, other_statistics))}, "{this_fit.spec.family}" '
+            f"{sorted(map(str, these_statistics))}: densities of different numbers cannot be compared"
         )
 
 
-def scores(one: Fit) -> pd.DataFrame:
-    """`Fit.loso`: by the exact engine where it applies, else by fitting again without a tenth of the segments."""
-    seed = int(one.core.attrs["seed"])
+def score_segments(scored_fit: Fit) -> pd.DataFrame:
+    """Score the prediction of every segment from the others: the table of `Fit.loso`.
 
-    def refit(cells: xr.Dataset, model: Model) -> xr.DataTree:
-        return fit(cells, model, draws=FOLD_DRAWS, seed=seed, progress=False).core
+    By the exact engine where it applies, else by fitting again, each time without a tenth of the segments.
+    """
+    seed = int(scored_fit.core.attrs["seed"])
 
-    return loso(one.core, refit)
+    def refit_fold(cells: xr.Dataset, model: Model) -> xr.DataTree:
+        return fit(cells, model, draws=DRAWS_PER_FOLD, seed=seed, progress=False).core
+
+    return score_left_out_segments(scored_fit.core, refit_fold)
 
 
-def table(found: Mapping[str, pd.DataFrame], reliable: Mapping[str, bool]) -> pd.DataFrame:
-    """Scores of every model side by side, best first."""
-    names = list(found)
-    elpd = np.column_stack([found[name]["elpd"].to_numpy(dtype=float) for name in names])
-    mcse = np.column_stack([found[name]["mcse"].to_numpy(dtype=float) for name in names])
-    total, size = elpd.sum(0), len(elpd)
-    best = int(np.argmax(total))
-    difference = elpd - elpd[:, [best]]
-    rows = pd.DataFrame(
+def tabulate_scores(scores_by_name: Mapping[str, pd.DataFrame], reliable_by_name: Mapping[str, bool]) -> pd.DataFrame:
+    """Put the scores of models side by side, best first.
+
+    Parameters
+    ----------
+    scores_by_name : mapping
+        Model -> table of `Fit.loso`, segments in the same order.
+    reliable_by_name : mapping
+        Model -> whether its fit passed its diagnosis.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `Fit.compare`.
+    """
+    # With elpd_s of S segments, as a sum over a sample of segments:
+    #   elpd = Σ_s elpd_s        se = √S · SD_s(elpd_s)        mcse = √(Σ_s mcse_s²)
+    # The differences to the best model are taken segment by segment, so that what is hard for both cancels.
+    model_names = list(scores_by_name)
+    segment_elpd = np.column_stack(
+        [scores_by_name[model_name]["elpd"].to_numpy(dtype=float) for model_name in model_names]
+    )
+    segment_mcse = np.column_stack(
+        [scores_by_name[model_name]["mcse"].to_numpy(dtype=float) for model_name in model_names]
+    )
+    total_elpd, segment_count = segment_elpd.sum(0), len(segment_elpd)
+    best_index = int(np.argmax(total_elpd))
+    elpd_differences = segment_elpd - segment_elpd[:, [best_index]]
+    comparison_table = pd.DataFrame(
         {
-            "model": names,
-            "elpd": total,
-            "se": np.sqrt(size) * elpd.std(0, ddof=1),
-            "elpd_difference": difference.sum(0),
-            "se_difference": np.sqrt(size) * difference.std(0, ddof=1),
-            "mcse": np.sqrt((mcse**2).sum(0)),
-            "weight": stacking(elpd),
-            "pareto_k": [float(found[name]["pareto_k"].max()) for name in names],
-            "reliable": [reliable[name] and bool(found[name].attrs.get("folds_reliable", True)) for name in names],
+            "model": model_names,
+            "elpd": total_elpd,
+            "se": np.sqrt(segment_count) * segment_elpd.std(0, ddof=1),
+            "elpd_difference": elpd_differences.sum(0),
+            "se_difference": np.sqrt(segment_count) * elpd_differences.std(0, ddof=1),
+            "mcse": np.sqrt((segment_mcse**2).sum(0)),
+            "weight": compute_stacking_weights(segment_elpd),
+            "pareto_k": [float(scores_by_name[model_name]["pareto_k"].max()) for model_name in model_names],
+            "reliable": [
+                reliable_by_name[model_name] and bool(scores_by_name[model_name].attrs.get("folds_reliable", True))
+                for model_name in model_names
+            ],
         }
     )
-    return rows.sort_values("elpd", ascending=False, kind="stable", ignore_index=True)
+    return comparison_table.sort_values("elpd", ascending=False, kind="stable", ignore_index=True)
 
 
-def stacking(elpd: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights that maximise the mean log score of the mixture of predictive densities; (segment, model) -> (model,).
+def compute_stacking_weights(segment_elpd: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Maximise the mean log score of a mixture of predictive densities over its weights.
 
+    Parameters
+    ----------
+    segment_elpd : array
+        Log density of each segment's data under each model; (segment, model).
+
+    Returns
+    -------
+    array
+        Weights that sum to 1; (model,).
+
+    Notes
+    -----
     The objective is concave on the simplex. Expectation-maximisation climbs it without steps to choose; at the
     maximum no model's mean density relative to the mixture's is above 1, which is the test of having arrived.
 
@@ -138,11 +192,13 @@ def stacking(elpd: NDArray[np.float64]) -> NDArray[np.float64]:
     ----------
     Yao, Vehtari, Simpson & Gelman (2018), Bayesian Analysis 13:917.
     """
-    density = np.exp(elpd - elpd.max(1, keepdims=True))
-    weight = np.full(elpd.shape[1], 1 / elpd.shape[1])
+    # Maximise Σ_s log Σ_k w_k p_sk over the simplex; a factor that is common to all models of a segment cancels.
+    segment_densities = np.exp(segment_elpd - segment_elpd.max(1, keepdims=True))
+    model_weights = np.full(segment_elpd.shape[1], 1 / segment_elpd.shape[1])
     for _ in range(100_000):  # a second; ten models on ten segments arrive after some hundred rounds
-        gain = (density / (density @ weight)[:, None]).mean(0)
-        if gain.max() < 1 + 1e-6:  # the mean log score is within a millionth of its maximum
+        # g_k = mean_s (p_sk / Σ_j w_j p_sj), then w_k ← w_k g_k. The maximum is at most log(max_k g_k) away.
+        relative_densities = (segment_densities / (segment_densities @ model_weights)[:, None]).mean(0)
+        if relative_densities.max() < 1 + 1e-6:  # the mean log score is within a millionth of its maximum
             break
-        weight = weight * gain
-    return np.asarray(weight / weight.sum())
+        model_weights = model_weights * relative_densities
+    return np.asarray(model_weights / model_weights.sum())

@@ -1,4 +1,4 @@
-"""Effects as joint draws on a stated scale, from a posterior alone: nothing here needs PyMC.
+"""Compute effects as joint draws on a stated scale from a posterior alone, without PyMC.
 
 absolute   E[y | treated] − E[y | control]
 relative   absolute / E[y | control], draw by draw: the mean of a ratio is not the ratio of means
@@ -14,86 +14,95 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.asked import described, items_of, number
-from bayes_hte.cells.labels import level_of
+from bayes_hte.asked import describe_value, list_mapping_items, to_float
+from bayes_hte.cells.labels import format_level
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES, Family, two_part
-from bayes_hte.layout import Parameters
-from bayes_hte.model import problem
+from bayes_hte.layout import ParameterDraws
+from bayes_hte.model import build_problem
 from bayes_hte.pooling import DEFAULT_NU
-from bayes_hte.schema import Scale
+from bayes_hte.schema import EffectScale
 from bayes_hte.spec.model import Model
 from bayes_hte.structure import (
-    AMOUNT,
-    CHANCE,
+    AMOUNT_PREFIX,
+    CHANCE_PREFIX,
     NUISANCE_DIMS,
     Coefficient,
-    coefficients,
-    design,
-    expanded,
-    term_name,
+    build_segment_design,
+    expand_dimensions,
+    list_coefficients,
+    name_term_variable,
 )
 
-Weights = Mapping[str, float] | pd.Series
+SegmentWeights = Mapping[str, float] | pd.Series
 
 
-def model_of(tree: xr.DataTree) -> Model:
-    """The model that was fitted, as its file states it."""
-    return Model.model_validate_json(tree.attrs["model"])
+def get_fitted_model(fit_tree: xr.DataTree) -> Model:
+    """Return the fitted model as its file states it."""
+    return Model.model_validate_json(fit_tree.attrs["model"])
 
 
-def cells_of(tree: xr.DataTree) -> xr.Dataset:
-    """The cell table that was fitted."""
-    return tree["cells"].to_dataset()
+def get_fitted_cells(fit_tree: xr.DataTree) -> xr.Dataset:
+    """Return the fitted cell table."""
+    return fit_tree["cells"].to_dataset()
 
 
-def is_own(tree: xr.DataTree) -> bool:
-    """Whether the draws come from a model that is not known here; see `bayes_hte.from_posterior`."""
-    return "own" in tree.attrs
+def is_from_posterior(fit_tree: xr.DataTree) -> bool:
+    """Recognise draws of a model that is not known here; see `bayes_hte.from_posterior`."""
+    return "own" in fit_tree.attrs
 
 
-def known_model(tree: xr.DataTree, what: str) -> Model:
-    """The model, where there is one to ask.
+def require_known_model(fit_tree: xr.DataTree, requested_result: str) -> Model:
+    """Return the fitted model, or refuse a result that needs it where only draws are known.
 
     Raises
     ------
     ModelError
         If only the draws of the model are known.
     """
-    if is_own(tree):
-        raise ModelError(f"{what} needs the model, and only draws of a model of your own are known: use ArviZ on those")
-    return model_of(tree)
+    if is_from_posterior(fit_tree):
+        raise ModelError(
+            f"{requested_result} needs the model, and only draws of a model of your own are known: use ArviZ on those"
+        )
+    return get_fitted_model(fit_tree)
 
 
-def engine_of(tree: xr.DataTree) -> str:
-    """Which engine drew the posterior, and why: one sentence."""
-    return str(tree.attrs["engine"]) if "engine" in tree.attrs else f"Drawn by {tree.attrs['sampler']}."
+def describe_engine(fit_tree: xr.DataTree) -> str:
+    """Name the engine that drew the posterior, and the reason, in one sentence."""
+    return str(fit_tree.attrs["engine"]) if "engine" in fit_tree.attrs else f"Drawn by {fit_tree.attrs['sampler']}."
 
 
-def family_of(tree: xr.DataTree) -> Family:
-    """The outcome family that was fitted."""
-    return FAMILIES[model_of(tree).family]
+def get_fitted_family(fit_tree: xr.DataTree) -> Family:
+    """Return the fitted outcome family."""
+    return FAMILIES[get_fitted_model(fit_tree).family]
 
 
-def parameters(tree: xr.DataTree, group: str = "posterior") -> Parameters:
-    """Draws of effect, baseline and what else the likelihood needs."""
-    return likelihood_parameters(tree[group].to_dataset())
+def select_parameters(fit_tree: xr.DataTree, group_name: str = "posterior") -> ParameterDraws:
+    """Select the draws of a group that the likelihood needs: effect, baseline and nuisance parameters."""
+    return select_likelihood_parameters(fit_tree[group_name].to_dataset())
 
 
-def likelihood_parameters(draws: xr.Dataset) -> Parameters:
-    """What a likelihood needs, out of everything that was drawn; dims of the draws may be called the same."""
-    own = ("effect", "baseline")
-    names = (*own, *NUISANCE_DIMS, *(f"{part}{name}" for part in (CHANCE, AMOUNT) for name in own))
-    return {name: draws[name] for name in names if name in draws.data_vars}
+def select_likelihood_parameters(draws: xr.Dataset) -> ParameterDraws:
+    """Select the variables that a likelihood needs; draws may have dims of the same names, which are left out."""
+    coefficient_names = ("effect", "baseline")
+    parameter_names = (
+        *coefficient_names,
+        *NUISANCE_DIMS,
+        *(f"{prefix}{name}" for prefix in (CHANCE_PREFIX, AMOUNT_PREFIX) for name in coefficient_names),
+    )
+    # Data variables only: a dimension of the experiment may be called like a parameter.
+    return {name: draws[name] for name in parameter_names if name in draws.data_vars}
 
 
-def on_scale(family: Family, draws: Parameters, scale: Scale, statistics: xr.Dataset) -> xr.DataArray:
-    """Every draw of every effect on a scale; dims (chain, draw, segment, arm).
+def convert_to_scale(
+    family: Family, parameter_draws: ParameterDraws, scale: EffectScale, statistics: xr.Dataset
+) -> xr.DataArray:
+    """Convert draws of link-scale effects to a scale; dims (chain, draw, segment, arm).
 
     Parameters
     ----------
     family : Family
-    draws : mapping
+    parameter_draws : mapping
         effect, and baseline and nuisance parameters where the family has them.
     scale : str
     statistics : xarray.Dataset
@@ -104,31 +113,39 @@ def on_scale(family: Family, draws: Parameters, scale: Scale, statistics: xr.Dat
     ModelError
         If the scale needs a control mean that the family does not have.
     """
-    effect = draws["effect"]
+    effect = parameter_draws["effect"]
     if scale == "link" or (scale == "absolute" and family.link == "identity"):
         return effect
     if not family.has_baseline:
         raise ModelError(f'scale "{scale}" needs the control\'s mean, which published estimates lack; use "absolute"')
+    # E[y | treated] / E[y | control] − 1 = exp(effect) − 1 under a log link; expm1 keeps the digits of small effects.
     if scale == "relative" and family.link == "log":
         return effect.copy(data=np.expm1(effect.values))
-    control, treated = means(family, draws, statistics)
-    return treated - control if scale == "absolute" else treated / control - 1
+    control_mean, treated_mean = compute_arm_means(family, parameter_draws, statistics)
+    return treated_mean - control_mean if scale == "absolute" else treated_mean / control_mean - 1
 
 
-def means(family: Family, draws: Parameters, statistics: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Mean outcome of the control, dims (chain, draw, segment), and of every treated arm, (…, segment, arm)."""
-    control = family.mean(draws["baseline"], draws, statistics)
-    eta = draws["baseline"] + draws["effect"]
-    return control, family.mean(eta.transpose(*draws["effect"].dims), draws, statistics)
+def compute_arm_means(
+    family: Family, parameter_draws: ParameterDraws, statistics: xr.Dataset
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Compute the mean outcome of the control, dims (chain, draw, segment), and of treated arms, (…, segment, arm)."""
+    control_mean = family.compute_mean(parameter_draws["baseline"], parameter_draws, statistics)
+    # η = baseline + effect, on the link scale
+    treated_predictor = parameter_draws["baseline"] + parameter_draws["effect"]
+    return control_mean, family.compute_mean(
+        treated_predictor.transpose(*parameter_draws["effect"].dims), parameter_draws, statistics
+    )
 
 
-def effects(tree: xr.DataTree, scale: Scale = "absolute") -> xr.DataArray:
-    """Draws of every segment's effect; dims (chain, draw, segment, arm)."""
-    return on_scale(family_of(tree), parameters(tree), scale, cells_of(tree)).rename("effect")
+def compute_effects(fit_tree: xr.DataTree, scale: EffectScale = "absolute") -> xr.DataArray:
+    """Compute the draws of every segment's effect on a scale; dims (chain, draw, segment, arm)."""
+    return convert_to_scale(
+        get_fitted_family(fit_tree), select_parameters(fit_tree), scale, get_fitted_cells(fit_tree)
+    ).rename("effect")
 
 
-def shares(cells: xr.Dataset, weights: Weights | None = None) -> xr.DataArray:
-    """Each segment's share of the population; dims (segment,), sums to 1.
+def compute_population_shares(cells: xr.Dataset, weights: SegmentWeights | None = None) -> xr.DataArray:
+    """Compute each segment's share of the population; dims (segment,), sums to 1.
 
     Parameters
     ----------
@@ -143,52 +160,64 @@ def shares(cells: xr.Dataset, weights: Weights | None = None) -> xr.DataArray:
     DataError
         If the weights do not name every segment, or are negative or all zero.
     """
-    labels = [str(label) for label in cells[schema.SEGMENT].values]
+    segment_labels = [str(label) for label in cells[schema.SEGMENT].values]
     if weights is not None:
-        given = _sizes(weights, labels)
-        if missing := [label for label in labels if label not in given]:
-            raise DataError(f"weights lack the segments {missing[:5]}; give one number for each of {labels[:5]} …")
-        if unknown := sorted(set(given) - set(labels)):
-            raise DataError(f"weights name segments that are not there: {unknown[:5]}; there are {labels[:5]} …")
-        sizes = np.array([given[label] for label in labels])
+        weight_by_label = _parse_weights(weights, segment_labels)
+        if missing_labels := [label for label in segment_labels if label not in weight_by_label]:
+            raise DataError(
+                f"weights lack the segments {missing_labels[:5]}; give one number for each of {segment_labels[:5]} …"
+            )
+        if unknown_labels := sorted(set(weight_by_label) - set(segment_labels)):
+            raise DataError(
+                f"weights name segments that are not there: {unknown_labels[:5]}; there are {segment_labels[:5]} …"
+            )
+        segment_sizes = np.array([weight_by_label[label] for label in segment_labels])
     elif "n" in cells:
-        sizes = cells["n"].fillna(0).sum(schema.ARM).values.astype(float)
+        # An arm that a segment lacks has no units there.
+        segment_sizes = cells["n"].fillna(0).sum(schema.ARM).values.astype(float)
     else:
-        sizes = np.ones(len(labels))
-    if not np.isfinite(sizes).all() or (sizes < 0).any() or sizes.sum() <= 0:
+        segment_sizes = np.ones(len(segment_labels))
+    if not np.isfinite(segment_sizes).all() or (segment_sizes < 0).any() or segment_sizes.sum() <= 0:
         raise DataError("weights must be finite, not negative, and not all zero")
-    return xr.DataArray(sizes / sizes.sum(), dims=schema.SEGMENT, coords={schema.SEGMENT: labels})
+    return xr.DataArray(
+        segment_sizes / segment_sizes.sum(), dims=schema.SEGMENT, coords={schema.SEGMENT: segment_labels}
+    )
 
 
-def _sizes(weights: object, labels: list[str]) -> dict[str, float]:
-    """The weights by label, as numbers."""
-    pairs = items_of("weights", weights, str(dict.fromkeys(labels[:2], 1)))
-    found = {level_of(label): _number(value, f"the weight of {label!r}") for label, value in pairs}
-    if len(found) < len(pairs):
-        raise DataError(f"weights name a segment twice: {[label for label, _ in pairs][:5]}; add them up")
-    return found
+def _parse_weights(weights: object, segment_labels: list[str]) -> dict[str, float]:
+    """Read the weights of segments as numbers by label."""
+    weight_items = list_mapping_items("weights", weights, str(dict.fromkeys(segment_labels[:2], 1)))
+    weight_by_label = {
+        format_level(label): _require_number(raw_weight, f"the weight of {label!r}")
+        for label, raw_weight in weight_items
+    }
+    if len(weight_by_label) < len(weight_items):
+        raise DataError(f"weights name a segment twice: {[label for label, _ in weight_items][:5]}; add them up")
+    return weight_by_label
 
 
-def _number(value: object, what: str) -> float:
-    found = number(value)
-    if found is None:
-        raise DataError(f"{what} is {described(value)}; give a number")
-    return found
+def _require_number(raw_value: object, value_description: str) -> float:
+    """Read a number that a caller gave, or refuse it by its description."""
+    parsed_number = to_float(raw_value)
+    if parsed_number is None:
+        raise DataError(f"{value_description} is {describe_value(raw_value)}; give a number")
+    return parsed_number
 
 
-def average(draws: xr.DataArray, share: xr.DataArray) -> xr.DataArray:
-    """The ATE: effects averaged over segments with the population's shares, draw by draw."""
-    return (draws * share).sum(schema.SEGMENT)
+def average_over_segments(effect_draws: xr.DataArray, segment_shares: xr.DataArray) -> xr.DataArray:
+    """Average effects over segments with the population's shares, draw by draw: the ATE, dims (chain, draw, arm)."""
+    # ATE = Σ_s share_s · effect_s
+    return (effect_draws * segment_shares).sum(schema.SEGMENT)
 
 
-def raw(tree: xr.DataTree, scale: Scale) -> xr.Dataset:
-    """Each segment's own estimate and standard error, without pooling; dims (segment, arm)."""
-    family = family_of(tree)
-    return family.raw(family.statistics(cells_of(tree)), scale)
+def estimate_without_pooling(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Dataset:
+    """Estimate each segment's effect and standard error from its own data alone; dims (segment, arm)."""
+    family = get_fitted_family(fit_tree)
+    return family.estimate_raw_effects(family.select_statistics(get_fitted_cells(fit_tree)), scale)
 
 
-def pooling_factor(tree: xr.DataTree) -> xr.DataArray:
-    """se² / (se² + tau²) of every draw: the share of a segment's estimate that is borrowed.
+def compute_pooling_factor(fit_tree: xr.DataTree) -> xr.DataArray:
+    """Compute the share of a segment's estimate that is borrowed, se² / (se² + tau²), of every draw.
 
     se is the standard error that the segment's effect would have on the link scale if it were
     estimated alone, at the drawn parameters; so a cell without events has one too.
@@ -200,81 +229,95 @@ def pooling_factor(tree: xr.DataTree) -> xr.DataArray:
     ----------
     Gelman & Pardoe (2006), Technometrics 48:241.
     """
-    family, model = family_of(tree), model_of(tree)
-    variance = family.effect_variance(family.statistics(cells_of(tree)), parameters(tree))
-    variance = variance.broadcast_like(parameters(tree)["effect"]).transpose(*parameters(tree)["effect"].dims)
-    if is_own(tree) and model.pooling != "partial":
-        return variance.copy(data=np.full(variance.shape, np.nan))
+    family, model = get_fitted_family(fit_tree), get_fitted_model(fit_tree)
+    sampling_variance = family.compute_effect_variance(
+        family.select_statistics(get_fitted_cells(fit_tree)), select_parameters(fit_tree)
+    )
+    effect = select_parameters(fit_tree)["effect"]
+    sampling_variance = sampling_variance.broadcast_like(effect).transpose(*effect.dims)
+    if is_from_posterior(fit_tree) and model.pooling != "partial":
+        return sampling_variance.copy(data=np.full(sampling_variance.shape, np.nan))
     if model.pooling != "partial":
-        return variance.copy(data=np.full(variance.shape, 1.0 if model.pooling == "complete" else 0.0))
-    tau2 = between_variance(tree)
-    return (1 / (1 + tau2 / variance)).transpose(*variance.dims)
+        return sampling_variance.copy(
+            data=np.full(sampling_variance.shape, 1.0 if model.pooling == "complete" else 0.0)
+        )
+    between_variance = compute_between_variance(fit_tree)
+    # se² / (se² + τ²) = 1 / (1 + τ² / se²): the second is finite where se² is infinite, and is then 1
+    return (1 / (1 + between_variance / sampling_variance)).transpose(*sampling_variance.dims)
 
 
-def between_variance(tree: xr.DataTree) -> xr.DataArray:
-    """Variance of effects around what a segment's levels and covariates say of them, link scale; dims (chain, draw, …).
+def compute_between_variance(fit_tree: xr.DataTree) -> xr.DataArray:
+    """Compute the variance of effects around their levels' and covariates' sum, link scale; dims (chain, draw, …).
 
     Of heavy tails it is the scale's square times nu / (nu − 2); of a horseshoe that of each segment's own scale.
     """
-    model, posterior = model_of(tree), tree["posterior"].to_dataset()
+    model, posterior = get_fitted_model(fit_tree), fit_tree["posterior"].to_dataset()
     if model.amount is not None:
-        return two_part.between_variance(posterior)
-    effect = model.effect
-    if effect.shape == "horseshoe":
+        return two_part.compute_between_variance(posterior)
+    effect_spec = model.effect
+    if effect_spec.shape == "horseshoe":
         return posterior["effect_local"] ** 2
-    tau2 = posterior["effect_between"] ** 2
-    if effect.shape == "student_t":
-        nu = effect.nu or DEFAULT_NU
-        tau2 = tau2 * nu / max(nu - 2, 0.1)
-    return of_segments(tau2, model, cells_of(tree))
+    between_variance = posterior["effect_between"] ** 2
+    if effect_spec.shape == "student_t":
+        nu = effect_spec.nu or DEFAULT_NU
+        # Var[τ t_ν] = τ² ν / (ν − 2); it is infinite for ν ≤ 2, where 0.1 keeps the factor finite
+        between_variance = between_variance * nu / max(nu - 2, 0.1)
+    return expand_strata_to_segments(between_variance, model, get_fitted_cells(fit_tree))
 
 
-def contributions(tree: xr.DataTree) -> dict[str, xr.DataArray]:
-    """What every part of the model adds to each segment's effect, link scale; dims (chain, draw, segment, arm).
+def decompose_effects(fit_tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Split each segment's effect into what every part of the model adds, link scale; dims (chain, draw, segment, arm).
 
     Together they are the effect less the common effect; "rest" is what levels and covariates leave over.
     """
-    posterior, cells = tree["posterior"].to_dataset(), cells_of(tree)
-    model = expanded(model_of(tree), cells)
-    placed = design(model, cells)
-    parts: dict[str, xr.DataArray] = {}
+    posterior, cells = fit_tree["posterior"].to_dataset(), get_fitted_cells(fit_tree)
+    model = expand_dimensions(get_fitted_model(fit_tree), cells)
+    segment_design = build_segment_design(model, cells)
+    effect_parts: dict[str, xr.DataArray] = {}
     for term in model.effect.by:
-        place = xr.DataArray(placed.index[term], dims="segment")
-        parts[term.replace(":", " × ")] = posterior[term_name("effect", term)].isel({term: place}).drop_vars(term)
+        level_index = xr.DataArray(segment_design.level_index[term], dims="segment")
+        effect_parts[term.replace(":", " × ")] = (
+            posterior[name_term_variable("effect", term)].isel({term: level_index}).drop_vars(term)
+        )
     if model.effect.covariates:
-        known = xr.DataArray(placed.covariates, dims=("segment", "covariate"))
-        parts["covariates"] = xr.dot(posterior["effect_slope"].drop_vars("covariate"), known, dim="covariate")
-    explained = sum(parts.values(), start=xr.zeros_like(posterior["effect_mean"]))
-    parts["rest"] = posterior["effect"] - posterior["effect_mean"] - explained
-    return {name: part.transpose("chain", "draw", "segment", "arm") for name, part in parts.items()}
+        covariate_values = xr.DataArray(segment_design.standardised_covariates, dims=("segment", "covariate"))
+        effect_parts["covariates"] = xr.dot(
+            posterior["effect_slope"].drop_vars("covariate"), covariate_values, dim="covariate"
+        )
+    # effect_s = mean + Σ_terms level effect of s + Σ_covariates slope · z_s + rest_s
+    explained_part = sum(effect_parts.values(), start=xr.zeros_like(posterior["effect_mean"]))
+    effect_parts["rest"] = posterior["effect"] - posterior["effect_mean"] - explained_part
+    return {
+        name: part_effect.transpose("chain", "draw", "segment", "arm") for name, part_effect in effect_parts.items()
+    }
 
 
-def of_segments(values: xr.DataArray, model: Model, cells: xr.Dataset) -> xr.DataArray:
-    """Values that strata have, segment by segment; others unchanged."""
-    stratum = model.effect.strata
-    if stratum is None or stratum not in values.dims:
-        return values
-    mine = xr.DataArray(cells[stratum].values.astype(str), dims=schema.SEGMENT)
-    found = values.sel({stratum: mine}).drop_vars(stratum)
-    return found.assign_coords({schema.SEGMENT: cells[schema.SEGMENT]})
+def expand_strata_to_segments(stratum_values: xr.DataArray, model: Model, cells: xr.Dataset) -> xr.DataArray:
+    """Repeat the values of strata for their segments; values without strata stay unchanged."""
+    strata_dimension = model.effect.strata
+    if strata_dimension is None or strata_dimension not in stratum_values.dims:
+        return stratum_values
+    segment_strata = xr.DataArray(cells[strata_dimension].values.astype(str), dims=schema.SEGMENT)
+    segment_values = stratum_values.sel({strata_dimension: segment_strata}).drop_vars(strata_dimension)
+    return segment_values.assign_coords({schema.SEGMENT: cells[schema.SEGMENT]})
 
 
-def new_segment(
-    tree: xr.DataTree,
-    scale: Scale,
+def draw_new_segment_effect(
+    fit_tree: xr.DataTree,
+    scale: EffectScale,
     seed: int,
     *,
     where: Mapping[str, str] | None = None,
     covariates: Mapping[str, float] | None = None,
 ) -> xr.DataArray:
-    """Draws of the effect in a segment that was not in the experiment; dims (chain, draw, arm).
+    """Draw the effect in a segment that was not in the experiment; dims (chain, draw, arm).
 
     Its effect and baseline come from the fitted distribution of segments; where baselines are not
     pooled, its baseline is that of a segment drawn with the population's shares.
 
     Parameters
     ----------
-    tree : xarray.DataTree
+    fit_tree : xarray.DataTree
     scale : str
     seed : int
     where : mapping, optional
@@ -290,119 +333,156 @@ def new_segment(
     DataError
         If a dimension or covariate is not part of the model.
     """  # fmt: skip
-    model = model_of(tree)
+    model = get_fitted_model(fit_tree)
     if model.pooling == "none":
         raise ModelError("without pooling the segments say nothing about a new one; fit with pooling = partial")
-    said = items_of("where", {} if where is None else where, "{'device': 'mobile'}")
-    known = items_of("covariates", {} if covariates is None else covariates, "{'age': 40}")
-    new = NewSegment.of(
-        tree,
+    level_items = list_mapping_items("where", {} if where is None else where, "{'device': 'mobile'}")
+    covariate_items = list_mapping_items("covariates", {} if covariates is None else covariates, "{'age': 40}")
+    segment_sampler = NewSegmentSampler.from_fit(
+        fit_tree,
         np.random.default_rng(seed),
-        {str(dimension): level_of(level) for dimension, level in said},
-        {str(name): _number(value, f"the covariate {name!r}") for name, value in known},
+        {str(dimension): format_level(level) for dimension, level in level_items},
+        {str(name): _require_number(raw_value, f"the covariate {name!r}") for name, raw_value in covariate_items},
     )
-    draws = new.draws()
-    draws |= {name: values for name, values in parameters(tree).items() if name in NUISANCE_DIMS}
+    parameter_draws = segment_sampler.draw_coefficients()
+    # Nuisance parameters are shared by all segments, so a new one has those of the fit.
+    parameter_draws |= {name: values for name, values in select_parameters(fit_tree).items() if name in NUISANCE_DIMS}
     if model.amount is not None:
-        draws |= two_part.headline(draws)
-    return on_scale(family_of(tree), draws, scale, cells_of(tree))
+        parameter_draws |= two_part.combine_two_parts(parameter_draws)
+    return convert_to_scale(get_fitted_family(fit_tree), parameter_draws, scale, get_fitted_cells(fit_tree))
 
 
 @dataclass(frozen=True, slots=True)
-class NewSegment:
-    """Draws a segment's coefficients from the distribution that segments were found to have."""
+class NewSegmentSampler:
+    """Sampler of a segment's coefficients from the fitted distribution of segments."""
 
     model: Model
     posterior: xr.Dataset
     cells: xr.Dataset
     rng: np.random.Generator
-    where: dict[str, str]
-    covariates: dict[str, float]
+    stated_levels: dict[str, str]
+    stated_covariates: dict[str, float]
 
     @classmethod
-    def of(
-        cls, tree: xr.DataTree, rng: np.random.Generator, where: dict[str, str], covariates: dict[str, float]
-    ) -> "NewSegment":
-        """Check what was said of the segment."""
-        cells = cells_of(tree)
-        model = problem(cells, model_of(tree)).model
-        dimensions = schema.dimensions(cells)
-        if unknown := [name for name in where if name not in dimensions]:
-            raise DataError(f"no dimension {unknown[0]!r}; there are {dimensions}")
-        known = list(model.effect.covariates)
-        if unknown := [name for name in covariates if name not in known]:
-            raise DataError(f"no covariate {unknown[0]!r} in this model; it has {known or 'none'}")
-        return cls(model, tree["posterior"].to_dataset(), cells, rng, where, covariates)
+    def from_fit(
+        cls,
+        fit_tree: xr.DataTree,
+        rng: np.random.Generator,
+        stated_levels: dict[str, str],
+        stated_covariates: dict[str, float],
+    ) -> "NewSegmentSampler":
+        """Check the stated levels and covariates of a segment against a fit, and prepare its sampler."""
+        cells = get_fitted_cells(fit_tree)
+        # The problem's model spells out the dimensions that the stated one leaves to the cells.
+        model = build_problem(cells, get_fitted_model(fit_tree)).model
+        dimension_names = schema.list_dimensions(cells)
+        if unknown_names := [stated_name for stated_name in stated_levels if stated_name not in dimension_names]:
+            raise DataError(f"no dimension {unknown_names[0]!r}; there are {dimension_names}")
+        model_covariates = list(model.effect.covariates)
+        if unknown_names := [stated_name for stated_name in stated_covariates if stated_name not in model_covariates]:
+            raise DataError(f"no covariate {unknown_names[0]!r} in this model; it has {model_covariates or 'none'}")
+        return cls(model, fit_tree["posterior"].to_dataset(), cells, rng, stated_levels, stated_covariates)
 
-    def draws(self) -> dict[str, xr.DataArray]:
-        """Effect and baseline, or those of both parts."""
-        found: dict[str, xr.DataArray] = {}
-        base_offset: xr.DataArray | None = None
-        for asked in reversed(coefficients(self.model)):  # baselines first
-            if asked.pooling == "none":
-                found[asked.name] = self._someone(asked.name)
+    def draw_coefficients(self) -> dict[str, xr.DataArray]:
+        """Draw effect and baseline, or those of both parts; dims (chain, draw, …) without segment."""
+        coefficient_draws: dict[str, xr.DataArray] = {}
+        baseline_offset: xr.DataArray | None = None
+        for coefficient in reversed(list_coefficients(self.model)):  # baselines first
+            if coefficient.pooling == "none":
+                coefficient_draws[coefficient.name] = self._draw_existing_segment(coefficient.name)
             else:
-                found[asked.name], offset = self._drawn(asked, base_offset)
-                base_offset = offset if asked.name.endswith("baseline") else None
-        return found
+                coefficient_draws[coefficient.name], segment_offset = self._draw_coefficient(
+                    coefficient, baseline_offset
+                )
+                baseline_offset = segment_offset if coefficient.name.endswith("baseline") else None
+        return coefficient_draws
 
-    def _drawn(self, asked: Coefficient, base: xr.DataArray | None) -> tuple[xr.DataArray, xr.DataArray]:
-        name, posterior = asked.name, self.posterior
-        shape = posterior[asked.name].isel(segment=0, drop=True)
-        centre: xr.DataArray = posterior[f"{name}_mean"] if f"{name}_mean" in posterior.data_vars else 0.0 * shape
-        if asked.pooling == "complete":
-            return centre, 0.0 * shape
-        if f"{name}_slope" in posterior.data_vars:
-            placed = design(self.model, self.cells)
-            given = [self.covariates.get(each, location) for each, location in
-                     zip(self.model.effect.covariates, placed.location, strict=True)]  # fmt: skip
-            z = xr.DataArray((np.array(given) - placed.location) / placed.scale, dims="covariate")
-            centre = centre + (posterior[f"{name}_slope"].reset_coords(drop=True) * z).sum("covariate")
-        for term in asked.pool.by:
-            centre = centre + self._level(name, term, shape)
-        offset = self._noise(shape, asked)
-        between = self._between(asked, shape)
-        rho = posterior.data_vars.get(f"{name}_correlation")
-        if rho is not None and base is not None:
-            offset = rho * base + (1 - rho**2) ** 0.5 * offset
-        return (centre + between * offset).transpose(*shape.dims), offset
+    def _draw_coefficient(
+        self, coefficient: Coefficient, baseline_offset: xr.DataArray | None
+    ) -> tuple[xr.DataArray, xr.DataArray]:
+        """Draw one coefficient of the segment and its standardised offset, which a correlated coefficient needs.
 
-    def _noise(self, shape: xr.DataArray, asked: Coefficient) -> xr.DataArray:
-        effect = asked.effect
-        if effect is not None and effect.shape == "student_t":
-            return shape.copy(data=self.rng.standard_t(effect.nu or DEFAULT_NU, shape.shape))
-        return shape.copy(data=self.rng.standard_normal(shape.shape))
+        coefficient = mean + Σ slope · z + Σ level effects + between SD · offset
+        """
+        coefficient_name, posterior = coefficient.name, self.posterior
+        segment_template = posterior[coefficient.name].isel(segment=0, drop=True)
+        coefficient_centre: xr.DataArray = (
+            posterior[f"{coefficient_name}_mean"]
+            if f"{coefficient_name}_mean" in posterior.data_vars
+            else 0.0 * segment_template
+        )
+        if coefficient.pooling == "complete":
+            return coefficient_centre, 0.0 * segment_template
+        if f"{coefficient_name}_slope" in posterior.data_vars:
+            segment_design = build_segment_design(self.model, self.cells)
+            known_means = zip(self.model.effect.covariates, segment_design.covariate_means, strict=True)
+            covariate_values = [self.stated_covariates.get(name, mean) for name, mean in known_means]
+            # z = (x − mean) / SD over the fitted segments
+            standardised_covariates = xr.DataArray(
+                (np.array(covariate_values) - segment_design.covariate_means) / segment_design.covariate_sds,
+                dims="covariate",
+            )
+            coefficient_centre = coefficient_centre + (
+                posterior[f"{coefficient_name}_slope"].reset_coords(drop=True) * standardised_covariates
+            ).sum("covariate")
+        for term in coefficient.pool_priors.by:
+            coefficient_centre = coefficient_centre + self._draw_level_effect(coefficient_name, term, segment_template)
+        segment_offset = self._draw_offset(segment_template, coefficient)
+        # effect = centre + between SD · offset, the non-centred form of the model
+        between_sd = self._draw_between_sd(coefficient, segment_template)
+        correlation = posterior.data_vars.get(f"{coefficient_name}_correlation")
+        if correlation is not None and baseline_offset is not None:
+            # ρ z_baseline + √(1 − ρ²) z: the offset's own variance stays 1
+            segment_offset = correlation * baseline_offset + (1 - correlation**2) ** 0.5 * segment_offset
+        return (coefficient_centre + between_sd * segment_offset).transpose(*segment_template.dims), segment_offset
 
-    def _between(self, asked: Coefficient, shape: xr.DataArray) -> xr.DataArray:
-        between, effect = self.posterior[f"{asked.name}_between"], asked.effect
-        if effect is None:
-            return between
-        if effect.strata is not None:
-            level = self.where.get(effect.strata)
-            labels = [str(label) for label in between[effect.strata].values]
-            if level not in labels:
-                raise DataError(f"say in which {effect.strata} the new segment is: where={{{effect.strata!r}: …}}; "
-                                f"there are {labels}")  # fmt: skip
-            between = between.sel({effect.strata: level}, drop=True)
-        if effect.shape == "horseshoe" and effect.slab is not None:
-            wide = between * shape.copy(data=np.abs(self.rng.standard_cauchy(shape.shape)))
-            between = effect.slab * wide / (effect.slab**2 + wide**2) ** 0.5
-        return between
+    def _draw_offset(self, segment_template: xr.DataArray, coefficient: Coefficient) -> xr.DataArray:
+        """Draw the segment's deviation from its centre in between-segment SDs: normal or Student t."""
+        effect_spec = coefficient.effect_priors
+        if effect_spec is not None and effect_spec.shape == "student_t":
+            return segment_template.copy(data=self.rng.standard_t(effect_spec.nu or DEFAULT_NU, segment_template.shape))
+        return segment_template.copy(data=self.rng.standard_normal(segment_template.shape))
 
-    def _level(self, name: str, term: str, shape: xr.DataArray) -> xr.DataArray:
-        """The effect of a level: as fitted where it is stated and was seen, else drawn."""
-        found = self.posterior[term_name(name, term)]
-        parts = [self.where.get(dimension) for dimension in term.split(":")]
-        label = " | ".join(part for part in parts if part is not None) if None not in parts else None
-        if label is not None and label in found[term].values.astype(str):
-            return found.sel({term: label}, drop=True)
-        return self.posterior[f"{term_name(name, term)}_between"] * shape.copy(
-            data=self.rng.standard_normal(shape.shape)
+    def _draw_between_sd(self, coefficient: Coefficient, segment_template: xr.DataArray) -> xr.DataArray:
+        """Draw the between-segment SD that applies to the segment: its stratum's, or a horseshoe's own scale."""
+        between_sd, effect_spec = self.posterior[f"{coefficient.name}_between"], coefficient.effect_priors
+        if effect_spec is None:
+            return between_sd
+        if effect_spec.strata is not None:
+            stated_level = self.stated_levels.get(effect_spec.strata)
+            stratum_labels = [str(label) for label in between_sd[effect_spec.strata].values]
+            if stated_level not in stratum_labels:
+                raise DataError(
+                    f"say in which {effect_spec.strata} the new segment is: where={{{effect_spec.strata!r}: …}}; "
+                    f"there are {stratum_labels}"
+                )
+            between_sd = between_sd.sel({effect_spec.strata: stated_level}, drop=True)
+        if effect_spec.shape == "horseshoe" and effect_spec.slab is not None:
+            # Regularised horseshoe: λ ~ C⁺(0, 1), own SD = c λτ / √(c² + λ²τ²), at most the slab's width c
+            unbounded_scale = between_sd * segment_template.copy(
+                data=np.abs(self.rng.standard_cauchy(segment_template.shape))
+            )
+            between_sd = effect_spec.slab * unbounded_scale / (effect_spec.slab**2 + unbounded_scale**2) ** 0.5
+        return between_sd
+
+    def _draw_level_effect(self, coefficient_name: str, term: str, segment_template: xr.DataArray) -> xr.DataArray:
+        """Draw the effect of a term's level: as fitted where it is stated and was seen, else from its distribution."""
+        level_effects = self.posterior[name_term_variable(coefficient_name, term)]
+        term_levels = [self.stated_levels.get(dimension) for dimension in term.split(":")]
+        known_levels = [level for level in term_levels if level is not None]
+        level_label = " | ".join(known_levels) if None not in term_levels else None
+        if level_label is not None and level_label in level_effects[term].values.astype(str):
+            return level_effects.sel({term: level_label}, drop=True)
+        # A level without a fitted effect: between SD of the levels · standard normal
+        return self.posterior[f"{name_term_variable(coefficient_name, term)}_between"] * segment_template.copy(
+            data=self.rng.standard_normal(segment_template.shape)
         )
 
-    def _someone(self, name: str) -> xr.DataArray:
-        """That of a segment drawn with the population's shares."""
-        known, share = self.posterior[name], shares(self.cells)
-        size = (known.sizes["chain"], known.sizes["draw"])
-        picked = xr.DataArray(self.rng.choice(share.size, size=size, p=share.values), dims=("chain", "draw"))
-        return known.isel(segment=picked).drop_vars("segment")
+    def _draw_existing_segment(self, coefficient_name: str) -> xr.DataArray:
+        """Draw the coefficient of one of the fitted segments, picked with the population's shares."""
+        segment_coefficients, segment_shares = self.posterior[coefficient_name], compute_population_shares(self.cells)
+        sample_shape = (segment_coefficients.sizes["chain"], segment_coefficients.sizes["draw"])
+        segment_indices = xr.DataArray(
+            self.rng.choice(segment_shares.size, size=sample_shape, p=segment_shares.values), dims=("chain", "draw")
+        )
+        return segment_coefficients.isel(segment=segment_indices).drop_vars("segment")

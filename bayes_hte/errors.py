@@ -1,4 +1,4 @@
-"""What can go wrong, as one small tree: say what is wrong, what was found, and the way out.
+"""Errors that the package raises on purpose, as one small tree: each says what is wrong, and the way out.
 
 HteError (a ValueError)
 ├── DataError      the rows, summaries or cells cannot answer the question

@@ -1,4 +1,4 @@
-"""The groups that ArviZ's own functions look for, computed from the draws when somebody asks for them.
+"""Add the groups that ArviZ's own functions look for, computed from the draws when somebody asks for them.
 
     log_likelihood         per cell, whatever the number of observed variables behind it
     log_prior              of the priors the model file states; offsets are structure, not belief
@@ -10,89 +10,121 @@ Nothing here needs PyMC: the families' NumPy formulas are tested against the mod
 import numpy as np
 import xarray as xr
 
-from bayes_hte.drawn import headlined
-from bayes_hte.effects import cells_of, is_own, likelihood_parameters, model_of, parameters
-from bayes_hte.layout import Parameters, linear_predictor
-from bayes_hte.model import Problem, problem, top_level_priors
-from bayes_hte.pooling import prior_draws
-from bayes_hte.priors import log_density
-from bayes_hte.structure import coefficients
+from bayes_hte.drawn import add_mean_outcome
+from bayes_hte.effects import (
+    get_fitted_cells,
+    get_fitted_model,
+    is_from_posterior,
+    select_likelihood_parameters,
+    select_parameters,
+)
+from bayes_hte.layout import ParameterDraws, compute_linear_predictor
+from bayes_hte.model import Problem, build_problem, list_stated_priors
+from bayes_hte.pooling import draw_from_prior
+from bayes_hte.priors import compute_log_prior
+from bayes_hte.structure import list_coefficients
 
 PRIOR_DRAWS = 1000
+"""As many as replicated data sets, which are drawn one for each."""
 PREDICTIVE_DRAWS = 1000
 """Replicated data sets: enough for a picture, a quarter of the file."""
-BULKY = 2e7
+MAX_VALUES_PER_GROUP = 2e7
 """Numbers in a group; a larger one is left out (160 MB of log-likelihood)."""
 
 
-def complete(tree: xr.DataTree) -> xr.DataTree:
-    """Add to the core of a result, in place, every group that follows from it; the second call does nothing."""
-    if "constant_data" in tree.children or is_own(tree):
-        return tree
-    task = problem(cells_of(tree), model_of(tree))
-    rng = np.random.default_rng(int(tree.attrs["seed"]))
-    draws, cells = parameters(tree), task.cells.sizes["cell"]
-    posterior, observed = tree["posterior"].to_dataset(), _observed(task)
-    groups = {"log_prior": _log_prior(task, posterior)}
-    if posterior.sizes["chain"] * posterior.sizes["draw"] * cells <= BULKY:
-        groups["log_likelihood"] = _log_likelihood(task, draws)
-    if PREDICTIVE_DRAWS * cells <= BULKY:
-        groups["posterior_predictive"] = _predictive(task, draws, rng)
-        groups["prior"], groups["prior_predictive"] = _prior(task, rng)
-    groups |= {"observed_data": observed, "constant_data": _constant(task, observed)}
-    for name, group in groups.items():
-        tree[name] = xr.DataTree(group)
-    return tree
+def add_arviz_groups(fit_tree: xr.DataTree) -> xr.DataTree:
+    """Add to a fit's tree, in place, every group that follows from it; the second call does nothing."""
+    if "constant_data" in fit_tree.children or is_from_posterior(fit_tree):
+        return fit_tree
+    problem = build_problem(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
+    # The seed of the fit: groups that are computed again after loading are the same.
+    rng = np.random.default_rng(int(fit_tree.attrs["seed"]))
+    parameter_draws, cell_count = select_parameters(fit_tree), problem.long_cells.sizes["cell"]
+    posterior, observed_data = fit_tree["posterior"].to_dataset(), _select_observed_data(problem)
+    new_groups = {"log_prior": _compute_log_prior_group(problem, posterior)}
+    if posterior.sizes["chain"] * posterior.sizes["draw"] * cell_count <= MAX_VALUES_PER_GROUP:
+        new_groups["log_likelihood"] = _compute_log_likelihood(problem, parameter_draws)
+    if PREDICTIVE_DRAWS * cell_count <= MAX_VALUES_PER_GROUP:
+        new_groups["posterior_predictive"] = _draw_posterior_predictive(problem, parameter_draws, rng)
+        new_groups["prior"], new_groups["prior_predictive"] = _draw_prior_and_data(problem, rng)
+    new_groups |= {"observed_data": observed_data, "constant_data": _select_constant_data(problem, observed_data)}
+    for group_name, group_data in new_groups.items():
+        fit_tree[group_name] = xr.DataTree(group_data)
+    return fit_tree
 
 
-def _log_likelihood(task: Problem, draws: Parameters) -> xr.Dataset:
-    eta = linear_predictor(task.cells, draws)
-    found = task.family.log_likelihood(task.cells, eta, draws)
-    return found.drop_vars(["segment_of", "arm_of"], errors="ignore").to_dataset(name="y")
+def _compute_log_likelihood(problem: Problem, parameter_draws: ParameterDraws) -> xr.Dataset:
+    """Compute the log-likelihood of every cell; variable y, dims (chain, draw, cell)."""
+    cell_predictor = compute_linear_predictor(problem.long_cells, parameter_draws)
+    log_likelihood = problem.family.compute_log_likelihood(problem.long_cells, cell_predictor, parameter_draws)
+    return log_likelihood.drop_vars(["segment_of", "arm_of"], errors="ignore").to_dataset(name="y")
 
 
-def _predictive(task: Problem, draws: Parameters, rng: np.random.Generator) -> xr.Dataset:
-    """Replicated data from evenly spaced draws."""
-    first = draws["effect"]
-    step = max(1, first.sizes["draw"] * first.sizes["chain"] // PREDICTIVE_DRAWS)
-    thinned = {name: values.isel(draw=slice(None, None, step)) for name, values in draws.items()}
-    return _replicate(task, thinned, rng)
+def _draw_posterior_predictive(
+    problem: Problem, parameter_draws: ParameterDraws, rng: np.random.Generator
+) -> xr.Dataset:
+    """Replicate the data from evenly spaced posterior draws, about PREDICTIVE_DRAWS of them."""
+    effect_draws = parameter_draws["effect"]
+    thinning_step = max(1, effect_draws.sizes["draw"] * effect_draws.sizes["chain"] // PREDICTIVE_DRAWS)
+    # Every step-th draw of each chain, and all chains: replications stay comparable between chains.
+    every_step = slice(None, None, thinning_step)
+    thinned_draws = {name: draws.isel(draw=every_step) for name, draws in parameter_draws.items()}
+    return _replicate_data(problem, thinned_draws, rng)
 
 
-def _replicate(task: Problem, draws: Parameters, rng: np.random.Generator) -> xr.Dataset:
-    eta = linear_predictor(task.cells, draws)
-    data = task.family.predictive(task.cells, eta, draws, rng)
+def _replicate_data(problem: Problem, parameter_draws: ParameterDraws, rng: np.random.Generator) -> xr.Dataset:
+    """Simulate data of the same cells, one data set for each draw; dims (chain, draw, cell, …)."""
+    cell_predictor = compute_linear_predictor(problem.long_cells, parameter_draws)
+    replicated_data = problem.family.simulate_data(problem.long_cells, cell_predictor, parameter_draws, rng)
+    # Labels of cells are coordinates of the fit's cell table; ArviZ groups keep the plain dims.
+    cell_coords = ["segment_of", "arm_of"]
     return xr.Dataset(
-        {name: values.drop_vars(["segment_of", "arm_of"], errors="ignore") for name, values in data.items()}
+        {name: values.drop_vars(cell_coords, errors="ignore") for name, values in replicated_data.items()}
     )
 
 
-def before_the_fit(task: Problem, draws: int, rng: np.random.Generator) -> dict[str, xr.Dataset]:
-    """Draws from the prior, the data they predict, and the data that came."""
-    prior, predicted = _prior(task, rng, draws)
-    return {"prior": prior, "prior_predictive": predicted, "observed_data": _observed(task)}
+def draw_prior_groups(problem: Problem, draw_count: int, rng: np.random.Generator) -> dict[str, xr.Dataset]:
+    """Draw from the prior and the data that it predicts, beside the data that came."""
+    prior_group, predicted_data = _draw_prior_and_data(problem, rng, draw_count)
+    return {"prior": prior_group, "prior_predictive": predicted_data, "observed_data": _select_observed_data(problem)}
 
 
-def _prior(task: Problem, rng: np.random.Generator, draws: int = PRIOR_DRAWS) -> tuple[xr.Dataset, xr.Dataset]:
-    drawn = prior_draws(task.model, task.design, task.coords, coefficients(task.model), draws=draws, rng=rng)
-    drawn = {name: values.assign_coords(chain=[0], draw=np.arange(draws)) for name, values in drawn.items()}
-    prior = headlined(task, xr.Dataset(drawn).transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore"))
-    return prior, _replicate(task, likelihood_parameters(prior), rng)
+def _draw_prior_and_data(
+    problem: Problem, rng: np.random.Generator, draw_count: int = PRIOR_DRAWS
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Draw every variable from the prior, and data from each draw; dims start with (chain, draw), one chain."""
+    variable_draws = draw_from_prior(
+        problem.model,
+        problem.segment_design,
+        problem.coords,
+        list_coefficients(problem.model),
+        draw_count=draw_count,
+        rng=rng,
+    )
+    draw_coords = {"chain": [0], "draw": np.arange(draw_count)}
+    prior_group = xr.Dataset({name: draws.assign_coords(draw_coords) for name, draws in variable_draws.items()})
+    prior_group = prior_group.transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore")
+    # Two-part outcomes are drawn part by part: the effect on their mean follows from both.
+    prior_group = add_mean_outcome(problem, prior_group)
+    return prior_group, _replicate_data(problem, select_likelihood_parameters(prior_group), rng)
 
 
-def _log_prior(task: Problem, posterior: xr.Dataset) -> xr.Dataset:
+def _compute_log_prior_group(problem: Problem, posterior: xr.Dataset) -> xr.Dataset:
+    """Compute the log-density of every stated prior at the posterior draws; a variable for each parameter."""
     return xr.Dataset(
-        {name: posterior[name].copy(data=log_density(law, posterior[name].values))
-         for name, law in top_level_priors(task.model).items()}
-    )  # fmt: skip
+        {
+            name: posterior[name].copy(data=compute_log_prior(prior_distribution, posterior[name].values))
+            for name, prior_distribution in list_stated_priors(problem.model).items()
+        }
+    )
 
 
-def _observed(task: Problem) -> xr.Dataset:
-    """What was observed, by the names of the PyMC model's variables."""
-    names = list(task.family.predictive_names)
-    return task.cells[names].drop_vars(["segment_of", "arm_of"])
+def _select_observed_data(problem: Problem) -> xr.Dataset:
+    """Select the observed variables of the cells, by the names of the PyMC model's variables."""
+    variable_names = list(problem.family.simulated_names)
+    return problem.long_cells[variable_names].drop_vars(["segment_of", "arm_of"])
 
 
-def _constant(task: Problem, observed: xr.Dataset) -> xr.Dataset:
-    """What the likelihood conditions on."""
-    return task.cells.drop_vars(list(observed.data_vars))
+def _select_constant_data(problem: Problem, observed_data: xr.Dataset) -> xr.Dataset:
+    """Select the variables of the cells that the likelihood conditions on."""
+    return problem.long_cells.drop_vars(list(observed_data.data_vars))

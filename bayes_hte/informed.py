@@ -1,13 +1,14 @@
 """Offsets in coordinates in which NUTS has an easy way: where a coefficient's own data, and what pools it, put it.
 
 A coefficient is centre + scale * offset, offset ~ Normal(0, 1). If its data alone say Normal(at, 1 / precision), then
-given centre and scale the posterior of the offset is Normal(shift, 1 / strength) with
+given centre and scale the posterior of the offset is Normal(offset_mean, 1 / offset_precision) with
 
-    strength = 1 + precision * scale²      shift = scale * precision * (at - centre) / strength
+    offset_precision = 1 + precision * scale²      offset_mean = scale * precision * (at - centre) / offset_precision
 
-so (offset - shift) * √strength is about Normal(0, 1) whatever centre and scale are: no funnel where data are weak,
-no ridge where they are strong. Non-centred is precision = 0, centred is precision → ∞. The model itself is unchanged:
-what is sampled is Normal(-shift * √strength, √strength), which makes the offset Normal(0, 1).
+so (offset - offset_mean) * √offset_precision is about Normal(0, 1) whatever centre and scale are: no funnel where data
+are weak, no ridge where they are strong. Non-centred is precision = 0, centred is precision → ∞. The model itself is
+unchanged: what is sampled is Normal(-offset_mean * √offset_precision, √offset_precision), which makes the offset
+Normal(0, 1).
 
 References
 ----------
@@ -25,45 +26,63 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What data say of a coefficient: about Normal(pull / precision, 1 / precision), nothing where both are 0.
+class GaussianMessage:
+    """A coefficient's likelihood, about Normal(information / precision, 1 / precision); flat where both are 0.
 
     Attributes
     ----------
-    pull, precision : array or variable
-        Shapes broadcast with the coefficient's; segments are the first axis.
+    information, precision : array or variable
+        Canonical parameters of the normal; shapes broadcast with the coefficient's, segments are the first axis.
     """
 
-    pull: Any
+    information: Any
     precision: Any
 
-    def beyond(self, known: Any) -> "Evidence":
-        """The same of what is added to something known."""
-        return Evidence(self.pull - self.precision * known, self.precision)
+    def without(self, known_part: Any) -> "GaussianMessage":
+        """Subtract a known part of the coefficient: the message about what is added to it."""
+        # Of x = known + y: information_y = information − precision * known
+        return GaussianMessage(self.information - self.precision * known_part, self.precision)
 
-    def of_common(self, scale: Any) -> "Evidence":
-        """What all segments say of their common mean when they differ by this SD."""
-        strength = 1 + self.precision * scale**2
-        return Evidence((self.pull / strength).sum(axis=0), (self.precision / strength).sum(axis=0))
+    def combine_to_common_mean(self, between_scale: Any) -> "GaussianMessage":
+        """Combine the messages of all segments to one about their common mean, between which they have this SD."""
+        # at_s ~ Normal(mean, 1 / precision_s + tau²):  precision of the mean = Σ_s precision_s / (1 + precision_s tau²)
+        offset_precision = 1 + self.precision * between_scale**2
+        mean_information = (self.information / offset_precision).sum(axis=0)
+        return GaussianMessage(mean_information, (self.precision / offset_precision).sum(axis=0))
 
 
-def offset(
+def add_informed_offset(
     name: str,
-    evidence: Evidence,
+    data_message: GaussianMessage,
     centre: Any,
     scale: Any,
     *,
     dims: tuple[str, ...] | None = None,
     nu: Any = None,
 ) -> "TensorVariable":
-    """A standard normal (or Student's t) offset of centre + scale * offset; `name` is that of what is sampled."""
+    """Add a standard normal (or Student's t) offset of centre + scale * offset, as the module's docstring has it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable that is sampled; the offset itself has none.
+    data_message : GaussianMessage
+        Likelihood of the coefficient.
+    centre, scale : array or variable
+    dims : tuple of str, optional
+    nu : float or variable, optional
+        Degrees of freedom of Student's t; a normal without.
+    """
     import pymc as pm
 
-    strength = 1 + evidence.precision * scale**2
-    shift, root = scale * (evidence.pull - evidence.precision * centre) / strength, strength**0.5
-    law = {} if nu is None else {"nu": nu}
+    offset_precision = 1 + data_message.precision * scale**2
+    offset_mean = scale * (data_message.information - data_message.precision * centre) / offset_precision
+    root_precision = offset_precision**0.5
+    tail_options = {} if nu is None else {"nu": nu}
     # Chains start where the data are, not where the prior is.
-    start = np.zeros([int(pm.modelcontext(None).dim_lengths[dim].eval()) for dim in dims or ()])
-    family = pm.Normal if nu is None else pm.StudentT
-    sampled = family(name, mu=-shift * root, sigma=root, dims=dims, initval=start, **law)
-    return shift + sampled / root
+    initial_offset = np.zeros([int(pm.modelcontext(None).dim_lengths[dim].eval()) for dim in dims or ()])
+    distribution = pm.Normal if nu is None else pm.StudentT
+    sampled_offset = distribution(
+        name, mu=-offset_mean * root_precision, sigma=root_precision, dims=dims, initval=initial_offset, **tail_options
+    )
+    return offset_mean + sampled_offset / root_precision

@@ -1,4 +1,4 @@
-"""The PyMC model: what the cells and a `Model` say together, with a name for every dim.
+"""A `Model` meets cells: the problem that engines solve, and its PyMC model, with a name for every dim.
 
 eta[cell] = baseline[segment of cell] + effect[segment of cell, arm of cell]     0 for the control
 data[cell] ~ family(inverse_link(eta[cell]), nuisance)
@@ -13,24 +13,31 @@ import xarray as xr
 from bayes_hte import schema
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.families import FAMILIES, Family
-from bayes_hte.informed import Evidence
-from bayes_hte.layout import coordinates, long_form
-from bayes_hte.names import check_colons, check_names
-from bayes_hte.pooling import builder
-from bayes_hte.priors import Given, constant, exchangeable, ordered_variable, resolve, variable
+from bayes_hte.informed import GaussianMessage
+from bayes_hte.layout import build_long_form, label_dims
+from bayes_hte.names import check_colons, check_name_clashes
+from bayes_hte.pooling import prepare_builder
+from bayes_hte.priors import (
+    ValueHolder,
+    add_ordered_variable,
+    add_prior_variable,
+    hold_as_constant,
+    hold_as_data,
+    resolve_units,
+)
 from bayes_hte.spec.distributions import Distribution
 from bayes_hte.spec.model import Model
 from bayes_hte.structure import (
-    AMOUNT,
-    CHANCE,
+    AMOUNT_PREFIX,
+    CHANCE_PREFIX,
     NUISANCE_DIMS,
     Coefficient,
-    Design,
-    coefficients,
-    design,
-    expanded,
-    extra_coords,
-    hyperparameters,
+    SegmentDesign,
+    build_segment_design,
+    collect_extra_coords,
+    collect_hyperparameters,
+    expand_dimensions,
+    list_coefficients,
 )
 
 if TYPE_CHECKING:
@@ -40,32 +47,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One model meets one cell table: everything an engine needs, checked once.
+    """A model and a cell table that fit each other: everything an engine needs, checked once.
 
     Attributes
     ----------
     model : Model
         Priors in the outcome's own units.
     family : Family
-    statistics : xarray.Dataset
-        What the family needs of the cells, dims (segment, arm).
-    cells : xarray.Dataset
-        The same in long form, dim cell.
+    cell_statistics : xarray.Dataset
+        Sufficient statistics of the family, dims (segment, arm).
+    long_cells : xarray.Dataset
+        Sufficient statistics of the cells that hold data, dim cell.
     coords : dict
         Labels of segment, arm, variant, and of what the structure or the family adds.
-    design : Design
-        Where every segment stands in the model's structure.
+    segment_design : SegmentDesign
+        Levels and covariates of every segment.
     """
 
     model: Model
     family: Family
-    statistics: xr.Dataset
-    cells: xr.Dataset
+    cell_statistics: xr.Dataset
+    long_cells: xr.Dataset
     coords: dict[str, list[str]]
-    design: Design
+    segment_design: SegmentDesign
 
 
-def problem(cells: xr.Dataset, model: Model) -> Problem:
+def build_problem(cells: xr.Dataset, model: Model) -> Problem:
     """Check that the model fits the cells, and put its priors into their units.
 
     Raises
@@ -75,106 +82,127 @@ def problem(cells: xr.Dataset, model: Model) -> Problem:
     ModelError
         If the family needs statistics that the cells lack, or the structure dimensions that they lack.
     """
-    schema.check(cells)
+    schema.check_cell_table(cells)
     family = FAMILIES[model.family]
-    if not family.has_baseline and schema.kind_of(cells) != "estimates":
+    if not family.has_baseline and schema.identify_kind(cells) != "estimates":
         raise ModelError('family "estimate" takes published estimates; these cells hold the data themselves')
-    if family.has_baseline and schema.kind_of(cells) == "estimates":
+    if family.has_baseline and schema.identify_kind(cells) == "estimates":
         raise ModelError(f'published estimates need family "estimate", the model has family "{model.family}"')
-    if not schema.treated_arms(cells):
+    if not schema.list_treated_arms(cells):
         raise DataError(f"the only arm is the control {cells.attrs['control']!r}: there is nothing to compare")
-    check_colons(model, schema.dimensions(cells))
-    model = expanded(model, cells)
-    statistics = family.statistics(cells)
+    check_colons(model, schema.list_dimensions(cells))
+    model = expand_dimensions(model, cells)
+    cell_statistics = family.select_statistics(cells)
     if model.units == "control_sd":
         # Arms by number: where xarray aligns arms by name it sorts them, and the control must stay the first.
-        numbered = statistics.assign_coords({schema.ARM: np.arange(statistics.sizes[schema.ARM])})
-        mean, sd = family.control_location(numbered)
-        if not sd > 0:
+        numbered_statistics = cell_statistics.assign_coords({schema.ARM: np.arange(cell_statistics.sizes[schema.ARM])})
+        control_mean, control_sd = family.measure_control_outcome(numbered_statistics)
+        if not control_sd > 0:
             raise DataError(
                 "the control's outcome does not vary, so priors cannot be stated in its SD: "
                 'use a model with priors in the outcome\'s own units (units = "link")'
             )
-        model = resolve(model, control_mean=mean, control_sd=sd)
-    placed = design(model, cells)
-    own = coordinates(cells) | {dim: [] for dims in NUISANCE_DIMS.values() for dim in dims}
-    check_names(model, own, family.predictive_names)
-    coords = coordinates(cells) | extra_coords(model, cells, placed)
-    return Problem(model, family, statistics, long_form(statistics), coords, placed)
+        model = resolve_units(model, control_mean=control_mean, control_sd=control_sd)
+    # The dims of all families' nuisance parameters are reserved, whichever family the model has.
+    segment_design = build_segment_design(model, cells)
+    own_coords = label_dims(cells) | {dim: [] for dims in NUISANCE_DIMS.values() for dim in dims}
+    check_name_clashes(model, own_coords, family.simulated_names)
+    coords = label_dims(cells) | collect_extra_coords(model, cells, segment_design)
+    return Problem(model, family, cell_statistics, build_long_form(cell_statistics), coords, segment_design)
 
 
-def build(task: Problem, *, reusable: bool = False) -> "pm.Model":
-    """The PyMC model of one problem.
+def build_pymc_model(problem: Problem, *, reusable: bool = False) -> "pm.Model":
+    """Build the PyMC model of one problem.
 
     Parameters
     ----------
-    task : Problem
+    problem : Problem
     reusable : bool
         Hold data and parameters of priors in `pm.Data`, so that a compiled model can take others.
     """
     import pymc as pm
 
-    model, cells = task.model, task.cells
-    given = exchangeable if reusable else constant
-    coords = {**task.coords, "cell": list(map(str, cells["cell"].values))}
+    model, long_cells = problem.model, problem.long_cells
+    hold_value = hold_as_data if reusable else hold_as_constant
+    coords = {**problem.coords, "cell": list(map(str, long_cells["cell"].values))}
 
-    with pm.Model(coords=coords) as built:
-        build_with = builder(model, task.design, len(task.coords["segment"]), given)
-        evidence = _evidence(task, given) if reusable else None
-        found: dict[str, TensorVariable] = {}
+    with pm.Model(coords=coords) as pymc_model:
+        coefficient_builder = prepare_builder(model, problem.segment_design, len(problem.coords["segment"]), hold_value)
+        cell_message = _approximate_cells(problem, hold_value) if reusable else None
+        coefficient_variables: dict[str, TensorVariable] = {}
         offset = None
-        for asked in reversed(coefficients(model)):  # baselines first: effects may be tied to their offsets
-            tied = offset if asked.dims != ("segment",) else None
-            mine = evidence and _evidence_of(asked, evidence, found.get("baseline"))
-            found[asked.name], offset = build_with.coefficient(asked, tied, mine)
-        nuisance = _nuisance(task, given)
+        # Baselines first: effects may be tied to their offsets.
+        for coefficient in reversed(list_coefficients(model)):
+            tied_offset = offset if coefficient.dims != ("segment",) else None
+            coefficient_message = cell_message and _select_message(
+                coefficient, cell_message, coefficient_variables.get("baseline")
+            )
+            coefficient_variables[coefficient.name], offset = coefficient_builder.add_coefficient(
+                coefficient, tied_offset, coefficient_message
+            )
+        nuisance_variables = _add_nuisance(problem, hold_value)
 
-        parts = (CHANCE, AMOUNT) if model.amount is not None else ("",)
-        eta = {part: _predictor(cells, found[f"{part}effect"], found.get(f"{part}baseline")) for part in parts}
-        task.family.likelihood(cells, eta.get("", eta), nuisance, given)
-    return built
+        part_prefixes = (CHANCE_PREFIX, AMOUNT_PREFIX) if model.amount is not None else ("",)
+        eta_by_part = {
+            part_prefix: _compute_predictor(
+                long_cells,
+                coefficient_variables[f"{part_prefix}effect"],
+                coefficient_variables.get(f"{part_prefix}baseline"),
+            )
+            for part_prefix in part_prefixes
+        }
+        problem.family.add_likelihood(long_cells, eta_by_part.get("", eta_by_part), nuisance_variables, hold_value)
+    return pymc_model
 
 
-def _evidence(task: Problem, given: Given) -> Evidence | None:
-    """What every cell says of its own linear predictor, (segment, arm); None where there are two of them."""
-    if task.family.curve is None:
+def _approximate_cells(problem: Problem, hold_value: ValueHolder) -> GaussianMessage | None:
+    """Approximate every cell's likelihood in its linear predictor, (segment, arm); None where it has two of them."""
+    if problem.family.cell_likelihood is None:
         return None
-    at, precision = task.family.curve.normal(task.statistics)
-    return Evidence(given("pull", at * precision), given("precision", precision))
+    eta_centres, eta_precisions = problem.family.cell_likelihood.approximate_by_normal(problem.cell_statistics)
+    return GaussianMessage(hold_value("pull", eta_centres * eta_precisions), hold_value("precision", eta_precisions))
 
 
-def _evidence_of(asked: Coefficient, evidence: Evidence, baseline: "TensorVariable | None") -> Evidence:
-    """The control's cells speak of baselines, and given these the others of effects."""
-    if asked.dims == ("segment",):
-        return Evidence(evidence.pull[:, 0], evidence.precision[:, 0])
+def _select_message(
+    coefficient: Coefficient, cell_message: GaussianMessage, baseline: "TensorVariable | None"
+) -> GaussianMessage:
+    """Select the message about one coefficient: control cells tell of baselines, and given these all others of effects.
+
+    With message x ~ Normal(at, 1 / precision) of eta, that of an effect is eta less the segment's baseline.
+    """
+    if coefficient.dims == ("segment",):
+        return GaussianMessage(cell_message.information[:, 0], cell_message.precision[:, 0])
     if baseline is None:
-        return evidence
-    return Evidence(evidence.pull[:, 1:], evidence.precision[:, 1:]).beyond(baseline[:, None])
+        return cell_message
+    return GaussianMessage(cell_message.information[:, 1:], cell_message.precision[:, 1:]).without(baseline[:, None])
 
 
-def _nuisance(task: Problem, given: Given) -> "dict[str, TensorVariable]":
-    """What the likelihood needs besides."""
-    if task.model.nuisance is None:
+def _add_nuisance(problem: Problem, hold_value: ValueHolder) -> "dict[str, TensorVariable]":
+    """Add the nuisance parameters of the likelihood, by name."""
+    if problem.model.nuisance is None:
         return {}
     return {
-        name: (ordered_variable if name == "cutpoints" else variable)(
-            name, prior, dims=NUISANCE_DIMS[name], given=given
+        name: (add_ordered_variable if name == "cutpoints" else add_prior_variable)(
+            name, prior, dims=NUISANCE_DIMS[name], hold_value=hold_value
         )
-        for name, prior in task.model.nuisance.given.items()
+        for name, prior in problem.model.nuisance.stated_priors.items()
     }
 
 
-def _predictor(cells: xr.Dataset, effect: "TensorVariable", baseline: "TensorVariable | None") -> "TensorVariable":
-    """eta of every cell; the control's effect is the constant 0."""
+def _compute_predictor(
+    long_cells: xr.Dataset, effect: "TensorVariable", baseline: "TensorVariable | None"
+) -> "TensorVariable":
+    """Compute eta of every cell; the control's effect is the constant 0."""
     import pytensor.tensor as pt
 
-    segment, arm = cells["segment_index"].values, cells["arm_index"].values
+    segment_index, arm_index = long_cells["segment_index"].values, long_cells["arm_index"].values
+    # Without a baseline (published estimates) there are no control cells.
     if baseline is None:
-        return effect[segment, arm - 1]
-    with_control = pt.concatenate([pt.zeros((effect.shape[0], 1)), effect], axis=1)
-    return baseline[segment] + with_control[segment, arm]
+        return effect[segment_index, arm_index - 1]
+    effect_with_control = pt.concatenate([pt.zeros((effect.shape[0], 1)), effect], axis=1)
+    return baseline[segment_index] + effect_with_control[segment_index, arm_index]
 
 
-def top_level_priors(model: Model) -> dict[str, Distribution]:
-    """Every prior that the model file states, by the name of its variable."""
-    return {name: hyper.prior for name, hyper in hyperparameters(model).items()}
+def list_stated_priors(model: Model) -> dict[str, Distribution]:
+    """List every prior that the model file states, by the name of its variable."""
+    return {name: hyperparameter.prior for name, hyperparameter in collect_hyperparameters(model).items()}

@@ -1,4 +1,4 @@
-"""Names that a model has twice: of its own variables and dims, and of those that a dimension's name leads to.
+"""Clashes of names: of a model's own variables and dims with those that a dimension's name leads to.
 
 A dimension `device` in ``effect.by`` makes a dim of that name and the variables effect_device, effect_device_between
 and effect_device_offset. A Dataset cannot hold a variable and a dim of one name, and a model no two variables.
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bayes_hte.errors import ModelError
 from bayes_hte.spec.model import EVERY_DIMENSION, Model, Pool
-from bayes_hte.structure import Coefficient, coefficients, hyperparameters, term_name
+from bayes_hte.structure import Coefficient, collect_hyperparameters, list_coefficients, name_term_variable
 
 SAMPLER_DIMS = ("chain", "draw", "cell", "unconstrained_parameter")
 """Dims that samples and data have in any model; the last is what nutpie calls the axis of what it samples."""
-_OF_TERMS = ("", "_between", "_offset")
-"""What `bayes_hte.pooling` makes of a term, besides what it makes of a coefficient: a test compares with PyMC."""
-_PYMC = ("__", "__data")
-"""How PyMC's names for transformed variables end, and ours for data."""
+_TERM_ENDINGS = ("", "_between", "_offset")
+"""Endings of the variables that `bayes_hte.pooling` makes of a term; a test compares them with PyMC's."""
+_PYMC_ENDINGS = ("__", "__data")
+"""Endings of PyMC's names for transformed variables, and of ours for data."""
 
 
-def check_colons(model: Model, dimensions: Iterable[str]) -> None:
+def check_colons(model: Model, dimension_names: Iterable[str]) -> None:
     """Raise if the model names a dimension that reads like a term of several.
 
     Raises
@@ -26,8 +26,9 @@ def check_colons(model: Model, dimensions: Iterable[str]) -> None:
     ModelError
         The message names it.
     """
-    terms = _terms(model)
-    for name in dimensions:
+    terms = _list_terms(model)
+    # Colons on both sides, so that "a:b" is found in the term "a:b:c" and not in "aa:b".
+    for name in dimension_names:
         if ":" in name and any(term == EVERY_DIMENSION or f":{name}:" in f":{term}:" for term in terms):
             raise ModelError(
                 f"this model cannot tell the dimension {name!r} from a term of several dimensions, which are divided "
@@ -35,7 +36,7 @@ def check_colons(model: Model, dimensions: Iterable[str]) -> None:
             )
 
 
-def check_names(model: Model, own_dims: Iterable[str], observed: Sequence[str]) -> None:
+def check_name_clashes(model: Model, own_dims: Iterable[str], observed_names: Sequence[str]) -> None:
     """Raise if a dimension that the model names leads to a name that something else has.
 
     Parameters
@@ -44,7 +45,7 @@ def check_names(model: Model, own_dims: Iterable[str], observed: Sequence[str]) 
         With every dimension in place of ``"*"``.
     own_dims : iterable of str
         Dims of the model whatever dimensions it names.
-    observed : sequence of str
+    observed_names : sequence of str
         Its observed variables.
 
     Raises
@@ -52,56 +53,65 @@ def check_names(model: Model, own_dims: Iterable[str], observed: Sequence[str]) 
     ModelError
         The message names the dimension.
     """
-    variables = dict.fromkeys(_own_variables(model, observed), "")
-    for term, name in _variables_of_terms(model):
-        if name in variables or name.endswith(_PYMC):
-            raise _taken(term, name, variables.get(name, ""))
-        variables[name] = term
-    dims = {*own_dims, *SAMPLER_DIMS}
-    for term in _terms(model):
-        if term in dims or term in variables:
-            raise _taken(term, term, variables.get(term, ""))
+    terms_by_variable = dict.fromkeys(_list_own_variables(model, observed_names), "")
+    for term, name in _list_term_variables(model):
+        if name in terms_by_variable or name.endswith(_PYMC_ENDINGS):
+            raise _make_clash_error(term, name, terms_by_variable.get(name, ""))
+        terms_by_variable[name] = term
+    # A term is the name of a dim as well, and a Dataset holds no variable that has a dim's name.
+    known_dims = {*own_dims, *SAMPLER_DIMS}
+    for term in _list_terms(model):
+        if term in known_dims or term in terms_by_variable:
+            raise _make_clash_error(term, term, terms_by_variable.get(term, ""))
 
 
-def _taken(term: str, name: str, other: str) -> ModelError:
-    whose = "the model has of its own" if other in ("", term) else f"the dimension {other!r} leads to as well"
+def _make_clash_error(term: str, clashing_name: str, other_term: str) -> ModelError:
+    clash_reason = "the model has of its own"
+    if other_term not in ("", term):
+        clash_reason = f"the dimension {other_term!r} leads to as well"
     return ModelError(
-        f"in this model the dimension {term!r} leads to the name {name!r}, which {whose}; rename the column"
+        f"in this model the dimension {term!r} leads to the name {clashing_name!r}, which {clash_reason}; "
+        "rename the column"
     )
 
 
-def _terms(model: Model) -> list[str]:
-    """What divides segments: dimensions, and terms of several."""
-    terms = [term for each in coefficients(model) for term in each.pool.by]
+def _list_terms(model: Model) -> list[str]:
+    """List what divides segments: dimensions, terms of several, and strata."""
+    terms = [term for coefficient in list_coefficients(model) for term in coefficient.pool_priors.by]
     return list(dict.fromkeys([*terms, *([model.effect.strata] if model.effect.strata else [])]))
 
 
-def _variables_of_terms(model: Model) -> Iterator[tuple[str, str]]:
-    for coefficient in coefficients(model):
-        for term in coefficient.pool.by:
-            for ending in _OF_TERMS:
-                yield term, f"{term_name(coefficient.name, term)}{ending}"
+def _list_term_variables(model: Model) -> Iterator[tuple[str, str]]:
+    for coefficient in list_coefficients(model):
+        for term in coefficient.pool_priors.by:
+            for name_ending in _TERM_ENDINGS:
+                yield term, f"{name_term_variable(coefficient.name, term)}{name_ending}"
 
 
-def _own_variables(model: Model, observed: Sequence[str]) -> set[str]:
-    bare = {name: pool.model_copy(update={"by": ()}) for name, pool in _pools(model).items()}
-    made = {f"{each.name}{ending}" for each in coefficients(model) for ending in _endings(each)}
-    return {*hyperparameters(model.model_copy(update=bare)), *made, *observed}
+def _list_own_variables(model: Model, observed_names: Sequence[str]) -> set[str]:
+    # Without terms, so that only variables are left that no dimension's name leads to.
+    bare_pools = {name: pool.model_copy(update={"by": ()}) for name, pool in _collect_pools(model).items()}
+    coefficient_names = {
+        f"{coefficient.name}{name_ending}"
+        for coefficient in list_coefficients(model)
+        for name_ending in _list_name_endings(coefficient)
+    }
+    return {*collect_hyperparameters(model.model_copy(update=bare_pools)), *coefficient_names, *observed_names}
 
 
-def _pools(model: Model) -> dict[str, Pool]:
+def _collect_pools(model: Model) -> dict[str, Pool]:
     return {name: pool for name, pool in (("effect", model.effect), ("baseline", model.baseline)) if pool is not None}
 
 
-def _endings(asked: Coefficient) -> list[str]:
-    """What `bayes_hte.pooling` makes of a coefficient beside its hyperparameters."""
-    if asked.pooling != "partial":
+def _list_name_endings(coefficient: Coefficient) -> list[str]:
+    """List the endings of the variables that `bayes_hte.pooling` makes of a coefficient beside its hyperparameters."""
+    if coefficient.pooling != "partial":
         return [""]
-    effect = asked.effect
+    effect_priors = coefficient.effect_priors
     return [
         "",
         "_offset",
-        *([] if asked.pool.by else ["_mean_offset"]),
-        *(["_local", "_local_offset"] if effect is not None and effect.shape == "horseshoe" else []),
-        *(["_correlation_half"] if effect is not None and effect.correlation is not None else []),
+        *([] if coefficient.pool_priors.by else ["_mean_offset"]),
+        *(["_local", "_local_offset"] if effect_priors is not None and effect_priors.shape == "horseshoe" else []),
+        *(["_correlation_half"] if effect_priors is not None and effect_priors.correlation is not None else []),
     ]

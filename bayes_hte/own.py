@@ -1,4 +1,4 @@
-"""Draws from a model of one's own: the same tables, figures and report as for the models shipped here.
+"""`from_posterior`: make a fit of draws from a model of one's own, for the same tables, figures and report.
 
 The posterior holds ``effect``, dims (chain, draw, segment, arm), or (chain, draw, segment) where one arm is treated,
 and ``baseline``, dims (chain, draw, segment), both on the link scale. ``effect_mean`` and ``effect_between`` are used
@@ -15,20 +15,21 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import diagnose, schema
-from bayes_hte.asked import described, type_of
-from bayes_hte.drawn import Drawn
+from bayes_hte.asked import describe_type, describe_value
+from bayes_hte.drawn import Draws
 from bayes_hte.errors import DataError
-from bayes_hte.model import problem
-from bayes_hte.posterior import core, provenance
-from bayes_hte.result import FORMAT, Fit
-from bayes_hte.schema import Kind
+from bayes_hte.model import build_problem
+from bayes_hte.posterior import build_fit_tree, collect_provenance
+from bayes_hte.result import FIT_FORMAT, Fit
+from bayes_hte.schema import CellKind
 from bayes_hte.spec import Model
 from bayes_hte.spec.model import FamilyName
 
-Link = Literal["identity", "log", "logit"]
+LinkName = Literal["identity", "log", "logit"]
+# The diagnosis asks for 400 effective draws: fewer could not pass even if every draw were independent.
 MIN_DRAWS = 400
-"""What the diagnosis asks for if every draw were independent."""
-FAMILIES: Final[Mapping[tuple[Kind, Link], FamilyName]] = MappingProxyType(
+# Families whose raw estimates stand beside the draws, and whose inverse link leads to the absolute scale.
+FAMILY_BY_KIND_AND_LINK: Final[Mapping[tuple[CellKind, LinkName], FamilyName]] = MappingProxyType(
     {
         ("counts", "logit"): "binomial",
         ("counts", "identity"): "mean",
@@ -40,15 +41,14 @@ FAMILIES: Final[Mapping[tuple[Kind, Link], FamilyName]] = MappingProxyType(
         ("estimates", "identity"): "estimate",
     }
 )
-"""Whose raw estimates stand beside the draws, and whose inverse link leads to the absolute scale."""
-REPORTED = ("effect", "baseline", "effect_mean", "effect_between")
-SAMPLE = ("chain", "draw")
-NOT_OURS = ("pareto_k", "effective_points", "quadrature_error")
-"""The exact engine's certificate: statistics of these names would be taken for it."""
+REPORTED_VARIABLES = ("effect", "baseline", "effect_mean", "effect_between")
+SAMPLE_DIMS = ("chain", "draw")
+# The exact engine's certificate: a sampler's statistics of these names would be taken for it.
+CERTIFICATE_STATISTICS = ("pareto_k", "effective_points", "quadrature_error")
 
 
 def from_posterior(
-    posterior: xr.DataTree | xr.Dataset, cells: xr.Dataset, *, link: Link = "identity", title: str = ""
+    posterior: xr.DataTree | xr.Dataset, cells: xr.Dataset, *, link: LinkName = "identity", title: str = ""
 ) -> Fit:
     """Take draws of effects from any model: tables, figures and report as for a model shipped here.
 
@@ -94,147 +94,185 @@ def from_posterior(
     >>> [f"{p:.2f}" for p in fit.table()["p_positive"]]
     ['0.94', '0.87']
     """
-    schema.check(cells)
+    schema.check_cell_table(cells)
     if not isinstance(title, str):
-        raise DataError(f"title is {described(title)}; give the model's name as text")
-    draws, stats = _groups(posterior)
-    cells, family = _outcome(cells, link)
-    draws = _labelled(draws, cells)
-    _check(draws, family, link)
-    model = _stand_in(draws, family, title)
-    task = problem(cells, model)
-    tree = core(cells, Drawn(draws, stats))
-    tree.attrs |= {
-        "format": FORMAT,
+        raise DataError(f"title is {describe_value(title)}; give the model's name as text")
+    posterior_draws, sampler_statistics = _extract_draws(posterior)
+    cells, family_name = _match_family(cells, link)
+    posterior_draws = _align_with_cells(posterior_draws, cells)
+    _check_draws(posterior_draws, family_name, link)
+    model = _build_placeholder_model(posterior_draws, family_name, title)
+    problem = build_problem(cells, model)
+    fit_tree = build_fit_tree(cells, Draws(posterior_draws, sampler_statistics))
+    fit_tree.attrs |= {
+        "format": FIT_FORMAT,
         "own": "1",
         "model": model.model_dump_json(exclude_none=True),
         "engine": "Drawn from a model of your own; bayes_hte has read the draws, not the model.",
         "sampler": "own",
-        **provenance(task, cells, seed=1),
+        # Only `Fit.predict_new_segment` draws with it; the sampler's own seed is not known.
+        **collect_provenance(problem, cells, seed=1),
     }
-    judged = xr.DataTree.from_dict(
-        {"posterior": draws[[name for name in REPORTED if name in draws]], "sample_stats": stats, "cells": cells}
+    # The diagnosis covers what is reported, not what else the model holds.
+    reported_draws = posterior_draws[[name for name in REPORTED_VARIABLES if name in posterior_draws]]
+    diagnosed_tree = xr.DataTree.from_dict(
+        {"posterior": reported_draws, "sample_stats": sampler_statistics, "cells": cells}
     )
-    judged.attrs |= tree.attrs
-    tree.attrs["diagnosis"] = json.dumps(asdict(diagnose.diagnose(judged)))
-    return Fit(tree)
+    diagnosed_tree.attrs |= fit_tree.attrs
+    fit_tree.attrs["diagnosis"] = json.dumps(asdict(diagnose.diagnose_draws(diagnosed_tree)))
+    return Fit(fit_tree)
 
 
-def _groups(given: xr.DataTree | xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    """The draws, and what the sampler says of itself: numbers only, for a file to hold them."""
-    if isinstance(given, xr.Dataset):
-        posterior, stats = given, xr.Dataset()
-    elif not isinstance(given, xr.DataTree):
-        raise DataError(f"posterior is {type_of(given)}; give what pm.sample returned, an xarray DataTree or Dataset")
-    elif "posterior" in given.children:
-        posterior = given["posterior"].to_dataset()
-        stats = given["sample_stats"].to_dataset() if "sample_stats" in given.children else xr.Dataset()
+def _extract_draws(posterior_source: xr.DataTree | xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Extract the draws, and the sampler's statistics of itself: numbers only, for a file to hold them."""
+    if isinstance(posterior_source, xr.Dataset):
+        posterior_draws, sampler_statistics = posterior_source, xr.Dataset()
+    elif not isinstance(posterior_source, xr.DataTree):
+        raise DataError(
+            f"posterior is {describe_type(posterior_source)}; give what pm.sample returned, an xarray DataTree or "
+            "Dataset"
+        )
+    elif "posterior" in posterior_source.children:
+        posterior_draws = posterior_source["posterior"].to_dataset()
+        has_statistics = "sample_stats" in posterior_source.children
+        sampler_statistics = posterior_source["sample_stats"].to_dataset() if has_statistics else xr.Dataset()
     else:
         raise DataError(
-            f"the tree has no group posterior; its groups are {sorted(given.children)}: give what pm.sample returned"
+            f"the tree has no group posterior; its groups are {sorted(posterior_source.children)}: give what pm.sample "
+            "returned"
         )
-    if "effect" not in posterior:
+    if "effect" not in posterior_draws:
         raise DataError(
-            f"the posterior has no variable effect; it has {sorted(map(str, posterior.data_vars))[:10]}: name the "
-            'effects pm.Deterministic("effect", ..., dims=("segment", "arm"))'
+            f"the posterior has no variable effect; it has {sorted(map(str, posterior_draws.data_vars))[:10]}: name "
+            'the effects pm.Deterministic("effect", ..., dims=("segment", "arm"))'
         )
-    kept = [name for name, values in posterior.data_vars.items() if values.dtype.kind in "fiub"]
-    known = [name for name, values in stats.data_vars.items() if values.dtype.kind in "fiub" and name not in NOT_OURS]
-    return posterior[[name for name in kept if not str(name).endswith("__")]], stats[known]
+    # NumPy's kinds of numbers: float, int, unsigned int and bool.
+    numeric_variables = [name for name, draws in posterior_draws.data_vars.items() if draws.dtype.kind in "fiub"]
+    kept_statistics = [
+        name
+        for name, values in sampler_statistics.data_vars.items()
+        if values.dtype.kind in "fiub" and name not in CERTIFICATE_STATISTICS
+    ]
+    # PyMC ends the names of transformed variables with two underscores: nothing here needs these.
+    kept_variables = [name for name in numeric_variables if not str(name).endswith("__")]
+    return posterior_draws[kept_variables], sampler_statistics[kept_statistics]
 
 
-def _outcome(cells: xr.Dataset, link: Link) -> tuple[xr.Dataset, FamilyName]:
-    """The family whose raw estimates and link go with these cells; counts on the identity link become means."""
-    if link not in get_args(Link):
-        raise DataError(f"no link {link!r}; there are {', '.join(get_args(Link))}")
-    kind = schema.kind_of(cells)
-    family = FAMILIES.get((kind, link))
-    if family is None:
-        links = [each for known, each in FAMILIES if known == kind]
-        if not links:
+def _match_family(cells: xr.Dataset, link: LinkName) -> tuple[xr.Dataset, FamilyName]:
+    """Find the family whose raw estimates and link go with cells; counts on the identity link become means."""
+    if link not in get_args(LinkName):
+        raise DataError(f"no link {link!r}; there are {', '.join(get_args(LinkName))}")
+    cell_kind = schema.identify_kind(cells)
+    family_name = FAMILY_BY_KIND_AND_LINK.get((cell_kind, link))
+    if family_name is None:
+        supported_links = [known_link for known_kind, known_link in FAMILY_BY_KIND_AND_LINK if known_kind == cell_kind]
+        if not supported_links:
             raise DataError(
-                f"cells of kind {kind} go with none of the links; reduce the outcome to means with "
+                f"cells of kind {cell_kind} go with none of the links; reduce the outcome to means with "
                 "bayes_hte.cells.from_summary, and put effects on the identity link"
             )
         raise DataError(
-            f"cells of kind {kind} go with link {' or '.join(links)}, not {link}: put effect and baseline on that "
-            "scale, draw by draw"
+            f"cells of kind {cell_kind} go with link {' or '.join(supported_links)}, not {link}: put effect and "
+            "baseline on that scale, draw by draw"
         )
-    if kind == "counts" and family == "mean":
-        rate = cells["events"] / cells["n"].where(cells["n"] > 0)
-        cells = cells.assign(mean=rate, ss=(cells["events"] * (1 - rate)).fillna(0.0))
-    return cells, family
+    if cell_kind == "counts" and family_name == "mean":
+        # Of outcomes that are 0 or 1: mean p = events / n, sum of squares n p (1 − p) = events (1 − p).
+        event_rate = cells["events"] / cells["n"].where(cells["n"] > 0)
+        cells = cells.assign(mean=event_rate, ss=(cells["events"] * (1 - event_rate)).fillna(0.0))
+    return cells, family_name
 
 
-def _labelled(posterior: xr.Dataset, cells: xr.Dataset) -> xr.Dataset:
-    """Segments and arms in the order of the cells, by label; every variable in its place."""
-    arms = schema.treated_arms(cells)
-    if "arm" not in posterior["effect"].dims and len(arms) > 1:
-        raise DataError(f"effect has no dim arm, and the cells have {len(arms)} treated arms {arms}: add the dim arm")
-    wanted = {"segment": [str(label) for label in cells[schema.SEGMENT].values], "arm": arms}
-    for dim, labels in wanted.items():
-        if dim in posterior.dims:
-            posterior = _ordered(posterior, dim, labels)
-    if "arm" not in posterior.dims:
-        posterior = posterior.drop_vars("arm", errors="ignore")
-    for name in ("effect", "effect_mean", "effect_between"):
-        if name in posterior and "arm" not in posterior[name].dims:
-            posterior[name] = posterior[name].expand_dims(arm=arms)
-    order = ("chain", "draw", "segment", "arm")
-    return posterior.transpose(*order, ..., missing_dims="ignore")
-
-
-def _ordered(posterior: xr.Dataset, dim: str, labels: list[str]) -> xr.Dataset:
-    if dim not in posterior.coords:
-        raise DataError(f'dim {dim} of the draws has no labels: give the model coords={{"{dim}": {labels[:3]}…}}')
-    there = [str(label) for label in posterior[dim].values]
-    missing, unknown = [x for x in labels if x not in there], [x for x in there if x not in labels]
-    if missing or unknown or len(set(there)) < len(there):
+def _align_with_cells(posterior_draws: xr.Dataset, cells: xr.Dataset) -> xr.Dataset:
+    """Put segments and arms into the order of the cells, by label, and all dims into the usual order."""
+    treated_arms = schema.list_treated_arms(cells)
+    if "arm" not in posterior_draws["effect"].dims and len(treated_arms) > 1:
         raise DataError(
-            f"the draws have {dim}s {there[:5]}, the cells {labels[:5]}"
-            + (f"; missing are {missing[:5]}" if missing else "")
-            + (f"; not in the cells are {unknown[:5]}" if unknown else "")
+            f"effect has no dim arm, and the cells have {len(treated_arms)} treated arms {treated_arms}: add the dim "
+            "arm"
+        )
+    labels_by_dim = {"segment": [str(label) for label in cells[schema.SEGMENT].values], "arm": treated_arms}
+    for dim, cell_labels in labels_by_dim.items():
+        if dim in posterior_draws.dims:
+            posterior_draws = _order_by_labels(posterior_draws, dim, cell_labels)
+    if "arm" not in posterior_draws.dims:
+        # A scalar coordinate, left behind by `.sel(arm=…)`, would be in the way of the dim.
+        posterior_draws = posterior_draws.drop_vars("arm", errors="ignore")
+    for variable_name in ("effect", "effect_mean", "effect_between"):
+        if variable_name in posterior_draws and "arm" not in posterior_draws[variable_name].dims:
+            posterior_draws[variable_name] = posterior_draws[variable_name].expand_dims(arm=treated_arms)
+    dim_order = ("chain", "draw", "segment", "arm")
+    return posterior_draws.transpose(*dim_order, ..., missing_dims="ignore")
+
+
+def _order_by_labels(posterior_draws: xr.Dataset, dim: str, cell_labels: list[str]) -> xr.Dataset:
+    """Put a dim of the draws into the order of the cells' labels; raise DataError unless the labels are the same."""
+    if dim not in posterior_draws.coords:
+        raise DataError(f'dim {dim} of the draws has no labels: give the model coords={{"{dim}": {cell_labels[:3]}…}}')
+    draw_labels = [str(label) for label in posterior_draws[dim].values]
+    missing_labels = [label for label in cell_labels if label not in draw_labels]
+    unknown_labels = [label for label in draw_labels if label not in cell_labels]
+    if missing_labels or unknown_labels or len(set(draw_labels)) < len(draw_labels):
+        raise DataError(
+            f"the draws have {dim}s {draw_labels[:5]}, the cells {cell_labels[:5]}"
+            + (f"; missing are {missing_labels[:5]}" if missing_labels else "")
+            + (f"; not in the cells are {unknown_labels[:5]}" if unknown_labels else "")
             + f': give the model coords={{"{dim}": …}} with exactly the labels of the cells'
             + (", the control left out" if dim == "arm" else "")
         )
-    return posterior.assign_coords({dim: there}).sel({dim: labels})
+    return posterior_draws.assign_coords({dim: draw_labels}).sel({dim: cell_labels})
 
 
-def _check(draws: xr.Dataset, family: FamilyName, link: Link) -> None:
-    dims = {"effect": ("segment", "arm"), "baseline": ("segment",), "effect_mean": ("arm",), "effect_between": ("arm",)}
-    if family == "estimate" and "baseline" in draws:
+def _check_draws(posterior_draws: xr.Dataset, family_name: FamilyName, link: LinkName) -> None:
+    """Raise DataError unless dims, variables and number of draws are those that tables need."""
+    dims_by_variable = {
+        "effect": ("segment", "arm"),
+        "baseline": ("segment",),
+        "effect_mean": ("arm",),
+        "effect_between": ("arm",),
+    }
+    if family_name == "estimate" and "baseline" in posterior_draws:
         raise DataError("published estimates have no baseline: leave the variable baseline out of the posterior")
-    if link != "identity" and "baseline" not in draws:
+    if link != "identity" and "baseline" not in posterior_draws:
         raise DataError(
             f"effects on the {link} link need the control's level: add "
             'pm.Deterministic("baseline", ..., dims="segment") to the model'
         )
-    for name, expected in dims.items():
-        if name not in draws:
+    for variable_name, expected_dims in dims_by_variable.items():
+        if variable_name not in posterior_draws:
             continue
-        if set(draws[name].dims) != {*SAMPLE, *expected}:
-            found, asked = [str(dim) for dim in draws[name].dims], [*SAMPLE, *expected]
-            raise DataError(f"{name} has dims {found}, it needs {asked}: name them, or name the variable otherwise")
-        if not bool(np.isfinite(draws[name]).all()):
-            raise DataError(f"some draws of {name} are not finite: find out which with posterior[{name!r}].isnull()")
-    if "effect_between" in draws and bool((draws["effect_between"] < 0).any()):
+        if set(posterior_draws[variable_name].dims) != {*SAMPLE_DIMS, *expected_dims}:
+            actual_dims = [str(dim) for dim in posterior_draws[variable_name].dims]
+            required_dims = [*SAMPLE_DIMS, *expected_dims]
+            raise DataError(
+                f"{variable_name} has dims {actual_dims}, it needs {required_dims}: name them, or name the variable "
+                "otherwise"
+            )
+        if not bool(np.isfinite(posterior_draws[variable_name]).all()):
+            raise DataError(
+                f"some draws of {variable_name} are not finite: find out which with "
+                f"posterior[{variable_name!r}].isnull()"
+            )
+    if "effect_between" in posterior_draws and bool((posterior_draws["effect_between"] < 0).any()):
         raise DataError("effect_between is an SD, but some draws are below 0: name the variable otherwise")
-    size = draws.sizes["chain"] * draws.sizes["draw"]
-    if size < MIN_DRAWS:
-        raise DataError(f"{size} draws are too few to report a probability; the least is {MIN_DRAWS}: sample more")
+    draw_count = posterior_draws.sizes["chain"] * posterior_draws.sizes["draw"]
+    if draw_count < MIN_DRAWS:
+        raise DataError(
+            f"{draw_count} draws are too few to report a probability; the least is {MIN_DRAWS}: sample more"
+        )
 
 
-def _stand_in(draws: xr.Dataset, family: FamilyName, title: str) -> Model:
-    """What effects and tables ask of a model: family, and whether segments have a distribution; no prior is used."""
-    unused, scale = {"dist": "Normal", "mu": 0.0, "sigma": 1.0}, {"dist": "HalfNormal", "sigma": 1.0}
-    pooled = "effect_mean" in draws and "effect_between" in draws
-    stated: dict[str, object] = {
-        "family": family,
-        "pooling": "partial" if pooled else "none",
-        "effect": {"mean": unused, **({"between": scale} if pooled else {})},
+def _build_placeholder_model(posterior_draws: xr.Dataset, family_name: FamilyName, title: str) -> Model:
+    """Build a model that has what effects and tables read: its family, and whether effects are pooled."""
+    # The model file demands priors; nothing here evaluates them.
+    unused_prior, unused_sd_prior = {"dist": "Normal", "mu": 0.0, "sigma": 1.0}, {"dist": "HalfNormal", "sigma": 1.0}
+    has_segment_distribution = "effect_mean" in posterior_draws and "effect_between" in posterior_draws
+    model_content: dict[str, object] = {
+        "family": family_name,
+        "pooling": "partial" if has_segment_distribution else "none",
+        "effect": {"mean": unused_prior, **({"between": unused_sd_prior} if has_segment_distribution else {})},
         "title": title or "A model of its own",
         "notes": "Only draws of this model were given: priors written here stand in for those that are not known.",
     }
-    if family != "estimate":
-        stated["baseline"] = {"mean": unused, "pooling": "none"}
-    return Model.model_validate(stated)
+    if family_name != "estimate":
+        model_content["baseline"] = {"mean": unused_prior, "pooling": "none"}
+    return Model.model_validate(model_content)

@@ -1,4 +1,4 @@
-"""How one coefficient is shared by segments: partially, not at all, or completely. PyMC, and draws from the prior.
+"""Pooling of one coefficient over segments: partial, none, or complete; in PyMC, and as draws from the prior.
 
     coefficient[s] = mean + Σ covariate[s] * slope + Σ level effect of s + between * offset[s]
 
@@ -13,10 +13,17 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import informed
-from bayes_hte.informed import Evidence
-from bayes_hte.priors import Given, constant, random, variable
+from bayes_hte.informed import GaussianMessage
+from bayes_hte.priors import ValueHolder, add_prior_variable, draw_prior, hold_as_constant
 from bayes_hte.spec.distributions import Normal
-from bayes_hte.structure import Coefficient, Design, Hyper, hyperparameters, size_of, term_name
+from bayes_hte.structure import (
+    Coefficient,
+    HyperparameterSpec,
+    SegmentDesign,
+    collect_hyperparameters,
+    count_values,
+    name_term_variable,
+)
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
@@ -28,246 +35,290 @@ DEFAULT_NU = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Builder:
-    """Turns coefficients into PyMC variables, inside a model context.
+class CoefficientBuilder:
+    """Builder of PyMC variables from coefficients, inside a model context.
 
     Attributes
     ----------
-    hyper : mapping
-        `structure.hyperparameters` of the model.
-    design : Design
-    given : callable
-        What puts numbers into the model.
-    segments : int
+    hyperparameters : mapping
+        `structure.collect_hyperparameters` of the model.
+    segment_design : SegmentDesign
+    hold_value : callable
+        Puts numbers into the model, as constants or as data that can be exchanged.
+    segment_count : int
     """
 
-    hyper: dict[str, Hyper]
-    design: Design
-    given: Given
-    segments: int
+    hyperparameters: dict[str, HyperparameterSpec]
+    segment_design: SegmentDesign
+    hold_value: ValueHolder
+    segment_count: int
 
-    def hyperparameter(self, name: str) -> "TensorVariable":
-        """One variable that segments share."""
-        hyper = self.hyper[name]
-        return variable(name, hyper.prior, dims=hyper.dims or None, given=self.given)
+    def add_hyperparameter(self, name: str) -> "TensorVariable":
+        """Add one variable that segments share."""
+        hyperparameter = self.hyperparameters[name]
+        return add_prior_variable(
+            name, hyperparameter.prior, dims=hyperparameter.dims or None, hold_value=self.hold_value
+        )
 
-    def coefficient(
+    def add_coefficient(
         self,
-        asked: Coefficient,
+        coefficient: Coefficient,
         baseline_offset: "TensorVariable | None" = None,
-        evidence: Evidence | None = None,
+        data_message: GaussianMessage | None = None,
     ) -> "tuple[TensorVariable, TensorVariable | None]":
-        """The coefficient of every segment, and its standard normal offset where it has one."""
-        match asked.pooling:
+        """Add the coefficient of every segment; return it, and its standard normal offset where it has one."""
+        match coefficient.pooling:
             case "partial":
-                return self.partial(asked, baseline_offset, evidence)
+                return self.add_partially_pooled(coefficient, baseline_offset, data_message)
             case "none":
-                return self.hyperparameter(asked.name), None
+                return self.add_hyperparameter(coefficient.name), None
             case "complete":
-                return self.complete(asked), None
+                return self.add_completely_pooled(coefficient), None
 
-    def partial(
-        self, asked: Coefficient, baseline_offset: "TensorVariable | None", evidence: Evidence | None
+    def add_partially_pooled(
+        self, coefficient: Coefficient, baseline_offset: "TensorVariable | None", data_message: GaussianMessage | None
     ) -> "tuple[TensorVariable, TensorVariable]":
-        """Centre + between * offset, offset ~ Normal(0, 1): one row per segment."""
+        """Add centre + between * offset, offset ~ Normal(0, 1), one row per segment; return it and the offset."""
         import pymc as pm
 
-        between = self.hyperparameter(f"{asked.name}_between")
-        strata = asked.effect.strata if asked.effect is not None else None
-        scale = between if strata is None else between[self.design.index[strata]]
-        if strata is not None and scale.ndim < len(asked.dims):
-            scale = scale[:, None]  # one SD for all arms
-        centre = self.centre(asked, scale, evidence)
-        spread, offset = self.spread(asked, centre, scale, baseline_offset, evidence)
+        between = self.add_hyperparameter(f"{coefficient.name}_between")
+        strata_dim = coefficient.effect_priors.strata if coefficient.effect_priors is not None else None
+        between_scale = between if strata_dim is None else between[self.segment_design.level_index[strata_dim]]
+        if strata_dim is not None and between_scale.ndim < len(coefficient.dims):
+            between_scale = between_scale[:, None]  # one SD for all arms
+        centre = self.add_centre(coefficient, between_scale, data_message)
+        deviation, offset = self.add_deviation(coefficient, centre, between_scale, baseline_offset, data_message)
 
-        return pm.Deterministic(asked.name, centre + spread, dims=asked.dims), offset
+        return pm.Deterministic(coefficient.name, centre + deviation, dims=coefficient.dims), offset
 
-    def centre(self, asked: Coefficient, scale: Any, evidence: Evidence | None) -> Any:
-        """What the segment's levels and covariates say of it, and the common mean."""
+    def add_centre(self, coefficient: Coefficient, between_scale: Any, data_message: GaussianMessage | None) -> Any:
+        """Add what segments are pooled around: common mean, covariates' slopes and levels' effects."""
         import pymc as pm
 
-        name, centre = asked.name, 0.0
-        if f"{name}_mean" in self.hyper:
-            centre = self.mean(asked, scale, evidence)
-        if f"{name}_slope" in self.hyper:
-            slope = self.hyperparameter(f"{name}_slope")
-            centre = centre + self.given(f"{name}_covariates", self.design.covariates) @ slope
-        for term in asked.pool.by:
-            variable_name = term_name(name, term)
-            dims = (term, *asked.dims[1:])
-            between = self.hyperparameter(f"{variable_name}_between")
-            offset = pm.Normal(f"{variable_name}_offset", dims=dims)
-            level = pm.Deterministic(variable_name, between * offset, dims=dims)
-            centre = centre + level[self.design.index[term]]
+        # centre[s] = mean + Σ covariate[s] slope + Σ_terms between_term offset_term[level of s]
+        name, centre = coefficient.name, 0.0
+        if f"{name}_mean" in self.hyperparameters:
+            centre = self.add_common_mean(coefficient, between_scale, data_message)
+        if f"{name}_slope" in self.hyperparameters:
+            slope = self.add_hyperparameter(f"{name}_slope")
+            centre = centre + self.hold_value(f"{name}_covariates", self.segment_design.standardised_covariates) @ slope
+        for term in coefficient.pool_priors.by:
+            variable_name = name_term_variable(name, term)
+            level_dims = (term, *coefficient.dims[1:])
+            level_between = self.add_hyperparameter(f"{variable_name}_between")
+            level_offset = pm.Normal(f"{variable_name}_offset", dims=level_dims)
+            level_effect = pm.Deterministic(variable_name, level_between * level_offset, dims=level_dims)
+            centre = centre + level_effect[self.segment_design.level_index[term]]
         return centre
 
-    def mean(self, asked: Coefficient, scale: Any, evidence: Evidence | None) -> "TensorVariable":
-        """The common mean; in coordinates that follow the data where segments differ from it in one way only."""
-        import pymc as pm
-
-        name, hyper = f"{asked.name}_mean", self.hyper[f"{asked.name}_mean"]
-        prior, plain = hyper.prior, not asked.pool.by and f"{asked.name}_slope" not in self.hyper
-        horseshoe = asked.effect is not None and asked.effect.shape == "horseshoe"
-        if evidence is None or not plain or horseshoe or not isinstance(prior, Normal):
-            return self.hyperparameter(name)
-        mu, sigma = self.given(f"{name}_mu", prior.mu), self.given(f"{name}_sigma", prior.sigma)
-        common = evidence.of_common(scale)
-        z = informed.offset(f"{name}_offset", common, mu, sigma, dims=hyper.dims or None)
-        return pm.Deterministic(name, mu + sigma * z, dims=hyper.dims or None)
-
-    def standard(
-        self, asked: Coefficient, centre: Any, scale: Any, evidence: Evidence | None, nu: Any = None
+    def add_common_mean(
+        self, coefficient: Coefficient, between_scale: Any, data_message: GaussianMessage | None
     ) -> "TensorVariable":
-        """An offset of every segment."""
+        """Add the common mean; in coordinates that follow the data where segments differ from it in one way only."""
         import pymc as pm
 
-        name = f"{asked.name}_offset"
-        if evidence is not None:
-            return informed.offset(name, evidence, centre, scale, dims=asked.dims, nu=nu)
-        return pm.Normal(name, dims=asked.dims) if nu is None else pm.StudentT(name, nu=nu, dims=asked.dims)
+        mean_name, hyperparameter = f"{coefficient.name}_mean", self.hyperparameters[f"{coefficient.name}_mean"]
+        prior = hyperparameter.prior
+        # Levels and slopes move segments too, and a horseshoe's scales differ between segments: the message about the
+        # mean would depend on all of these.
+        is_plain = not coefficient.pool_priors.by and f"{coefficient.name}_slope" not in self.hyperparameters
+        has_horseshoe = coefficient.effect_priors is not None and coefficient.effect_priors.shape == "horseshoe"
+        if data_message is None or not is_plain or has_horseshoe or not isinstance(prior, Normal):
+            return self.add_hyperparameter(mean_name)
+        prior_mu = self.hold_value(f"{mean_name}_mu", prior.mu)
+        prior_sigma = self.hold_value(f"{mean_name}_sigma", prior.sigma)
+        mean_message = data_message.combine_to_common_mean(between_scale)
+        mean_offset = informed.add_informed_offset(
+            f"{mean_name}_offset", mean_message, prior_mu, prior_sigma, dims=hyperparameter.dims or None
+        )
+        return pm.Deterministic(mean_name, prior_mu + prior_sigma * mean_offset, dims=hyperparameter.dims or None)
 
-    def spread(
+    def add_offset(
         self,
-        asked: Coefficient,
+        coefficient: Coefficient,
         centre: Any,
-        scale: Any,
-        baseline_offset: "TensorVariable | None",
-        evidence: Evidence | None,
-    ) -> "tuple[Any, TensorVariable]":
-        """How far every segment is from its centre."""
+        between_scale: Any,
+        data_message: GaussianMessage | None,
+        nu: Any = None,
+    ) -> "TensorVariable":
+        """Add a standard offset of every segment, normal or Student's t with `nu` degrees of freedom."""
         import pymc as pm
 
-        name, dims, effect = asked.name, asked.dims, asked.effect
-        shape = "normal" if effect is None else effect.shape
-        if effect is not None and shape == "student_t":
-            nu = self.given(f"{name}_nu", effect.nu or DEFAULT_NU)
-            offset = self.standard(asked, centre, scale, evidence, nu)
-            return scale * offset, offset
-        if effect is not None and shape == "horseshoe":
-            local = pm.HalfCauchy(f"{name}_local_offset", beta=1.0, dims=dims)
-            slab = self.given(f"{name}_slab", effect.slab)
-            wide = scale * local
-            scale = pm.Deterministic(f"{name}_local", slab * wide / (slab**2 + wide**2) ** 0.5, dims=dims)
-        if f"{name}_correlation" in self.hyper and baseline_offset is not None:
-            rho = self.hyperparameter(f"{name}_correlation")
-            tied, alone = rho * baseline_offset[:, None], (1 - rho**2) ** 0.5
-            offset = tied + alone * self.standard(asked, centre + scale * tied, scale * alone, evidence)
-        else:
-            offset = self.standard(asked, centre, scale, evidence)
-        return scale * offset, offset
+        offset_name = f"{coefficient.name}_offset"
+        if data_message is not None:
+            return informed.add_informed_offset(
+                offset_name, data_message, centre, between_scale, dims=coefficient.dims, nu=nu
+            )
+        if nu is None:
+            return pm.Normal(offset_name, dims=coefficient.dims)
+        return pm.StudentT(offset_name, nu=nu, dims=coefficient.dims)
 
-    def complete(self, asked: Coefficient) -> "TensorVariable":
-        """One value for all segments."""
+    def add_deviation(
+        self,
+        coefficient: Coefficient,
+        centre: Any,
+        between_scale: Any,
+        baseline_offset: "TensorVariable | None",
+        data_message: GaussianMessage | None,
+    ) -> "tuple[Any, TensorVariable]":
+        """Add the deviation of every segment from its centre; return it, and its standard offset."""
+        import pymc as pm
+
+        name, dims, effect_priors = coefficient.name, coefficient.dims, coefficient.effect_priors
+        effect_shape = "normal" if effect_priors is None else effect_priors.shape
+        if effect_priors is not None and effect_shape == "student_t":
+            nu = self.hold_value(f"{name}_nu", effect_priors.nu or DEFAULT_NU)
+            offset = self.add_offset(coefficient, centre, between_scale, data_message, nu)
+            return between_scale * offset, offset
+        if effect_priors is not None and effect_shape == "horseshoe":
+            # scale = slab w / √(slab² + w²),   w = between λ,   λ ~ HalfCauchy(1): large λ leave the slab's SD
+            local_scale = pm.HalfCauchy(f"{name}_local_offset", beta=1.0, dims=dims)
+            slab_scale = self.hold_value(f"{name}_slab", effect_priors.slab)
+            wide_scale = between_scale * local_scale
+            between_scale = pm.Deterministic(
+                f"{name}_local", slab_scale * wide_scale / (slab_scale**2 + wide_scale**2) ** 0.5, dims=dims
+            )
+        if f"{name}_correlation" in self.hyperparameters and baseline_offset is not None:
+            # offset = ρ baseline offset + √(1 − ρ²) own offset
+            rho = self.add_hyperparameter(f"{name}_correlation")
+            tied_offset, untied_share = rho * baseline_offset[:, None], (1 - rho**2) ** 0.5
+            own_centre, own_scale = centre + between_scale * tied_offset, between_scale * untied_share
+            offset = tied_offset + untied_share * self.add_offset(coefficient, own_centre, own_scale, data_message)
+        else:
+            offset = self.add_offset(coefficient, centre, between_scale, data_message)
+        return between_scale * offset, offset
+
+    def add_completely_pooled(self, coefficient: Coefficient) -> "TensorVariable":
+        """Add one value for all segments."""
         import pymc as pm
         import pytensor.tensor as pt
 
-        mean = self.hyperparameter(f"{asked.name}_mean")
+        common_mean = self.add_hyperparameter(f"{coefficient.name}_mean")
 
-        return pm.Deterministic(asked.name, pt.zeros((self.segments, *[1] * len(asked.dims[1:]))) + mean,
-                                dims=asked.dims)  # fmt: skip
+        segment_zeros = pt.zeros((self.segment_count, *[1] * len(coefficient.dims[1:])))
+        return pm.Deterministic(coefficient.name, segment_zeros + common_mean, dims=coefficient.dims)
 
 
-def builder(model: "Model", design: Design, segments: int, given: Given = constant) -> Builder:
-    """For the coefficients of one model."""
-    return Builder(hyperparameters(model), design, given, segments)
+def prepare_builder(
+    model: "Model", segment_design: SegmentDesign, segment_count: int, hold_value: ValueHolder = hold_as_constant
+) -> CoefficientBuilder:
+    """Prepare the builder of one model's coefficients."""
+    return CoefficientBuilder(collect_hyperparameters(model), segment_design, hold_value, segment_count)
 
 
 @dataclass(frozen=True, slots=True)
-class PriorDraws:
-    """Draws from the prior of a structure, with NumPy; all arrays start with (draw,).
+class PriorSampler:
+    """Sampler of a structure's prior, with NumPy; all arrays start with (draw,).
 
     Attributes
     ----------
-    hyper, design, coords
-        As in `Builder`, and the labels of every dim.
-    draws : int
+    hyperparameters : mapping
+        `structure.collect_hyperparameters` of the model.
+    segment_design : SegmentDesign
+    coords : dict
+        Labels of every dim.
+    draw_count : int
     rng : numpy.random.Generator
     """
 
-    hyper: dict[str, Hyper]
-    design: Design
+    hyperparameters: dict[str, HyperparameterSpec]
+    segment_design: SegmentDesign
     coords: dict[str, list[str]]
-    draws: int
+    draw_count: int
     rng: np.random.Generator
 
-    def all(self, coefficients: list[Coefficient]) -> dict[str, xr.DataArray]:
-        """Every hyperparameter, and every coefficient of every segment; dims (chain, draw, …)."""
-        values = {
-            name: random(hyper.prior, (self.draws, *self._shape(hyper.dims)), self.rng)
-            for name, hyper in self.hyper.items()
+    def draw_all(self, coefficients: list[Coefficient]) -> dict[str, xr.DataArray]:
+        """Draw every hyperparameter, and every coefficient of every segment; dims (chain, draw, …)."""
+        draws_by_name = {
+            name: draw_prior(
+                hyperparameter.prior, (self.draw_count, *self._measure_shape(hyperparameter.dims)), self.rng
+            )
+            for name, hyperparameter in self.hyperparameters.items()
         }
-        if "cutpoints" in values:
-            values["cutpoints"] = np.sort(values["cutpoints"], axis=-1)
-        dims = {name: hyper.dims for name, hyper in self.hyper.items()}
-        offsets: dict[str, np.ndarray] = {}
-        for asked in sorted(coefficients, key=lambda each: len(each.dims)):  # baselines first
-            if asked.pooling == "none":
+        if "cutpoints" in draws_by_name:
+            draws_by_name["cutpoints"] = np.sort(draws_by_name["cutpoints"], axis=-1)
+        dims_by_name = {name: hyperparameter.dims for name, hyperparameter in self.hyperparameters.items()}
+        offsets_by_name: dict[str, np.ndarray] = {}
+        # Baselines first, which have fewer dims: effects may be tied to their offsets.
+        for coefficient in sorted(coefficients, key=lambda each: len(each.dims)):
+            if coefficient.pooling == "none":
                 continue
-            values |= self._coefficient(asked, values, offsets)
-            dims |= {asked.name: asked.dims} | {
-                term_name(asked.name, term): (term, *asked.dims[1:]) for term in asked.pool.by
+            draws_by_name |= self._draw_coefficient(coefficient, draws_by_name, offsets_by_name)
+            dims_by_name |= {coefficient.name: coefficient.dims} | {
+                name_term_variable(coefficient.name, term): (term, *coefficient.dims[1:])
+                for term in coefficient.pool_priors.by
             }
         return {
             name: xr.DataArray(
-                each[None], dims=("chain", "draw", *dims[name]), coords={dim: self.coords[dim] for dim in dims[name]}
+                each[None],
+                dims=("chain", "draw", *dims_by_name[name]),
+                coords={dim: self.coords[dim] for dim in dims_by_name[name]},
             )
-            for name, each in values.items()
+            for name, each in draws_by_name.items()
         }
 
-    def _shape(self, dims: tuple[str, ...]) -> tuple[int, ...]:
-        return tuple(size_of((dim,), self.coords) for dim in dims)
+    def _measure_shape(self, dims: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(count_values((dim,), self.coords) for dim in dims)
 
-    def _coefficient(
-        self, asked: Coefficient, values: dict[str, np.ndarray], offsets: dict[str, np.ndarray]
+    def _draw_coefficient(
+        self, coefficient: Coefficient, draws_by_name: dict[str, np.ndarray], offsets_by_name: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        name, shape = asked.name, self._shape(asked.dims)
-        found: dict[str, np.ndarray] = {}
-        centre = np.zeros((self.draws, *shape))
-        if f"{name}_mean" in values:
-            centre = centre + values[f"{name}_mean"][:, None]
-        if asked.pooling == "complete":
+        name, coefficient_shape = coefficient.name, self._measure_shape(coefficient.dims)
+        coefficient_draws: dict[str, np.ndarray] = {}
+        centre = np.zeros((self.draw_count, *coefficient_shape))
+        if f"{name}_mean" in draws_by_name:
+            centre = centre + draws_by_name[f"{name}_mean"][:, None]
+        if coefficient.pooling == "complete":
             return {name: centre}
-        if f"{name}_slope" in values:
-            centre = centre + np.einsum("sc,dca->dsa", self.design.covariates, values[f"{name}_slope"])
-        for term in asked.pool.by:
-            variable_name = term_name(name, term)
-            level_shape = (len(self.coords[term]), *shape[1:])
-            scale = _widened(values[f"{variable_name}_between"], len(level_shape))
-            found[variable_name] = scale * self.rng.standard_normal((self.draws, *level_shape))
-            centre = centre + found[variable_name][:, self.design.index[term]]
-        effect = asked.effect
-        between = values[f"{name}_between"]
-        if effect is not None and effect.strata:
-            between = between[:, self.design.index[effect.strata]]
-            between = between if between.ndim == centre.ndim else between[..., None]
+        if f"{name}_slope" in draws_by_name:
+            centre = centre + np.einsum(
+                "sc,dca->dsa", self.segment_design.standardised_covariates, draws_by_name[f"{name}_slope"]
+            )
+        # centre[s] = mean + Σ covariate[s] slope + Σ_terms between_term offset_term[level of s]
+        for term in coefficient.pool_priors.by:
+            variable_name = name_term_variable(name, term)
+            level_shape = (len(self.coords[term]), *coefficient_shape[1:])
+            level_scale = _widen_scale(draws_by_name[f"{variable_name}_between"], len(level_shape))
+            coefficient_draws[variable_name] = level_scale * self.rng.standard_normal((self.draw_count, *level_shape))
+            centre = centre + coefficient_draws[variable_name][:, self.segment_design.level_index[term]]
+        effect_priors = coefficient.effect_priors
+        between_scale = draws_by_name[f"{name}_between"]
+        if effect_priors is not None and effect_priors.strata:
+            between_scale = between_scale[:, self.segment_design.level_index[effect_priors.strata]]
+            between_scale = between_scale if between_scale.ndim == centre.ndim else between_scale[..., None]
         else:
-            between = _widened(between, len(shape))
-        offset = self.rng.standard_normal((self.draws, *shape))
-        offsets[name] = offset
-        if effect is not None and effect.shape == "student_t":
-            offset = self.rng.standard_t(effect.nu or DEFAULT_NU, offset.shape)
-        if effect is not None and effect.shape == "horseshoe" and effect.slab is not None:
-            wide = between * np.abs(self.rng.standard_cauchy(offset.shape))
-            between = effect.slab * wide / np.hypot(effect.slab, wide)
-        if f"{name}_correlation" in values:
-            rho, base = values[f"{name}_correlation"][:, None], offsets[name.replace("effect", "baseline")]
-            offset = rho * base[..., None] + np.sqrt(1 - rho**2) * offset
-        return found | {name: centre + between * offset}
+            between_scale = _widen_scale(between_scale, len(coefficient_shape))
+        offset = self.rng.standard_normal((self.draw_count, *coefficient_shape))
+        offsets_by_name[name] = offset
+        if effect_priors is not None and effect_priors.shape == "student_t":
+            offset = self.rng.standard_t(effect_priors.nu or DEFAULT_NU, offset.shape)
+        if effect_priors is not None and effect_priors.shape == "horseshoe" and effect_priors.slab is not None:
+            # scale = slab w / √(slab² + w²),   w = between λ,   λ ~ HalfCauchy(1)
+            wide_scale = between_scale * np.abs(self.rng.standard_cauchy(offset.shape))
+            between_scale = effect_priors.slab * wide_scale / np.hypot(effect_priors.slab, wide_scale)
+        if f"{name}_correlation" in draws_by_name:
+            # offset = ρ baseline offset + √(1 − ρ²) own offset
+            rho = draws_by_name[f"{name}_correlation"][:, None]
+            baseline_offset = offsets_by_name[name.replace("effect", "baseline")]
+            offset = rho * baseline_offset[..., None] + np.sqrt(1 - rho**2) * offset
+        return coefficient_draws | {name: centre + between_scale * offset}
 
 
-def _widened(between: np.ndarray, ndim: int) -> np.ndarray:
-    """A scale of shape (draw,) or (draw, arm) with a segment axis, to be multiplied with (draw, segment[, arm])."""
-    return between[:, None] if between.ndim == ndim else between.reshape(len(between), *[1] * ndim)
+def _widen_scale(scale_draws: np.ndarray, dim_count: int) -> np.ndarray:
+    """Add a segment axis to a scale (draw,) or (draw, arm), for multiplication with (draw, segment[, arm])."""
+    if scale_draws.ndim == dim_count:
+        return scale_draws[:, None]
+    return scale_draws.reshape(len(scale_draws), *[1] * dim_count)
 
 
-def prior_draws(
+def draw_from_prior(
     model: "Model",
-    design: Design,
+    segment_design: SegmentDesign,
     coords: dict[str, list[str]],
     coefficients: list[Coefficient],
     *,
-    draws: int,
+    draw_count: int,
     rng: np.random.Generator,
 ) -> dict[str, xr.DataArray]:
-    """Draws from the prior of all parameters of a model; dims (chain, draw, …) with one chain."""
-    return PriorDraws(hyperparameters(model), design, coords, draws, rng).all(coefficients)
+    """Draw all parameters of a model from their prior; dims (chain, draw, …) with one chain."""
+    return PriorSampler(collect_hyperparameters(model), segment_design, coords, draw_count, rng).draw_all(coefficients)

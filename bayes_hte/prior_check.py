@@ -1,4 +1,4 @@
-"""Before any data are fitted: what the priors say about data and effects."""
+"""`prior_predictive` and `plot_prior`: what a model's priors say about data and effects before any are fitted."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayes_hte.asked import described, seed_of, whole
+from bayes_hte.asked import check_seed, describe_value, to_int
 from bayes_hte.errors import DataError
-from bayes_hte.groups import before_the_fit
-from bayes_hte.model import problem
+from bayes_hte.groups import draw_prior_groups
+from bayes_hte.model import build_problem
 from bayes_hte.result import Fit
-from bayes_hte.schema import Scale
+from bayes_hte.schema import EffectScale
 from bayes_hte.spec import Model, read_model
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int = 1000, seed: int = 1) -> xr.DataTree:
-    """Parameters and data that the prior of a model holds possible, for the sizes of these cells.
+    """Draw parameters and data that the prior of a model holds possible, for the sizes of these cells.
 
     Parameters
     ----------
@@ -55,20 +55,21 @@ def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int
     {'chain': 1, 'draw': 500, 'segment': 2, 'arm': 1}
     """
     model = model if isinstance(model, Model) else read_model(model)
-    task = problem(cells, model)
-    size, seed = whole(draws), seed_of(seed)
-    if size is None or size < 1:
-        raise DataError(f"draws={described(draws)} is no number of draws; give a whole number, 1 or more")
-    groups = before_the_fit(task, size, np.random.default_rng(seed))
-    tree = xr.DataTree.from_dict({**groups, "cells": cells})
-    tree.attrs = {"model": model.model_dump_json(exclude_none=True), "seed": seed}
-    return tree
+    problem = build_problem(cells, model)
+    draw_count, seed = to_int(draws), check_seed(seed)
+    if draw_count is None or draw_count < 1:
+        raise DataError(f"draws={describe_value(draws)} is no number of draws; give a whole number, 1 or more")
+    prior_groups = draw_prior_groups(problem, draw_count, np.random.default_rng(seed))
+    prior_tree = xr.DataTree.from_dict({**prior_groups, "cells": cells})
+    # The model as stated: `Fit` reads it from here, as from the tree of a fit.
+    prior_tree.attrs = {"model": model.model_dump_json(exclude_none=True), "seed": seed}
+    return prior_tree
 
 
 def plot_prior(
     cells: xr.Dataset,
     model: Model | str | Path,
-    scale: Scale = "absolute",
+    scale: EffectScale = "absolute",
     *,
     draws: int = 4000,
     seed: int = 1,
@@ -96,5 +97,6 @@ def plot_prior(
     """
     from bayes_hte import views
 
-    tree = prior_predictive(cells, model, draws=draws, seed=seed)
-    return views.prior(tree, Fit(tree).question(scale), **options)
+    # No posterior is in this tree; a `Fit` of it serves only to fill in scale and interval as for a real one.
+    prior_tree = prior_predictive(cells, model, draws=draws, seed=seed)
+    return views.plot_prior_and_posterior(prior_tree, Fit(prior_tree).question(scale), **options)

@@ -1,4 +1,4 @@
-"""One definition of a prior, three uses: a PyMC variable, a NumPy density and draws, a sentence."""
+"""Uses of one definition of a prior: a PyMC variable, a NumPy density, draws, quantiles, and its text."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bayes_hte.spec import distributions as d
-from bayes_hte.spec.distributions import Distribution, rescaled
+from bayes_hte.spec.distributions import Distribution, rescale_distribution
 from bayes_hte.spec.model import Model, Nuisance
 
 if TYPE_CHECKING:
@@ -17,67 +17,73 @@ if TYPE_CHECKING:
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _LOG_2 = math.log(2.0)
-_FROM_ZERO = (d.HalfNormal, d.HalfStudentT, d.HalfCauchy, d.Exponential)
+_PRIORS_WITH_ZERO = (d.HalfNormal, d.HalfStudentT, d.HalfCauchy, d.Exponential)
 """Positive priors whose support includes 0."""
 
 
-type Given = Callable[[str, Any], Any]
-"""What puts numbers into a PyMC model: (name, value) -> the value, or a variable that holds it."""
+type ValueHolder = Callable[[str, Any], Any]
+"""Holder of numbers in a PyMC model: (name, value) -> the value, or a variable that holds it."""
 
 
-def constant(name: str, value: Any) -> Any:
-    """The number itself: a model to be read, and used once."""
+def hold_as_constant(name: str, value: Any) -> Any:
+    """Return the number itself, for a model to be read, and used once."""
     return value
 
 
-def exchangeable(name: str, value: Any) -> Any:
-    """A `pm.Data`, so that a compiled model can take other numbers."""
+def hold_as_data(name: str, value: Any) -> Any:
+    """Hold the number in a `pm.Data`, so that a compiled model can take other numbers."""
     import pymc as pm
 
     return pm.Data(f"{name}__data", value)
 
 
-def variable(
-    name: str, prior: Distribution, *, dims: str | tuple[str, ...] | None = None, given: Given = constant
+def add_prior_variable(
+    name: str,
+    prior: Distribution,
+    *,
+    dims: str | tuple[str, ...] | None = None,
+    hold_value: ValueHolder = hold_as_constant,
 ) -> "TensorVariable":
-    """The prior as a PyMC random variable: names and parameters are PyMC's own.
+    """Add the prior as a PyMC random variable: names and parameters are PyMC's own.
 
     A correlation is written as twice a Beta variable less one, which is LKJ for two quantities.
     """
     import pymc as pm
 
     if isinstance(prior, d.LKJ):
-        eta = given(f"{name}_eta", prior.eta)
-        half = pm.Beta(f"{name}_half", alpha=eta, beta=eta, dims=dims)
-        return pm.Deterministic(name, 2 * half - 1, dims=dims)
+        eta = hold_value(f"{name}_eta", prior.eta)
+        half_beta = pm.Beta(f"{name}_half", alpha=eta, beta=eta, dims=dims)
+        return pm.Deterministic(name, 2 * half_beta - 1, dims=dims)
+    # Our Exponential is stated by its rate or its mean; PyMC's scale is the mean.
     if isinstance(prior, d.Exponential):
-        return pm.Exponential(name, scale=given(f"{name}_scale", prior.mean), dims=dims)
-    parameters = prior.model_dump(exclude={"dist"}, exclude_none=True)
+        return pm.Exponential(name, scale=hold_value(f"{name}_scale", prior.mean), dims=dims)
+    parameter_values = prior.model_dump(exclude={"dist"}, exclude_none=True)
     return getattr(pm, prior.dist)(
-        name, **{key: given(f"{name}_{key}", value) for key, value in parameters.items()}, dims=dims
+        name, **{key: hold_value(f"{name}_{key}", value) for key, value in parameter_values.items()}, dims=dims
     )
 
 
-def ordered_variable(
-    name: str, prior: Distribution, *, dims: tuple[str, ...], given: Given = constant
+def add_ordered_variable(
+    name: str, prior: Distribution, *, dims: tuple[str, ...], hold_value: ValueHolder = hold_as_constant
 ) -> "TensorVariable":
-    """Ascending numbers, each with the same prior apart from their order."""
+    """Add ascending numbers, each with the same prior apart from their order."""
     import pymc as pm
     from pymc.distributions.transforms import ordered
 
-    size = pm.modelcontext(None).dim_lengths[dims[0]].eval()
-    parameters = prior.model_dump(exclude={"dist"}, exclude_none=True)
+    value_count = pm.modelcontext(None).dim_lengths[dims[0]].eval()
+    parameter_values = prior.model_dump(exclude={"dist"}, exclude_none=True)
+    # Equal starting values would lie on the border of the ordered transform.
     return getattr(pm, prior.dist)(
         name,
-        **{key: given(f"{name}_{key}", value) for key, value in parameters.items()},
+        **{key: hold_value(f"{name}_{key}", value) for key, value in parameter_values.items()},
         dims=dims,
         transform=ordered,
-        initval=np.linspace(-1.0, 1.0, int(size)),
+        initval=np.linspace(-1.0, 1.0, int(value_count)),
     )
 
 
-def frozen(prior: Distribution) -> Any:  # noqa: PLR0911 (a table of cases)
-    """The prior as a frozen scipy distribution, for quantiles."""
+def freeze_distribution(prior: Distribution) -> Any:  # noqa: PLR0911 (a table of cases)
+    """Make a frozen scipy distribution of the prior, for quantiles."""
     from scipy import stats  # half a second
 
     match prior:
@@ -89,7 +95,7 @@ def frozen(prior: Distribution) -> Any:  # noqa: PLR0911 (a table of cases)
             return stats.halfnorm(scale=sigma)
         case d.HalfStudentT(nu=nu, sigma=sigma):
             # The folded t is the square root of a scaled F: |t| with nu degrees of freedom.
-            return _FoldedT(nu, sigma)
+            return _FoldedStudentT(nu, sigma)
         case d.HalfCauchy(beta=beta):
             return stats.halfcauchy(scale=beta)
         case d.Exponential():
@@ -107,10 +113,10 @@ def frozen(prior: Distribution) -> Any:  # noqa: PLR0911 (a table of cases)
             return stats.beta(eta, eta, loc=-1.0, scale=2.0)
 
 
-def random(  # noqa: PLR0911 (a table of cases)
+def draw_prior(  # noqa: PLR0911 (a table of cases)
     prior: Distribution, shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draws, without SciPy's distributions, which take half a second to import."""
+    """Draw from the prior without SciPy's distributions, which take half a second to import."""
     match prior:
         case d.Normal(mu=mu, sigma=sigma):
             return rng.normal(mu, sigma, shape)
@@ -137,34 +143,35 @@ def random(  # noqa: PLR0911 (a table of cases)
             return 2 * rng.beta(eta, eta, shape) - 1
 
 
-def log_density(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log density at `x`; −inf outside the support.
+def compute_log_prior(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the log density at `x`; −inf outside the support.
 
-    `frozen` says the same and is what this is tested against; building and calling a frozen scipy
-    distribution takes longer than the fast engine takes for a whole set of segments.
+    A test compares it with `freeze_distribution`: building and calling a frozen scipy distribution takes longer than
+    the fast engine takes for a whole set of segments.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        inside = np.ones(np.shape(x), dtype=bool) if not d.is_positive(prior) else np.asarray(x) > 0
-        if isinstance(prior, _FROM_ZERO):
-            inside = np.asarray(x) >= 0
-        ends = d.bounds(prior)
-        if ends is not None:
-            inside = (x >= ends[0]) & (x <= ends[1])
-        return np.where(inside, _log_formula(prior, x), -np.inf)
+        in_support = np.ones(np.shape(x), dtype=bool) if not d.is_positive(prior) else np.asarray(x) > 0
+        if isinstance(prior, _PRIORS_WITH_ZERO):
+            in_support = np.asarray(x) >= 0
+        support_bounds = d.find_support_bounds(prior)
+        if support_bounds is not None:
+            in_support = (x >= support_bounds[0]) & (x <= support_bounds[1])
+        return np.where(in_support, _evaluate_log_density(prior, x), -np.inf)
 
 
-def _log_formula(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.float64] | float:  # noqa: PLR0911 (a table of cases)
+def _evaluate_log_density(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.float64] | float:  # noqa: PLR0911 (a table of cases)
+    # On the support only; a distribution folded at 0 has twice the density (log 2 more).
     match prior:
         case d.Normal(mu=mu, sigma=sigma):
             return -0.5 * ((x - mu) / sigma) ** 2 - math.log(sigma) - _HALF_LOG_2PI
         case d.StudentT(nu=nu, mu=mu, sigma=sigma):
-            return _t_formula(nu, (x - mu) / sigma) - math.log(sigma)
+            return _evaluate_log_t(nu, (x - mu) / sigma) - math.log(sigma)
         case d.HalfNormal(sigma=sigma):
             return -0.5 * (x / sigma) ** 2 - math.log(sigma) - _HALF_LOG_2PI + _LOG_2
         case d.HalfStudentT(nu=nu, sigma=sigma):
-            return _t_formula(nu, x / sigma) - math.log(sigma) + _LOG_2
+            return _evaluate_log_t(nu, x / sigma) - math.log(sigma) + _LOG_2
         case d.HalfCauchy(beta=beta):
-            return _t_formula(1.0, x / beta) - math.log(beta) + _LOG_2
+            return _evaluate_log_t(1.0, x / beta) - math.log(beta) + _LOG_2
         case d.Exponential():
             return -x / prior.mean - math.log(prior.mean)
         case d.Gamma():
@@ -177,28 +184,31 @@ def _log_formula(prior: Distribution, x: NDArray[np.float64]) -> NDArray[np.floa
         case d.Uniform(lower=lower, upper=upper):
             return -math.log(upper - lower)
         case d.LKJ(eta=eta):
-            norm = special.betaln(eta, eta) + (2 * eta - 1) * _LOG_2
-            return (eta - 1) * np.log1p(-np.minimum(x**2, 1.0)) - float(norm)
+            # p(x) ∝ (1 − x²)^(eta − 1) on (−1, 1),   ∫ = B(eta, eta) 2^(2 eta − 1)
+            log_norm = special.betaln(eta, eta) + (2 * eta - 1) * _LOG_2
+            return (eta - 1) * np.log1p(-np.minimum(x**2, 1.0)) - float(log_norm)
 
 
-def _t_formula(nu: float, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log density of the standard t; written so that z² may overflow."""
-    constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * math.log(nu * math.pi)
-    density: NDArray[np.float64] = constant - 0.5 * (nu + 1) * np.log1p(z**2 / nu)
-    return density
+def _evaluate_log_t(nu: float, z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the log density of the standard t, such that z² may overflow."""
+    # log Γ((ν + 1) / 2) − log Γ(ν / 2) − ½ log νπ − ½ (ν + 1) log(1 + z² / ν)
+    log_constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * math.log(nu * math.pi)
+    log_density: NDArray[np.float64] = log_constant - 0.5 * (nu + 1) * np.log1p(z**2 / nu)
+    return log_density
 
 
-class _FoldedT:
-    """|t| for Student's t with location 0: scipy has no such distribution."""
+class _FoldedStudentT:
+    """Distribution of |t| for Student's t with location 0, with the methods of scipy's, which has none."""
 
     def __init__(self, nu: float, sigma: float) -> None:
         from scipy import stats
 
         self._t = stats.t(nu, scale=sigma)
 
+    # P(|t| > x) = 2 P(t > x): survival and its inverse keep their digits in the tail.
     def logpdf(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        density: NDArray[np.float64] = np.where(np.asarray(x) >= 0, np.log(2.0) + self._t.logpdf(x), -np.inf)
-        return density
+        log_density: NDArray[np.float64] = np.where(np.asarray(x) >= 0, np.log(2.0) + self._t.logpdf(x), -np.inf)
+        return log_density
 
     def cdf(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.maximum(1 - 2 * np.asarray(self._t.sf(x)), 0.0)
@@ -213,46 +223,46 @@ class _FoldedT:
         return np.asarray(self._t.isf(np.asarray(q) / 2))
 
 
-def resolve(model: Model, *, control_mean: float, control_sd: float) -> Model:
-    """Priors in the outcome's own units, whatever units the model file uses.
+def resolve_units(model: Model, *, control_mean: float, control_sd: float) -> Model:
+    """Convert priors to the outcome's own units, whatever units the model file uses.
 
     Under ``units = "control_sd"`` every prior is multiplied by the control's unit-level SD, and
     the baseline's mean is measured from the control's overall mean. Neither looks at an effect.
     """
     if model.units == "link":
         return model
-    scaled = {"effect": _rescaled_pool(model.effect, control_sd), "units": "link"}
+    scaled_sections = {"effect": _rescale_pool(model.effect, control_sd), "units": "link"}
     if model.baseline is not None:
-        scaled["baseline"] = _rescaled_pool(model.baseline, control_sd, shift=control_mean)
+        scaled_sections["baseline"] = _rescale_pool(model.baseline, control_sd, shift=control_mean)
     if model.nuisance is not None and model.nuisance.sigma is not None:
-        scaled["nuisance"] = Nuisance(sigma=rescaled(model.nuisance.sigma, control_sd))
-    return model.model_copy(update=scaled)
+        scaled_sections["nuisance"] = Nuisance(sigma=rescale_distribution(model.nuisance.sigma, control_sd))
+    return model.model_copy(update=scaled_sections)
 
 
-def _rescaled_pool(pool: Any, factor: float, shift: float = 0.0) -> Any:
-    update = {"mean": rescaled(pool.mean, factor, shift)}
-    for name in ("between", "by_between", "slope"):
-        prior = getattr(pool, name, None)
+def _rescale_pool(pool_priors: Any, unit_factor: float, shift: float = 0.0) -> Any:
+    scaled_priors = {"mean": rescale_distribution(pool_priors.mean, unit_factor, shift)}
+    for prior_name in ("between", "by_between", "slope"):
+        prior = getattr(pool_priors, prior_name, None)
         if prior is not None:
-            update[name] = rescaled(prior, factor)
-    if getattr(pool, "slab", None) is not None:
-        update["slab"] = factor * pool.slab
-    return pool.model_copy(update=update)
+            scaled_priors[prior_name] = rescale_distribution(prior, unit_factor)
+    if getattr(pool_priors, "slab", None) is not None:
+        scaled_priors["slab"] = unit_factor * pool_priors.slab
+    return pool_priors.model_copy(update=scaled_priors)
 
 
-def as_text(prior: Distribution) -> str:
-    """The prior as it is written in mathematics: ``Normal(mu=0, sigma=1)``."""
-    parameters = prior.model_dump(exclude={"dist"}, exclude_none=True)
-    return f"{prior.dist}({', '.join(f'{key}={value:.4g}' for key, value in parameters.items())})"
+def format_prior(prior: Distribution) -> str:
+    """Format the prior as it is written in mathematics: ``Normal(mu=0, sigma=1)``."""
+    parameter_values = prior.model_dump(exclude={"dist"}, exclude_none=True)
+    return f"{prior.dist}({', '.join(f'{key}={value:.4g}' for key, value in parameter_values.items())})"
 
 
-def central_interval(prior: Distribution, prob: float = 0.9) -> tuple[float, float]:
-    """The interval that holds the stated probability, with equal tails."""
-    law = frozen(prior)
-    tail = (1 - prob) / 2
-    return float(law.ppf(tail)), float(law.ppf(1 - tail))
+def compute_central_interval(prior: Distribution, probability: float = 0.9) -> tuple[float, float]:
+    """Compute the interval that holds the stated probability, with equal tails."""
+    distribution = freeze_distribution(prior)
+    tail_probability = (1 - probability) / 2
+    return float(distribution.ppf(tail_probability)), float(distribution.ppf(1 - tail_probability))
 
 
-def upper_bound(prior: Distribution, prob: float = 0.9) -> float:
-    """The value that is not exceeded with the stated probability."""
-    return float(frozen(prior).ppf(prob))
+def compute_upper_bound(prior: Distribution, probability: float = 0.9) -> float:
+    """Compute the value that is not exceeded with the stated probability."""
+    return float(freeze_distribution(prior).ppf(probability))

@@ -1,4 +1,4 @@
-"""`Fit`: a posterior and the questions it answers, and how it is read back from a file."""
+"""`Fit`: a posterior with its cells, and the tables, figures and files that answer questions about it."""
 
 import html
 import json
@@ -12,24 +12,25 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import answers, marginal, schema, summary
-from bayes_hte.answers import Best
-from bayes_hte.asked import path_of
+from bayes_hte.answers import RankDirection
+from bayes_hte.asked import check_path
 from bayes_hte.diagnose import Diagnosis
-from bayes_hte.effects import Weights, cells_of, engine_of, known_model, model_of
+from bayes_hte.effects import SegmentWeights, describe_engine, get_fitted_cells, get_fitted_model, require_known_model
 from bayes_hte.errors import OutputError
-from bayes_hte.groups import complete
-from bayes_hte.model import build, problem
-from bayes_hte.schema import Scale
+from bayes_hte.groups import add_arviz_groups
+from bayes_hte.model import build_problem, build_pymc_model
+from bayes_hte.schema import EffectScale
 from bayes_hte.spec import Model, Plan
-from bayes_hte.storage import write, write_text
-from bayes_hte.summary import Against, Question
+from bayes_hte.storage import write_file_atomically, write_text_atomically
+from bayes_hte.summary import ContrastReference, EffectQuestion
 
+# PyMC, matplotlib and what needs them are imported on use: most questions need neither, and take less time.
 if TYPE_CHECKING:
     import pymc as pm
     from matplotlib.figure import Figure, SubFigure
 
-FORMAT = "bayes_hte fit 1"
-"""Written into every saved fit, so that a file of another kind or time is recognised."""
+# Written into every saved fit, so that a file of another kind or time is recognised.
+FIT_FORMAT = "bayes_hte fit 1"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,12 +62,12 @@ class Fit:
         computed when it is first asked for; log-likelihoods and predictive draws of more than 20 million
         numbers are left out.
         """
-        return complete(self.core)
+        return add_arviz_groups(self.core)
 
     @property
     def cells(self) -> xr.Dataset:
         """The cell table, dims (segment, arm)."""
-        return cells_of(self.core)
+        return get_fitted_cells(self.core)
 
     @property
     def spec(self) -> Model:
@@ -77,55 +78,63 @@ class Fit:
         ModelError
             If only draws of a model of one's own are known.
         """
-        return known_model(self.core, "what was believed")
+        return require_known_model(self.core, "what was believed")
 
     @property
     def plan(self) -> Plan | None:
         """What was asked, if the fit came from a plan."""
-        text = self.core.attrs.get("plan")
-        return None if text is None else Plan.model_validate_json(text)
+        # A saved fit has to hold its plan, and netCDF attributes are text or numbers.
+        plan_json = self.core.attrs.get("plan")
+        return None if plan_json is None else Plan.model_validate_json(plan_json)
 
     @property
     def model(self) -> "pm.Model":
         """The PyMC model of this fit, built anew."""
-        return build(problem(self.cells, known_model(self.core, "the PyMC model")))
+        # A file can hold no PyMC model; cells and model say all of it.
+        return build_pymc_model(build_problem(self.cells, require_known_model(self.core, "the PyMC model")))
 
     @property
     def diagnosis(self) -> Diagnosis:
         """Whether the draws can be trusted; computed when the fit was made."""
-        found = json.loads(self.core.attrs["diagnosis"])
-        return Diagnosis(**{**found, "problems": tuple(found["problems"])})
+        # JSON has no tuples.
+        diagnosis_fields = json.loads(self.core.attrs["diagnosis"])
+        return Diagnosis(**{**diagnosis_fields, "problems": tuple(diagnosis_fields["problems"])})
 
     @property
     def engine(self) -> str:
         """Which engine drew the posterior, and why, as a sentence."""
-        return engine_of(self.core)
+        return describe_engine(self.core)
 
-    def question(self, scale: Scale | None = None, ci_prob: float | None = None, rope: float | None = None) -> Question:
+    def question(
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, rope: float | None = None
+    ) -> EffectQuestion:
         """Fill in what is not stated from the plan, else absolute effects and 95 % intervals."""
         plan = self.plan
         if plan is None:
-            better = "lower_is_better" not in self.core.attrs
-            return Question(scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope, higher_is_better=better)
-        asked = plan.report
-        wanted = scale or asked.scale
-        return Question(
-            scale=wanted,
-            ci_prob=asked.ci_prob if ci_prob is None else ci_prob,
+            # netCDF has no booleans, so the attribute is there or it is not.
+            higher_is_better = "lower_is_better" not in self.core.attrs
+            return EffectQuestion(
+                scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope, higher_is_better=higher_is_better
+            )
+        report_options = plan.report
+        chosen_scale = scale or report_options.scale
+        return EffectQuestion(
+            scale=chosen_scale,
+            ci_prob=report_options.ci_prob if ci_prob is None else ci_prob,
             # The plan's smallest effect that matters is a number on the plan's own scale.
-            rope=asked.rope if rope is None and wanted == asked.scale else rope,
-            higher_is_better=asked.higher_is_better,
+            rope=report_options.rope if rope is None and chosen_scale == report_options.scale else rope,
+            higher_is_better=report_options.higher_is_better,
         )
 
     def table(
         self,
-        scale: Scale | None = None,
+        scale: EffectScale | None = None,
         ci_prob: float | None = None,
         *,
         rope: float | None = None,
         detail: bool = False,
     ) -> pd.DataFrame:
-        """Every segment's effect.
+        """Tabulate every segment's effect.
 
         Parameters
         ----------
@@ -155,13 +164,13 @@ class Fit:
         ModelError
             If the scale needs a control mean that the family does not have.
         """
-        found = summary.table(self.core, self.question(scale, ci_prob, rope), detail=detail)
-        return self._marked(found)
+        effect_table = summary.tabulate_segments(self.core, self.question(scale, ci_prob, rope), with_detail=detail)
+        return self._attach_verdict(effect_table)
 
     def ate(
-        self, scale: Scale | None = None, ci_prob: float | None = None, *, weights: Weights | None = None
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, *, weights: SegmentWeights | None = None
     ) -> pd.DataFrame:
-        """The effect averaged over segments with the population's shares, one row per arm.
+        """Average the effect over segments with the population's shares, one row per arm.
 
         Parameters
         ----------
@@ -180,12 +189,12 @@ class Fit:
         It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
         the mean over an imagined population of segments, each counted once.
         """
-        return self._marked(summary.ate(self.core, self.question(scale, ci_prob), weights))
+        return self._attach_verdict(summary.tabulate_ate(self.core, self.question(scale, ci_prob), weights))
 
     def heterogeneity(
-        self, scale: Scale | None = None, ci_prob: float | None = None, *, rope: float | None = None
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, *, rope: float | None = None
     ) -> pd.DataFrame:
-        """How much effects differ between segments.
+        """Measure how much effects differ between segments.
 
         Returns
         -------
@@ -197,10 +206,10 @@ class Fit:
             rope) and gail_simon_p, the p-value of the test for that (Gail & Simon 1985); where a rope is stated
             p_spread_matters, and p_tau_matters if it is on tau's own scale.
         """
-        return self._marked(answers.heterogeneity(self.core, self.question(scale, ci_prob, rope)))
+        return self._attach_verdict(answers.tabulate_heterogeneity(self.core, self.question(scale, ci_prob, rope)))
 
-    def variance_shares(self, ci_prob: float | None = None, *, weights: Weights | None = None) -> pd.DataFrame:
-        """Which dimension drives the differences: how the variance of effects divides among a model's parts.
+    def variance_shares(self, ci_prob: float | None = None, *, weights: SegmentWeights | None = None) -> pd.DataFrame:
+        """Divide the variance of effects among a model's parts: which dimension drives the differences.
 
         Returns
         -------
@@ -217,17 +226,17 @@ class Fit:
         ----------
         Gelman (2005), Annals of Statistics 33:1: finite-population variances, here with the population's shares.
         """
-        return self._marked(marginal.variance_shares(self.core, self.question(None, ci_prob), weights))
+        return self._attach_verdict(marginal.tabulate_variance_shares(self.core, self.question(None, ci_prob), weights))
 
     def marginal(
         self,
         dimension: str,
-        scale: Scale | None = None,
+        scale: EffectScale | None = None,
         ci_prob: float | None = None,
         *,
-        weights: Weights | None = None,
+        weights: SegmentWeights | None = None,
     ) -> pd.DataFrame:
-        """Effects per level of a dimension: those of its segments, averaged with the population's shares.
+        """Average the effects of a dimension's levels over their segments, with the population's shares.
 
         Returns
         -------
@@ -240,12 +249,14 @@ class Fit:
         DataError
             If there is no such dimension, or a level has no weight.
         """
-        return self._marked(marginal.marginal(self.core, dimension, self.question(scale, ci_prob), weights))
+        return self._attach_verdict(
+            marginal.tabulate_marginal_effects(self.core, dimension, self.question(scale, ci_prob), weights)
+        )
 
     def ranks(
-        self, scale: Scale | None = None, ci_prob: float | None = None, *, best: Best | None = None
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, *, best: RankDirection | None = None
     ) -> pd.DataFrame:
-        """Where every segment stands among all segments, by its effect; rank 1 is the best.
+        """Rank every segment among all segments by its effect; rank 1 is the best.
 
         Parameters
         ----------
@@ -264,10 +275,10 @@ class Fit:
         DataError
             If there is one segment.
         """
-        return self._marked(answers.ranks(self.core, self.question(scale, ci_prob), best))
+        return self._attach_verdict(answers.rank_segments(self.core, self.question(scale, ci_prob), best))
 
-    def best_arm(self, scale: Scale | None = None) -> pd.DataFrame:
-        """Which arm is best in each segment, the control included.
+    def best_arm(self, scale: EffectScale | None = None) -> pd.DataFrame:
+        """Compare the arms of each segment, the control included: which is best, and by how much.
 
         Returns
         -------
@@ -275,17 +286,17 @@ class Fit:
             A column per dimension, arm, effect (posterior mean; 0 for the control), p_best (probability that the arm
             has the best mean outcome), p_mcse, expected_loss (how much better the best arm is expected to be).
         """
-        return self._marked(answers.best_arm(self.core, self.question(scale)))
+        return self._attach_verdict(answers.compare_arms(self.core, self.question(scale)))
 
     def contrasts(
         self,
-        against: Against = "rest",
-        scale: Scale | None = None,
+        against: ContrastReference = "rest",
+        scale: EffectScale | None = None,
         ci_prob: float | None = None,
         *,
-        weights: Weights | None = None,
+        weights: SegmentWeights | None = None,
     ) -> pd.DataFrame:
-        """Differences between effects, from joint draws.
+        """Tabulate differences between effects, from joint draws.
 
         Parameters
         ----------
@@ -297,17 +308,19 @@ class Fit:
         pandas.DataFrame
             arm, segment, against, difference, sd, ci_low, ci_high, p_positive, p_negative.
         """
-        return self._marked(summary.contrasts(self.core, self.question(scale, ci_prob), against, weights))
+        return self._attach_verdict(
+            summary.tabulate_contrasts(self.core, self.question(scale, ci_prob), against, weights)
+        )
 
     def predict_new_segment(
         self,
-        scale: Scale | None = None,
+        scale: EffectScale | None = None,
         ci_prob: float | None = None,
         *,
         where: Mapping[str, str] | None = None,
         covariates: Mapping[str, float] | None = None,
     ) -> pd.DataFrame:
-        """What to expect in a segment that was not in the experiment, one row per arm.
+        """Predict the effect in a segment that was not in the experiment, one row per arm.
 
         Parameters
         ----------
@@ -331,8 +344,9 @@ class Fit:
         ModelError
             If effects were not pooled.
         """
-        return self._marked(
-            summary.predict_new_segment(
+        return self._attach_verdict(
+            # With the fit's own seed: the same question has the same answer.
+            summary.tabulate_new_segment(
                 self.core,
                 self.question(scale, ci_prob),
                 seed=int(self.core.attrs["seed"]),
@@ -342,7 +356,7 @@ class Fit:
         )
 
     def survival(self, times: Sequence[float] | float | None = None, ci_prob: float | None = None) -> pd.DataFrame:
-        """Survival of every segment under control and treatment at stated times.
+        """Tabulate survival of every segment under control and treatment at stated times.
 
         Parameters
         ----------
@@ -365,12 +379,12 @@ class Fit:
         DataError
             If a time is beyond the follow-up.
         """
-        from bayes_hte.survival import survival
+        from bayes_hte.survival import tabulate_survival
 
-        return self._marked(survival(self.core, times, self.question(None, ci_prob)))
+        return self._attach_verdict(tabulate_survival(self.core, times, self.question(None, ci_prob)))
 
     def loso(self) -> pd.DataFrame:
-        """How well the other segments predict each one: leave-one-segment-out log scores.
+        """Score how well the other segments predict each one: leave-one-segment-out log scores.
 
         Returns
         -------
@@ -391,10 +405,10 @@ class Fit:
         expected. It is the log of a mean density, not the mean of log densities. Structures beyond the exact engine
         are sampled again ten times, each time without a tenth of the segments; that takes minutes.
         """
-        return self._marked(_above("compare").scores(self))
+        return self._attach_verdict(_import_higher_module("compare").score_segments(self))
 
     def compare(self, others: "Mapping[str, Model | str | Path | Fit] | None" = None) -> pd.DataFrame:
-        """Which model predicts segments best, by leave-one-segment-out scores.
+        """Compare models by how well they predict segments: leave-one-segment-out scores.
 
         Parameters
         ----------
@@ -420,10 +434,10 @@ class Fit:
         -----
         A difference within twice its standard error says that the data do not decide.
         """
-        return self._marked(_above("compare").compare_models(self, others))
+        return self._attach_verdict(_import_higher_module("compare").compare_models(self, others))
 
-    def sensitivity(self, scale: Scale | None = None) -> pd.DataFrame:
-        """How much answers would move if the priors, or the data, counted a little more or less.
+    def sensitivity(self, scale: EffectScale | None = None) -> pd.DataFrame:
+        """Measure how much answers would move if the priors, or the data, counted a little more or less.
 
         Returns
         -------
@@ -439,12 +453,12 @@ class Fit:
         ----------
         Kallioinen, Paananen, Bürkner & Vehtari (2024), Statistics and Computing 34:57.
         """
-        from bayes_hte.sensitivity import sensitivity
+        from bayes_hte.sensitivity import tabulate_sensitivity
 
-        return self._marked(sensitivity(self.core, self.question(scale)))
+        return self._attach_verdict(tabulate_sensitivity(self.core, self.question(scale)))
 
-    def given_tau(self, scale: Scale | None = None) -> pd.DataFrame:
-        """Every segment's effect if the between-segment SD were known: the numbers behind `tau_trace`.
+    def given_tau(self, scale: EffectScale | None = None) -> pd.DataFrame:
+        """Tabulate every segment's effect if the between-segment SD were known: the numbers behind `tau_trace`.
 
         The scale is that of the report, unless it needs parameters that all segments share, as counts, ordered scales
         and survival do on the absolute one: then it is the link scale.
@@ -460,12 +474,14 @@ class Fit:
         ModelError
             If effects are not partially pooled, or the structure is beyond the exact engine.
         """
-        from bayes_hte.given_tau import given_tau, known_scale
+        from bayes_hte.given_tau import choose_profile_scale, profile_tau
 
-        return self._marked(given_tau(self.core, scale or known_scale(self.core, self.question(scale).scale)))
+        return self._attach_verdict(
+            profile_tau(self.core, scale or choose_profile_scale(self.core, self.question(scale).scale))
+        )
 
-    def tau_trace(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
-        """Every segment's effect as a function of the between-segment SD, over the posterior of that SD.
+    def tau_trace(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw every segment's effect as a function of the between-segment SD, over the posterior of that SD.
 
         The single picture of partial pooling: on the left all segments have the common effect, on the right each
         has its own estimate, and the posterior beneath says which part matters. `options` are those of
@@ -477,25 +493,26 @@ class Fit:
             If effects are not partially pooled, or the structure is beyond the exact engine.
         """
         from bayes_hte import views
-        from bayes_hte.given_tau import known_scale
+        from bayes_hte.given_tau import choose_profile_scale
 
-        scale = scale or known_scale(self.core, self.question(scale).scale)
-        return views.trace(self.core, self.question(scale), self.plan, self.given_tau(scale), **options)
+        # Chosen once, so that the figure and its numbers are on the same scale.
+        scale = scale or choose_profile_scale(self.core, self.question(scale).scale)
+        return views.plot_tau_trace(self.core, self.question(scale), self.plan, self.given_tau(scale), **options)
 
-    def plot_forest(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
-        """The forest plot; `options` are those of `bayes_hte.plot.forest`."""
+    def plot_forest(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw the forest plot; `options` are those of `bayes_hte.plot.forest`."""
         from bayes_hte import views
 
-        return views.forest(self.core, self.question(scale), self.plan, **options)
+        return views.plot_forest(self.core, self.question(scale), self.plan, **options)
 
-    def plot_shrinkage(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
-        """Raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
+    def plot_shrinkage(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
         from bayes_hte import views
 
-        return views.shrinkage(self.core, self.question(scale), self.plan, **options)
+        return views.plot_shrinkage(self.core, self.question(scale), self.plan, **options)
 
     def predictive_checks(self, ci_prob: float | None = None) -> pd.DataFrame:
-        """Whether data like these were to be expected under the fitted model.
+        """Check whether data like these were to be expected under the fitted model.
 
         Returns
         -------
@@ -510,19 +527,19 @@ class Fit:
         DataError
             If the fit is too large to hold predictive draws.
         """
-        from bayes_hte.predictive import predictive_checks
+        from bayes_hte.predictive import tabulate_predictive_checks
 
-        return self._marked(predictive_checks(self.posterior, self.question(None, ci_prob)))
+        return self._attach_verdict(tabulate_predictive_checks(self.posterior, self.question(None, ci_prob)))
 
-    def plot_prior(self, scale: Scale | None = None, **options: Any) -> "Figure | SubFigure":
-        """What the prior allows a segment's effect to be, and what the data made of it.
+    def plot_prior(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw what the prior allows a segment's effect to be, and what the data made of it.
 
         `options` are those of `bayes_hte.plot.prior`. Before any fit, `bayes_hte.plot_prior` draws the same without
         the posterior.
         """
         from bayes_hte import views
 
-        return views.prior(self.posterior, self.question(scale), self.plan, **options)
+        return views.plot_prior_and_posterior(self.posterior, self.question(scale), self.plan, **options)
 
     def report(self, path: str | Path) -> Path:
         """Write the report: one self-contained HTML file.
@@ -534,8 +551,8 @@ class Fit:
         """
         from bayes_hte.report import render
 
-        return write_text(
-            path_of(path, "the report", OutputError), render(self.core, self.question(), self.diagnosis, self.plan)
+        return write_text_atomically(
+            check_path(path, "the report", OutputError), render(self.core, self.question(), self.diagnosis, self.plan)
         )
 
     def save(self, path: str | Path) -> Path:
@@ -548,34 +565,48 @@ class Fit:
         """
         from bayes_hte.netcdf import write_tree
 
-        return write(path_of(path, "the file", OutputError), lambda target: write_tree(self.posterior, target))
+        # All groups and not the core alone, so that ArviZ can use the file without this package.
+        return write_file_atomically(
+            check_path(path, "the file", OutputError), lambda file_path: write_tree(self.posterior, file_path)
+        )
 
-    def _marked(self, found: pd.DataFrame) -> pd.DataFrame:
-        """A table carries the verdict with it, and says how it was computed."""
+    def _attach_verdict(self, result_table: pd.DataFrame) -> pd.DataFrame:
+        """Attach the diagnosis to a table, and the sentence on how it was computed, as attrs."""
+        # A table may go further than the fit it comes from: whoever reads it can see whether to trust it.
         diagnosis = self.diagnosis
-        found.attrs["caption"] = self.engine
-        found.attrs["reliable"] = diagnosis.ok
-        found.attrs["problems"] = list(diagnosis.problems)
-        return found
+        result_table.attrs["caption"] = self.engine
+        result_table.attrs["reliable"] = diagnosis.ok
+        result_table.attrs["problems"] = list(diagnosis.problems)
+        return result_table
 
     def __repr__(self) -> str:
-        """One line: what was fitted and whether it can be trusted."""
-        return f"<Fit: {_headline(self.cells, model_of(self.core))}; diagnosis {self.diagnosis}>"
+        """Describe the fit on one line: what was fitted and whether it can be trusted."""
+        return f"<Fit: {_describe_fit(self.cells, get_fitted_model(self.core))}; diagnosis {self.diagnosis}>"
 
     def _repr_html_(self) -> str:
-        """Verdict and table, for notebooks."""
-        title, verdict = html.escape(_headline(self.cells, model_of(self.core))), html.escape(str(self.diagnosis))
-        return f"<p><b>{title}</b><br>Diagnosis: {verdict}<br>{html.escape(self.engine)}</p>" + self.table().to_html(
-            index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}"
+        """Write verdict and table as HTML, for notebooks."""
+        # Names of outcomes, arms and segments come from files, and may hold markup.
+        escaped_title = html.escape(_describe_fit(self.cells, get_fitted_model(self.core)))
+        escaped_verdict = html.escape(str(self.diagnosis))
+        return (
+            f"<p><b>{escaped_title}</b><br>Diagnosis: {escaped_verdict}<br>{html.escape(self.engine)}</p>"
+            + self.table().to_html(index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}")
         )
 
 
-def _above(module: str) -> Any:
-    """A module that fits models, found when it is asked for: it imports this one, so this one cannot import it."""
-    return import_module(f"bayes_hte.{module}")
+def _import_higher_module(module_name: str) -> Any:
+    """Import a module of the package that fits models."""
+    # Such a module imports this one, so this one can import it only once both are loaded.
+    return import_module(f"bayes_hte.{module_name}")
 
 
-def _headline(cells: xr.Dataset, model: Model) -> str:
-    segments, arms = cells.sizes["segment"], schema.treated_arms(cells)
-    versus = f"{', '.join(arms)} against {cells.attrs['control']}" if cells.attrs["control"] else ", ".join(arms)
-    return f"{cells.attrs['outcome']}: {versus}, {segments} segments, {model.family}, {model.pooling} pooling"
+def _describe_fit(cells: xr.Dataset, model: Model) -> str:
+    """Describe in one line what was fitted: outcome, arms, number of segments, family and pooling."""
+    # Published effects are differences already: their control has no name.
+    segment_count, treated_arms = cells.sizes["segment"], schema.list_treated_arms(cells)
+    arms_text = (
+        f"{', '.join(treated_arms)} against {cells.attrs['control']}"
+        if cells.attrs["control"]
+        else ", ".join(treated_arms)
+    )
+    return f"{cells.attrs['outcome']}: {arms_text}, {segment_count} segments, {model.family}, {model.pooling} pooling"

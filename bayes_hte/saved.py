@@ -1,13 +1,13 @@
-"""How a saved fit is read back."""
+"""`load`: read a saved fit back from its file."""
 
 from pathlib import Path
 
 from bayes_hte import schema
-from bayes_hte.asked import path_of
-from bayes_hte.effects import cells_of
+from bayes_hte.asked import check_path
+from bayes_hte.effects import get_fitted_cells
 from bayes_hte.errors import DataError, OutputError
 from bayes_hte.netcdf import read_tree
-from bayes_hte.result import FORMAT, Fit
+from bayes_hte.result import FIT_FORMAT, Fit
 
 
 def load(path: str | Path) -> Fit:
@@ -27,23 +27,25 @@ def load(path: str | Path) -> Fit:
     OutputError
         If the file is missing, damaged, or was not written by `Fit.save`.
     """
-    source = path_of(path, "the saved fit", OutputError)
-    if not source.is_file():
-        raise OutputError(f"no file {source}")
+    fit_path = check_path(path, "the saved fit", OutputError)
+    if not fit_path.is_file():
+        raise OutputError(f"no file {fit_path}")
     try:
-        tree = read_tree(source)
-    except (OSError, ValueError, KeyError) as problem:
-        raise OutputError(f"{source} cannot be read as a saved fit: {problem}") from problem
-    if tree.attrs.get("format") != FORMAT:
+        fit_tree = read_tree(fit_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"{fit_path} cannot be read as a saved fit: {error}") from error
+    if fit_tree.attrs.get("format") != FIT_FORMAT:
         raise OutputError(
-            f"{source} is no saved fit of this version (format {tree.attrs.get('format')!r}, not {FORMAT!r})"
+            f"{fit_path} is no saved fit of this version (format {fit_tree.attrs.get('format')!r}, not {FIT_FORMAT!r})"
         )
-    lacking = [group for group in ("posterior", "sample_stats", "cells") if group not in tree.children]
-    lacking += [name for name in ("model", "diagnosis", "seed") if name not in tree.attrs]
-    if lacking:
-        raise OutputError(f"{source} is damaged: it lacks {', '.join(lacking)}; save the fit again")
+    # All that tables, figures and the report need; every other group is computed from these.
+    missing_parts = [group for group in ("posterior", "sample_stats", "cells") if group not in fit_tree.children]
+    missing_parts += [name for name in ("model", "diagnosis", "seed") if name not in fit_tree.attrs]
+    if missing_parts:
+        raise OutputError(f"{fit_path} is damaged: it lacks {', '.join(missing_parts)}; save the fit again")
+    # A file that was edited by hand may hold cells that no reader of data would have let through.
     try:
-        schema.check(cells_of(tree))
-    except DataError as problem:
-        raise OutputError(f"{source} is damaged: {problem}") from problem
-    return Fit(tree)
+        schema.check_cell_table(get_fitted_cells(fit_tree))
+    except DataError as error:
+        raise OutputError(f"{fit_path} is damaged: {error}") from error
+    return Fit(fit_tree)

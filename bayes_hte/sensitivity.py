@@ -1,8 +1,8 @@
-"""Power-scaling: how much answers would move if the priors, or the data, counted a little more or less.
+"""Measure by power-scaling how much answers would move if the priors, or the data, counted a little more or less.
 
 A sensitivity is the distance between posteriors per doubling of the power of one component (Kallioinen et al. 2024,
 Statistics and Computing 34:57), by importance weights on the draws at hand: nothing is fitted again. ArviZ's `psense`
-computes it; here is what it is asked of, and what its answers say.
+computes it; this module selects the quantities to examine and puts the sensitivities into words.
 """
 
 import math
@@ -14,91 +14,109 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte import schema
-from bayes_hte.effects import average, cells_of, effects, known_model, shares
+from bayes_hte.effects import (
+    average_over_segments,
+    compute_effects,
+    compute_population_shares,
+    get_fitted_cells,
+    require_known_model,
+)
 from bayes_hte.errors import DataError
-from bayes_hte.groups import complete
-from bayes_hte.summary import Question
+from bayes_hte.groups import add_arviz_groups
+from bayes_hte.summary import EffectQuestion
 
-NOTICEABLE = 0.05
+MIN_NOTICEABLE_SENSITIVITY = 0.05
 """A shift of a normal posterior by 0.3 SD per doubling of the power: the threshold of Kallioinen et al."""
-FLAT = 1e-6
+MIN_LOG_DENSITY_RANGE = 1e-6
 """Range of a log-density over the draws below which no power of it moves anything: the sensitivity is less."""
-MAX_SEGMENTS = 200
+MAX_EXAMINED_SEGMENTS = 200
 """Beyond so many segments only what they share is examined, and the average: rows that someone reads."""
-SAMPLE = ("chain", "draw")
+SAMPLE_DIMS = ("chain", "draw")
 
 
-def sensitivity(tree: xr.DataTree, question: Question) -> pd.DataFrame:
-    """One row per quantity; see `Fit.sensitivity`.
+def tabulate_sensitivity(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.DataFrame:
+    """Tabulate sensitivities to priors and data, one row per quantity; see `Fit.sensitivity`.
 
     Raises
     ------
     DataError
         If the log-likelihood of the fit is too large to be kept.
     """
-    known_model(tree, "the sensitivity to priors")
-    groups = complete(tree)
-    if "log_likelihood" not in groups.children:
+    require_known_model(fit_tree, "the sensitivity to priors")
+    arviz_groups = add_arviz_groups(fit_tree)
+    if "log_likelihood" not in arviz_groups.children:
         raise DataError("the log-likelihood of every draw and cell is too large to be kept: fit with fewer draws")
-    draws = quantities(tree, question)
-    rows = pd.DataFrame({
-        "quantity": list(draws),
-        "prior": power_scaling(draws, groups["log_prior"].to_dataset(), "prior"),
-        "likelihood": power_scaling(draws, groups["log_likelihood"].to_dataset(), "likelihood"),
-    })  # fmt: skip
-    rows["diagnosis"] = [diagnose(prior, data) for prior, data in zip(rows["prior"], rows["likelihood"], strict=True)]
-    return rows
+    reported_draws = select_reported_draws(fit_tree, question)
+    log_prior, log_likelihood = (arviz_groups[name].to_dataset() for name in ("log_prior", "log_likelihood"))
+    prior_sensitivities = compute_power_sensitivity(reported_draws, log_prior, "prior")
+    likelihood_sensitivities = compute_power_sensitivity(reported_draws, log_likelihood, "likelihood")
+    return pd.DataFrame(
+        {
+            "quantity": list(reported_draws),
+            "prior": prior_sensitivities,
+            "likelihood": likelihood_sensitivities,
+            "diagnosis": list(map(describe_sensitivity, prior_sensitivities, likelihood_sensitivities)),
+        }
+    )
 
 
-def power_scaling(
-    draws: dict[str, xr.DataArray], log_density: xr.Dataset, component: Literal["prior", "likelihood"]
+def compute_power_sensitivity(
+    reported_draws: dict[str, xr.DataArray], log_density: xr.Dataset, component: Literal["prior", "likelihood"]
 ) -> NDArray[np.float64]:
-    """Sensitivity of every quantity to the power of one component; NaN where draws or weights do not vary."""
+    """Compute every quantity's sensitivity to the power of one component; NaN where draws or weights do not vary."""
     import arviz_stats as az
 
-    total = log_density.sum([dim for dim in log_density.dims if dim not in SAMPLE]).to_dataarray().sum("variable")
-    if total.max() - total.min() < FLAT:
-        return np.zeros(len(draws))
-    values = xr.concat(list(draws.values()), pd.Index(list(draws), name="quantity")).to_dataset(name="x")
-    tree = xr.DataTree.from_dict({"posterior": values, f"log_{component}": xr.Dataset({"total": total})})
+    # log p(component) = Σ over variables and their elements; its power a changes the log posterior by (a − 1)
+    # times this sum.
+    element_dims = [dim for dim in log_density.dims if dim not in SAMPLE_DIMS]
+    total_log_density = log_density.sum(element_dims).to_dataarray().sum("variable")
+    if total_log_density.max() - total_log_density.min() < MIN_LOG_DENSITY_RANGE:
+        return np.zeros(len(reported_draws))
+    quantity_index = pd.Index(list(reported_draws), name="quantity")
+    stacked_draws = xr.concat(list(reported_draws.values()), quantity_index).to_dataset(name="x")
+    scaling_tree = xr.DataTree.from_dict(
+        {"posterior": stacked_draws, f"log_{component}": xr.Dataset({"total": total_log_density})}
+    )
     try:
         with np.errstate(invalid="ignore"):
-            return np.asarray(az.psense(tree, group=component, sample_dims=list(SAMPLE))["x"].values)
+            return np.asarray(az.psense(scaling_tree, group=component, sample_dims=list(SAMPLE_DIMS))["x"].values)
     except ValueError:  # "All tail values are the same": a chain is stuck, which the diagnosis says
-        return np.full(len(draws), np.nan)
+        return np.full(len(reported_draws), np.nan)
 
 
-def quantities(tree: xr.DataTree, question: Question) -> dict[str, xr.DataArray]:
-    """Draws of what is reported, dims (chain, draw), by the names of the rows."""
-    posterior, cells = tree["posterior"].to_dataset(), cells_of(tree)
-    effect = effects(tree, question.scale)
-    found: dict[str, xr.DataArray] = {}
-    for name in map(str, posterior.data_vars):
-        if "effect" in name and name.endswith(("_mean", "_between", "_slope", "_correlation")):
-            found |= _each(name, posterior[name])
-    found |= _each("ate", average(effect, shares(cells)))
-    if cells.sizes[schema.SEGMENT] <= MAX_SEGMENTS:
-        found |= _each("effect", effect.transpose("chain", "draw", "segment", "arm"))
-    return found
+def select_reported_draws(fit_tree: xr.DataTree, question: EffectQuestion) -> dict[str, xr.DataArray]:
+    """Select the draws of every reported scalar, dims (chain, draw), by the names of the rows."""
+    posterior, cells = fit_tree["posterior"].to_dataset(), get_fitted_cells(fit_tree)
+    effect_draws = compute_effects(fit_tree, question.scale)
+    reported_draws: dict[str, xr.DataArray] = {}
+    for variable_name in map(str, posterior.data_vars):
+        if "effect" in variable_name and variable_name.endswith(("_mean", "_between", "_slope", "_correlation")):
+            reported_draws |= _split_scalars(variable_name, posterior[variable_name])
+    reported_draws |= _split_scalars("ate", average_over_segments(effect_draws, compute_population_shares(cells)))
+    if cells.sizes[schema.SEGMENT] <= MAX_EXAMINED_SEGMENTS:
+        reported_draws |= _split_scalars("effect", effect_draws.transpose("chain", "draw", "segment", "arm"))
+    return reported_draws
 
 
-def _each(name: str, values: xr.DataArray) -> dict[str, xr.DataArray]:
-    """The scalars of a variable, named as ArviZ names them: ``effect[mobile, email]``."""
-    own = [str(dim) for dim in values.dims if dim not in SAMPLE]
-    found = {}
-    for place in np.ndindex(*(values.sizes[dim] for dim in own)):
-        one = values.isel(dict(zip(own, place, strict=True)))
-        labels = ", ".join(str(one[dim].values) for dim in own)
-        found[f"{name}[{labels}]" if labels else name] = one.reset_coords(drop=True)
-    return found
+def _split_scalars(variable_name: str, variable_draws: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Split a variable into scalars, named as ArviZ names them: ``effect[mobile, email]``."""
+    scalar_dims = [str(dim) for dim in variable_draws.dims if dim not in SAMPLE_DIMS]
+    scalar_draws = {}
+    for element_index in np.ndindex(*(variable_draws.sizes[dim] for dim in scalar_dims)):
+        element_draws = variable_draws.isel(dict(zip(scalar_dims, element_index, strict=True)))
+        index_label = ", ".join(str(element_draws[dim].values) for dim in scalar_dims)
+        scalar_name = f"{variable_name}[{index_label}]" if index_label else variable_name
+        scalar_draws[scalar_name] = element_draws.reset_coords(drop=True)
+    return scalar_draws
 
 
-def diagnose(prior: float, data: float) -> str:
-    """What a pair of sensitivities says, in words."""
-    if not (math.isfinite(prior) and math.isfinite(data)):
+def describe_sensitivity(prior_sensitivity: float, likelihood_sensitivity: float) -> str:
+    """Put a quantity's sensitivities to prior and likelihood into words."""
+    if not (math.isfinite(prior_sensitivity) and math.isfinite(likelihood_sensitivity)):
         return "not known: the draws do not vary, or a chain is stuck"
-    if prior < NOTICEABLE:
+    # A sensitive prior beside an insensitive likelihood: weak data. Both sensitive: prior and data disagree.
+    if prior_sensitivity < MIN_NOTICEABLE_SENSITIVITY:
         return "the prior hardly matters"
-    if data < NOTICEABLE:
+    if likelihood_sensitivity < MIN_NOTICEABLE_SENSITIVITY:
         return "the prior matters: the data say little here"
     return "the prior matters: it and the data pull on this number"

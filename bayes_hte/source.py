@@ -1,163 +1,202 @@
-"""A model as PyMC source, given the arrays of the cell table; a test runs it against the package's own."""
+"""A model as PyMC source, given the arrays of the cell table; a test runs it against the package's own model.
+
+Variables of the source have the names of `bayes_hte.structure`; what is not sampled has short names (wide, tied).
+"""
 
 from bayes_hte.spec.distributions import LKJ, Distribution
 from bayes_hte.spec.model import Model
 from bayes_hte.structure import (
-    AMOUNT,
-    CHANCE,
+    AMOUNT_PREFIX,
+    CHANCE_PREFIX,
     NUISANCE_DIMS,
     Coefficient,
-    Hyper,
-    coefficients,
-    hyperparameters,
-    illustrated,
-    term_name,
+    HyperparameterSpec,
+    collect_hyperparameters,
+    list_coefficients,
+    name_term_variable,
+    with_example_dimensions,
 )
 
 
-def pymc_text(model: Model) -> str:
-    """The model as PyMC source."""
-    shown = illustrated(model)
-    lines = (
-        []
-        if shown is model
-        else ["# for example with the dimensions device and plan; index[dimension]: of every segment"]
-    )
-    model = shown
-    lines.append("with pm.Model(coords=coords) as model:")
-    asked = coefficients(model)
+def write_pymc_source(model: Model) -> str:
+    """Write the model as PyMC source."""
+    shown_model = with_example_dimensions(model)
+    source_lines = []
+    if shown_model is not model:
+        source_lines.append("# for example with the dimensions device and plan; index[dimension]: of every segment")
+    model = shown_model
+    source_lines.append("with pm.Model(coords=coords) as model:")
+    coefficients = list_coefficients(model)
     if model.effect.correlation is not None:
-        asked = list(reversed(asked))  # the effect is tied to the baseline's offset
-    for number, coefficient in enumerate(asked):
-        lines += [""] * bool(number) + _coefficient(coefficient, model)
+        # The effect is tied to the baseline's offset, which must stand before it.
+        coefficients = list(reversed(coefficients))
+    for position, coefficient in enumerate(coefficients):
+        source_lines += [""] * bool(position) + _write_coefficient(coefficient, model)
     if model.nuisance is not None:
-        lines += [""]
-        lines += [line for name, prior in model.nuisance.given.items() for line in _nuisance(name, prior)]
-    lines += ["", *_predictor(model), *_LIKELIHOOD[model.family]]
-    return "\n".join(lines)
+        source_lines += [""]
+        source_lines += [
+            nuisance_line
+            for name, prior in model.nuisance.stated_priors.items()
+            for nuisance_line in _write_nuisance(name, prior)
+        ]
+    source_lines += ["", *_write_predictor(model), *_LIKELIHOOD_SOURCE[model.family]]
+    return "\n".join(source_lines)
 
 
-WIDTH = 120
-"""Longer lines are split where that is easy."""
+MAX_LINE_WIDTH = 120
+"""Longest line of the source, as in this package; longer ones are split where that is easy."""
 
 
-def _call(name: str, prior: Distribution, dims: tuple[str, ...], *more: str) -> str:
-    parameters = [f"{key}={value:.6g}" for key, value in prior.model_dump(exclude={"dist"}, exclude_none=True).items()]
-    return f'pm.{prior.dist}("{name}", {", ".join([*parameters, *more])}{_dims(dims)})'
+def _write_prior_call(variable_name: str, prior: Distribution, dims: tuple[str, ...], *extra_arguments: str) -> str:
+    parameter_texts = [
+        f"{key}={value:.6g}" for key, value in prior.model_dump(exclude={"dist"}, exclude_none=True).items()
+    ]
+    return f'pm.{prior.dist}("{variable_name}", {", ".join([*parameter_texts, *extra_arguments])}{_write_dims(dims)})'
 
 
-def _assigned(name: str, expression: str, dims: tuple[str, ...]) -> list[str]:
-    """A named quantity; a long expression is given a line of its own."""
-    line = f'    {name} = pm.Deterministic("{name}", {expression}{_dims(dims)})'
-    if len(line) <= WIDTH:
-        return [line]
-    return [f"    value = {expression}", f'    {name} = pm.Deterministic("{name}", value{_dims(dims)})']
+def _write_deterministic(variable_name: str, expression: str, dims: tuple[str, ...]) -> list[str]:
+    """Write a named quantity; a long expression is given a line of its own."""
+    source_line = f'    {variable_name} = pm.Deterministic("{variable_name}", {expression}{_write_dims(dims)})'
+    if len(source_line) <= MAX_LINE_WIDTH:
+        return [source_line]
+    return [
+        f"    value = {expression}",
+        f'    {variable_name} = pm.Deterministic("{variable_name}", value{_write_dims(dims)})',
+    ]
 
 
-def _variable(name: str, prior: Distribution, dims: tuple[str, ...]) -> list[str]:
-    """A prior; a correlation is twice a Beta less one."""
+def _write_prior(variable_name: str, prior: Distribution, dims: tuple[str, ...]) -> list[str]:
+    """Write a prior; a correlation is twice a Beta less one."""
+    # LKJ(eta) of two quantities: (correlation + 1) / 2 ~ Beta(eta, eta)
     if not isinstance(prior, LKJ):
-        return [f"    {name} = {_call(name, prior, dims)}"]
-    half = f'    half = pm.Beta("{name}_half", alpha={prior.eta:.6g}, beta={prior.eta:.6g}{_dims(dims)})'
-    return [half, *_assigned(name, "2 * half - 1", dims)]
+        return [f"    {variable_name} = {_write_prior_call(variable_name, prior, dims)}"]
+    half_line = (
+        f'    half = pm.Beta("{variable_name}_half", alpha={prior.eta:.6g}, beta={prior.eta:.6g}{_write_dims(dims)})'
+    )
+    return [half_line, *_write_deterministic(variable_name, "2 * half - 1", dims)]
 
 
-def _dims(dims: tuple[str, ...]) -> str:
+def _write_dims(dims: tuple[str, ...]) -> str:
     if not dims:
         return ""
-    quoted = ", ".join(f'"{dim}"' for dim in dims)
-    return f", dims=({quoted})" if len(dims) > 1 else f", dims={quoted}"
+    quoted_dims = ", ".join(f'"{dim}"' for dim in dims)
+    return f", dims=({quoted_dims})" if len(dims) > 1 else f", dims={quoted_dims}"
 
 
-def _nuisance(name: str, prior: Distribution) -> list[str]:
-    dims = NUISANCE_DIMS[name]
-    if name != "cutpoints":
-        return _variable(name, prior, dims)
-    start = '    start = np.linspace(-1, 1, len(coords["cutpoint"]))'
-    return [start, f"    {name} = {_call(name, prior, dims, 'transform=ordered', 'initval=start')}"]
+def _write_nuisance(variable_name: str, prior: Distribution) -> list[str]:
+    dims = NUISANCE_DIMS[variable_name]
+    if variable_name != "cutpoints":
+        return _write_prior(variable_name, prior, dims)
+    start_line = '    start = np.linspace(-1, 1, len(coords["cutpoint"]))'
+    return [
+        start_line,
+        f"    {variable_name} = {_write_prior_call(variable_name, prior, dims, 'transform=ordered', 'initval=start')}",
+    ]
 
 
-def _coefficient(asked: Coefficient, model: Model) -> list[str]:
-    name, pool, dims = asked.name, asked.pool, asked.dims
-    hyper = hyperparameters(model)
-    if asked.pooling == "none":
-        return _variable(name, pool.mean, dims)
-    lines = []
-    if f"{name}_mean" in hyper:
-        lines += _variable(f"{name}_mean", *_of(hyper, f"{name}_mean"))
-    if asked.pooling == "complete" or pool.between is None:
-        shape = ", ".join(['len(coords["segment"])', *("1" for _ in dims[1:])])
-        return [*lines, *_assigned(name, f"pt.zeros(({shape})) + {name}_mean", dims)]
-    lines += _variable(f"{name}_between", *_of(hyper, f"{name}_between"))
-    structure, centre = _centre(asked, hyper)
-    spread, total = _spread(asked)
-    return [*lines, *structure, *spread, *_assigned(name, f"{centre}{total}", dims)]
+def _write_coefficient(coefficient: Coefficient, model: Model) -> list[str]:
+    name, pool_priors, dims = coefficient.name, coefficient.pool_priors, coefficient.dims
+    hyperparameters = collect_hyperparameters(model)
+    if coefficient.pooling == "none":
+        return _write_prior(name, pool_priors.mean, dims)
+    source_lines = []
+    if f"{name}_mean" in hyperparameters:
+        source_lines += _write_prior(f"{name}_mean", *_get_prior_and_dims(hyperparameters, f"{name}_mean"))
+    if coefficient.pooling == "complete" or pool_priors.between is None:
+        shape_text = ", ".join(['len(coords["segment"])', *("1" for _ in dims[1:])])
+        return [*source_lines, *_write_deterministic(name, f"pt.zeros(({shape_text})) + {name}_mean", dims)]
+    source_lines += _write_prior(f"{name}_between", *_get_prior_and_dims(hyperparameters, f"{name}_between"))
+    structure_lines, centre_text = _write_centre(coefficient, hyperparameters)
+    deviation_lines, deviation_text = _write_deviation(coefficient)
+    return [
+        *source_lines,
+        *structure_lines,
+        *deviation_lines,
+        *_write_deterministic(name, f"{centre_text}{deviation_text}", dims),
+    ]
 
 
-def _of(hyper: dict[str, Hyper], name: str) -> tuple[Distribution, tuple[str, ...]]:
-    found = hyper[name]
-    return found.prior, found.dims
+def _get_prior_and_dims(
+    hyperparameters: dict[str, HyperparameterSpec], variable_name: str
+) -> tuple[Distribution, tuple[str, ...]]:
+    hyperparameter = hyperparameters[variable_name]
+    return hyperparameter.prior, hyperparameter.dims
 
 
-def _centre(asked: Coefficient, hyper: dict[str, Hyper]) -> tuple[list[str], str]:
-    """What a segment's effect is drawn around, and the lines that lead there."""
-    name, lines = asked.name, list[str]()
-    parts = [f"{name}_mean"] if f"{name}_mean" in hyper else []
-    if f"{name}_slope" in hyper:
-        lines += _variable(f"{name}_slope", *_of(hyper, f"{name}_slope"))
-        parts.append(f"covariates @ {name}_slope")  # (segment, covariate), in SDs over segments
-    for term in asked.pool.by:
-        level, dims = term_name(name, term), (term, *asked.dims[1:])
-        lines += _variable(f"{level}_between", *_of(hyper, f"{level}_between"))
-        lines.append(f'    {level}_offset = pm.Normal("{level}_offset"{_dims(dims)})')
-        lines += _assigned(level, f"{level}_between * {level}_offset", dims)
-        parts.append(f'{level}[index["{term}"]]')
-    if len(parts) > 1:
-        return [*lines, f"    centre = {' + '.join(parts)}"], "centre + "
-    return lines, f"{parts[0]} + " if parts else ""
+def _write_centre(coefficient: Coefficient, hyperparameters: dict[str, HyperparameterSpec]) -> tuple[list[str], str]:
+    """Write the centre of a segment's effect: the lines that lead there, and the term that it adds."""
+    name, source_lines = coefficient.name, list[str]()
+    centre_terms = [f"{name}_mean"] if f"{name}_mean" in hyperparameters else []
+    if f"{name}_slope" in hyperparameters:
+        source_lines += _write_prior(f"{name}_slope", *_get_prior_and_dims(hyperparameters, f"{name}_slope"))
+        # covariates: (segment, covariate), in SDs over segments
+        centre_terms.append(f"covariates @ {name}_slope")
+    for term in coefficient.pool_priors.by:
+        level_name, dims = name_term_variable(name, term), (term, *coefficient.dims[1:])
+        source_lines += _write_prior(
+            f"{level_name}_between", *_get_prior_and_dims(hyperparameters, f"{level_name}_between")
+        )
+        source_lines.append(f'    {level_name}_offset = pm.Normal("{level_name}_offset"{_write_dims(dims)})')
+        source_lines += _write_deterministic(level_name, f"{level_name}_between * {level_name}_offset", dims)
+        centre_terms.append(f'{level_name}[index["{term}"]]')
+    if len(centre_terms) > 1:
+        return [*source_lines, f"    centre = {' + '.join(centre_terms)}"], "centre + "
+    return source_lines, f"{centre_terms[0]} + " if centre_terms else ""
 
 
-def _spread(asked: Coefficient) -> tuple[list[str], str]:
-    """How far a segment is from its centre, and the lines that lead there."""
-    name, dims = asked.name, asked.dims
-    effect = asked.effect
-    between = f"{name}_between"
-    if effect is None:
-        return [f'    {name}_offset = pm.Normal("{name}_offset"{_dims(dims)})'], f"{between} * {name}_offset"
-    if effect.strata:
-        column = "[:, None]" if effect.shared_between and len(dims) > 1 else ""
-        between = f'{between}[index["{effect.strata}"]]{column}'
-    if effect.shape == "student_t":
-        lines = [f'    {name}_offset = pm.StudentT("{name}_offset", nu={effect.nu or 4:g}{_dims(dims)})']
-        return lines, f"{between} * {name}_offset"
-    lines = [f'    {name}_offset = pm.Normal("{name}_offset"{_dims(dims)})']
-    if effect.shape == "horseshoe":
-        lines.append(f'    wide = {between} * pm.HalfCauchy("{name}_local_offset", beta=1{_dims(dims)})')
-        lines += _assigned(f"{name}_local", f"{effect.slab:g} * wide / ({effect.slab:g}**2 + wide**2) ** 0.5", dims)
-        between = f"{name}_local"
-    if effect.correlation is not None:
-        rho = f"{name}_correlation"
-        lines += _variable(rho, effect.correlation, dims[1:])
-        base = f"{name.replace('effect', 'baseline')}_offset[:, None]"
-        lines.append(f"    tied = {rho} * {base} + (1 - {rho}**2) ** 0.5 * {name}_offset")
-        return lines, f"{between} * tied"
-    return lines, f"{between} * {name}_offset"
+def _write_deviation(coefficient: Coefficient) -> tuple[list[str], str]:
+    """Write the deviation of a segment from its centre: the lines that lead there, and the product itself."""
+    name, dims = coefficient.name, coefficient.dims
+    effect_priors = coefficient.effect_priors
+    between_text = f"{name}_between"
+    if effect_priors is None:
+        return [f'    {name}_offset = pm.Normal("{name}_offset"{_write_dims(dims)})'], f"{between_text} * {name}_offset"
+    if effect_priors.strata:
+        column_text = "[:, None]" if effect_priors.shared_between and len(dims) > 1 else ""
+        between_text = f'{between_text}[index["{effect_priors.strata}"]]{column_text}'
+    if effect_priors.shape == "student_t":
+        source_lines = [
+            f'    {name}_offset = pm.StudentT("{name}_offset", nu={effect_priors.nu or 4:g}{_write_dims(dims)})'
+        ]
+        return source_lines, f"{between_text} * {name}_offset"
+    source_lines = [f'    {name}_offset = pm.Normal("{name}_offset"{_write_dims(dims)})']
+    if effect_priors.shape == "horseshoe":
+        # scale = slab w / √(slab² + w²),   w = between λ,   λ ~ HalfCauchy(1)
+        source_lines.append(
+            f'    wide = {between_text} * pm.HalfCauchy("{name}_local_offset", beta=1{_write_dims(dims)})'
+        )
+        source_lines += _write_deterministic(
+            f"{name}_local", f"{effect_priors.slab:g} * wide / ({effect_priors.slab:g}**2 + wide**2) ** 0.5", dims
+        )
+        between_text = f"{name}_local"
+    if effect_priors.correlation is not None:
+        # offset = ρ baseline offset + √(1 − ρ²) own offset
+        correlation_name = f"{name}_correlation"
+        source_lines += _write_prior(correlation_name, effect_priors.correlation, dims[1:])
+        baseline_offset = f"{name.replace('effect', 'baseline')}_offset[:, None]"
+        source_lines.append(
+            f"    tied = {correlation_name} * {baseline_offset} + (1 - {correlation_name}**2) ** 0.5 * {name}_offset"
+        )
+        return source_lines, f"{between_text} * tied"
+    return source_lines, f"{between_text} * {name}_offset"
 
 
-def _predictor(model: Model) -> list[str]:
+def _write_predictor(model: Model) -> list[str]:
     if model.baseline is None:
         return ["    eta = effect[segment_index, arm_index - 1]"]
-    lines = []
-    for prefix in (CHANCE, AMOUNT) if model.amount is not None else ("",):
-        lines += [
+    source_lines = []
+    # The control's effect is a column of zeros before those of the other arms.
+    for part_prefix in (CHANCE_PREFIX, AMOUNT_PREFIX) if model.amount is not None else ("",):
+        source_lines += [
             '    nothing = pt.zeros((len(coords["segment"]), 1))',
-            f"    {prefix}with_control = pt.concatenate([nothing, {prefix}effect], axis=1)",
-            f"    {prefix}eta = {prefix}baseline[segment_index] + {prefix}with_control[segment_index, arm_index]",
+            f"    {part_prefix}with_control = pt.concatenate([nothing, {part_prefix}effect], axis=1)",
+            f"    {part_prefix}eta = {part_prefix}baseline[segment_index] "
+            f"+ {part_prefix}with_control[segment_index, arm_index]",
         ]
-    return lines
+    return source_lines
 
 
-_LIKELIHOOD = {
+_LIKELIHOOD_SOURCE = {
     "binomial": ['    pm.Binomial("events", n=n, logit_p=eta, observed=events, dims="cell")'],
     "normal": [
         '    pm.Normal("mean", eta, sigma[arm_index] / np.sqrt(n), observed=mean, dims="cell")',

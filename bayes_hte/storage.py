@@ -9,34 +9,39 @@ from pathlib import Path
 from bayes_hte.errors import OutputError
 
 
-def write(path: Path, writer: Callable[[Path], object]) -> Path:
-    """Let `writer` fill a temporary file beside `path`, then rename it: never half a file.
+def write_file_atomically(target_path: Path, write_content: Callable[[Path], object]) -> Path:
+    """Let `write_content` fill a temporary file beside `target_path`, then rename it: never half a file.
 
     Raises
     ------
     OutputError
         If the folder or file cannot be written.
     """
-    temporary: Path | None = None
-    new = [folder for folder in path.absolute().parents if not folder.exists()]
+    temporary_path: Path | None = None
+    new_folders = [folder for folder in target_path.absolute().parents if not folder.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        writer(temporary)
-        temporary.chmod(0o644)
-        return temporary.replace(path)
-    except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
+        target_path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, as a rename is atomic only within one disk.
+        file_descriptor, temporary_name = tempfile.mkstemp(
+            dir=target_path.parent, prefix=f".{target_path.stem}-", suffix=target_path.suffix
+        )
+        os.close(file_descriptor)
+        temporary_path = Path(temporary_name)
+        write_content(temporary_path)
+        temporary_path.chmod(0o644)  # mkstemp lets nobody but the owner read: results are to be shared
+        return temporary_path.replace(target_path)
+    except OSError as os_error:
+        raise OutputError(f"{target_path} cannot be written: {os_error.strerror or os_error}") from os_error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        for folder in new:  # the innermost first; what is not empty holds the file, or somebody else's
+        if temporary_path is not None:
+            temporary_path.unlink(missing_ok=True)
+        for folder in new_folders:  # the innermost first; what is not empty holds the file, or somebody else's
             with suppress(OSError):
                 folder.rmdir()
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text_atomically(target_path: Path, text: str) -> Path:
     """Write a text file, all or nothing."""
-    return write(path, lambda target: target.write_text(text, encoding="utf-8", newline=""))
+    return write_file_atomically(
+        target_path, lambda temporary_path: temporary_path.write_text(text, encoding="utf-8", newline="")
+    )

@@ -1,4 +1,4 @@
-"""`prior_sweep`: the same question under other priors of the between-segment SD."""
+"""`prior_sweep`: fit a model under several priors of the between-segment SD."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,28 +10,29 @@ import xarray as xr
 from pydantic import BaseModel
 
 from bayes_hte.analysis import fit
-from bayes_hte.asked import described, number
+from bayes_hte.asked import describe_value, to_float
 from bayes_hte.errors import ModelError
-from bayes_hte.priors import as_text
+from bayes_hte.priors import format_prior
 from bayes_hte.result import Fit
-from bayes_hte.schema import Scale
+from bayes_hte.schema import EffectScale
 from bayes_hte.spec import Model, read_model
-from bayes_hte.spec.distributions import Distribution, rescaled
-from bayes_hte.spec.files import validate
-from bayes_hte.spec.plan import Sampler
-from bayes_hte.summary import Question
+from bayes_hte.spec.distributions import Distribution, rescale_distribution
+from bayes_hte.spec.files import validate_content
+from bayes_hte.spec.plan import SamplerName
+from bayes_hte.summary import EffectQuestion
 
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+# Doubled and halved twice: a prior sixteen times as wide as the narrowest.
+DEFAULT_SD_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def prior_sweep(
     cells: xr.Dataset,
     model: Model | str | Path,
-    between: Sequence[float | Distribution] = FACTORS,
+    between: Sequence[float | Distribution] = DEFAULT_SD_FACTORS,
     *,
-    scale: Scale = "absolute",
+    scale: EffectScale = "absolute",
     ci_prob: float = 0.95,
-    sampler: Sampler = "auto",
+    sampler: SamplerName = "auto",
     draws: int = 4000,
     seed: int = 1,
 ) -> pd.DataFrame:
@@ -84,48 +85,60 @@ def prior_sweep(
     (6, 4)
     """
     model = model if isinstance(model, Model) else read_model(model)
-    stated = model.effect.between
-    if model.pooling != "partial" or stated is None:
+    stated_prior = model.effect.between
+    if model.pooling != "partial" or stated_prior is None:
         raise ModelError(f'there is no between-segment SD to vary under pooling = "{model.pooling}"')
-    question = Question(scale, ci_prob)
-    frames = []
-    for varied in [_varied(model, stated, each) for each in _listed(between)]:
-        one = fit(cells, varied, sampler=sampler, draws=draws, seed=seed, progress=False)
-        frames.append(_rows(one, varied.effect.between or stated, question))
-    return pd.concat(frames, ignore_index=True)
+    question = EffectQuestion(scale, ci_prob)
+    prior_tables = []
+    # All models are built before the first fit, so that a wrong prior at the end of the list does not cost fits.
+    for varied_model in [
+        _replace_between_prior(model, stated_prior, prior_variant) for prior_variant in _list_prior_variants(between)
+    ]:
+        varied_fit = fit(cells, varied_model, sampler=sampler, draws=draws, seed=seed, progress=False)
+        prior_tables.append(_tabulate_varied_fit(varied_fit, varied_model.effect.between or stated_prior, question))
+    return pd.concat(prior_tables, ignore_index=True)
 
 
-def _listed(between: object) -> list[object]:
-    found = (
+def _list_prior_variants(between: object) -> list[object]:
+    """List the factors and priors to try; raise ModelError if there are none."""
+    # Text, mappings and priors can be iterated over too, but each is one thing and not a list.
+    prior_variants = (
         list(between) if isinstance(between, Iterable) and not isinstance(between, str | Mapping | BaseModel) else []
     )
-    if not found:
+    if not prior_variants:
         raise ModelError(
-            f"between is {described(between)}; give a list of factors such as [0.5, 1, 2], or of priors in their place"
+            f"between is {describe_value(between)}; give a list of factors such as [0.5, 1, 2], or of priors in their "
+            "place"
         )
-    return found
+    return prior_variants
 
 
-def _varied(model: Model, stated: Distribution, each: object) -> Model:
-    """The model with another prior of the between-segment SD."""
-    factor = number(each)
-    if factor is not None and not 0 < factor < math.inf:
-        raise ModelError(f"between holds the factor {factor:g}; a prior is stretched by finite numbers greater than 0")
-    effect = model.effect.model_dump(exclude_none=True)
-    effect["between"] = each if factor is None else rescaled(stated, factor)
-    content = model.model_dump(exclude_none=True) | {"effect": effect}
-    return validate(content, Model, ModelError, where="between")
+def _replace_between_prior(model: Model, stated_prior: Distribution, prior_variant: object) -> Model:
+    """Give a model another prior of the between-segment SD: its own stretched by a factor, or one in its place."""
+    sd_factor = to_float(prior_variant)
+    if sd_factor is not None and not 0 < sd_factor < math.inf:
+        raise ModelError(
+            f"between holds the factor {sd_factor:g}; a prior is stretched by finite numbers greater than 0"
+        )
+    effect_content = model.effect.model_dump(exclude_none=True)
+    effect_content["between"] = prior_variant if sd_factor is None else rescale_distribution(stated_prior, sd_factor)
+    model_content = model.model_dump(exclude_none=True) | {"effect": effect_content}
+    return validate_content(model_content, Model, ModelError, error_prefix="between")
 
 
-def _rows(one: Fit, prior: Distribution, question: Question) -> pd.DataFrame:
-    table = one.table(question.scale, question.ci_prob)
-    table.attrs = {}  # pandas compares attributes when it joins tables
-    tau = one.core["posterior"].to_dataset()["effect_between"].mean(("chain", "draw"))
-    stats = one.core["sample_stats"].to_dataset()
-    table.insert(0, "between", as_text(prior))
+def _tabulate_varied_fit(varied_fit: Fit, between_prior: Distribution, question: EffectQuestion) -> pd.DataFrame:
+    """Tabulate one fit of the sweep: `Fit.table` with its prior, tau and the log of its marginal likelihood."""
+    effect_table = varied_fit.table(question.scale, question.ci_prob)
+    effect_table.attrs = {}  # pandas compares attributes when it joins tables
+    # One tau for all arms (`effect.shared_between`) or one per arm; another dim is that of strata.
+    tau = varied_fit.core["posterior"].to_dataset()["effect_between"].mean(("chain", "draw"))
+    sampler_statistics = varied_fit.core["sample_stats"].to_dataset()
+    effect_table.insert(0, "between", format_prior(between_prior))
     if tau.dims not in ((), ("arm",)):
         raise ModelError("strata have between-segment SDs of their own: vary them one by one in the model file")
-    table["tau"] = tau.sel(arm=table["arm"].to_numpy()).values if tau.dims else float(tau)
-    table["log_evidence"] = float(stats["log_evidence"]) if "log_evidence" in stats else np.nan
-    table["reliable"] = one.diagnosis.ok
-    return table
+    effect_table["tau"] = tau.sel(arm=effect_table["arm"].to_numpy()).values if tau.dims else float(tau)
+    effect_table["log_evidence"] = (
+        float(sampler_statistics["log_evidence"]) if "log_evidence" in sampler_statistics else np.nan
+    )
+    effect_table["reliable"] = varied_fit.diagnosis.ok
+    return effect_table

@@ -8,71 +8,84 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte import answers, schema, summary
-from bayes_hte.cells.labels import level_of
-from bayes_hte.effects import cells_of, effects, family_of, known_model, model_of, on_scale, parameters, raw
+from bayes_hte.cells.labels import format_level
+from bayes_hte.effects import (
+    compute_effects,
+    convert_to_scale,
+    estimate_without_pooling,
+    get_fitted_cells,
+    get_fitted_family,
+    get_fitted_model,
+    require_known_model,
+    select_parameters,
+)
 from bayes_hte.errors import DataError
 from bayes_hte.spec import Plan
-from bayes_hte.summary import Question
+from bayes_hte.summary import EffectQuestion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-DETAILS = ("effect_mcse", "p_mcse", "pooling_low", "pooling_high", "complete", "complete_se")
-"""Columns that `summary.table` adds for reviewers."""
-UNRELIABLE = "NOT RELIABLE: the fit did not pass its own checks"
-"""The title of a figure whose draws cannot be trusted, unless the caller gives another."""
+DETAIL_COLUMNS = ("effect_mcse", "p_mcse", "pooling_low", "pooling_high", "complete", "complete_se")
+"""Columns that `summary.tabulate_segments` adds for reviewers."""
+UNRELIABLE_TITLE = "NOT RELIABLE: the fit did not pass its own checks"
+"""Title of a figure whose draws cannot be trusted, unless the caller gives another."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tables:
-    """What a fit says to one question: computed once, shown in every figure, page and file.
+class ResultTables:
+    """Tables that answer one question to a fit: computed once, shown in every figure, page and file.
 
     Attributes
     ----------
-    segments, average, spread : pandas.DataFrame
-        As `summary.table`, `summary.ate` and `answers.heterogeneity` give them.
+    segment_table, ate_table, heterogeneity_table : pandas.DataFrame
+        As `summary.tabulate_segments`, `summary.tabulate_ate` and `answers.tabulate_heterogeneity` give them.
     """
 
-    segments: pd.DataFrame
-    average: pd.DataFrame
-    spread: pd.DataFrame
+    segment_table: pd.DataFrame
+    ate_table: pd.DataFrame
+    heterogeneity_table: pd.DataFrame
 
     @property
-    def brief(self) -> pd.DataFrame:
+    def brief_segment_table(self) -> pd.DataFrame:
         """The segments without the details: `Fit.table` as it is by default."""
-        return self.segments.drop(columns=list(DETAILS), errors="ignore")
+        return self.segment_table.drop(columns=list(DETAIL_COLUMNS), errors="ignore")
 
 
-def tables(tree: xr.DataTree, question: Question, *, detail: bool = False) -> Tables:
-    """The tables of a fit; `detail` is that of `summary.table`."""
-    return Tables(
-        summary.table(tree, question, detail=detail), summary.ate(tree, question), answers.heterogeneity(tree, question)
+def compute_result_tables(
+    fit_tree: xr.DataTree, question: EffectQuestion, *, with_details: bool = False
+) -> ResultTables:
+    """Compute the tables of segments, averages and heterogeneity; `with_details` adds columns for reviewers."""
+    return ResultTables(
+        summary.tabulate_segments(fit_tree, question, with_detail=with_details),
+        summary.tabulate_ate(fit_tree, question),
+        answers.tabulate_heterogeneity(fit_tree, question),
     )
 
 
-def forest(
-    tree: xr.DataTree,
-    question: Question,
+def plot_forest(
+    fit_tree: xr.DataTree,
+    question: EffectQuestion,
     plan: Plan | None = None,
     *,
     arm: str | None = None,
-    found: Tables | None = None,
+    result_tables: ResultTables | None = None,
     **options: Any,
 ) -> "Figure | SubFigure":
-    """Every segment's raw and pooled effect, under the average effect of its arm.
+    """Plot every segment's raw and pooled effect, under the average effect of its arm.
 
     Parameters
     ----------
-    tree : xarray.DataTree
+    fit_tree : xarray.DataTree
         A fit's posterior.
-    question : Question
+    question : EffectQuestion
         Scale and interval; an explicit ``ci_prob`` among `options` replaces the question's, in the numbers too.
     plan : Plan, optional
         Names the unit.
     arm : str, optional
         Only this arm; by default all.
-    found : Tables, optional
-        What the fit says to this very question, where that is known already.
+    result_tables : ResultTables, optional
+        Tables of this fit for this question, where they are computed already.
     **options
         Those of `bayes_hte.plot.forest`; what is given here wins over what the fit says.
 
@@ -87,30 +100,36 @@ def forest(
     ModelError
         If the scale needs a control mean that the family does not have.
     """
+    # matplotlib is slow to load: only those who draw wait for it.
     from bayes_hte import plot
 
+    # The tables have intervals of the question's probability: the axis label must not name another.
     question = replace(question, ci_prob=options.get("ci_prob", question.ci_prob))
-    cells = cells_of(tree)
+    cells = get_fitted_cells(fit_tree)
     control = cells.attrs["control"] or "control"
-    said = {"control": control, "ci_prob": question.ci_prob, **wording(tree, question, plan)}
-    return plot.forest(*_shown(tree, question, arm, found), dimensions=schema.dimensions(cells), **(said | options))
+    figure_options = {"control": control, "ci_prob": question.ci_prob, **choose_wording(fit_tree, question, plan)}
+    return plot.forest(
+        *_select_tables(fit_tree, question, arm, result_tables),
+        dimensions=schema.list_dimensions(cells),
+        **(figure_options | options),
+    )
 
 
-def shrinkage(
-    tree: xr.DataTree,
-    question: Question,
+def plot_shrinkage(
+    fit_tree: xr.DataTree,
+    question: EffectQuestion,
     plan: Plan | None = None,
     *,
     arm: str | None = None,
-    found: Tables | None = None,
+    result_tables: ResultTables | None = None,
     **options: Any,
 ) -> "Figure | SubFigure":
-    """How far pooling moved each segment, against its size.
+    """Plot how far pooling moved each segment, against its size.
 
     Parameters
     ----------
-    tree, question, plan, arm, found
-        As for `forest`.
+    fit_tree, question, plan, arm, result_tables
+        As for `plot_forest`.
     **options
         Those of `bayes_hte.plot.shrinkage`; what is given here wins over what the fit says.
 
@@ -127,28 +146,32 @@ def shrinkage(
     """
     from bayes_hte import plot
 
-    said = wording(tree, question, plan)
-    dimensions = schema.dimensions(cells_of(tree))
-    return plot.shrinkage(*_shown(tree, question, arm, found), dimensions=dimensions, **(said | options))
+    figure_options = choose_wording(fit_tree, question, plan)
+    dimension_names = schema.list_dimensions(get_fitted_cells(fit_tree))
+    return plot.shrinkage(
+        *_select_tables(fit_tree, question, arm, result_tables),
+        dimensions=dimension_names,
+        **(figure_options | options),
+    )
 
 
-def trace(
-    tree: xr.DataTree,
-    question: Question,
+def plot_tau_trace(
+    fit_tree: xr.DataTree,
+    question: EffectQuestion,
     plan: Plan | None,
-    found: pd.DataFrame,
+    tau_profile: pd.DataFrame,
     *,
     arm: str | None = None,
     **options: Any,
 ) -> "Figure | SubFigure":
-    """Every segment's effect as a function of the between-segment SD, over the posterior of that SD.
+    """Plot every segment's effect as a function of the between-segment SD, over the posterior of that SD.
 
     Parameters
     ----------
-    tree, question, plan, arm
-        As for `forest`.
-    found : pandas.DataFrame
-        From `bayes_hte.given_tau`, on the scale of the question.
+    fit_tree, question, plan, arm
+        As for `plot_forest`.
+    tau_profile : pandas.DataFrame
+        From `bayes_hte.given_tau.profile_tau`, on the scale of the question.
     **options
         Those of `bayes_hte.plot.trace`; what is given here wins over what the fit says.
 
@@ -164,24 +187,31 @@ def trace(
     from bayes_hte import plot
 
     if arm is not None:
-        found = found[found["arm"] == _arm(arm, list(dict.fromkeys(found["arm"])))]
-    said = {name: value for name, value in wording(tree, question, plan).items() if name != "pooled"}
-    ratio = family_of(tree).ratio
-    said["tau_label"] = f"between-segment SD (tau){f', log {ratio}' if ratio else ''}"
-    density = found[["arm", "tau", "density"]].drop_duplicates(["arm", "tau"])
-    dimensions = schema.dimensions(cells_of(tree))
-    return plot.trace(found.drop(columns="density"), density, dimensions=dimensions, **(said | options))
+        tau_profile = tau_profile[tau_profile["arm"] == _find_arm(arm, list(dict.fromkeys(tau_profile["arm"])))]
+    # This figure shows all degrees of pooling, so that no name of one fits.
+    figure_options = choose_wording(fit_tree, question, plan)
+    figure_options.pop("pooled")
+    ratio_name = get_fitted_family(fit_tree).ratio_name
+    figure_options["tau_label"] = f"between-segment SD (tau){f', log {ratio_name}' if ratio_name else ''}"
+    # The profile repeats the density for every segment.
+    density_table = tau_profile[["arm", "tau", "density"]].drop_duplicates(["arm", "tau"])
+    dimension_names = schema.list_dimensions(get_fitted_cells(fit_tree))
+    return plot.trace(
+        tau_profile.drop(columns="density"), density_table, dimensions=dimension_names, **(figure_options | options)
+    )
 
 
-def prior(tree: xr.DataTree, question: Question, plan: Plan | None = None, **options: Any) -> "Figure | SubFigure":
-    """Prior and, where there is one, posterior of segments' effects, one panel per arm.
+def plot_prior_and_posterior(
+    tree: xr.DataTree, question: EffectQuestion, plan: Plan | None = None, **options: Any
+) -> "Figure | SubFigure":
+    """Plot prior and, where there is one, posterior of segments' effects, one panel per arm.
 
     Parameters
     ----------
     tree : xarray.DataTree
         With the group prior.
     question, plan
-        As for `forest`.
+        As for `plot_forest`.
     **options
         Those of `bayes_hte.plot.prior`.
 
@@ -196,74 +226,90 @@ def prior(tree: xr.DataTree, question: Question, plan: Plan | None = None, **opt
     """
     from bayes_hte import plot
 
-    known_model(tree, "a figure of the prior")
+    require_known_model(tree, "a figure of the prior")
     if "prior" not in tree.children:
         raise DataError("this fit is too large to hold draws from its prior; use bayes_hte.plot_prior on a part of it")
-    family, cells = family_of(tree), cells_of(tree)
-    before = on_scale(family, parameters(tree, "prior"), question.scale, cells)
-    after = effects(tree, question.scale) if "posterior" in tree.children else None
-    own = raw(tree, question.scale)["raw"]
-    beliefs = [
-        plot.Belief(
+    family, cells = get_fitted_family(tree), get_fitted_cells(tree)
+    prior_effects = convert_to_scale(family, select_parameters(tree, "prior"), question.scale, cells)
+    posterior_effects = compute_effects(tree, question.scale) if "posterior" in tree.children else None
+    raw_effects = estimate_without_pooling(tree, question.scale)["raw"]
+    arm_beliefs = [
+        plot.ArmBelief(
             str(arm),
-            before.sel(arm=arm).isel(segment=0).values.ravel(),
-            None if after is None else after.sel(arm=arm).values.ravel(),
-            own.sel(arm=arm).values,
+            # Before the data all segments have the same distribution: one of them stands for all.
+            prior_effects.sel(arm=arm).isel(segment=0).values.ravel(),
+            None if posterior_effects is None else posterior_effects.sel(arm=arm).values.ravel(),
+            raw_effects.sel(arm=arm).values,
         )
-        for arm in before["arm"].values
+        for arm in prior_effects["arm"].values
     ]
-    words = wording(tree, question, plan)
-    said = {name: words[name] for name in ("unit", "percent", "axis_label", "title") if name in words}
-    if after is None:
-        said.pop("title", None)  # there is no diagnosis before the fit
-    return plot.prior(beliefs, **(said | options))
-
-
-def _arm(named: object, arms: list[str]) -> str:
-    """The treated arm that a caller names, by its text or as the data held it."""
-    arm = level_of(named)
-    if arm not in arms:
-        raise DataError(f"no treated arm {arm!r}; there are {arms}")
-    return arm
-
-
-def wording(tree: xr.DataTree, question: Question, plan: Plan | None) -> dict[str, Any]:
-    """What a figure of this fit is called: unit, percent, the axis, and the verdict if it is bad."""
-    family = family_of(tree)
-    pooled = {"partial": "partially pooled", "none": "by the model, not pooled", "complete": "completely pooled"}
-    said: dict[str, Any] = {
-        "unit": "" if plan is None else plan.report.unit,
-        "pooled": pooled[model_of(tree).pooling],
+    fit_options = choose_wording(tree, question, plan)
+    figure_options = {
+        option_name: fit_options[option_name]
+        for option_name in ("unit", "percent", "axis_label", "title")
+        if option_name in fit_options
     }
+    if posterior_effects is None:
+        figure_options.pop("title", None)  # there is no diagnosis before the fit
+    return plot.prior(arm_beliefs, **(figure_options | options))
+
+
+def _find_arm(wanted_arm: object, treated_arms: list[str]) -> str:
+    """Find the treated arm that a caller names, by its text or as the data held it."""
+    arm_label = format_level(wanted_arm)
+    if arm_label not in treated_arms:
+        raise DataError(f"no treated arm {arm_label!r}; there are {treated_arms}")
+    return arm_label
+
+
+def choose_wording(fit_tree: xr.DataTree, question: EffectQuestion, plan: Plan | None) -> dict[str, Any]:
+    """Choose what a figure of a fit is called: unit, percent, axis label, and the verdict if it is bad."""
+    family = get_fitted_family(fit_tree)
+    pooled_name_by_kind = {
+        "partial": "partially pooled",
+        "none": "by the model, not pooled",
+        "complete": "completely pooled",
+    }
+    figure_options: dict[str, Any] = {
+        "unit": "" if plan is None else plan.report.unit,
+        "pooled": pooled_name_by_kind[get_fitted_model(fit_tree).pooling],
+    }
+    # In the same units as the report's sentences: probabilities in percentage points, ratios as logarithms.
     match question.scale:
         case "relative":
-            said |= {"percent": True, "axis_label": "effect relative to the control, %"}
-        case "absolute" if family.percent:
-            said |= {"percent": True, "axis_label": f"effect on {cells_of(tree).attrs['outcome']}, percentage points"}
+            figure_options |= {"percent": True, "axis_label": "effect relative to the control, %"}
+        case "absolute" if family.mean_is_probability:
+            figure_options |= {
+                "percent": True,
+                "axis_label": f"effect on {get_fitted_cells(fit_tree).attrs['outcome']}, percentage points",
+            }
         case "absolute":
-            unit = f", {said['unit']}" if said["unit"] else ""
-            said["axis_label"] = f"effect on {cells_of(tree).attrs['outcome']}{unit}"
-        case "link" if family.ratio:
-            said["axis_label"] = f"effect, log {family.ratio}"
-    if not reliable(tree):
-        said["title"] = UNRELIABLE
-    return said
+            unit_suffix = f", {figure_options['unit']}" if figure_options["unit"] else ""
+            figure_options["axis_label"] = f"effect on {get_fitted_cells(fit_tree).attrs['outcome']}{unit_suffix}"
+        case "link" if family.ratio_name:
+            figure_options["axis_label"] = f"effect, log {family.ratio_name}"
+    if not is_reliable(fit_tree):
+        figure_options["title"] = UNRELIABLE_TITLE
+    return figure_options
 
 
-def reliable(tree: xr.DataTree) -> bool:
-    """Whether the diagnosis that travels with a fit was passed; a fit without one was never checked."""
-    return bool(json.loads(tree.attrs.get("diagnosis", "{}")).get("ok", False))
+def is_reliable(fit_tree: xr.DataTree) -> bool:
+    """Tell whether a fit passed the diagnosis that travels with it; a fit without one was never checked."""
+    return bool(json.loads(fit_tree.attrs.get("diagnosis", "{}")).get("ok", False))
 
 
-def _shown(
-    tree: xr.DataTree, question: Question, arm: str | None, found: Tables | None
+def _select_tables(
+    fit_tree: xr.DataTree, question: EffectQuestion, arm: str | None, result_tables: ResultTables | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of segments and averages, of all arms or of one."""
-    if found is None:
-        table, average = summary.table(tree, question), summary.ate(tree, question)
+    """Select the rows of segments and averages, of all arms or of one."""
+    if result_tables is None:
+        segment_table, ate_table = (
+            summary.tabulate_segments(fit_tree, question),
+            summary.tabulate_ate(fit_tree, question),
+        )
     else:
-        table, average = found.segments, found.average
+        segment_table, ate_table = result_tables.segment_table, result_tables.ate_table
     if arm is None:
-        return table, average
-    arm = _arm(arm, list(map(str, average["arm"])))
-    return table[table["arm"] == arm], average[average["arm"] == arm]
+        return segment_table, ate_table
+    arm = _find_arm(arm, list(map(str, ate_table["arm"])))
+    return segment_table[segment_table["arm"] == arm], ate_table[ate_table["arm"] == arm]

@@ -1,15 +1,18 @@
-"""A model as mathematics and as sentences: what is assumed, for people. Needs no PyMC; its source is in `source`."""
+"""A model as mathematics and as sentences, for people who ask what is assumed.
+
+Needs no PyMC; the model's PyMC source is in `source`. In formulas s is a segment, a an arm, i a unit.
+"""
 
 import math
 
 from bayes_hte.families import FAMILIES
 from bayes_hte.pooling import DEFAULT_NU
-from bayes_hte.priors import as_text, central_interval, upper_bound
+from bayes_hte.priors import compute_central_interval, compute_upper_bound, format_prior
 from bayes_hte.spec.distributions import Distribution
 from bayes_hte.spec.model import Effect, Model, Pool
-from bayes_hte.structure import EXAMPLE_DIMENSIONS, Coefficient, coefficients, illustrated
+from bayes_hte.structure import EXAMPLE_DIMENSIONS, Coefficient, list_coefficients, with_example_dimensions
 
-_LIKELIHOOD = {
+_LIKELIHOOD_FORMULAS = {
     "binomial": ["events[s, a] ~ Binomial(n[s, a], p[s, a])", "logit p[s, a] = baseline[s] + effect[s, a]"],
     "normal": ["y[i] ~ Normal(baseline[s] + effect[s, a], sigma[a])   for unit i of segment s in arm a"],
     "mean": ["mean[s, a] ~ Normal(baseline[s] + effect[s, a], se[s, a])"],
@@ -34,7 +37,7 @@ _LIKELIHOOD = {
         "log hazard[s, a, j] = baseline[s] + hazards[j] + effect[s, a]   hazards of the first interval 0",
     ],
 }
-_OUTCOME = {
+_OUTCOME_SENTENCES = {
     "binomial": "Each unit did it or did not; effects are log odds ratios between an arm and the control.",
     "normal": "The outcome is continuous with one standard deviation per arm; effects are differences in means.",
     "mean": "Each cell's mean is close to normal (central limit theorem); effects are differences in means.",
@@ -48,7 +51,7 @@ _OUTCOME = {
     "piecewise_exponential": "Hazards are constant within intervals and proportional between arms; effects are log "
     "hazard ratios.",
 }
-_POOLING = {
+_POOLING_SENTENCES = {
     "partial": "Effects are partially pooled: each segment's effect is drawn from a common distribution, so that "
     "small segments shrink toward the common effect, exactly as much as their own data warrant.",
     "none": "Effects are not pooled: every segment stands alone.",
@@ -56,224 +59,287 @@ _POOLING = {
 }
 
 
-def mathematics(model: Model) -> list[str]:
-    """The model as lines of mathematics, likelihood first."""
-    lines = list(_LIKELIHOOD[model.family])
-    shown = illustrated(model)
-    if shown is not model:
-        lines.insert(0, f"with {' and '.join(EXAMPLE_DIMENSIONS)}, for example, as the dimensions")
-    for coefficient in coefficients(shown):
-        lines += _pool_lines(coefficient)
+def write_mathematics(model: Model) -> list[str]:
+    """Write the model as lines of mathematics, likelihood first."""
+    formula_lines = list(_LIKELIHOOD_FORMULAS[model.family])
+    shown_model = with_example_dimensions(model)
+    if shown_model is not model:
+        formula_lines.insert(0, f"with {' and '.join(EXAMPLE_DIMENSIONS)}, for example, as the dimensions")
+    for coefficient in list_coefficients(shown_model):
+        formula_lines += _write_coefficient(coefficient)
     if model.nuisance is not None:
-        index = {"sigma": "[a]", "alpha": "[a]", "cutpoints": "[k]", "hazards": "[j]"}
-        lines += [f"{name}{index[name]} ~ {as_text(prior)}{', ascending' if name == 'cutpoints' else ''}"
-                  for name, prior in model.nuisance.given.items()]  # fmt: skip
+        index_texts = {"sigma": "[a]", "alpha": "[a]", "cutpoints": "[k]", "hazards": "[j]"}
+        for name, prior in model.nuisance.stated_priors.items():
+            order_text = ", ascending" if name == "cutpoints" else ""
+            formula_lines.append(f"{name}{index_texts[name]} ~ {format_prior(prior)}{order_text}")
     if model.units == "control_sd":
-        lines.append("in SDs of the control's outcome; the baseline is measured from the control's overall mean")
-    return lines
-
-
-def _pool_lines(asked: Coefficient) -> list[str]:
-    name, pool = asked.name, asked.pool
-    each, shared = ("[s, a]", "[a]") if len(asked.dims) > 1 else ("[s]", "")
-    if asked.pooling == "none":
-        return [f"{name}{each} ~ {as_text(pool.mean)}"]
-    if asked.pooling == "complete" or pool.between is None:
-        return [f"{name}{each} = {name}_mean{shared}", f"{name}_mean{shared} ~ {as_text(pool.mean)}"]
-    effect = asked.effect or Effect(mean=pool.mean or pool.between, between=pool.between)
-    between = f"{name}_between{_between_index(effect, shared)}"
-    centre = f"{name}_mean{shared}" if pool.mean is not None else "0"
-    lines = [f"{name}{each} ~ {_law(effect, _centre(asked, centre, shared), between)}"]
-    if pool.mean is not None:
-        lines.append(f"{name}_mean{shared} ~ {as_text(pool.mean)}")
-    lines.append(f"{between} ~ {as_text(pool.between)}")
-    return lines + _structure_lines(asked, effect, shared)
-
-
-def _between_index(effect: Effect, shared: str) -> str:
-    parts = [f"{effect.strata} of s"] * bool(effect.strata) + ["a"] * (bool(shared) and not effect.shared_between)
-    return f"[{', '.join(parts)}]" if parts else ""
-
-
-def _centre(asked: Coefficient, centre: str, shared: str) -> str:
-    inner = ", a" if shared else ""
-    terms = [f"{asked.name}_{term.replace(':', '_')}[{term} of s{inner}]" for term in asked.pool.by]
-    slopes = [
-        f"{asked.name}_slope[{name}{inner}] * {name}[s]" for name in (asked.effect.covariates if asked.effect else ())
-    ]
-    return " + ".join([centre, *terms, *slopes])
-
-
-def _law(effect: Effect, centre: str, between: str) -> str:
-    match effect.shape:
-        case "student_t":
-            return f"StudentT({effect.nu or DEFAULT_NU:g}, {centre}, {between})"
-        case "horseshoe":
-            return f"Normal({centre}, local[s, a])"
-    return f"Normal({centre}, {between})"
-
-
-def _structure_lines(asked: Coefficient, effect: Effect, shared: str) -> list[str]:
-    name, pool, lines = asked.name, asked.pool, []
-    for term in pool.by:
-        variable, inner = f"{name}_{term.replace(':', '_')}", ", a" if shared else ""
-        scale = f"{variable}_between{'' if effect.shared_between else shared}"
-        prior = pool.by_between or pool.between
-        lines += [f"{variable}[l{inner}] ~ Normal(0, {scale})", f"{scale} ~ {as_text(prior)}" if prior else ""]
-    if effect.slope is not None:
-        lines.append(f"{name}_slope ~ {as_text(effect.slope)}   per SD of a covariate over segments, centred")
-    if effect.shape == "horseshoe":
-        lines.append(f"local[s, a] = {effect.slab:g} w / sqrt({effect.slab:g}² + w²),   w = {name}_between λ[s, a]")
-        lines.append("λ[s, a] ~ HalfCauchy(1)")
-    if effect.correlation is not None:
-        lines.append(
-            f"correlation of baseline[s] and effect[s, a]: {name}_correlation[a] ~ {as_text(effect.correlation)}"
+        formula_lines.append(
+            "in SDs of the control's outcome; the baseline is measured from the control's overall mean"
         )
-    return lines
+    return formula_lines
 
 
-def sentences(model: Model) -> list[str]:
-    """What the model assumes and what its priors imply, a sentence each."""
-    found = [_OUTCOME[model.family], _POOLING[model.pooling], *_structure(model.effect)]
-    part = " of the chance of a positive outcome" if model.amount is not None else ""
-    found += _coefficient_sentences(model, model.effect, part)
+def _write_coefficient(coefficient: Coefficient) -> list[str]:
+    name, pool_priors = coefficient.name, coefficient.pool_priors
+    own_index, arm_index = ("[s, a]", "[a]") if len(coefficient.dims) > 1 else ("[s]", "")
+    if coefficient.pooling == "none":
+        return [f"{name}{own_index} ~ {format_prior(pool_priors.mean)}"]
+    if coefficient.pooling == "complete" or pool_priors.between is None:
+        return [
+            f"{name}{own_index} = {name}_mean{arm_index}",
+            f"{name}_mean{arm_index} ~ {format_prior(pool_priors.mean)}",
+        ]
+    # A baseline has no structure: it is written as an effect that has none.
+    plain_mean = pool_priors.mean or pool_priors.between
+    effect_priors = coefficient.effect_priors or Effect(mean=plain_mean, between=pool_priors.between)
+    between_name = f"{name}_between{_write_between_index(effect_priors, arm_index)}"
+    centre_text = f"{name}_mean{arm_index}" if pool_priors.mean is not None else "0"
+    distribution_text = _write_distribution(
+        effect_priors, _write_centre(coefficient, centre_text, arm_index), between_name
+    )
+    formula_lines = [f"{name}{own_index} ~ {distribution_text}"]
+    if pool_priors.mean is not None:
+        formula_lines.append(f"{name}_mean{arm_index} ~ {format_prior(pool_priors.mean)}")
+    formula_lines.append(f"{between_name} ~ {format_prior(pool_priors.between)}")
+    return formula_lines + _write_structure(coefficient, effect_priors, arm_index)
+
+
+def _write_between_index(effect_priors: Effect, arm_index: str) -> str:
+    index_parts = [f"{effect_priors.strata} of s"] if effect_priors.strata else []
+    index_parts += ["a"] if arm_index and not effect_priors.shared_between else []
+    return f"[{', '.join(index_parts)}]" if index_parts else ""
+
+
+def _write_centre(coefficient: Coefficient, centre_text: str, arm_index: str) -> str:
+    arm_suffix = ", a" if arm_index else ""
+    term_texts = [
+        f"{coefficient.name}_{term.replace(':', '_')}[{term} of s{arm_suffix}]" for term in coefficient.pool_priors.by
+    ]
+    slope_texts = [
+        f"{coefficient.name}_slope[{name}{arm_suffix}] * {name}[s]"
+        for name in (coefficient.effect_priors.covariates if coefficient.effect_priors else ())
+    ]
+    return " + ".join([centre_text, *term_texts, *slope_texts])
+
+
+def _write_distribution(effect_priors: Effect, centre_text: str, between_name: str) -> str:
+    match effect_priors.shape:
+        case "student_t":
+            return f"StudentT({effect_priors.nu or DEFAULT_NU:g}, {centre_text}, {between_name})"
+        case "horseshoe":
+            return f"Normal({centre_text}, local[s, a])"
+    return f"Normal({centre_text}, {between_name})"
+
+
+def _write_structure(coefficient: Coefficient, effect_priors: Effect, arm_index: str) -> list[str]:
+    name, pool_priors, formula_lines = coefficient.name, coefficient.pool_priors, []
+    for term in pool_priors.by:
+        term_variable, arm_suffix = f"{name}_{term.replace(':', '_')}", ", a" if arm_index else ""
+        between_name = f"{term_variable}_between{'' if effect_priors.shared_between else arm_index}"
+        prior = pool_priors.by_between or pool_priors.between
+        formula_lines += [
+            f"{term_variable}[l{arm_suffix}] ~ Normal(0, {between_name})",
+            f"{between_name} ~ {format_prior(prior)}" if prior else "",
+        ]
+    if effect_priors.slope is not None:
+        formula_lines.append(
+            f"{name}_slope ~ {format_prior(effect_priors.slope)}   per SD of a covariate over segments, centred"
+        )
+    if effect_priors.shape == "horseshoe":
+        formula_lines.append(
+            f"local[s, a] = {effect_priors.slab:g} w / sqrt({effect_priors.slab:g}² + w²),   w = {name}_between λ[s, a]"
+        )
+        formula_lines.append("λ[s, a] ~ HalfCauchy(1)")
+    if effect_priors.correlation is not None:
+        prior_text = format_prior(effect_priors.correlation)
+        formula_lines.append(f"correlation of baseline[s] and effect[s, a]: {name}_correlation[a] ~ {prior_text}")
+    return formula_lines
+
+
+def describe_model(model: Model) -> list[str]:
+    """Describe what the model assumes and what its priors imply, a sentence each."""
+    sentences = [
+        _OUTCOME_SENTENCES[model.family],
+        _POOLING_SENTENCES[model.pooling],
+        *_describe_structure(model.effect),
+    ]
+    part_phrase = " of the chance of a positive outcome" if model.amount is not None else ""
+    sentences += _describe_coefficient(model, model.effect, part_phrase)
     if model.amount is not None:
-        found += _coefficient_sentences(model, model.amount.effect, " of the size of positive outcomes", ratio="ratio")
+        sentences += _describe_coefficient(
+            model, model.amount.effect, " of the size of positive outcomes", ratio_name="ratio"
+        )
     if model.baseline is not None:
-        found.append(_baseline_sentence(model))
-    return found + _nuisance_sentences(model)
+        sentences.append(_describe_baseline(model))
+    return sentences + _describe_nuisance(model)
 
 
-def _structure(effect: Effect) -> list[str]:
-    found = []
-    if effect.by:
-        names = "every dimension" if "*" in effect.by else ", ".join(effect.by)
-        found.append(f"Levels of {names} have effects of their own, which add up; what they leave is the segment's.")
-    if effect.covariates:
-        found.append(f"A segment's effect may depend on its {', '.join(effect.covariates)}, in a straight line.")
-    if effect.shape == "student_t":
-        found.append("A few segments may lie far out: the common distribution has heavy tails (Student's t).")
-    if effect.shape == "horseshoe":
-        found.append("Most segments have the common effect and a few stand out (regularised horseshoe).")
-    if effect.correlation is not None:
-        found.append(
+def _describe_structure(effect_priors: Effect) -> list[str]:
+    sentences = []
+    if effect_priors.by:
+        dimension_text = "every dimension" if "*" in effect_priors.by else ", ".join(effect_priors.by)
+        sentences.append(
+            f"Levels of {dimension_text} have effects of their own, which add up; what they leave is the segment's."
+        )
+    if effect_priors.covariates:
+        sentences.append(
+            f"A segment's effect may depend on its {', '.join(effect_priors.covariates)}, in a straight line."
+        )
+    if effect_priors.shape == "student_t":
+        sentences.append("A few segments may lie far out: the common distribution has heavy tails (Student's t).")
+    if effect_priors.shape == "horseshoe":
+        sentences.append("Most segments have the common effect and a few stand out (regularised horseshoe).")
+    if effect_priors.correlation is not None:
+        sentences.append(
             "Effects may be larger, or smaller, where the control does better (correlation with the baseline)."
         )
-    if effect.strata:
-        found.append(f"How much segments differ may differ between the levels of {effect.strata}.")
-    if effect.shared_between:
-        found.append("Segments differ equally much under every arm.")
-    return found
+    if effect_priors.strata:
+        sentences.append(f"How much segments differ may differ between the levels of {effect_priors.strata}.")
+    if effect_priors.shared_between:
+        sentences.append("Segments differ equally much under every arm.")
+    return sentences
 
 
-def _coefficient_sentences(model: Model, pool: Pool, part: str, ratio: str | None = None) -> list[str]:
-    ratio = ratio or ("odds ratio" if model.amount is not None else FAMILIES[model.family].ratio)
-    low, high = central_interval(pool.mean)
-    where = f"{_amount(model, low)} and {_amount(model, high)}"
-    if ratio is not None:
-        article = "an" if ratio[0] in "aeiou" else "a"
-        where = f"{article} {ratio} between {math.exp(low):.2g} and {math.exp(high):.2g}"
+def _describe_coefficient(
+    model: Model, pool_priors: Pool, part_phrase: str, ratio_name: str | None = None
+) -> list[str]:
+    # Of two parts, the chance has the link of a binomial model.
+    ratio_name = ratio_name or ("odds ratio" if model.amount is not None else FAMILIES[model.family].ratio_name)
+    # All ranges are of 9 times in 10, the default probability of intervals and bounds of priors.
+    low, high = compute_central_interval(pool_priors.mean)
+    range_text = f"{_phrase_amount(model, low)} and {_phrase_amount(model, high)}"
+    if ratio_name is not None:
+        article = "an" if ratio_name[0] in "aeiou" else "a"
+        range_text = f"{article} {ratio_name} between {math.exp(low):.2g} and {math.exp(high):.2g}"
     else:
-        where = f"between {where}"
-    whose = "Each segment's effect" if model.pooling == "none" else "Common effect"
-    found = [f"{whose}{part}: 9 times in 10 {where}."]
-    if model.pooling == "partial" and pool.between is not None:
-        found.append(_difference_sentence(model, pool, pool.between, part, ratio))
-    return found
+        range_text = f"between {range_text}"
+    subject_text = "Each segment's effect" if model.pooling == "none" else "Common effect"
+    sentences = [f"{subject_text}{part_phrase}: 9 times in 10 {range_text}."]
+    if model.pooling == "partial" and pool_priors.between is not None:
+        sentences.append(_describe_differences(model, pool_priors, pool_priors.between, part_phrase, ratio_name))
+    return sentences
 
 
-def _difference_sentence(model: Model, pool: Pool, between: Distribution, part: str, ratio: str | None) -> str:
-    """What the prior of the between-segment SD, at its median, says of segments; 1.645 SDs hold 9 of 10."""
-    effect = pool if isinstance(pool, Effect) else Effect(mean=pool.mean or between, between=between)
-    tau, bound = upper_bound(between, 0.5), _amount(model, upper_bound(between), ratio)
-    alike = " with the same covariates" if effect.covariates else ""
-    if effect.shape == "horseshoe":
+def _describe_differences(
+    model: Model, pool_priors: Pool, between_prior: Distribution, part_phrase: str, ratio_name: str | None
+) -> str:
+    """Describe how much segments differ where the between-segment SD is at its prior median."""
+    plain_mean = pool_priors.mean or between_prior
+    effect_priors = pool_priors if isinstance(pool_priors, Effect) else Effect(mean=plain_mean, between=between_prior)
+    median_tau = compute_upper_bound(between_prior, 0.5)
+    between_bound = _phrase_amount(model, compute_upper_bound(between_prior), ratio_name)
+    covariate_phrase = " with the same covariates" if effect_priors.covariates else ""
+    if effect_priors.shape == "horseshoe":
         return (
-            f"Scale of the differences between most segments{part}: 9 times in 10 below {bound}; the few that stand "
-            f"out may differ by an SD of up to {_amount(model, effect.slab or 0.0, ratio)}."
+            f"Scale of the differences between most segments{part_phrase}: 9 times in 10 below {between_bound}; the "
+            "few that stand out may differ by an SD of up to "
+            f"{_phrase_amount(model, effect_priors.slab or 0.0, ratio_name)}."
         )
-    beyond = ", beyond what their levels say" if pool.by else ""
-    first = f"Between-segment SD{part}{beyond}: 9 times in 10 below {bound}"
-    if effect.shape == "student_t":
+    level_phrase = ", beyond what their levels say" if pool_priors.by else ""
+    first_clause = f"Between-segment SD{part_phrase}{level_phrase}: 9 times in 10 below {between_bound}"
+    if effect_priors.shape == "student_t":
         from scipy import special
 
-        reach = _size(model, float(special.stdtrit(effect.nu or DEFAULT_NU, 0.95)) * tau, ratio)
-        centre = "what its levels say" if pool.by else f"that of segments{alike}" if alike else "the common effect"
-        return f"{first}; at its prior median, 9 times in 10 a segment's effect is within {reach} of {centre}."
-    if pool.by:
-        levels = pool.by_between or between
-        typical = _size(model, 1.645 * math.sqrt(2) * math.hypot(tau, upper_bound(levels, 0.5)), ratio)
+        # 9 of 10 values of Student's t are within its 95 % quantile of the centre.
+        central_distance = float(special.stdtrit(effect_priors.nu or DEFAULT_NU, 0.95)) * median_tau
+        segment_reach = _phrase_difference(model, central_distance, ratio_name)
+        centre_phrase = f"that of segments{covariate_phrase}" if covariate_phrase else "the common effect"
+        if pool_priors.by:
+            centre_phrase = "what its levels say"
         return (
-            f"{first}; between the levels of a dimension: 9 times in 10 below "
-            f"{_amount(model, upper_bound(levels), ratio)}; at their prior medians, 9 times in 10 two "
-            f"segments{alike} that differ in one dimension have effects that differ by less than {typical}."
+            f"{first_clause}; at its prior median, 9 times in 10 a segment's effect is within {segment_reach} of "
+            f"{centre_phrase}."
         )
-    typical = _size(model, 1.645 * math.sqrt(2) * tau, ratio)
-    two = f"the effects of two segments{alike}" if alike else "two segments' effects"
-    return f"{first}; at its prior median, 9 times in 10 {two} differ by less than {typical}."
+    if pool_priors.by:
+        level_prior = pool_priors.by_between or between_prior
+        # Two segments differ by Normal(0, √2 √(tau² + level tau²)), of which 1.645 SDs hold 9 of 10.
+        central_distance = 1.645 * math.sqrt(2) * math.hypot(median_tau, compute_upper_bound(level_prior, 0.5))
+        typical_difference = _phrase_difference(model, central_distance, ratio_name)
+        return (
+            f"{first_clause}; between the levels of a dimension: 9 times in 10 below "
+            f"{_phrase_amount(model, compute_upper_bound(level_prior), ratio_name)}; at their prior medians, 9 times "
+            f"in 10 two segments{covariate_phrase} that differ in one dimension have effects that differ by less than "
+            f"{typical_difference}."
+        )
+    # Two segments differ by Normal(0, √2 tau).
+    typical_difference = _phrase_difference(model, 1.645 * math.sqrt(2) * median_tau, ratio_name)
+    segment_pair = f"the effects of two segments{covariate_phrase}" if covariate_phrase else "two segments' effects"
+    return (
+        f"{first_clause}; at its prior median, 9 times in 10 {segment_pair} differ by less than {typical_difference}."
+    )
 
 
-def _size(model: Model, difference: float, ratio: str | None) -> str:
-    """How large a difference on the link scale is, in words."""
-    if not ratio:
-        return _amount(model, difference)
-    return f"a factor of {math.exp(difference):.2g} in {'odds' if ratio == 'odds ratio' else f'the {ratio}'}"
+def _phrase_difference(model: Model, difference: float, ratio_name: str | None) -> str:
+    """Phrase how large a difference on the link scale is."""
+    if not ratio_name:
+        return _phrase_amount(model, difference)
+    return f"a factor of {math.exp(difference):.2g} in {'odds' if ratio_name == 'odds ratio' else f'the {ratio_name}'}"
 
 
-def _baseline_sentence(model: Model) -> str:
-    baseline = model.baseline
-    if baseline is None:
+def _describe_baseline(model: Model) -> str:
+    baseline_priors = model.baseline
+    if baseline_priors is None:
         raise AssertionError("asked for the baseline of a model that has none")
-    if baseline.mean is None:
+    if baseline_priors.mean is None:
         return "Control's answers in an average segment are set by the cutpoints; segments' own are pooled around them."
-    low, high = central_interval(baseline.mean)
-    link = "logit" if model.amount is not None else FAMILIES[model.family].link
-    if link == "logit":
-        rates = [1 / (1 + math.exp(-value)) for value in (low, high)]
-        where = f"9 times in 10 between {rates[0]:.2%} and {rates[1]:.2%}"
-    elif link == "log":
-        where = f"9 times in 10 between {math.exp(low):.2g} and {math.exp(high):.2g}"
+    low, high = compute_central_interval(baseline_priors.mean)
+    link_name = "logit" if model.amount is not None else FAMILIES[model.family].link
+    if link_name == "logit":
+        # rate = 1 / (1 + e^−eta)
+        rate_bounds = [1 / (1 + math.exp(-value)) for value in (low, high)]
+        range_text = f"9 times in 10 between {rate_bounds[0]:.2%} and {rate_bounds[1]:.2%}"
+    elif link_name == "log":
+        range_text = f"9 times in 10 between {math.exp(low):.2g} and {math.exp(high):.2g}"
     else:
-        where = f"9 times in 10 between {_amount(model, low)} and {_amount(model, high)}"
-        where += " from the control's overall mean" if model.units == "control_sd" else ""
-    what = {"piecewise_exponential": "hazard in the first interval", "poisson": "rate",
-            "two_part": "chance of a positive outcome"}.get(model.family, "mean")  # fmt: skip
-    if baseline.pooling == "none":
-        return f"Control's {what} in each segment, on its own: {where}."
-    return f"Control's {what}, pooled over segments as well: {where}."
+        range_text = f"9 times in 10 between {_phrase_amount(model, low)} and {_phrase_amount(model, high)}"
+        range_text += " from the control's overall mean" if model.units == "control_sd" else ""
+    outcome_nouns = {
+        "piecewise_exponential": "hazard in the first interval",
+        "poisson": "rate",
+        "two_part": "chance of a positive outcome",
+    }
+    outcome_noun = outcome_nouns.get(model.family, "mean")
+    if baseline_priors.pooling == "none":
+        return f"Control's {outcome_noun} in each segment, on its own: {range_text}."
+    return f"Control's {outcome_noun}, pooled over segments as well: {range_text}."
 
 
-def _nuisance_sentences(model: Model) -> list[str]:
+def _describe_nuisance(model: Model) -> list[str]:
     if model.nuisance is None:
         return []
-    found = []
-    for name, prior in model.nuisance.given.items():
+    sentences = []
+    for name, prior in model.nuisance.stated_priors.items():
         match name:
             case "sigma" if model.amount is not None:
-                found.append(f"SD of the log of positive outcomes: 9 times in 10 below {upper_bound(prior):.3g}.")
+                sentences.append(
+                    f"SD of the log of positive outcomes: 9 times in 10 below {compute_upper_bound(prior):.3g}."
+                )
             case "sigma":
-                found.append(f"SD within an arm: 9 times in 10 below {_amount(model, upper_bound(prior))}.")
+                sentences.append(
+                    f"SD within an arm: 9 times in 10 below {_phrase_amount(model, compute_upper_bound(prior))}."
+                )
             case "alpha":
-                low, high = central_interval(prior)
-                found.append(
+                # Var y = m + m² / alpha, at m = 1
+                low, high = compute_central_interval(prior)
+                sentences.append(
                     f"Variance of a count with mean 1: 9 times in 10 between {1 + 1 / high:.2g} and {1 + 1 / low:.2g}."
                 )
             case "cutpoints":
-                low, high = (1 / (1 + math.exp(-value)) for value in central_interval(prior))
-                found.append(
+                low, high = (1 / (1 + math.exp(-value)) for value in compute_central_interval(prior))
+                sentences.append(
                     f"Share at or below a level in an average segment: 9 times in 10 between {low:.2%} and {high:.2%}."
                 )
             case "hazards":
-                low, high = (math.exp(value) for value in central_interval(prior))
-                found.append(
+                low, high = (math.exp(value) for value in compute_central_interval(prior))
+                sentences.append(
                     f"Hazard of a later interval relative to the first: 9 times in 10 between {low:.2g} and {high:.2g}."
                 )
-    return found
+    return sentences
 
 
-def _amount(model: Model, value: float, ratio: str | None = None) -> str:
+def _phrase_amount(model: Model, link_value: float, ratio_name: str | None = None) -> str:
     if model.units == "control_sd":
-        return f"{value:.3g} control SDs"
-    ratio = ratio or FAMILIES[model.family].ratio
-    unit = "" if ratio is None else " log-odds" if ratio == "odds ratio" else " on the log scale"
-    return f"{value:.3g}{unit}"
+        return f"{link_value:.3g} control SDs"
+    ratio_name = ratio_name or FAMILIES[model.family].ratio_name
+    unit_text = "" if ratio_name is None else " log-odds" if ratio_name == "odds ratio" else " on the log scale"
+    return f"{link_value:.3g}{unit_text}"

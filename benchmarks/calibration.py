@@ -41,17 +41,22 @@ from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
 from bayes_hte import Model, diagnose, exact, read_model, schema
-from bayes_hte.drawn import CHAINS, Drawn, headlined
-from bayes_hte.effects import average, likelihood_parameters, on_scale, shares
+from bayes_hte.drawn import CHAIN_COUNT, Draws, add_mean_outcome
+from bayes_hte.effects import (
+    average_over_segments,
+    compute_population_shares,
+    convert_to_scale,
+    select_likelihood_parameters,
+)
 from bayes_hte.errors import DataError
-from bayes_hte.families.family import CellData
-from bayes_hte.layout import Parameters, linear_predictor, long_form
-from bayes_hte.model import Problem, problem
-from bayes_hte.pooling import prior_draws
-from bayes_hte.posterior import versions
-from bayes_hte.spec import shipped_models
-from bayes_hte.spec.distributions import rescaled
-from bayes_hte.structure import coefficients
+from bayes_hte.families.family import ArmCellData
+from bayes_hte.layout import ParameterDraws, build_long_form, compute_linear_predictor
+from bayes_hte.model import Problem, build_problem
+from bayes_hte.pooling import draw_from_prior
+from bayes_hte.posterior import list_versions
+from bayes_hte.spec import list_shipped_models
+from bayes_hte.spec.distributions import rescale_distribution
+from bayes_hte.structure import list_coefficients
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "calibration.json"
@@ -71,7 +76,7 @@ ALPHA = 0.01
 MAX_Z = 4.0
 """Standard errors: 6.3e-5 per comparison, 0.5 % for the 75 of fifteen designs."""
 
-Engine = Callable[..., Drawn]
+Engine = Callable[..., Draws]
 Outcome = Literal["certified", "refused", "unsupported", "broken"]
 
 
@@ -89,42 +94,44 @@ class Experiment:
 @lru_cache
 def _empty(name: str) -> Problem:
     """The problem of a design, without its outcomes."""
-    return problem(DESIGNS[name].cells, DESIGNS[name].model)
+    return build_problem(DESIGNS[name].cells, DESIGNS[name].model)
 
 
 def prior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
     """One draw of everything from the prior; dims as in a posterior."""
-    drawn = prior_draws(task.model, task.design, task.coords, coefficients(task.model), draws=1, rng=rng)
-    return headlined(task, xr.Dataset(drawn))
+    drawn = draw_from_prior(
+        task.model, task.segment_design, task.coords, list_coefficients(task.model), draw_count=1, rng=rng
+    )
+    return add_mean_outcome(task, xr.Dataset(drawn))
 
 
 def simulate(name: str, rng: np.random.Generator) -> Experiment:
     """One experiment of a design."""
     truth = prior(_empty(name), rng)
     cells = DESIGNS[name].outcomes(DESIGNS[name].cells, truth.isel(chain=0, draw=0), rng)
-    return Experiment(truth, schema.check(cells))
+    return Experiment(truth, schema.check_cell_table(cells))
 
 
 # ------------------------------------------------------------------------------ engines, five of them wrong
 
 
-def exactly(task: Problem, *, draws: int, seed: int) -> Drawn:
+def exactly(task: Problem, *, draws: int, seed: int) -> Draws:
     """What is calibrated."""
     return exact.posterior(task, draws=draws, seed=seed)
 
 
-def by_nuts(task: Problem, *, draws: int, seed: int) -> Drawn:
+def by_nuts(task: Problem, *, draws: int, seed: int) -> Draws:
     """NUTS with machine code that all data sets of a design share, for what the exact engine does not solve."""
     import nutpie
 
-    from bayes_hte.compiled import machine
-    from bayes_hte.model import build
+    from bayes_hte.compiled import compile_or_reuse
+    from bayes_hte.model import build_pymc_model
 
     tree = nutpie.sample(
-        machine(build(task, reusable=True)), draws=-(-draws // CHAINS), tune=TUNE, chains=CHAINS, cores=1, seed=seed,
-        target_accept=TARGET_ACCEPT, progress_bar=False,
+        compile_or_reuse(build_pymc_model(task, reusable=True)), draws=-(-draws // CHAIN_COUNT), tune=TUNE,
+        chains=CHAIN_COUNT, cores=1, seed=seed, target_accept=TARGET_ACCEPT, progress_bar=False,
     )  # fmt: skip
-    return Drawn(tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset())
+    return Draws(tree["posterior"].to_dataset(), tree["sample_stats"].to_dataset())
 
 
 TUNE, TARGET_ACCEPT = 500, 0.95
@@ -136,48 +143,54 @@ def _believing(task: Problem, **changed: Any) -> Problem:
     return replace(task, model=task.model.model_copy(update={"effect": effect}))
 
 
-def halved_prior(task: Problem, *, draws: int, seed: int) -> Drawn:
+def halved_prior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Wrong: takes effects to vary half as much between segments as they do."""
     between = task.model.effect.between
     if between is None:
         raise AssertionError("effects are not partially pooled")
-    return exactly(_believing(task, between=rescaled(between, 0.5)), draws=draws, seed=seed)
+    return exactly(_believing(task, between=rescale_distribution(between, 0.5)), draws=draws, seed=seed)
 
 
-def misplaced(task: Problem, *, draws: int, seed: int) -> Drawn:
+def misplaced(task: Problem, *, draws: int, seed: int) -> Draws:
     """Wrong: gives every segment the covariates of its neighbour."""
-    design = replace(task.design, covariates=np.roll(task.design.covariates, 1, axis=0))
-    return exactly(replace(task, design=design), draws=draws, seed=seed)
+    design = replace(
+        task.segment_design, standardised_covariates=np.roll(task.segment_design.standardised_covariates, 1, axis=0)
+    )
+    return exactly(replace(task, segment_design=design), draws=draws, seed=seed)
 
 
-def overconfident(task: Problem, *, draws: int, seed: int) -> Drawn:
+def overconfident(task: Problem, *, draws: int, seed: int) -> Draws:
     """Wrong: SDs of effects are 15 % too small."""
     drawn = exactly(task, draws=draws, seed=seed)
     effect = drawn.posterior["effect"]
     centre = effect.mean(("chain", "draw"))
     narrow = (centre + 0.85 * (effect - centre)).transpose(*effect.dims)
-    return replace(drawn, posterior=drawn.posterior.assign(effect=narrow), sign=None)
+    return replace(drawn, posterior=drawn.posterior.assign(effect=narrow), sign_probabilities=None)
 
 
-def deaf(task: Problem, *, draws: int, seed: int) -> Drawn:
+def deaf(task: Problem, *, draws: int, seed: int) -> Draws:
     """Wrong: never looks at the last arm of counts. A coherent posterior, but not given all data."""
-    statistics = task.statistics.copy(deep=True)
+    statistics = task.cell_statistics.copy(deep=True)
     for name in ("n", "events"):
         statistics[name].loc[{"arm": statistics["arm"].values[-1]}] = 0
-    return exactly(replace(task, statistics=statistics, cells=long_form(statistics)), draws=draws, seed=seed)
+    return exactly(
+        replace(task, cell_statistics=statistics, long_cells=build_long_form(statistics)), draws=draws, seed=seed
+    )
 
 
-def smooth_counts(task: Problem, *, draws: int, seed: int) -> Drawn:
+def smooth_counts(task: Problem, *, draws: int, seed: int) -> Draws:
     """Wrong: takes counts per unit to vary less than alpha says, as if it were twice as large."""
-    curve = task.family.the_curve
+    curve = task.family.checked_cell_likelihood
 
-    def density(data: CellData, eta: Array, alpha: Array | None) -> Array:
-        return curve.density(data, eta, None if alpha is None else 2 * alpha)
+    def density(data: ArmCellData, eta: Array, alpha: Array | None) -> Array:
+        return curve.compute_log_density(data, eta, None if alpha is None else 2 * alpha)
 
-    def derivatives(data: CellData, eta: Array, alpha: Array | None) -> tuple[Array, Array]:
-        return curve.derivatives(data, eta, None if alpha is None else 2 * alpha)
+    def derivatives(data: ArmCellData, eta: Array, alpha: Array | None) -> tuple[Array, Array]:
+        return curve.compute_derivatives(data, eta, None if alpha is None else 2 * alpha)
 
-    family = replace(task.family, curve=replace(curve, density=density, derivatives=derivatives))
+    family = replace(
+        task.family, cell_likelihood=replace(curve, compute_log_density=density, compute_derivatives=derivatives)
+    )
     return exactly(replace(task, family=family), draws=draws, seed=seed)
 
 
@@ -243,7 +256,7 @@ def replicate(
     rng = np.random.default_rng([seed, crc32(name.encode()), number])
     experiment, design = simulate(name, rng), DESIGNS[name]
     try:
-        task = problem(experiment.cells, design.model)
+        task = build_problem(experiment.cells, design.model)
     except DataError as reason:
         return Replication(number, "unsupported", str(reason))
     try:
@@ -257,17 +270,17 @@ def replicate(
     return replace(found, number=number, outcome=outcome, why=" ".join(refused), seconds=seconds)
 
 
-def doubts(drawn: Drawn) -> tuple[str, ...]:
+def doubts(drawn: Draws) -> tuple[str, ...]:
     """What the engine itself says against its draws."""
     if "diverging" in drawn.sample_stats:
         count = int(drawn.sample_stats["diverging"].sum())
         return (f"{count} divergent transitions.",) if count else ()
     groups = {"posterior": drawn.posterior, "sample_stats": drawn.sample_stats}
-    return diagnose.certificate_problems(xr.DataTree.from_dict(groups))
+    return diagnose.list_certificate_warnings(xr.DataTree.from_dict(groups))
 
 
 def _compared(
-    task: Problem, drawn: Drawn, experiment: Experiment, watched: Sequence[str], rng: np.random.Generator
+    task: Problem, drawn: Draws, experiment: Experiment, watched: Sequence[str], rng: np.random.Generator
 ) -> Replication:
     """Ranks, intervals and signs."""
     truth = experiment.truth
@@ -278,14 +291,14 @@ def _compared(
     tails = [(1 - level) / 2 for level in LEVELS]
     low, high = np.quantile(draws, tails, axis=0), np.quantile(draws, [1 - tail for tail in tails], axis=0)
     p_positive = (draws > 0).mean(0)
-    if drawn.sign is not None:
-        p_positive = drawn.sign["p_positive"].transpose("segment", "arm").values.ravel()
+    if drawn.sign_probabilities is not None:
+        p_positive = drawn.sign_probabilities["p_positive"].transpose("segment", "arm").values.ravel()
     return Replication(-1, "certified", "", ranks, (low <= effect) & (effect <= high), p_positive, effect > 0)
 
 
 def with_truth(posterior: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
     """Evenly spaced draws, because copies of a weighted point lie side by side; in place of the last one the truth."""
-    per_chain = RANKS // CHAINS
+    per_chain = RANKS // CHAIN_COUNT
     step = posterior.sizes["draw"] // per_chain
     ranked = posterior[[name for name in posterior.data_vars if name in truth]]
     kept = ranked.isel(draw=slice(step // 2, per_chain * step, step)).copy(deep=True)
@@ -297,11 +310,13 @@ def with_truth(posterior: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
 
 def quantities(task: Problem, cells: xr.Dataset, draws: xr.Dataset, watched: Sequence[str]) -> dict[str, Array]:
     """Everything that is ranked, by name: parameters, ATE on the outcome's scale, log-likelihood of the data."""
-    drawn: Parameters = likelihood_parameters(draws)
-    eta = linear_predictor(task.cells, drawn)
+    drawn: ParameterDraws = select_likelihood_parameters(draws)
+    eta = compute_linear_predictor(task.long_cells, drawn)
     every = draws.assign(
-        ATE=average(on_scale(task.family, drawn, "absolute", cells), shares(cells)),
-        log_likelihood=task.family.log_likelihood(task.cells, eta, drawn).sum("cell"),
+        ATE=average_over_segments(
+            convert_to_scale(task.family, drawn, "absolute", cells), compute_population_shares(cells)
+        ),
+        log_likelihood=task.family.compute_log_likelihood(task.long_cells, eta, drawn).sum("cell"),
     )
     found = {}
     for name, values in every.data_vars.items():
@@ -521,7 +536,7 @@ def sources(design: Design) -> list[str]:
 
 def shipped_like(design: Design) -> list[str]:
     """Shipped models of a design's family and structure."""
-    return [name for name in shipped_models() if kind(read_model(name)) == kind(design.model)]
+    return [name for name in list_shipped_models() if kind(read_model(name)) == kind(design.model)]
 
 
 def fingerprint(name: str) -> str:
@@ -533,7 +548,7 @@ def fingerprint(name: str) -> str:
         digest.update(_beliefs(read_model(shipped)).encode())
     own = [
         _beliefs(design.model),
-        schema.fingerprint(design.cells),
+        schema.hash_cell_table(design.cells),
         *design.watched,
         inspect.getsource(design.outcomes),
     ]
@@ -665,7 +680,7 @@ def calibrated(name: str, asked: argparse.Namespace) -> Record:
         "engine": design.engine,
         "sha256": before,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": json.loads(versions()),
+        "versions": json.loads(list_versions()),
         "seed": asked.seed,
         "draws": draws,
         "seconds": round(seconds),

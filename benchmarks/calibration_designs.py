@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bayes_hte import Model, schema
 from bayes_hte.spec.model import FamilyName
-from bayes_hte.structure import AMOUNT, CHANCE
+from bayes_hte.structure import AMOUNT_PREFIX, CHANCE_PREFIX
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -105,11 +105,11 @@ def table(
     labels = [f"s{place + 1}" for place in range(len(next(iter(data.values()))))]
     dimensions = levels or {"size": labels}
     placed = {name: ("segment", list(values)) for name, values in dimensions.items()}
-    attrs = {"outcome": "y", "control": control, "dimensions": schema.encode(dimensions), "notes": "[]"}
+    attrs = {"outcome": "y", "control": control, "dimensions": schema.encode_text_list(dimensions), "notes": "[]"}
     attrs |= {"horizon": more.pop("horizon")} if "horizon" in more else {}
-    named = {name: (schema.VARIABLES[name].dims, np.asarray(values)) for name, values in data.items()}
+    named = {name: (schema.CELL_VARIABLES[name].dims, np.asarray(values)) for name, values in data.items()}
     coords = {"segment": labels, "arm": list(arms), **placed, **more}
-    return schema.check(xr.Dataset(named, coords=coords, attrs=attrs))
+    return schema.check_cell_table(xr.Dataset(named, coords=coords, attrs=attrs))
 
 
 def counts(n: Counts, arms: Sequence[str] = TWO, **more: Any) -> xr.Dataset:
@@ -219,7 +219,7 @@ def times(cells: xr.Dataset, drawn: xr.Dataset, rng: np.random.Generator) -> xr.
 
 def purchases(cells: xr.Dataset, drawn: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
     """Units that buy or not, and log-normal amounts of those who do."""
-    chance, amount = 1 / (1 + np.exp(-predictor(drawn, CHANCE))), predictor(drawn, AMOUNT)
+    chance, amount = 1 / (1 + np.exp(-predictor(drawn, CHANCE_PREFIX))), predictor(drawn, AMOUNT_PREFIX)
     sigma = drawn["sigma"].values
 
     def observed(s: int, a: int, n: int) -> Array:

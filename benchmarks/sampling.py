@@ -192,7 +192,7 @@ def attempt(data: Data, way: str, effort: tuple[float, int], seed: int) -> tuple
     """Sample and diagnose as `hte.fit` does; seconds of sampling, compilation left out."""
     import nutpie
 
-    machine = compiled.machine(model(data, way))
+    machine = compiled.compile_or_reuse(model(data, way))
     start = time.perf_counter()
     tree = nutpie.sample(
         machine,
@@ -207,11 +207,15 @@ def attempt(data: Data, way: str, effort: tuple[float, int], seed: int) -> tuple
     )
     seconds = time.perf_counter() - start
     stats = tree["sample_stats"].to_dataset()
-    return diagnose.diagnose(as_fit(tree["posterior"].to_dataset(), stats, data)), seconds, int(stats["n_steps"].sum())
+    return (
+        diagnose.diagnose_draws(as_fit(tree["posterior"].to_dataset(), stats, data)),
+        seconds,
+        int(stats["n_steps"].sum()),
+    )
 
 
 def as_fit(posterior: xr.Dataset, stats: xr.Dataset, data: Data) -> xr.DataTree:
-    """What `diagnose` reads."""
+    """What `diagnose_draws` reads."""
     labels = [f"s{i}" for i in range(len(data.n))]
     table = pd.DataFrame(
         {

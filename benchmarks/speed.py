@@ -30,7 +30,7 @@ import xarray as xr
 import bayes_hte as hte
 from bayes_hte import exact
 from bayes_hte.exact import accuracy, draw, engine, sign
-from bayes_hte.model import build, problem
+from bayes_hte.model import build_problem, build_pymc_model
 
 RESULTS = Path(__file__).parent / "results"
 MANY_DRAWS = 40_000
@@ -95,12 +95,12 @@ def one_way() -> dict[str, Any]:
     import pymc as pm
 
     cells, model = cells_of(counts(50)), hte.read_model("conversion")
-    task = problem(cells, model)
+    task = build_problem(cells, model)
     hte.fit(cells, model)
     engine, drawn = timed(lambda: exact.posterior(task, draws=4000, seed=1), 15)
     whole, fit = timed(lambda: hte.fit(cells, model, seed=1), 15)
     many_seconds, many_drawn = timed(lambda: exact.posterior(task, draws=MANY_DRAWS, seed=1), 7)
-    built = build(task)
+    built = build_pymc_model(task)
     begun = perf_counter()
     compiled = nutpie.compile_pymc_model(built)
     compiling = perf_counter() - begun
@@ -163,7 +163,7 @@ def schools() -> dict[str, Any]:
         "family": "estimate",
         "effect": {"mean": {"dist": "Normal", "sigma": 100.0}, "between": {"dist": "Uniform", "upper": 104.44}},
     })  # fmt: skip
-    task = problem(cells, model)
+    task = build_problem(cells, model)
     hte.fit(cells, model)
     engine, _ = timed(lambda: exact.posterior(task, draws=4000, seed=1), 41)
     whole, _ = timed(lambda: hte.fit(cells, model), 41)
@@ -221,7 +221,7 @@ def stages() -> dict[str, Any]:
     """Where the time goes: milliseconds of each step, binomial, 50 and 5,000 segments."""
     found = {}
     for segments in (50, 5000):
-        task = problem(cells_of(counts(segments)), hte.read_model("conversion"))
+        task = build_problem(cells_of(counts(segments)), hte.read_model("conversion"))
         spent: dict[str, list[float]] = {name: [] for name in STAGES}
 
         def watched(name: str, work: Callable[..., Any], spent: dict[str, list[float]]) -> Callable[..., Any]:
@@ -246,7 +246,7 @@ def stages() -> dict[str, Any]:
 
 def parts() -> dict[str, Any]:
     """What the engine's parts cost, in nanoseconds per number, and how many points it takes: 50 segments."""
-    task = problem(cells_of(counts(50)), hte.read_model("conversion"))
+    task = build_problem(cells_of(counts(50)), hte.read_model("conversion"))
     target, sample = engine.points(task, wanted=engine.EFFICIENCY * 4000, seed=1)
     points = sample.points[sample.resampled(4000, np.random.default_rng(1))]
     numbers, segments = np.random.default_rng(1).normal(size=(490, 50)), target.segments
@@ -254,7 +254,10 @@ def parts() -> dict[str, Any]:
     jobs: dict[str, tuple[Callable[[], Any], int]] = {
         "exponential": (lambda: np.exp(numbers, out=place), numbers.size),
         "logarithm": (lambda: np.log(place, out=np.empty_like(place)), numbers.size),
-        "likelihood of a cell": (lambda: segments.curve.density(segments.arms[0], numbers, None), numbers.size),
+        "likelihood of a cell": (
+            lambda: segments.curve.compute_log_density(segments.arms[0], numbers, None),
+            numbers.size,
+        ),
         "predicted density, per segment": (lambda: target.log_quadratic(points), 50 * len(points)),
         "integrated density, per segment": (lambda: target.log_density(points), 50 * len(points)),
         "draw of a segment's coefficients": (lambda: draw.coefficients(target, points, seed=1), 50 * len(points)),

@@ -6,7 +6,7 @@ python docs/models_readme.py
 from pathlib import Path
 
 from bayes_hte import read_model, source, words
-from bayes_hte.spec.files import models_folder
+from bayes_hte.spec.files import find_models_folder
 
 HEAD = """# Models: what we believe
 
@@ -48,7 +48,7 @@ Distributions: `Normal(mu, sigma)`, `StudentT(nu, mu, sigma)`, `HalfNormal(sigma
 
 def text() -> str:
     """The whole page."""
-    paths = sorted(models_folder().glob("*.toml"))
+    paths = sorted(find_models_folder().glob("*.toml"))
     table = ["| model | for |", "|---|---|"]
     table += [f"| [`{path.stem}`](#{path.stem}) | {read_model(path.stem).title} |" for path in paths]
     return "\n".join([HEAD, *table, "", KEYS, *(_section(path) for path in paths)])
@@ -62,12 +62,12 @@ def _section(path: Path) -> str:
             "",
             f"{model.title}. File: [`{path.name}`]({path.name}).",
             "",
-            *_block("text", words.mathematics(model)),
-            *(f"- {sentence}" for sentence in words.sentences(model)),
+            *_block("text", words.write_mathematics(model)),
+            *(f"- {sentence}" for sentence in words.describe_model(model)),
             "",
             "As PyMC, given the arrays of the cell table in long form:",
             "",
-            *_block("python", [source.pymc_text(model)]),
+            *_block("python", [source.write_pymc_source(model)]),
         ]
     )
 
@@ -77,4 +77,4 @@ def _block(language: str, lines: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    (models_folder() / "README.md").write_text(text(), encoding="utf-8")
+    (find_models_folder() / "README.md").write_text(text(), encoding="utf-8")

@@ -9,11 +9,16 @@ from bayes_hte import schema
 def table(data: dict[str, np.ndarray], *, arms: tuple[str, ...], control: str, dimension: str = "device") -> xr.Dataset:
     """A checked cell table with one dimension."""
     labels = [f"s{i}" for i in range(len(next(iter(data.values()))))]
-    return schema.check(
+    return schema.check_cell_table(
         xr.Dataset(
             {name: (("segment", "arm"), values) for name, values in data.items()},
             coords={"segment": labels, "arm": list(arms), dimension: ("segment", labels)},
-            attrs={"outcome": "visit", "control": control, "dimensions": schema.encode([dimension]), "notes": "[]"},
+            attrs={
+                "outcome": "visit",
+                "control": control,
+                "dimensions": schema.encode_text_list([dimension]),
+                "notes": "[]",
+            },
         )
     )
 
@@ -32,7 +37,12 @@ def levels_of(segments: int) -> dict[str, tuple[str, list[str]]]:
 def _finished(data: dict[str, object], *, segments: int, arms: tuple[str, ...], extra: dict[str, object]) -> xr.Dataset:
     labels = [f"s{i}" for i in range(segments)]
     coords = {"segment": labels, "arm": list(arms), **levels_of(segments), **extra}
-    attrs = {"outcome": "y", "control": arms[0], "dimensions": schema.encode(["device", "plan"]), "notes": "[]"}
+    attrs = {
+        "outcome": "y",
+        "control": arms[0],
+        "dimensions": schema.encode_text_list(["device", "plan"]),
+        "notes": "[]",
+    }
     return xr.Dataset(data, coords=coords, attrs=attrs)
 
 
@@ -45,11 +55,11 @@ def example(family: str, *, segments: int = 6, arms: tuple[str, ...] = ARMS, see
         y = rng.normal(0.3, 0.5, (segments, len(arms) - 1))
         data = {"estimate": (("segment", "arm"), y), "se": (("segment", "arm"), rng.uniform(0.1, 0.6, y.shape))}
         found = _finished(data, segments=segments, arms=arms[1:], extra={}).assign_attrs(control="")
-        return schema.check(with_covariate(found, rng))
+        return schema.check_cell_table(with_covariate(found, rng))
     n[-1, -1] = 0
     data, extra, attrs = _outcomes(family, n, rng)
     found = _finished(data, segments=segments, arms=arms, extra=extra).assign_attrs(attrs)
-    return schema.check(with_covariate(found, rng))
+    return schema.check_cell_table(with_covariate(found, rng))
 
 
 def with_covariate(cells: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:

@@ -14,13 +14,13 @@ from bayes_hte.model import Problem
 
 def run_shown_text(task: Problem) -> pm.Model:
     """Execute the text on the arrays it names."""
-    cells = task.cells
+    cells = task.long_cells
     names: dict[str, Any] = {name: cells[name].values for name in [*map(str, cells.data_vars), *map(str, cells.coords)]}
     if task.family.name == "normal":
-        names["ss"], names["freedom"] = normal.within_arm(cells)
+        names["ss"], names["freedom"] = normal.sum_squares_within_arms(cells)
     if task.family.name == "two_part":
-        amounts = two_part.amount(cells).assign(arm_index=cells["arm_index"])
-        names["log_ss"], names["freedom"] = normal.within_arm(amounts)
+        amounts = two_part.select_amount_moments(cells).assign(arm_index=cells["arm_index"])
+        names["log_ss"], names["freedom"] = normal.sum_squares_within_arms(amounts)
     names |= {
         "pm": pm,
         "pt": pt,
@@ -28,8 +28,8 @@ def run_shown_text(task: Problem) -> pm.Model:
         "ordered": ordered,
         "coords": {**task.coords, "cell": list(cells["cell"].values)},
     }
-    names |= {"index": task.design.index, "covariates": task.design.covariates}
-    exec(source.pymc_text(task.model), names)  # noqa: S102 (the package's own text)
+    names |= {"index": task.segment_design.level_index, "covariates": task.segment_design.standardised_covariates}
+    exec(source.write_pymc_source(task.model), names)  # noqa: S102 (the package's own text)
     shown: pm.Model = names["model"]
     return shown
 

@@ -14,13 +14,13 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.analysis import FORMAT, Fit
+from bayes_hte.analysis import FIT_FORMAT, Fit
 from bayes_hte.diagnose import Diagnosis
-from bayes_hte.drawn import Drawn
-from bayes_hte.model import Problem, problem
-from bayes_hte.posterior import core, provenance
+from bayes_hte.drawn import Draws
+from bayes_hte.model import Problem, build_problem
+from bayes_hte.posterior import build_fit_tree, collect_provenance
 from bayes_hte.spec import Model, Plan
-from bayes_hte.spec.model import FamilyName, Pooling
+from bayes_hte.spec.model import FamilyName, PoolingKind
 
 CHAINS, DRAWS = 4, 250
 NORMAL, HALF = {"dist": "Normal", "sigma": 1.0}, {"dist": "HalfNormal", "sigma": 0.5}
@@ -37,7 +37,7 @@ def example_fit(
     ok: bool = True,
     plan: Plan | None = None,
     *,
-    pooling: Pooling = "partial",
+    pooling: PoolingKind = "partial",
     effect: float | Sequence[float] = 0.4,
     units: int = 2000,
     known_n: bool = True,
@@ -99,7 +99,7 @@ def failed_diagnosis() -> Diagnosis:
     return Diagnosis(False, ("The chains disagree: R-hat is 1.700.",), 1.7, 12.0, 11.0, 3, "effect_between", True)
 
 
-def _model(family: FamilyName, pooling: Pooling, *, known_n: bool) -> Model:
+def _model(family: FamilyName, pooling: PoolingKind, *, known_n: bool) -> Model:
     stated: dict[str, object] = {
         "family": family,
         "pooling": pooling,
@@ -149,26 +149,26 @@ def _cells(
 ) -> xr.Dataset:
     by_dimension = zip(dimensions, zip(*levels, strict=True), strict=True)
     columns = {name: (("segment",), list(values)) for name, values in by_dimension}
-    return schema.check(
+    return schema.check_cell_table(
         xr.Dataset(
             {name: (("segment", "arm"), values) for name, values in data.items()},
             coords={"segment": [" · ".join(level) for level in levels], "arm": list(arms), **columns},
-            attrs=attrs | {"dimensions": schema.encode(dimensions), "notes": schema.encode([])},
+            attrs=attrs | {"dimensions": schema.encode_text_list(dimensions), "notes": schema.encode_text_list([])},
         )
     )
 
 
 def _fitted(cells: xr.Dataset, model: Model, *, seed: int, ok: bool, plan: Plan | None) -> Fit:
-    task = problem(cells, model)
+    task = build_problem(cells, model)
     rng = np.random.default_rng(seed)
     stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros((CHAINS, DRAWS), dtype=bool))})
-    tree = core(cells, Drawn(_posterior(task, rng), stats))
+    tree = build_fit_tree(cells, Draws(_posterior(task, rng), stats))
     found = Diagnosis(True, (), 1.002, 910.0, 850.0, 0, "effect_between") if ok else failed_diagnosis()
     tree.attrs = {
-        "format": FORMAT,
+        "format": FIT_FORMAT,
         "model": model.model_dump_json(exclude_none=True),
         "sampler": "nuts (nutpie)",
-        **provenance(task, cells, seed=seed),
+        **collect_provenance(task, cells, seed=seed),
         "diagnosis": json.dumps(asdict(found)),
     }
     if plan is not None:
@@ -182,7 +182,7 @@ def _fitted(cells: xr.Dataset, model: Model, *, seed: int, ok: bool, plan: Plan 
 
 def _posterior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
     """Effects given the raw estimates, a drawn common effect and a drawn tau: normal, segment by segment."""
-    raw = task.family.raw(task.statistics, "link")
+    raw = task.family.estimate_raw_effects(task.cell_statistics, "link")
     y = raw["raw"].transpose("segment", "arm").values
     precision = np.where(np.isfinite(y), raw["raw_se"].transpose("segment", "arm").values, np.inf) ** -2.0
     y = np.nan_to_num(y)

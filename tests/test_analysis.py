@@ -13,10 +13,10 @@ from example_posterior import example_fit, example_plan
 
 import bayes_hte as hte
 from bayes_hte import analysis
-from bayes_hte.analysis import FIRST_TRY, SECOND_TRY
-from bayes_hte.drawn import Drawn
+from bayes_hte.analysis import FIRST_NUTS_SETTINGS, RETRY_NUTS_SETTINGS
+from bayes_hte.drawn import Draws
 from bayes_hte.model import Problem
-from bayes_hte.planned import cell_frame
+from bayes_hte.planned import tabulate_cells
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
 
@@ -173,19 +173,19 @@ class Sampler:
         self.bad = bad
         self.asked: list[dict[str, Any]] = []
 
-    def __call__(self, task: Problem, **asked: Any) -> Drawn:
+    def __call__(self, task: Problem, **asked: Any) -> Draws:
         self.asked.append(asked)
         draws = example_posterior._posterior(task, np.random.default_rng(asked["seed"]))
         if len(self.asked) <= self.bad:
             draws["effect"][{"chain": 0}] += 5.0
-        return Drawn(draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))}))
+        return Draws(draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))}))
 
 
 @pytest.fixture(autouse=True)
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     found = Sampler()
     monkeypatch.setattr(example_posterior, "DRAWS", 1000)
-    monkeypatch.setattr(analysis, "sample", found)
+    monkeypatch.setattr(analysis, "sample_with_nuts", found)
     return found
 
 
@@ -195,7 +195,8 @@ def test_draws_that_pass_are_taken_at_once(sampler: Sampler) -> None:
     assert not fit.diagnosis.refitted
     (asked,) = sampler.asked
     assert asked == {
-        "draws": 4000, "seed": 3, "target_accept": FIRST_TRY[0], "tune": FIRST_TRY[1], "progress": False
+        "draws": 4000, "seed": 3, "progress": False,
+        "target_accept": FIRST_NUTS_SETTINGS[0], "tune": FIRST_NUTS_SETTINGS[1],
     }  # fmt: skip
     assert fit.spec == hte.read_model("conversion")
     assert fit.plan is None
@@ -206,9 +207,12 @@ def test_a_failed_attempt_is_repeated_once_with_more_effort(sampler: Sampler) ->
     fit = hte.fit(example_fit(4).cells, "conversion", sampler="nuts")
     assert fit.diagnosis.ok
     assert fit.diagnosis.refitted
-    assert [(asked["target_accept"], asked["tune"]) for asked in sampler.asked] == [FIRST_TRY, SECOND_TRY]
-    assert SECOND_TRY[0] > FIRST_TRY[0]
-    assert SECOND_TRY[1] > FIRST_TRY[1]
+    assert [(asked["target_accept"], asked["tune"]) for asked in sampler.asked] == [
+        FIRST_NUTS_SETTINGS,
+        RETRY_NUTS_SETTINGS,
+    ]
+    assert RETRY_NUTS_SETTINGS[0] > FIRST_NUTS_SETTINGS[0]
+    assert RETRY_NUTS_SETTINGS[1] > FIRST_NUTS_SETTINGS[1]
 
 
 def test_a_second_failure_is_returned_and_marked(sampler: Sampler, tmp_path: Path) -> None:
@@ -279,18 +283,18 @@ def test_cells_without_a_treated_arm_hold_nothing_to_compare(counts: xr.Dataset)
 
 
 def test_the_cell_table_reads_as_a_data_frame(counts: xr.Dataset, schools: xr.Dataset) -> None:
-    found = cell_frame(counts)
+    found = tabulate_cells(counts)
     assert list(found.columns) == ["device", "arm", "n", "events"]
     assert len(found) == 18
     assert found.iloc[1].tolist() == ["s0", "email", 850, 120]
     covariance = xr.DataArray(np.eye(8), dims=("segment", "other_segment"))
-    assert list(cell_frame(schools.assign(covariance=covariance)).columns) == ["school", "arm", "estimate", "se"]
+    assert list(tabulate_cells(schools.assign(covariance=covariance)).columns) == ["school", "arm", "estimate", "se"]
 
 
 @pytest.mark.parametrize("family", ["ordinal", "negative_binomial", "two_part", "poisson", "piecewise_exponential"])
 def test_cells_of_every_kind_can_be_written_as_a_table_and_read_again(family: str) -> None:
     cells = example(family, segments=6, arms=("control", "email"))
-    frame = cell_frame(cells)
+    frame = tabulate_cells(cells)
     asked = {"arm": "arm", "control": "control", "segments": ["device", "plan"], "outcome": "y"}
     match family:
         case "ordinal" | "negative_binomial":

@@ -12,8 +12,8 @@ from example_posterior import CHAINS, DRAWS, example_fit, example_plan
 from scipy import stats
 
 from bayes_hte import DataError, Fit
-from bayes_hte.answers import gail_simon
-from bayes_hte.effects import effects, shares
+from bayes_hte.answers import compute_gail_simon_p
+from bayes_hte.effects import compute_effects, compute_population_shares
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
 ARMS = ("control", "sms", "email")  # not in alphabetical order
@@ -43,7 +43,7 @@ def test_ranks_equal_counting_in_every_draw(family: Any, best: Any) -> None:
     assert list(found.columns) == [
         "device", "plan", "arm", "rank_mean", "rank_low", "rank_high", "p_best", "p_worst",
     ]  # fmt: skip
-    draws = effects(fit.core).values.reshape(-1, 4, 2) * (1 if best == "highest" else -1)
+    draws = compute_effects(fit.core).values.reshape(-1, 4, 2) * (1 if best == "highest" else -1)
     for row, (s, a) in enumerate(np.ndindex(4, 2)):
         rank = 1 + (draws[:, :, a] > draws[:, [s], a]).sum(1)
         expected = [rank.mean(), *np.quantile(rank, [0.1, 0.9]), (rank == 1).mean(), (rank == 4).mean()]
@@ -78,7 +78,7 @@ def test_the_best_arm_equals_comparing_the_arms_in_every_draw(higher: bool, scal
     found = fit.best_arm(scale)
     assert list(found.columns) == ["device", "arm", "effect", "p_best", "p_mcse", "expected_loss"]
     assert found["arm"].tolist() == [*ARMS] * 3
-    draws = effects(fit.core, scale).values.reshape(-1, 3, 2)
+    draws = compute_effects(fit.core, scale).values.reshape(-1, 3, 2)
     every = np.concatenate([np.zeros((len(draws), 3, 1)), draws], axis=2)
     gain = every if higher else -every
     best, loss = gain == gain.max(2, keepdims=True), gain.max(2, keepdims=True) - gain
@@ -104,15 +104,15 @@ def test_with_one_treated_arm_the_best_arm_is_a_matter_of_its_sign() -> None:
 def test_gail_and_simon_have_their_published_p_value() -> None:
     """Disease-free survival at 3 years in four groups of patients, Biometrics 41:361, section 3; p = .088 there."""
     difference, se = np.array([0.163, -0.114, -0.047, -0.151]), np.array([0.0788, 0.0689, 0.0614, 0.0547])
-    assert gail_simon(difference, se) == pytest.approx(0.0877, abs=5e-5)
-    assert gail_simon(-difference, se) == gail_simon(difference, se)
+    assert compute_gail_simon_p(difference, se) == pytest.approx(0.0877, abs=5e-5)
+    assert compute_gail_simon_p(-difference, se) == compute_gail_simon_p(difference, se)
 
 
 @pytest.mark.parametrize(("segments", "critical"), [(2, 2.71), (3, 4.23), (4, 5.43), (5, 6.50)])
 def test_gail_and_simon_have_their_published_critical_values(segments: int, critical: float) -> None:
     """Table 1, alpha = .05: min(Q+, Q-) equal to the critical value has that p-value, to its two decimals."""
     z = np.array([np.sqrt(critical), *[-np.sqrt(max(critical, 0) / (segments - 1))] * (segments - 1)])
-    assert gail_simon(z, np.ones(segments)) == pytest.approx(0.05, abs=3e-4)
+    assert compute_gail_simon_p(z, np.ones(segments)) == pytest.approx(0.05, abs=3e-4)
 
 
 def test_gail_and_simons_level_is_reached_where_it_is_worst() -> None:
@@ -121,12 +121,12 @@ def test_gail_and_simons_level_is_reached_where_it_is_worst() -> None:
     q = np.minimum((z**2 * (z > 0)).sum(1), (z**2 * (z < 0)).sum(1))
     edge = np.quantile(q, 0.95)
     at_edge = np.array([100.0, -np.sqrt(edge), 0, 0, 0, 0])
-    assert gail_simon(at_edge, np.ones(6)) == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 100_000))
+    assert compute_gail_simon_p(at_edge, np.ones(6)) == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 100_000))
 
 
 def test_gail_and_simon_need_two_estimates_and_see_no_crossing_where_there_is_none() -> None:
-    assert np.isnan(gail_simon(np.array([1.0, np.nan]), np.array([1.0, 1.0])))
-    assert gail_simon(np.array([1.0, 2.0, 0.5]), np.ones(3)) == 1.0
+    assert np.isnan(compute_gail_simon_p(np.array([1.0, np.nan]), np.array([1.0, 1.0])))
+    assert compute_gail_simon_p(np.array([1.0, 2.0, 0.5]), np.ones(3)) == 1.0
 
 
 def quantities(fit: Fit, arm: str = "email", **asked: Any) -> pd.DataFrame:
@@ -138,7 +138,7 @@ def quantities(fit: Fit, arm: str = "email", **asked: Any) -> pd.DataFrame:
 def test_heterogeneity_equals_brute_force(family: Any) -> None:
     fit = example_fit(4, family, arms=ARMS, effect=[0.3, -0.1, 0.2, 0.05], units=400)
     found = quantities(fit, rope=0.02)
-    draws, share = effects(fit.posterior).values[..., 1], shares(fit.cells).values
+    draws, share = compute_effects(fit.posterior).values[..., 1], compute_population_shares(fit.cells).values
     mean = (draws * share).sum(-1, keepdims=True)
     spread = np.sqrt(((draws - mean) ** 2 * share).sum(-1))
     posterior = fit.posterior["posterior"]
@@ -179,11 +179,11 @@ def test_heterogeneity_leaves_out_what_the_pooling_does_not_have() -> None:
 def test_a_qualitative_interaction_is_counted_in_every_draw(family: Any, rope: float | None) -> None:
     fit = example_fit(4, family, arms=ARMS, effect=[0.3, -0.3, 0.1, 0.0], units=400)
     found = quantities(fit, rope=rope)
-    draws, least = effects(fit.core).values[..., 1], rope or 0.0
+    draws, least = compute_effects(fit.core).values[..., 1], rope or 0.0
     assert found.loc["p_qualitative", "value"] == ((draws.max(-1) > least) & (draws.min(-1) < -least)).mean()
     table = fit.table()
     table = table[table["arm"] == "email"]
-    expected = gail_simon(table["raw"].to_numpy(), table["raw_se"].to_numpy())
+    expected = compute_gail_simon_p(table["raw"].to_numpy(), table["raw_se"].to_numpy())
     assert found.loc["gail_simon_p", "value"] == pytest.approx(expected)
     assert 0 < expected < 1
 

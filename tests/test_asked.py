@@ -64,22 +64,22 @@ def estimates(**changes: Any) -> xr.Dataset:
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), Decimal(3), Fraction(3)], ids=repr)
 def test_numbers_of_any_library_are_numbers(value: object) -> None:
-    assert asked.number(value) == 3.0
+    assert asked.to_float(value) == 3.0
 
 
 @pytest.mark.parametrize("value", [True, np.True_, "3", None, [3], 3j], ids=repr)
 def test_booleans_text_and_lists_are_no_numbers(value: object) -> None:
-    assert asked.number(value) is None
-    assert asked.whole(value) is None
+    assert asked.to_float(value) is None
+    assert asked.to_int(value) is None
 
 
 def test_whole_numbers_are_those_that_count() -> None:
-    assert type(asked.whole(np.int8(3))) is int
-    assert asked.whole(3.0) is None
+    assert type(asked.to_int(np.int8(3))) is int
+    assert asked.to_int(3.0) is None
 
 
 def test_a_message_shows_short_values_and_the_kind_of_others() -> None:
-    shown = [asked.described(value) for value in (np.int64(3), "5", None, ROWS, "x" * 99, object())]
+    shown = [asked.describe_value(value) for value in (np.int64(3), "5", None, ROWS, "x" * 99, object())]
     assert shown == ["3", "'5'", "None", "a pandas.DataFrame", "text", "an object"]
 
 

@@ -10,8 +10,8 @@ import xarray as xr
 from example_cells import example, table
 
 import bayes_hte as hte
-from bayes_hte.anchor import anchored, control_mean, on_link
-from bayes_hte.beliefs import _predicted
+from bayes_hte.anchor import compute_control_mean, convert_to_link, with_planned_effect
+from bayes_hte.beliefs import _predict_new_experiment
 from bayes_hte.families import FAMILIES
 
 
@@ -86,7 +86,7 @@ def test_the_learnt_prior_predicts_the_next_experiment() -> None:
 def test_the_predictive_distribution_is_that_of_the_hierarchical_model() -> None:
     """With equal and tiny errors the predictive mean is the sample's, its SD a little above the sample's."""
     y = np.array([0.1, 0.3, 0.2, 0.5, 0.4, 0.0, 0.2, 0.3])
-    mean, sd = _predicted([(each, 1e-3) for each in y], seed=1)
+    mean, sd = _predict_new_experiment([(each, 1e-3) for each in y], seed=1)
     assert mean == pytest.approx(y.mean(), abs=4 * y.std() / math.sqrt(8000) * 2)
     assert y.std() < sd < 2 * y.std()
 
@@ -102,9 +102,9 @@ def test_few_or_different_experiments_teach_nothing(schools: xr.Dataset, counts:
 @pytest.mark.parametrize("family", ["binomial", "poisson", "negative_binomial", "piecewise_exponential"])
 def test_a_planned_effect_reaches_the_link_scale_and_back(family: str) -> None:
     """A control at its overall mean, moved by the effect on the link scale, has the planned absolute effect."""
-    statistics = FAMILIES[family].statistics(example(family))  # type: ignore[index]
-    mean = control_mean(FAMILIES[family], statistics)  # type: ignore[index]
-    delta = on_link(FAMILIES[family], statistics, 0.1 * mean, "absolute")  # type: ignore[index]
+    statistics = FAMILIES[family].select_statistics(example(family))  # type: ignore[index]
+    mean = compute_control_mean(FAMILIES[family], statistics)  # type: ignore[index]
+    delta = convert_to_link(FAMILIES[family], statistics, 0.1 * mean, "absolute")  # type: ignore[index]
     match family:
         case "binomial":
             treated = 1 / (1 + (1 - mean) / mean * math.exp(-delta))
@@ -117,25 +117,25 @@ def test_a_planned_effect_reaches_the_link_scale_and_back(family: str) -> None:
 
 def test_a_planned_effect_is_the_scale_of_the_between_segment_sd(counts: xr.Dataset, moments: xr.Dataset) -> None:
     conversion = hte.read_model("conversion")
-    assert anchored(conversion, counts, -0.2, "link").effect.between.sigma == pytest.approx(0.2)
+    assert with_planned_effect(conversion, counts, -0.2, "link").effect.between.sigma == pytest.approx(0.2)
     continuous = hte.read_model("continuous")
-    found = anchored(continuous, moments, 1.5, "absolute").effect.between
-    sd = FAMILIES["normal"].control_location(moments)[1]
+    found = with_planned_effect(continuous, moments, 1.5, "absolute").effect.between
+    sd = FAMILIES["normal"].measure_control_outcome(moments)[1]
     assert found.sigma * sd == pytest.approx(1.5)
-    relative = anchored(continuous, moments, 0.1, "relative").effect.between
-    assert relative.sigma * sd == pytest.approx(0.1 * FAMILIES["normal"].control_location(moments)[0])
+    relative = with_planned_effect(continuous, moments, 0.1, "relative").effect.between
+    assert relative.sigma * sd == pytest.approx(0.1 * FAMILIES["normal"].measure_control_outcome(moments)[0])
 
 
 def test_a_planned_effect_that_makes_no_sense_is_refused(counts: xr.Dataset) -> None:
     conversion = hte.read_model("conversion")
     with pytest.raises(hte.ModelError, match=r"impossible where the control's overall mean is 0\.1"):
-        anchored(conversion, counts, 0.95, "absolute")
+        with_planned_effect(conversion, counts, 0.95, "absolute")
     with pytest.raises(hte.ModelError, match="has no size"):
-        anchored(conversion, counts, 0.0, "link")
+        with_planned_effect(conversion, counts, 0.0, "link")
     with pytest.raises(hte.ModelError, match="anchor of partial pooling"):
-        anchored(conversion.model_copy(update={"pooling": "complete"}), counts, 0.1, "link")
+        with_planned_effect(conversion.model_copy(update={"pooling": "complete"}), counts, 0.1, "link")
     with pytest.raises(hte.ModelError, match="each of two parts"):
-        anchored(hte.read_model("revenue"), example("two_part"), 0.1, "relative")
+        with_planned_effect(hte.read_model("revenue"), example("two_part"), 0.1, "relative")
 
 
 def test_a_plan_with_a_planned_effect_is_fitted_with_it(tmp_path: Path) -> None:

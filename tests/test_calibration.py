@@ -18,8 +18,8 @@ from scipy import special, stats
 
 from bayes_hte import read_model
 from bayes_hte.families import FAMILIES
-from bayes_hte.spec import shipped_models
-from bayes_hte.structure import hyperparameters
+from bayes_hte.spec import list_shipped_models
+from bayes_hte.structure import collect_hyperparameters
 
 FALSE_ALARM = 0.001
 
@@ -110,7 +110,7 @@ def test_stored_calibration_has_as_many_replications_as_the_designs_ask_for(stor
 
 def test_every_shipped_model_has_a_design_of_its_family_and_structure() -> None:
     covered = {designs.kind(design.model) for design in calibration.DESIGNS.values()}
-    lacking = {name: designs.kind(read_model(name)) for name in shipped_models()}
+    lacking = {name: designs.kind(read_model(name)) for name in list_shipped_models()}
     lacking = {name: each for name, each in lacking.items() if each not in covered}
     assert not lacking, f"add to benchmarks/calibration_designs.py a design for {lacking}"
 
@@ -119,7 +119,7 @@ def test_every_family_has_a_design_with_its_hyperparameters_ranked(stored: dict[
     assert {design.model.family for design in calibration.DESIGNS.values()} == set(FAMILIES)
     for name, each in stored["designs"].items():
         ranked = {quantity.partition("[")[0] for quantity in each["ranks"]}
-        assert {*hyperparameters(calibration._empty(name).model), "effect", "ATE", "log_likelihood"} <= ranked
+        assert {*collect_hyperparameters(calibration._empty(name).model), "effect", "ATE", "log_likelihood"} <= ranked
 
 
 def test_stored_calibration_found_nothing_wrong(record: dict[str, Any]) -> None:

@@ -24,9 +24,9 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte import analysis, cli, report
-from bayes_hte.drawn import Drawn
+from bayes_hte.drawn import Draws
 from bayes_hte.model import Problem
-from bayes_hte.spec import shipped_models
+from bayes_hte.spec import list_shipped_models
 
 FILES = ["effects.csv", "fit.nc", "report.html", "summary.json"]
 EXAMPLES = sorted(Path(__file__).parent.parent.glob("examples/*/*.toml"))
@@ -42,21 +42,21 @@ class Sampler:
         self.bad = False
         self.stopped = False
 
-    def __call__(self, task: Problem, **asked: Any) -> Drawn:
+    def __call__(self, task: Problem, **asked: Any) -> Draws:
         self.asked.append(asked)
         if self.stopped:
             raise KeyboardInterrupt
         draws = example_posterior._posterior(task, np.random.default_rng(asked["seed"]))
         if self.bad:
             draws["effect"][{"chain": 0}] += 5.0
-        return Drawn(draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))}))
+        return Draws(draws, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), dtype=bool))}))
 
 
 @pytest.fixture(autouse=True)
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     found = Sampler()
     monkeypatch.setattr(example_posterior, "DRAWS", 1000)
-    monkeypatch.setattr(analysis, "sample", found)
+    monkeypatch.setattr(analysis, "sample_with_nuts", found)
     monkeypatch.setattr(analysis.exact, "beyond", lambda task: "NUTS can be made to fail in a test")
     return found
 
@@ -527,7 +527,7 @@ def test_control_characters_never_reach_the_terminal(call: Call, tmp_path: Path,
 
 
 def test_a_hostile_model_cannot_reach_the_terminal_either(call: Call, tmp_path: Path) -> None:
-    shipped = (analysis.model_path("conversion")).read_text(encoding="utf-8")
+    shipped = (analysis.find_model_file("conversion")).read_text(encoding="utf-8")
     title = '"\\u001b[2J\\u0007"'
     (tmp_path / "evil.toml").write_text(shipped.replace("title ", f"notes = {title}\ntitle = {title} #"))
     answer = call("show", "evil.toml")
@@ -551,7 +551,7 @@ def test_every_example_plan_is_valid(call: Call, plan: Path) -> None:
     assert answer.out.startswith("The plan, the model and the data fit together: ")
 
 
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", list_shipped_models())
 def test_show_prints_mathematics_and_pymc(call: Call, name: str) -> None:
     answer = call("show", name)
     assert (answer.code, answer.err) == (0, "")
@@ -564,7 +564,7 @@ def test_show_prints_mathematics_and_pymc(call: Call, name: str) -> None:
 
 
 def test_show_reads_a_model_of_yours(call: Call, tmp_path: Path) -> None:
-    text = analysis.model_path("conversion").read_text(encoding="utf-8").replace("sigma = 0.5", "sigma = 0.123")
+    text = analysis.find_model_file("conversion").read_text(encoding="utf-8").replace("sigma = 0.5", "sigma = 0.123")
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     assert "HalfNormal(sigma=0.123)" in call("show", "mine.toml").out
     assert call("show", "absent").code == 1

@@ -90,7 +90,7 @@ def test_stacking_weights_are_the_best_on_the_simplex(seed: int) -> None:
     inside = first + second <= 1 + 1e-12
     weights = np.column_stack([first[inside], second[inside], (1 - first - second)[inside]])
     scores = np.log(np.exp(elpd) @ weights.T).mean(0)
-    found = compare.stacking(elpd)
+    found = compare.compute_stacking_weights(elpd)
     assert found.sum() == pytest.approx(1.0)
     assert (found >= 0).all()
     # The bound that ends the climb: within 1e-6 of the maximum, which no point of the grid can exceed.
@@ -99,7 +99,7 @@ def test_stacking_weights_are_the_best_on_the_simplex(seed: int) -> None:
 
 
 def test_stacking_survives_scores_that_are_far_apart() -> None:
-    found = compare.stacking(np.array([[-1000.0, -1.0], [-3000.0, -2.0]]))
+    found = compare.compute_stacking_weights(np.array([[-1000.0, -1.0], [-3000.0, -2.0]]))
     assert found == pytest.approx([0.0, 1.0], abs=1e-6)
 
 
@@ -114,17 +114,17 @@ def test_other_models_and_fits_are_compared_by_name(eight: hte.Fit) -> None:
 
 @pytest.mark.parametrize("pooling", ["none", "complete"])
 def test_every_pooling_is_compared_with_the_others(eight: hte.Fit, pooling: Any) -> None:
-    others = compare.poolings(model(pooling))
-    assert set(others) == set(compare.NAMES.values()) - {compare.NAMES[pooling]}
+    others = compare.vary_pooling(model(pooling))
+    assert set(others) == set(compare.NAME_BY_POOLING.values()) - {compare.NAME_BY_POOLING[pooling]}
     unstated = hte.Model.model_validate(
         {"family": "estimate", "pooling": pooling, "effect": {"mean": {"dist": "Normal", "sigma": 1.0}}}
     )
-    assert "partial pooling" not in compare.poolings(unstated)
+    assert "partial pooling" not in compare.vary_pooling(unstated)
 
 
 def test_a_structure_is_left_behind_by_the_poolings_that_cannot_have_it() -> None:
     stated = {"by": ["*"], "shape": "student_t", "shared_between": True}
-    for other in compare.poolings(model(**stated)).values():
+    for other in compare.vary_pooling(model(**stated)).values():
         assert other.effect.by == ()
         assert other.effect.shape == "normal"
 
@@ -194,7 +194,7 @@ def test_a_segment_is_predicted_from_the_levels_that_it_shares(monkeypatch: pyte
     monkeypatch.setattr(loso, "beyond", lambda task: "a crossed structure")
     tree = xr.DataTree.from_dict({"cells": cells})
     tree.attrs |= {"model": model(by=["device"]).model_dump_json(exclude_none=True), "seed": 7}
-    found = loso.loso(tree, conjugate)
+    found = loso.score_left_out_segments(tree, conjugate)
     y, se = cells["estimate"].values[:, 0], cells["se"].values[:, 0]
     same = cells["device"].values[:, None] == cells["device"].values
     whole = KNOWN["mean"] ** 2 + KNOWN["device"] ** 2 * same + np.diag(se**2 + KNOWN["between"] ** 2)
@@ -217,13 +217,13 @@ def test_folds_give_the_scores_that_weights_give(
     if name == "means":
         cells = cells.assign(n=xr.full_like(cells["mean"], 50).astype(int))
     one = hte.fit(cells, stated, sampler="exact", draws=8000)
-    exact = loso.loso(one.core)
+    exact = loso.score_left_out_segments(one.core)
     monkeypatch.setattr(loso, "beyond", lambda task: "a test")
 
     def refit(without: xr.Dataset, structured: hte.Model) -> xr.DataTree:
         return fit_model(without, structured, draws=4000, seed=11, progress=False).core
 
-    found = loso.loso(one.core, refit)
+    found = loso.score_left_out_segments(one.core, refit)
     # The engine's draws share its weighted points, so their errors are larger than those of independent draws:
     # 2000 points at the least for 4000 draws make them larger by the root of 3.
     error = np.hypot(exact["mcse"], np.sqrt(3) * found["mcse"])
@@ -242,10 +242,10 @@ def revenue() -> xr.Dataset:
 
 def test_emptied_segments_keep_their_names_and_lose_their_data(counts: xr.Dataset, schools: xr.Dataset) -> None:
     for cells in (counts, schools):
-        found = loso.emptied(cells, np.array([1, 3]))
+        found = loso.clear_segments(cells, np.array([1, 3]))
         hte.cells.check(found)
         assert list(found["segment"].values) == list(cells["segment"].values)
-        there = hte.schema.present(found).any("arm").values
+        there = hte.schema.has_data(found).any("arm").values
         assert there.tolist() == [i not in (1, 3) for i in range(len(there))]
         kept = [0, 2, 4, 5]
         xr.testing.assert_identical(found.isel(segment=kept), cells.isel(segment=kept))
@@ -256,14 +256,14 @@ def test_a_structure_beyond_the_engine_needs_something_that_fits(
 ) -> None:
     monkeypatch.setattr(loso, "beyond", lambda task: "it is a test")
     with pytest.raises(hte.ModelError, match="need the exact engine: it is a test"):
-        loso.loso(eight.core)
+        loso.score_left_out_segments(eight.core)
 
 
 def test_a_fold_that_failed_its_diagnosis_marks_the_row() -> None:
     scores = pd.DataFrame({"elpd": [-1.0, -2.0], "mcse": [0.0, 0.0], "pareto_k": [-np.inf, -np.inf]})
     bad = scores.copy()
     bad.attrs["folds_reliable"] = False
-    found = compare.table({"a": scores, "b": bad}, {"a": True, "b": True})
+    found = compare.tabulate_scores({"a": scores, "b": bad}, {"a": True, "b": True})
     assert found.set_index("model")["reliable"].to_dict() == {"a": True, "b": False}
 
 
@@ -279,7 +279,7 @@ def test_a_crossed_model_is_compared_by_sampling_without_each_fold() -> None:
         mean={"dist": "Normal", "sigma": KNOWN["mean"]}, between=near(KNOWN["between"]),
         by=["device"], by_between=near(KNOWN["device"]),
     )  # fmt: skip
-    found = loso.loso(
+    found = loso.score_left_out_segments(
         hte.fit(cells, stated, sampler="nuts").core,
         lambda without, structured: fit_model(without, structured, draws=2000, sampler="nuts", progress=False).core,
     )

@@ -14,8 +14,8 @@ from example_cells import table
 from numpy.typing import NDArray
 
 from bayes_hte import Model, compiled, read_model
-from bayes_hte.model import Problem, build, problem
-from bayes_hte.posterior import sample
+from bayes_hte.model import Problem, build_problem, build_pymc_model
+from bayes_hte.posterior import sample_with_nuts
 
 HALF = {"dist": "HalfNormal", "sigma": 0.5}
 
@@ -44,16 +44,16 @@ FIRST, SECOND = (counts(1), believed()), (counts(2, prefix="other "), believed(m
 
 
 def task_of(pair: tuple[xr.Dataset, Model]) -> Problem:
-    return problem(*pair)
+    return build_problem(*pair)
 
 
 @pytest.fixture(scope="module")
 def reused() -> Iterator[Any]:
     """Compiled for the first data and priors, used with the second."""
-    compiled.forget()
-    compiled.machine(build(task_of(FIRST), reusable=True))
-    yield compiled.machine(build(task_of(SECOND), reusable=True))
-    compiled.forget()
+    compiled.clear_cache()
+    compiled.compile_or_reuse(build_pymc_model(task_of(FIRST), reusable=True))
+    yield compiled.compile_or_reuse(build_pymc_model(task_of(SECOND), reusable=True))
+    compiled.clear_cache()
 
 
 def called(machine: Any, point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -78,7 +78,7 @@ def unravelled(machine: Any, point: NDArray[np.float64]) -> dict[str, NDArray[np
 
 def test_reused_code_gives_the_log_density_of_the_data_at_hand(reused: Any) -> None:
     # The oracle is built for the second data set and compiled by PyMC itself, as a whole.
-    oracle = build(task_of(SECOND), reusable=True).compile_logp(mode="FAST_COMPILE")
+    oracle = build_pymc_model(task_of(SECOND), reusable=True).compile_logp(mode="FAST_COMPILE")
     rng = np.random.default_rng(0)
     for _ in range(20):
         point = rng.normal(size=reused.n_dim)
@@ -99,7 +99,7 @@ def test_labels_are_those_of_the_data_at_hand(reused: Any) -> None:
 
 
 def test_chains_start_where_the_data_are_whatever_was_compiled_first(reused: Any) -> None:
-    again = compiled.machine(build(task_of((FIRST[0], believed(mu=1000.0))), reusable=True))
+    again = compiled.compile_or_reuse(build_pymc_model(task_of((FIRST[0], believed(mu=1000.0))), reusable=True))
     assert again.compiled_logp_func is reused.compiled_logp_func
     before, elsewhere, after = (machine.initial_point_func(7) for machine in (reused, again, reused))
     assert (before == after).all()
@@ -113,11 +113,11 @@ def test_chains_start_where_the_data_are_whatever_was_compiled_first(reused: Any
 def test_nothing_of_the_data_alone_is_computed_at_every_step(reused: Any) -> None:
     said = str(reused.logp_func.maker.fgraph)
     assert "gammaln" not in said
-    assert [var.name for var in reused.logp_func.get_shared()] == [compiled.HOISTED]
+    assert [var.name for var in reused.logp_func.get_shared()] == [compiled.HOISTED_VECTOR_NAME]
 
 
 def signature(cells: xr.Dataset, model: Model | None = None) -> Any:
-    return compiled.signature(build(problem(cells, model or believed()), reusable=True))
+    return compiled.build_signature(build_pymc_model(build_problem(cells, model or believed()), reusable=True))
 
 
 def test_numbers_and_labels_are_no_part_of_the_structure() -> None:
@@ -149,10 +149,10 @@ def test_bounds_and_transforms_are_part_of_the_structure() -> None:
         return made
 
     interval, other = (pm.distributions.transforms.Interval(0.0, upper) for upper in (1.0, 2.0))
-    plain = compiled.signature(model())
-    assert plain == compiled.signature(model())
-    assert len({plain, *(compiled.signature(model(transform=each)) for each in (interval, other))}) == 3
-    assert compiled.signature(model(initval=0.5)) != plain
+    plain = compiled.build_signature(model())
+    assert plain == compiled.build_signature(model())
+    assert len({plain, *(compiled.build_signature(model(transform=each)) for each in (interval, other))}) == 3
+    assert compiled.build_signature(model(initval=0.5)) != plain
 
 
 @pytest.fixture
@@ -164,9 +164,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(str(model.free_RVs[0].name))
         return object()
 
-    monkeypatch.setattr(compiled, "_compile", compile_)
-    monkeypatch.setattr(compiled, "_with_data", lambda entry, values, model: (entry, values["x__data"].item()))
-    compiled.forget()
+    monkeypatch.setattr(compiled, "_compile_structure", compile_)
+    monkeypatch.setattr(compiled, "_exchange_data", lambda entry, values, model: (entry, values["x__data"].item()))
+    compiled.clear_cache()
     return made
 
 
@@ -180,18 +180,18 @@ def named(name: str, value: float = 0.0) -> pm.Model:
 def test_the_structure_that_was_used_longest_ago_is_dropped(counted: list[str]) -> None:
     names = ["a", "b", "c", "d"]
     for name in [*names, "a", "e", "a"]:
-        compiled.machine(named(name))
+        compiled.compile_or_reuse(named(name))
     assert counted == [*names, "e"]
-    compiled.machine(named("b"))
+    compiled.compile_or_reuse(named("b"))
     assert counted[-1] == "b"
-    compiled.forget()
+    compiled.clear_cache()
 
 
 def test_threads_share_code_and_not_data(counted: list[str]) -> None:
     found: dict[int, Any] = {}
 
     def ask(i: int) -> None:
-        found[i] = compiled.machine(named("a", float(i)))
+        found[i] = compiled.compile_or_reuse(named("a", float(i)))
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
     for each in threads:
@@ -200,7 +200,7 @@ def test_threads_share_code_and_not_data(counted: list[str]) -> None:
         each.join()
     assert counted == ["a"]
     assert {i: value for i, (_, value) in found.items()} == {i: float(i) for i in range(8)}
-    compiled.forget()
+    compiled.clear_cache()
 
 
 @pytest.mark.slow
@@ -212,13 +212,13 @@ def test_data_that_change_a_shape_are_compiled_anew() -> None:
             pm.Potential("p", -(x[kept] ** 2).sum())
         return made
 
-    compiled.forget()
+    compiled.clear_cache()
     for mask in ([1, 0, 1], [1, 1, 1], [0, 1, 0]):
-        machine = compiled.machine(model(mask))
+        machine = compiled.compile_or_reuse(model(mask))
         point = np.array([1.0, 2.0, 3.0])
         normal = -0.5 * (point**2).sum() - 1.5 * np.log(2 * np.pi)
         assert called(machine, point)[0] == pytest.approx(normal - (point**2 * mask).sum(), rel=1e-12)
-    compiled.forget()
+    compiled.clear_cache()
 
 
 PAIRS: dict[str, Callable[[int], tuple[xr.Dataset, str]]] = {
@@ -243,24 +243,24 @@ def estimates(seed: int) -> xr.Dataset:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", PAIRS)
 def test_every_family_can_be_reused(family: str) -> None:
-    compiled.forget()
+    compiled.clear_cache()
     (first, name), (second, _) = PAIRS[family](1), PAIRS[family](2)
-    first_machine = compiled.machine(build(problem(first, read_model(name)), reusable=True))
-    machine = compiled.machine(build(problem(second, read_model(name)), reusable=True))
+    first_machine = compiled.compile_or_reuse(build_pymc_model(build_problem(first, read_model(name)), reusable=True))
+    machine = compiled.compile_or_reuse(build_pymc_model(build_problem(second, read_model(name)), reusable=True))
     assert machine.compiled_logp_func is first_machine.compiled_logp_func
-    oracle = build(problem(second, read_model(name)), reusable=True).compile_logp(mode="FAST_COMPILE")
+    oracle = build_pymc_model(build_problem(second, read_model(name)), reusable=True).compile_logp(mode="FAST_COMPILE")
     point = np.random.default_rng(3).normal(size=machine.n_dim)
     assert called(machine, point)[0] == pytest.approx(float(oracle(unravelled(machine, point))), rel=1e-9)
-    compiled.forget()
+    compiled.clear_cache()
 
 
 @pytest.mark.slow
 def test_draws_do_not_depend_on_what_was_fitted_before() -> None:
     options = {"draws": 1000, "seed": 3, "target_accept": 0.9, "tune": 400, "progress": False}
-    compiled.forget()
-    fresh = sample(task_of(SECOND), **options)
-    compiled.forget()
-    sample(task_of(FIRST), **options)
-    again = sample(task_of(SECOND), **options)
+    compiled.clear_cache()
+    fresh = sample_with_nuts(task_of(SECOND), **options)
+    compiled.clear_cache()
+    sample_with_nuts(task_of(FIRST), **options)
+    again = sample_with_nuts(task_of(SECOND), **options)
     xr.testing.assert_equal(fresh.posterior, again.posterior)
-    compiled.forget()
+    compiled.clear_cache()

@@ -10,7 +10,7 @@ import xarray as xr
 from example_posterior import example_fit
 
 from bayes_hte import Fit
-from bayes_hte.diagnose import MAX_RHAT, MIN_ESS, Diagnosis, diagnose
+from bayes_hte.diagnose import MAX_RHAT, MIN_ESS, Diagnosis, diagnose_draws
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
 
@@ -39,7 +39,7 @@ def with_one(fit: Fit, values: np.ndarray) -> xr.DataTree:
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 @pytest.mark.parametrize("pooling", ["partial", "none", "complete"])
 def test_independent_draws_pass(family: Any, pooling: Any) -> None:
-    found = diagnose(example_fit(4, family, pooling=pooling).posterior)
+    found = diagnose_draws(example_fit(4, family, pooling=pooling).posterior)
     assert found.ok, found
     assert found.problems == ()
     assert found.rhat_max <= MAX_RHAT
@@ -56,7 +56,7 @@ def stuck() -> xr.DataTree:
 
 
 def test_a_chain_that_is_elsewhere_fails() -> None:
-    found = diagnose(stuck())
+    found = diagnose_draws(stuck())
     assert not found.ok
     assert found.rhat_max > 1.1
     assert found.problems[0].startswith("The chains disagree about effect[device 2, email]: R-hat is 1.")
@@ -64,12 +64,12 @@ def test_a_chain_that_is_elsewhere_fails() -> None:
 
 
 def test_a_disagreement_names_the_quantity() -> None:
-    assert "effect[device 2, email]" in diagnose(stuck()).problems[0]
+    assert "effect[device 2, email]" in diagnose_draws(stuck()).problems[0]
 
 
 def test_few_effective_draws_fail_and_name_the_quantity() -> None:
     values = np.repeat(np.random.default_rng(1).standard_normal((4, 50)), 20, axis=1)
-    found = diagnose(with_one(example_fit(4), values))
+    found = diagnose_draws(with_one(example_fit(4), values))
     assert not found.ok
     assert found.worst == "effect[device 2, email]"
     told = next(line for line in found.problems if "effective" in line)
@@ -79,7 +79,7 @@ def test_few_effective_draws_fail_and_name_the_quantity() -> None:
 def test_divergences_fail_whatever_the_rest_says() -> None:
     tree = example_fit(4).posterior
     tree["sample_stats"]["diverging"][{"chain": 1, "draw": slice(0, 3)}] = True
-    found = diagnose(tree)
+    found = diagnose_draws(tree)
     assert (found.ok, found.divergences) == (False, 3)
     (problem,) = found.problems
     assert problem.startswith("3 divergent transitions")
@@ -87,13 +87,13 @@ def test_divergences_fail_whatever_the_rest_says() -> None:
 
 def test_a_quantity_that_never_moves_fails() -> None:
     with np.errstate(all="ignore"):
-        found = diagnose(with_one(example_fit(4), np.full((4, 1000), 0.3)))
+        found = diagnose_draws(with_one(example_fit(4), np.full((4, 1000), 0.3)))
     assert not found.ok
     assert found.rhat_max == float("inf")
 
 
 def test_a_quantity_that_never_moves_fails_without_a_warning_from_numpy() -> None:
-    assert not diagnose(with_one(example_fit(4), np.full((4, 1000), 0.3))).ok
+    assert not diagnose_draws(with_one(example_fit(4), np.full((4, 1000), 0.3))).ok
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -101,13 +101,13 @@ def test_draws_that_are_not_numbers_fail(bad: float) -> None:
     values = np.random.default_rng(0).standard_normal((4, 1000))
     values[0, 0] = bad
     with np.errstate(all="ignore"):
-        assert not diagnose(with_one(example_fit(4), values)).ok
+        assert not diagnose_draws(with_one(example_fit(4), values)).ok
 
 
 def test_all_that_fails_is_told() -> None:
     tree = stuck()
     tree["sample_stats"]["diverging"][{"chain": 0, "draw": 0}] = True
-    found = diagnose(tree)
+    found = diagnose_draws(tree)
     assert len(found.problems) == 3
     assert all(problem in str(found) for problem in found.problems)
 
@@ -123,7 +123,7 @@ def test_the_average_effect_is_checked_too() -> None:
     noise -= (noise * share[:, None]).sum(axis=2, keepdims=True)  # large segment noise that cancels in the ATE
     lean = 0.1 * rng.standard_normal((4, 1000, 1, 1)) + np.array([0.0, 0.0, 0.0, 0.5])[:, None, None, None]
     effect = fit.posterior["posterior"]["effect"].copy(data=noise + lean)
-    found = diagnose(redrawn(fit, effect=effect))
+    found = diagnose_draws(redrawn(fit, effect=effect))
     assert not found.ok
     assert found.worst.startswith("ate[")
 
@@ -131,13 +131,13 @@ def test_the_average_effect_is_checked_too() -> None:
 def test_offsets_may_mix_worse() -> None:
     fit = example_fit(4)
     offset = fit.posterior["posterior"]["effect"].copy(data=np.zeros((4, 1000, 4, 1)))
-    assert diagnose(redrawn(fit, effect_offset=offset)).ok
+    assert diagnose_draws(redrawn(fit, effect_offset=offset)).ok
 
 
 def test_a_sampler_without_divergences_is_no_reason_to_fail() -> None:
     tree = example_fit(4).posterior
     tree["sample_stats"] = xr.DataTree(tree["sample_stats"].to_dataset().drop_vars("diverging"))
-    assert diagnose(tree).divergences == 0
+    assert diagnose_draws(tree).divergences == 0
 
 
 def test_a_diagnosis_is_frozen() -> None:

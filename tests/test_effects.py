@@ -11,7 +11,15 @@ from example_posterior import CHAINS, DRAWS, example_fit
 from scipy import special
 
 from bayes_hte import DataError, Fit, ModelError, schema
-from bayes_hte.effects import average, cells_of, effects, new_segment, pooling_factor, raw, shares
+from bayes_hte.effects import (
+    average_over_segments,
+    compute_effects,
+    compute_pooling_factor,
+    compute_population_shares,
+    draw_new_segment_effect,
+    estimate_without_pooling,
+    get_fitted_cells,
+)
 from bayes_hte.families import FAMILIES
 
 SIZE = CHAINS * DRAWS
@@ -34,7 +42,7 @@ def test_binomial_effects_follow_their_definitions_draw_by_draw() -> None:
     fit = example_fit(5, "binomial", arms=("control", "email", "sms"))
     effect, baseline = draws_of(fit, "effect"), draws_of(fit, "baseline")[..., None]
     control, treated = special.expit(baseline), special.expit(baseline + effect)
-    found = {scale: effects(fit.posterior, scale) for scale in schema.SCALES}
+    found = {scale: compute_effects(fit.posterior, scale) for scale in schema.EFFECT_SCALES}
     assert all(draws.dims == ("chain", "draw", "segment", "arm") for draws in found.values())
     np.testing.assert_array_equal(found["link"], effect)
     np.testing.assert_allclose(found["absolute"], treated - control, rtol=1e-12, atol=1e-15)
@@ -45,37 +53,37 @@ def test_binomial_effects_follow_their_definitions_draw_by_draw() -> None:
 def test_identity_effects_follow_their_definitions_draw_by_draw(family: Any) -> None:
     fit = example_fit(4, family)
     effect, baseline = draws_of(fit, "effect"), draws_of(fit, "baseline")[..., None]
-    np.testing.assert_array_equal(effects(fit.posterior, "link"), effect)
-    np.testing.assert_array_equal(effects(fit.posterior, "absolute"), effect)
-    np.testing.assert_allclose(effects(fit.posterior, "relative"), effect / baseline, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(compute_effects(fit.posterior, "link"), effect)
+    np.testing.assert_array_equal(compute_effects(fit.posterior, "absolute"), effect)
+    np.testing.assert_allclose(compute_effects(fit.posterior, "relative"), effect / baseline, rtol=1e-12, atol=1e-14)
 
 
 def test_published_estimates_have_no_relative_effect() -> None:
     fit = example_fit(4, "estimate")
-    np.testing.assert_array_equal(effects(fit.posterior, "absolute"), draws_of(fit, "effect"))
+    np.testing.assert_array_equal(compute_effects(fit.posterior, "absolute"), draws_of(fit, "effect"))
     with pytest.raises(ModelError, match=r'scale "relative" needs .*use "absolute"'):
-        effects(fit.posterior, "relative")
+        compute_effects(fit.posterior, "relative")
     with pytest.raises(ModelError, match="use scale absolute or link"):
-        raw(fit.posterior, "relative")
+        estimate_without_pooling(fit.posterior, "relative")
 
 
 def test_shares_are_the_units_of_all_arms() -> None:
-    cells = cells_of(example_fit(5, arms=("control", "email", "sms"), one_armed=(1,)).posterior)
+    cells = get_fitted_cells(example_fit(5, arms=("control", "email", "sms"), one_armed=(1,)).posterior)
     n = cells["n"].values
-    np.testing.assert_allclose(shares(cells), n.sum(axis=1) / n.sum(), rtol=1e-12)
+    np.testing.assert_allclose(compute_population_shares(cells), n.sum(axis=1) / n.sum(), rtol=1e-12)
 
 
 def test_segments_count_the_same_where_units_are_unknown() -> None:
-    cells = cells_of(example_fit(4, "estimate", known_n=False).posterior)
-    np.testing.assert_allclose(shares(cells), np.full(4, 0.25))
+    cells = get_fitted_cells(example_fit(4, "estimate", known_n=False).posterior)
+    np.testing.assert_allclose(compute_population_shares(cells), np.full(4, 0.25))
 
 
 def test_weights_go_by_label_and_in_any_order() -> None:
-    cells = cells_of(example_fit(3).posterior)
+    cells = get_fitted_cells(example_fit(3).posterior)
     labels = [str(label) for label in cells["segment"].values]
     weights = pd.Series([3.0, 1.0, 0.0], index=labels).iloc[[2, 0, 1]]
-    np.testing.assert_allclose(shares(cells, weights), [0.75, 0.25, 0.0])
-    np.testing.assert_allclose(shares(cells, dict(weights)), [0.75, 0.25, 0.0])
+    np.testing.assert_allclose(compute_population_shares(cells, weights), [0.75, 0.25, 0.0])
+    np.testing.assert_allclose(compute_population_shares(cells, dict(weights)), [0.75, 0.25, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -89,9 +97,9 @@ def test_weights_go_by_label_and_in_any_order() -> None:
     ],
 )
 def test_weights_that_make_no_population_are_refused(values: list[float], match: str) -> None:
-    cells = cells_of(example_fit(3).posterior)
+    cells = get_fitted_cells(example_fit(3).posterior)
     with pytest.raises(DataError, match=match):
-        shares(cells, dict(zip(["device 1", "device 2", "device 3"], values, strict=False)))
+        compute_population_shares(cells, dict(zip(["device 1", "device 2", "device 3"], values, strict=False)))
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
@@ -99,8 +107,8 @@ def test_the_average_effect_is_the_share_weighted_sum_of_every_draw(family: Any)
     fit = example_fit(4, family, arms=("control", "email", "sms"))
     share = np.array([0.1, 0.2, 0.3, 0.4])
     weights = dict(zip(map(str, fit.cells["segment"].values), share, strict=True))
-    draws = effects(fit.posterior)
-    found = average(draws, shares(fit.cells, weights))
+    draws = compute_effects(fit.posterior)
+    found = average_over_segments(draws, compute_population_shares(fit.cells, weights))
     np.testing.assert_allclose(found, np.einsum("cdsa,s->cda", draws.values, share), rtol=1e-12, atol=1e-15)
 
 
@@ -125,14 +133,14 @@ def own_variance(fit: Fit) -> np.ndarray:
 def test_the_pooling_factor_is_the_share_of_variance_that_is_chance(family: Any) -> None:
     fit = example_fit(5, family, arms=("control", "email", "sms"))
     variance, tau2 = own_variance(fit), draws_of(fit, "effect_between")[:, :, None, :] ** 2
-    found = pooling_factor(fit.posterior)
+    found = compute_pooling_factor(fit.posterior)
     assert found.dims == ("chain", "draw", "segment", "arm")
     np.testing.assert_allclose(found, variance / (variance + tau2), rtol=1e-10)
 
 
 @pytest.mark.parametrize("family", ["binomial", "normal", "mean"])
 def test_a_segment_with_one_arm_borrows_everything(family: Any) -> None:
-    factor = pooling_factor(example_fit(4, family, one_armed=(2,)).posterior)
+    factor = compute_pooling_factor(example_fit(4, family, one_armed=(2,)).posterior)
     assert (factor.isel(segment=2) == 1).all()
     assert (factor.isel(segment=[0, 1, 3]) < 1).all()
 
@@ -140,7 +148,7 @@ def test_a_segment_with_one_arm_borrows_everything(family: Any) -> None:
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 @pytest.mark.parametrize(("pooling", "value"), [("none", 0.0), ("complete", 1.0)])
 def test_the_pooling_factor_is_a_constant_without_partial_pooling(family: Any, pooling: Any, value: float) -> None:
-    factor = pooling_factor(example_fit(3, family, pooling=pooling).posterior)
+    factor = compute_pooling_factor(example_fit(3, family, pooling=pooling).posterior)
     assert factor.dims == ("chain", "draw", "segment", "arm")
     assert (factor == value).all()
 
@@ -149,7 +157,7 @@ def test_the_pooling_factor_is_a_constant_without_partial_pooling(family: Any, p
 def test_a_new_segment_is_drawn_from_the_fitted_distribution_of_segments(family: Any) -> None:
     fit = example_fit(4, family, arms=("control", "email", "sms"))
     mean, tau = draws_of(fit, "effect_mean"), draws_of(fit, "effect_between")
-    found = new_segment(fit.posterior, "absolute", seed=3)
+    found = draw_new_segment_effect(fit.posterior, "absolute", seed=3)
     assert found.dims == ("chain", "draw", "arm")
     # Given the draws of mean and tau, the average is normal around theirs with this standard error.
     error = np.sqrt((tau**2).sum(axis=(0, 1))) / SIZE
@@ -167,7 +175,7 @@ def test_a_new_segment_of_a_binomial_has_a_new_baseline_too() -> None:
     effect = mean + tau * rng.standard_normal((200, *mean.shape))
     baseline = centre + spread * rng.standard_normal((200, *mean.shape))
     expected = special.expit(baseline + effect) - special.expit(baseline)
-    found = new_segment(fit.posterior, "absolute", seed=3).values
+    found = draw_new_segment_effect(fit.posterior, "absolute", seed=3).values
     assert abs(found.mean() - expected.mean()) < 4 * expected.std() / np.sqrt(SIZE)
     squares = (expected - expected.mean()) ** 2
     assert abs(found.var() - expected.var()) < 4 * squares.std() / np.sqrt(SIZE)
@@ -175,36 +183,36 @@ def test_a_new_segment_of_a_binomial_has_a_new_baseline_too() -> None:
 
 def test_a_new_segment_depends_on_nothing_but_its_seed() -> None:
     fit = example_fit(4)
-    one, same, other = (new_segment(fit.posterior, "absolute", seed) for seed in (1, 1, 2))
+    one, same, other = (draw_new_segment_effect(fit.posterior, "absolute", seed) for seed in (1, 1, 2))
     xr.testing.assert_identical(one, same)
     assert not np.allclose(one, other)
 
 
 def test_complete_pooling_gives_a_new_segment_the_one_effect() -> None:
     fit = example_fit(4, pooling="complete")
-    np.testing.assert_array_equal(new_segment(fit.posterior, "link", seed=1), draws_of(fit, "effect_mean"))
+    np.testing.assert_array_equal(draw_new_segment_effect(fit.posterior, "link", seed=1), draws_of(fit, "effect_mean"))
 
 
 def test_without_pooling_nothing_is_said_of_a_new_segment() -> None:
     with pytest.raises(ModelError, match="fit with pooling = partial"):
-        new_segment(example_fit(4, pooling="none").posterior, "absolute", seed=1)
+        draw_new_segment_effect(example_fit(4, pooling="none").posterior, "absolute", seed=1)
 
 
 def test_a_new_segments_baseline_is_one_of_the_known_where_baselines_are_not_pooled() -> None:
     fit = example_fit(3, pooling="complete")
     free = {"pooling": "none", "mean": {"dist": "Normal", "sigma": 2.5}}
-    found = new_segment(with_model(fit, baseline=free), "absolute", seed=4).values
+    found = draw_new_segment_effect(with_model(fit, baseline=free), "absolute", seed=4).values
     effect, baseline = draws_of(fit, "effect_mean"), draws_of(fit, "baseline")
     candidates = special.expit(baseline + effect) - special.expit(baseline)
     distance = np.abs(found - candidates)
     assert distance.min(axis=-1).max() < 1e-12
     counted = np.bincount(distance.argmin(axis=-1).ravel(), minlength=3)
-    share = shares(fit.cells).values
+    share = compute_population_shares(fit.cells).values
     assert (np.abs(counted / SIZE - share) < 4 * np.sqrt(share * (1 - share) / SIZE)).all()
 
 
 def raw_of(name: Any, cells: xr.Dataset, scale: Any) -> tuple[np.ndarray, np.ndarray]:
-    found = FAMILIES[name].raw(FAMILIES[name].statistics(cells), scale)
+    found = FAMILIES[name].estimate_raw_effects(FAMILIES[name].select_statistics(cells), scale)
     assert found["raw"].dims == found["raw_se"].dims == ("segment", "arm")
     return found["raw"].values, found["raw_se"].values
 
@@ -274,4 +282,4 @@ def test_raw_published_estimates_are_the_estimates(schools: xr.Dataset) -> None:
 def test_weights_for_segments_that_are_not_there_are_an_error(counts: xr.Dataset) -> None:
     weights = {f"s{i}": 1.0 for i in range(6)} | {"tablet": 1.0}
     with pytest.raises(DataError, match=r"not there: \['tablet'\]"):
-        shares(counts, weights)
+        compute_population_shares(counts, weights)

@@ -14,7 +14,7 @@ from example_cells import table
 
 import bayes_hte as hte
 from bayes_hte import analysis, exact
-from bayes_hte.drawn import Drawn
+from bayes_hte.drawn import Draws
 from bayes_hte.exact import target
 
 
@@ -76,14 +76,14 @@ def test_the_same_seed_gives_the_same_numbers_on_any_number_of_cores(monkeypatch
 class Nuts:
     """Stands in for NUTS: draws of the exact engine without its certificate."""
 
-    def __call__(self, task: Any, **asked: Any) -> Drawn:
+    def __call__(self, task: Any, **asked: Any) -> Draws:
         drawn = exact.posterior(task, draws=asked["draws"], seed=asked["seed"])
-        return Drawn(drawn.posterior, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), bool))}))
+        return Draws(drawn.posterior, xr.Dataset({"diverging": (("chain", "draw"), np.zeros((4, 1000), bool))}))
 
 
 @pytest.fixture
 def nuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(analysis, "sample", Nuts())
+    monkeypatch.setattr(analysis, "sample_with_nuts", Nuts())
 
 
 def test_five_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
@@ -96,7 +96,7 @@ def test_five_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
 
 
 def test_a_certificate_that_fails_is_left_to_nuts_with_the_reason(nuts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(analysis.diagnose, "certificate_problems", lambda tree: ("Pareto k is 0.90.",))
+    monkeypatch.setattr(analysis.diagnose, "list_certificate_warnings", lambda tree: ("Pareto k is 0.90.",))
     cells = many_segments(6)
     assert hte.fit(cells, "conversion").engine == (
         "Sampled by NUTS on the PyMC model, because the exact engine cannot solve this: Pareto k is 0.90."

@@ -20,7 +20,7 @@ from bayes_hte.exact.estimates import likelihood, rotated
 from bayes_hte.exact.joint import log_joint
 from bayes_hte.exact.space import Hyperparameter
 from bayes_hte.exact.target import Target, target_of
-from bayes_hte.model import Problem, build, problem
+from bayes_hte.model import Problem, build_problem, build_pymc_model
 from bayes_hte.spec.distributions import Distribution
 
 NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.2, "sigma": 1.1}
@@ -83,7 +83,7 @@ def named(structure: Any) -> str:
 @pytest.fixture(params=PRIORS, ids=lambda case: "-".join(map(named, case)))
 def task(request: pytest.FixtureRequest) -> Problem:
     structure, mean, between = request.param
-    return problem(request.getfixturevalue(CELLS[structure[0]]), model_of(structure, mean, between))
+    return build_problem(request.getfixturevalue(CELLS[structure[0]]), model_of(structure, mean, between))
 
 
 def value_of(point: dict[str, np.ndarray], name: str, prior: Distribution) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +119,7 @@ def hyperpoint(target: Target, point: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def test_the_engines_joint_density_is_that_of_the_pymc_model(task: Problem) -> None:
-    built, target = build(task), target_of(task)
+    built, target = build_pymc_model(task), target_of(task)
     theirs = built.compile_logp()
     rng = np.random.default_rng(5)
     for _ in range(2):
@@ -148,8 +148,8 @@ def test_correlated_estimates_have_the_density_of_the_multivariate_normal(tau: f
 
 def test_a_segment_without_one_arm_is_a_segment_like_any_other(counts: xr.Dataset) -> None:
     assert bool((counts["n"] == 0).any())
-    target = target_of(problem(counts, model_of(("binomial", "partial", "partial"), NORMAL, HALF)))
+    target = target_of(build_problem(counts, model_of(("binomial", "partial", "partial"), NORMAL, HALF)))
     row, arm = np.argwhere(counts["n"].values == 0)[0]
-    densities = target.segments.curve.density(target.segments.arms[arm], np.full((1, 6), 0.3), None)
+    densities = target.segments.curve.compute_log_density(target.segments.arms[arm], np.full((1, 6), 0.3), None)
     assert densities[0, row] == 0.0
-    assert isinstance(build(problem(counts, target.model)), pm.Model)
+    assert isinstance(build_pymc_model(build_problem(counts, target.model)), pm.Model)

@@ -28,7 +28,7 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte import schema
-from bayes_hte.effects import average, effects, shares
+from bayes_hte.effects import average_over_segments, compute_effects, compute_population_shares
 
 FILES = sorted((Path(__file__).parent / "reference" / "nuts").glob("*.json"))
 DRAWS = 8000
@@ -37,7 +37,7 @@ SEED = 11
 
 def cells_of(stored: dict[str, Any]) -> xr.Dataset:
     """The cell table that was sampled."""
-    kinds = {name: int if schema.VARIABLES[name].kind == "i" else float for name in stored["data"]}
+    kinds = {name: int if schema.CELL_VARIABLES[name].dtype_kind == "i" else float for name in stored["data"]}
     coords = {"segment": stored["segment"], "arm": stored["arm"]}
     levels = {name: ("segment", labels) for name, labels in stored["dimensions"].items()}
     further = {
@@ -47,18 +47,20 @@ def cells_of(stored: dict[str, Any]) -> xr.Dataset:
     attrs = {
         "outcome": stored["outcome"],
         "control": stored["control"],
-        "dimensions": schema.encode(stored["dimensions"]),
+        "dimensions": schema.encode_text_list(stored["dimensions"]),
         "notes": "[]",
     } | {name: stored[name] for name in ("horizon",) if name in stored}
-    data = {name: (schema.VARIABLES[name].dims, np.array(rows, kinds[name])) for name, rows in stored["data"].items()}
-    return schema.check(xr.Dataset(data, coords=coords | levels | further, attrs=attrs))
+    data = {
+        name: (schema.CELL_VARIABLES[name].dims, np.array(rows, kinds[name])) for name, rows in stored["data"].items()
+    }
+    return schema.check_cell_table(xr.Dataset(data, coords=coords | levels | further, attrs=attrs))
 
 
 def quantities(fit: hte.Fit) -> xr.Dataset:
     """Everything that a reference may hold, by its names."""
-    absolute = effects(fit.posterior, "absolute")
+    absolute = compute_effects(fit.posterior, "absolute")
     return fit.posterior["posterior"].to_dataset().assign(
-        effect_absolute=absolute, ate_absolute=average(absolute, shares(fit.cells))
+        effect_absolute=absolute, ate_absolute=average_over_segments(absolute, compute_population_shares(fit.cells))
     )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def compared(fit: hte.Fit, reference: dict[str, Any]) -> pd.DataFrame:
 
 
 def test_stored_cells_are_those_that_nuts_saw(reference: dict[str, Any]) -> None:
-    assert schema.fingerprint(cells_of(reference["cells"])) == reference["cells"]["sha256"]
+    assert schema.hash_cell_table(cells_of(reference["cells"])) == reference["cells"]["sha256"]
 
 
 def test_long_runs_converged(reference: dict[str, Any]) -> None:

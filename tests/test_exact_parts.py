@@ -31,8 +31,8 @@ from bayes_hte.exact.smooth import smooth
 from bayes_hte.exact.space import Hyperparameter
 from bayes_hte.exact.straighten import Funnel, Straight, Tail
 from bayes_hte.exact.target import Group, Target, target_of
-from bayes_hte.model import problem
-from bayes_hte.priors import frozen
+from bayes_hte.model import build_problem
+from bayes_hte.priors import freeze_distribution
 from bayes_hte.spec import Distribution
 
 Array = NDArray[np.float64]
@@ -128,7 +128,7 @@ class Cell:
 
 def at(cells: xr.Dataset, model: hte.Model, values: dict[str, Any]) -> tuple[Target, Array]:
     """A target anchored at a point given in natural units, and the point (1, coordinate)."""
-    target = target_of(problem(cells, model))
+    target = target_of(build_problem(cells, model))
     natural = {name: np.broadcast_to(values[name], (1, size)) for name, size in target.space.sizes.items()}
     point = target.space.free(natural)
     return target.anchored(point[0]), point
@@ -252,7 +252,7 @@ def test_the_usual_quadrature_order_is_enough_for_the_draws_of_an_ordinary_segme
 def test_draws_reach_the_tail_of_a_single_unit_under_a_wide_prior() -> None:
     count = 100_000
     cells = table({"n": np.array([[1, 1], [1, 2]]), "events": np.array([[0, 1], [1, 1]])}, arms=("c", "t"), control="c")
-    target, _ = engine.points(problem(cells, WIDE_MODEL), wanted=600, seed=SEED)
+    target, _ = engine.points(build_problem(cells, WIDE_MODEL), wanted=600, seed=SEED)
     cell = Cell((1, 1), (0, 1), (-0.5, 3.0), (1.0, 4.0))
     values = {"baseline_mean": -0.5, "baseline_between": 3.0, "effect_mean": 1.0, "effect_between": 4.0}
     natural = {name: np.array([[value]]) for name, value in values.items()}
@@ -360,7 +360,7 @@ def test_only_the_gaussian_families_with_normal_coefficients_have_a_closed_form(
     free = {"mean": {"dist": "StudentT", "nu": 4.0}, "pooling": "none"}
     effect = {"mean": {"dist": "Normal"}, "between": {"dist": "HalfNormal"}}
     model = hte.Model.model_validate({"family": "mean", "effect": effect, "baseline": free})
-    assert not accuracy.closed_form(target_of(problem(cells, model)))
+    assert not accuracy.closed_form(target_of(build_problem(cells, model)))
 
 
 # ------------------------------------------------------------------------------- hyperparameters and coefficients
@@ -376,7 +376,7 @@ def test_a_prior_on_the_real_line_is_the_law_of_the_transformed_value(prior: Any
     for low, high in ((-2.0, -0.5), (-0.5, 0.7), (0.7, 3.0)):
         total, _ = scipy_integrate.quad(lambda x: float(np.exp(each.log_prior(np.array([x]))[0])), low, high)
         bounds = each.natural(np.array([low, high]))
-        assert total == pytest.approx(float(np.diff(frozen(prior).cdf(bounds))[0]), abs=1e-7)
+        assert total == pytest.approx(float(np.diff(freeze_distribution(prior).cdf(bounds))[0]), abs=1e-7)
 
 
 def test_a_hyperparameter_at_its_bound_is_put_just_inside() -> None:
@@ -389,8 +389,8 @@ def test_a_hyperparameter_at_its_bound_is_put_just_inside() -> None:
 def test_an_unpooled_coefficient_is_the_quantile_of_its_prior(prior: Any) -> None:
     each, offset = Quantile(prior), np.linspace(-5, 5, 11)
     value = each.value(offset)
-    assert frozen(prior).cdf(value[:6]) == pytest.approx(stats.norm.cdf(offset[:6]), rel=1e-6)
-    assert frozen(prior).sf(value[5:]) == pytest.approx(stats.norm.sf(offset[5:]), rel=1e-6)
+    assert freeze_distribution(prior).cdf(value[:6]) == pytest.approx(stats.norm.cdf(offset[:6]), rel=1e-6)
+    assert freeze_distribution(prior).sf(value[5:]) == pytest.approx(stats.norm.sf(offset[5:]), rel=1e-6)
     assert each.offset(value) == pytest.approx(offset, abs=1e-6)
     inner = offset[2:-2]
     step = 1e-4
@@ -406,7 +406,7 @@ def test_hyperparameters_that_are_held_are_conditioned_on() -> None:
     neighbour = replace(cell, n=(30, 30), events=(3, 5))
     cells = table({"n": np.array([cell.n, neighbour.n]), "events": np.array([cell.events, neighbour.events])},
                   arms=("c", "t"), control="c")  # fmt: skip
-    task = problem(cells, hte.read_model("conversion"))
+    task = build_problem(cells, hte.read_model("conversion"))
     all_of_them = {
         ("baseline_mean", 0): -1.5, ("baseline_between", 0): 0.6, ("effect_mean", 0): 0.2, ("effect_between", 0): 0.3
     }  # fmt: skip
@@ -437,7 +437,7 @@ def test_the_peak_is_where_the_density_is_highest_and_its_covariance_the_inverse
     n = rng.integers(200, 900, (14, 2))
     rate = special.expit(-1.5 + 0.6 * rng.normal(size=(14, 1)) + np.array([0, 0.3]) + 0.5 * rng.normal(size=(14, 2)))
     cells = table({"n": n, "events": rng.binomial(n, rate)}, arms=("c", "t"), control="c")
-    target = target_of(problem(cells, hte.read_model("conversion")))
+    target = target_of(build_problem(cells, hte.read_model("conversion")))
     target, peak = find_peak(target, starting_point(target, first_sight(target)))
     sd = np.sqrt(np.diag(peak.covariance))
     height = target.log_density(peak.point[None])[0]
@@ -829,7 +829,7 @@ def test_predicted_densities_are_the_computed_ones(units: tuple[int, int]) -> No
     rng = np.random.default_rng(SEED)
     n = np.exp(rng.uniform(*np.log(units), (60, 2))).astype(int)
     events = rng.binomial(n, special.expit(-2 + rng.normal(0, 0.5, (60, 1)) + rng.normal(0, 0.3, (60, 2))))
-    task = problem(table({"n": n, "events": events}, arms=("c", "t"), control="c"), hte.read_model("conversion"))
+    task = build_problem(table({"n": n, "events": events}, arms=("c", "t"), control="c"), hte.read_model("conversion"))
     target, sample = engine.points(task, wanted=3000, seed=SEED)
     predicted = ~sample.values.computed
     assert predicted.mean() > 0.5
@@ -857,7 +857,9 @@ def test_single_precision_is_used_only_where_it_is_enough() -> None:
     def batches(units: int) -> list[draw.Batch]:
         n = np.full((30, 2), units)
         events = np.random.default_rng(SEED).binomial(n, 0.2)
-        task = problem(table({"n": n, "events": events}, arms=("c", "t"), control="c"), hte.read_model("conversion"))
+        task = build_problem(
+            table({"n": n, "events": events}, arms=("c", "t"), control="c"), hte.read_model("conversion")
+        )
         target, sample = engine.points(task, wanted=600, seed=SEED)
         return draw._batches(target, sample.points, np.random.SeedSequence(SEED))[0]
 
@@ -873,7 +875,7 @@ def test_every_segment_is_integrated_once_whatever_its_order() -> None:
     n = np.concatenate([rng.integers(20, 60, (15, 2)), rng.integers(3000, 9000, (15, 2))])
     rate = special.expit(-4 + rng.normal(size=(30, 1)))
     cells = table({"n": n, "events": rng.binomial(n, rate)}, arms=("c", "t"), control="c")
-    target, _ = engine.points(problem(cells, hte.read_model("conversion")), wanted=1000, seed=SEED)
+    target, _ = engine.points(build_problem(cells, hte.read_model("conversion")), wanted=1000, seed=SEED)
     assert sorted(np.concatenate([group.members for group in target.groups])) == list(range(30))
     order = {int(member): group.order for group in target.groups for member in group.members}
     assert np.mean([order[s] for s in range(15)]) > np.mean([order[s] for s in range(15, 30)])
@@ -883,7 +885,7 @@ def test_every_segment_is_integrated_once_whatever_its_order() -> None:
 def test_the_quadrature_error_is_that_of_the_true_integrals(events: list[list[int]]) -> None:
     n = np.array([[1, 1], [1, 2]]) if events[0][1] else np.array([[30, 20], [50, 60]])
     cells = table({"n": n, "events": np.array(events)}, arms=("c", "t"), control="c")
-    target, sample = engine.points(problem(cells, WIDE_MODEL), wanted=1000, seed=SEED)
+    target, sample = engine.points(build_problem(cells, WIDE_MODEL), wanted=1000, seed=SEED)
     points = sample.points[sample.resampled(48, np.random.default_rng(SEED))]
     natural = {name: values[:, 0] for name, values in target.space.natural(points).items()}
     true = [
@@ -922,13 +924,16 @@ MEANS = [
 
 def brute_force(mean: Any, between: Any, count: int) -> dict[str, Array]:
     """Mean and log tau on a grid of midpoints between the 1e-13 quantiles of their priors."""
-    edges = [frozen(mean).ppf([1e-13, 1 - 1e-13]), np.log(frozen(between).ppf([1e-13, 1 - 1e-13]))]
+    edges = [
+        freeze_distribution(mean).ppf([1e-13, 1 - 1e-13]),
+        np.log(freeze_distribution(between).ppf([1e-13, 1 - 1e-13])),
+    ]
     edges[0] = np.clip(edges[0], -6.0, 7.0)  # beyond, the likelihood is below e-30
     edges[1] = np.clip(edges[1], -24.0, 12.0)
     middles = [low + (np.arange(count) + 0.5) / count * (high - low) for low, high in edges]
     m, log_tau = middles[0][:, None], middles[1]
     tau = np.exp(log_tau)
-    logs = frozen(mean).logpdf(m) + frozen(between).logpdf(tau) + log_tau
+    logs = freeze_distribution(mean).logpdf(m) + freeze_distribution(between).logpdf(tau) + log_tau
     for y, se in zip(Y, SE, strict=True):
         logs = logs + stats.norm.logpdf(y, m, np.sqrt(se**2 + tau**2))
     weight = np.exp(logs - logs.max())
@@ -957,15 +962,15 @@ def test_published_estimates_equal_a_grid_of_mean_and_tau(mean: Any, between: An
     allowed["p_positive"] += 1e-4
     cells = table({"estimate": Y[:, None], "se": SE[:, None]}, arms=("treated",), control="")
     model = hte.Model(family="estimate", effect={"mean": mean, "between": between})
-    (arm,) = direct.arms(problem(cells, model))
+    (arm,) = direct.arms(build_problem(cells, model))
     nodes = arm.nodes(arm.limits())
-    found = direct.posterior(problem(cells, model), draws=4000, seed=SEED)
+    found = direct.posterior(build_problem(cells, model), draws=4000, seed=SEED)
     assert abs(nodes.log_evidence - fine["log_evidence"]) < allowed["log_evidence"]
     assert found.sample_stats["log_evidence"] == nodes.log_evidence
     assert abs(nodes.weights @ nodes.mean - fine["effect_mean"]) < allowed["effect_mean"]
     assert abs(nodes.weights @ np.log(nodes.tau) - fine["log_tau"]) < allowed["log_tau"]
-    assert found.sign is not None
-    assert (abs(found.sign["p_positive"].values[:, 0] - fine["p_positive"]) < allowed["p_positive"]).all()
+    assert found.sign_probabilities is not None
+    assert (abs(found.sign_probabilities["p_positive"].values[:, 0] - fine["p_positive"]) < allowed["p_positive"]).all()
     draws = found.posterior
     mcse = az.mcse(draws[["effect", "effect_mean"]], method="mean")
     for name in ("effect", "effect_mean"):

@@ -15,7 +15,7 @@ from bayes_hte.exact.integrate import Maps, Segments, expectation, locate
 from bayes_hte.exact.joint import log_joint
 from bayes_hte.exact.space import Hyperparameter
 from bayes_hte.exact.target import Target, target_of
-from bayes_hte.model import Problem, build, problem
+from bayes_hte.model import Problem, build_problem, build_pymc_model
 
 NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.2, "sigma": 1.1}
 HALF: dict[str, Any] = {"dist": "HalfNormal", "sigma": 0.6}
@@ -102,7 +102,7 @@ def offsets(point: dict[str, Any], target: Target, arm: int | None, each: Any) -
 
 def densities(task: Problem, seed: int) -> Iterator[tuple[float, float]]:
     """Ours and PyMC's at random points."""
-    built, target = build(task), target_of(task)
+    built, target = build_pymc_model(task), target_of(task)
     theirs = built.compile_logp()
     rng = np.random.default_rng(seed)
     for _ in range(2):
@@ -116,15 +116,15 @@ def densities(task: Problem, seed: int) -> Iterator[tuple[float, float]]:
 
 @pytest.mark.parametrize(("family", "structure"), CASES, ids=lambda each: each)
 def test_the_engines_joint_density_is_that_of_the_pymc_model(family: str, structure: str) -> None:
-    task = problem(example(family), stated(family, STRUCTURES[structure]))
+    task = build_problem(example(family), stated(family, STRUCTURES[structure]))
     assert exact.beyond(task) is None
     for ours, theirs in densities(task, 7):
         assert ours == pytest.approx(theirs, rel=1e-9)
 
 
 def test_the_two_parts_of_an_outcome_add_up_to_the_pymc_model() -> None:
-    task = problem(example("two_part"), stated("two_part", {}))
-    built, targets = build(task), [target_of(each) for each in parts.split(task)]
+    task = build_problem(example("two_part"), stated("two_part", {}))
+    built, targets = build_pymc_model(task), [target_of(each) for each in parts.split(task)]
     theirs, rng = built.compile_logp(), np.random.default_rng(3)
     for _ in range(2):
         point = {name: rng.normal(0, 0.6, np.shape(value)) for name, value in built.initial_point().items()}
@@ -153,7 +153,7 @@ def test_draws_have_the_moments_of_the_quadrature_they_stand_for(family: str, st
         cells["n"][2], cells["events"][2] = 60, [12, 55]
     if family == "estimate":
         cells["estimate"][2], cells["se"][2] = 4.0, 0.3
-    task = problem(cells, stated(family, STRUCTURES[structure]))
+    task = build_problem(cells, stated(family, STRUCTURES[structure]))
     target, sample = engine.points(task, wanted=1000, seed=1)
     few = sample.points[sample.resampled(150, np.random.default_rng(1))]
     _, drawn, _ = draw.coefficients(target, np.repeat(few, 40, axis=0), seed=2)

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 import bayes_hte as hte
-from bayes_hte.analysis import prepare
-from bayes_hte.effects import effects
+from bayes_hte.analysis import prepare_analysis
+from bayes_hte.effects import compute_effects
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -27,7 +27,7 @@ FOLDERS = [
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_plan_of_the_examples_is_valid(plan: Path) -> None:
-    prepared = prepare(plan)
+    prepared = prepare_analysis(plan)
     assert prepared.cells.sizes["segment"] >= 3
     assert prepared.plan.title
     assert prepared.plan.question
@@ -35,7 +35,7 @@ def test_every_plan_of_the_examples_is_valid(plan: Path) -> None:
 
 
 def test_the_segments_of_the_design_sketch_are_those_of_hillstrom() -> None:
-    cells = prepare(EXAMPLES / "hillstrom" / "plan.toml").cells
+    cells = prepare_analysis(EXAMPLES / "hillstrom" / "plan.toml").cells
     n = cells["n"].sel(segment="women's only · known · under $200")
     assert n.sel(arm=["No e-mail", "Women's e-mail"]).values.tolist() == [3216, 3189]
 
@@ -171,7 +171,7 @@ def test_figures_in_the_hillstrom_readme_are_those_of_a_run() -> None:
         assert float(raw) == round(100 * found["raw"], 1)
         assert abs(float(pooled) - 100 * found["effect"]) < 0.05 + 600 * found["effect_mcse"]
     assert (table.loc["Men's e-mail", "p_positive"] > 0.999).all()  # "works in every segment"
-    effect = effects(fit.posterior, "absolute")
+    effect = compute_effects(fit.posterior, "absolute")
     womens_is_better = (effect.sel(arm="Women's e-mail") > effect.sel(arm="Men's e-mail")).mean(("chain", "draw"))
     for bought, p in zip(fit.cells["bought"].values, womens_is_better.values, strict=True):
         assert 0.05 < p < 0.95 if bought == "women's only" else p < 0.05
@@ -227,7 +227,7 @@ def test_figures_in_the_thornton_readme_are_those_of_a_run() -> None:
 
 
 def test_counts_in_the_thornton_readme_are_those_of_the_rows() -> None:
-    n = prepare(EXAMPLES / "thornton" / "plan.toml").cells["n"]
+    n = prepare_analysis(EXAMPLES / "thornton" / "plan.toml").cells["n"]
     assert said(r"(\d+) of the 120 segments .* have fewer than 20", "thornton") == [int((n.sum("arm") < 20).sum())]
     assert int((n == 0).any("arm").sum()) == 13
     assert int(n.sel(segment="(missing)").sum()) == 4

@@ -12,8 +12,8 @@ import pytest
 from example_posterior import example_fit, example_plan
 
 from bayes_hte import OutputError, export, load
-from bayes_hte.export import reserve, to_csv, to_json, write_results
-from bayes_hte.storage import write_text
+from bayes_hte.export import make_staging_folder, to_safe_csv, to_strict_json, write_results
+from bayes_hte.storage import write_text_atomically
 
 FILES = ["effects.csv", "fit.nc", "report.html", "summary.json"]
 FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "\rx", "\nx", '=HYPERLINK("http://x")']
@@ -29,31 +29,34 @@ def parsed(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_no_text_can_run_as_a_formula(text: str) -> None:
-    assert parsed(to_csv(pd.DataFrame({"device": [text], text: ["x"]}))) == [["device", f"'{text}"], [f"'{text}", "x"]]
+    assert parsed(to_safe_csv(pd.DataFrame({"device": [text], text: ["x"]}))) == [
+        ["device", f"'{text}"],
+        [f"'{text}", "x"],
+    ]
 
 
 def test_numbers_are_not_touched() -> None:
     numbers: dict[str, list[Any]] = {"a": [-1.5, np.nan, 1e-20], "b": pd.array([-3, None, 4], dtype="Int64")}
     levels = ["-1", "+2.5e3", "1"]
-    _, *rows = parsed(to_csv(pd.DataFrame({**numbers, "level": levels})))
+    _, *rows = parsed(to_safe_csv(pd.DataFrame({**numbers, "level": levels})))
     assert rows == [["-1.5", "-3", "-1"], ["", "", "+2.5e3"], ["1e-20", "4", "1"]]
 
 
 def test_harmless_text_is_not_touched() -> None:
     for text in ("mobile", "a=b", "é", " =1", 'with "quotes", and commas', "two\nlines", "'quoted"):
-        assert parsed(to_csv(pd.DataFrame({"device": [text]})))[1] == [text]
+        assert parsed(to_safe_csv(pd.DataFrame({"device": [text]})))[1] == [text]
 
 
 def test_a_fit_with_hostile_names_exports_safely() -> None:
     fit = example_fit(["=1+1", "-cmd"], arms=("control", "@new"), dimensions=("=device",))
-    header, *rows = parsed(to_csv(fit.table(detail=True)))
+    header, *rows = parsed(to_safe_csv(fit.table(detail=True)))
     assert header[:2] == ["'=device", "arm"]
     assert [row[:2] for row in rows] == [["'=1+1", "'@new"], ["'-cmd", "'@new"]]
 
 
 def test_every_number_comes_back_from_the_csv() -> None:
     table = example_fit(4, one_armed=(2,)).table(detail=True)
-    back = pd.read_csv(io.StringIO(to_csv(table)))
+    back = pd.read_csv(io.StringIO(to_safe_csv(table)))
     numbers = list(table.columns[2:])
     # the default parser may be off by the last digit
     np.testing.assert_allclose(back[numbers].astype(float), table[numbers].astype(float), rtol=4 * np.finfo(float).eps)
@@ -64,7 +67,7 @@ def test_json_is_strict() -> None:
         "nan": float("nan"), "inf": np.inf, "float": np.float64(0.5), "int": np.int64(3), "bool": np.True_,
         "missing": pd.NA, "none": None, "list": (1, np.nan), "nested": {"x": [{"y": -np.inf}]}, "text": "é\x1b",
     }  # fmt: skip
-    text = to_json(content)
+    text = to_strict_json(content)
     assert text.endswith("\n")
     assert "\x1b" not in text
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -77,7 +80,9 @@ def test_json_is_strict() -> None:
 @pytest.mark.parametrize("family", ["binomial", "normal", "mean", "estimate"])
 def test_the_summary_says_everything_a_program_needs(family: Any) -> None:
     fit = example_fit(3, family, arms=("control", "email", "sms"), one_armed=() if family == "estimate" else (1,))
-    found = json.loads(to_json(export.summary(fit)), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    found = json.loads(
+        to_strict_json(export.build_summary(fit)), parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
     assert found["format"] == "bayes_hte summary 1"
     assert (found["scale"], found["ci_prob"], found["reliable"]) == ("absolute", 0.95, True)
     assert found["arms"] == ["email", "sms"]
@@ -94,7 +99,7 @@ def test_the_summary_says_everything_a_program_needs(family: Any) -> None:
 
 
 def test_a_fit_that_cannot_be_trusted_says_so_in_the_summary() -> None:
-    found = export.summary(example_fit(3, ok=False))
+    found = export.build_summary(example_fit(3, ok=False))
     assert found["reliable"] is False
     assert found["diagnosis"]["problems"] == ["The chains disagree: R-hat is 1.700."]
 
@@ -106,8 +111,10 @@ def test_results_are_four_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "a" / "out").iterdir()) == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     pd.testing.assert_frame_equal(load(tmp_path / "a" / "out" / "fit.nc").table(), fit.table())
-    assert (tmp_path / "a" / "out" / "effects.csv").read_text(newline="") == to_csv(fit.table(detail=True))
-    assert json.loads((tmp_path / "a" / "out" / "summary.json").read_text()) == json.loads(to_json(export.summary(fit)))
+    assert (tmp_path / "a" / "out" / "effects.csv").read_text(newline="") == to_safe_csv(fit.table(detail=True))
+    assert json.loads((tmp_path / "a" / "out" / "summary.json").read_text()) == json.loads(
+        to_strict_json(export.build_summary(fit))
+    )
     assert example_plan().title in (tmp_path / "a" / "out" / "report.html").read_text()
 
 
@@ -116,9 +123,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that need no figures."""
 
     def writer(name: str) -> Any:
-        return lambda path: write_text(path, f"the new {name}")
+        return lambda path: write_text_atomically(path, f"the new {name}")
 
-    monkeypatch.setattr(export, "_writers", lambda *fit: {name: writer(name) for name in FILES})
+    monkeypatch.setattr(export, "_map_file_writers", lambda *fit: {name: writer(name) for name in FILES})
 
 
 @pytest.mark.usefixtures("quick")
@@ -155,7 +162,7 @@ def test_all_files_are_written_or_none(
         raise error
 
     writers = {name: (fail if name == failing else lambda path: path.write_text("new")) for name in FILES}
-    monkeypatch.setattr(export, "_writers", lambda *fit: writers)
+    monkeypatch.setattr(export, "_map_file_writers", lambda *fit: writers)
     with pytest.raises(OutputError if isinstance(error, OSError) else type(error)):
         write_results(example_fit(2), folder)
     assert snapshot(tmp_path) == before
@@ -180,7 +187,7 @@ def test_without_a_report_a_failure_leaves_the_older_one(tmp_path: Path, monkeyp
     def fail(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "_writers", lambda *fit: dict.fromkeys(FILES, fail))
+    monkeypatch.setattr(export, "_map_file_writers", lambda *fit: dict.fromkeys(FILES, fail))
     with pytest.raises(OutputError, match="No space left"):
         write_results(example_fit(2), tmp_path, report=False)
     assert snapshot(tmp_path) == before
@@ -188,11 +195,11 @@ def test_without_a_report_a_failure_leaves_the_older_one(tmp_path: Path, monkeyp
 
 def test_answers_are_the_tables_of_the_fit() -> None:
     fit = example_fit(4, arms=("control", "email", "sms"), plan=example_plan(report={"unit": "visit", "rope": 0.01}))
-    found = export.answers(fit)
-    pd.testing.assert_frame_equal(found.segments, fit.table(detail=True))
-    pd.testing.assert_frame_equal(found.brief, fit.table())
-    pd.testing.assert_frame_equal(found.average, fit.ate())
-    pd.testing.assert_frame_equal(found.spread, fit.heterogeneity())
+    found = export.build_result_tables(fit)
+    pd.testing.assert_frame_equal(found.segment_table, fit.table(detail=True))
+    pd.testing.assert_frame_equal(found.brief_segment_table, fit.table())
+    pd.testing.assert_frame_equal(found.ate_table, fit.ate())
+    pd.testing.assert_frame_equal(found.heterogeneity_table, fit.heterogeneity())
 
 
 @pytest.mark.usefixtures("quick")
@@ -210,11 +217,11 @@ def test_a_folder_below_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
         with pytest.raises(OutputError, match=r"cannot be a folder: .*file is a file"):
-            reserve(folder)
+            make_staging_folder(folder)
     assert snapshot(tmp_path) == {"file": b"mine"}
 
 
 def test_reserving_makes_only_the_staging_folder(tmp_path: Path) -> None:
-    staging = reserve(tmp_path / "a" / "b")
+    staging = make_staging_folder(tmp_path / "a" / "b")
     assert staging.parent == tmp_path
     assert list(tmp_path.iterdir()) == [staging]

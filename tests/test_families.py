@@ -22,8 +22,8 @@ import bayes_hte as hte
 from bayes_hte import Model
 from bayes_hte.exact import parts
 from bayes_hte.families import FAMILIES, two_part
-from bayes_hte.layout import linear_predictor, long_form
-from bayes_hte.model import Problem, build, problem
+from bayes_hte.layout import build_long_form, compute_linear_predictor
+from bayes_hte.model import Problem, build_problem, build_pymc_model
 
 Array = NDArray[np.float64]
 NEW = ["poisson", "negative_binomial", "ordinal", "piecewise_exponential"]
@@ -68,15 +68,15 @@ def revenue(seed: int, segments: int, size: int = 60) -> tuple[list[list[Array]]
 @pytest.mark.parametrize("family", NEW)
 def test_derivatives_of_the_density_are_those_of_finite_differences(family: str) -> None:
     chosen = FAMILIES[family]  # type: ignore[index]
-    curve, nuisance = chosen.the_curve, NUISANCE[family]
-    data = curve.arrays(long_form(chosen.statistics(example(family))))
+    curve, nuisance = chosen.checked_cell_likelihood, NUISANCE[family]
+    data = curve.pack_arrays(build_long_form(chosen.select_statistics(example(family))))
     eta = np.random.default_rng(1).normal(0.0, 1.5, (20, len(data[next(iter(data))].T)))
     step = 1e-4
-    slope, curvature = curve.derivatives(data, eta, nuisance)
-    up, down = (curve.density(data, eta + sign * step, nuisance) for sign in (1, -1))
+    slope, curvature = curve.compute_derivatives(data, eta, nuisance)
+    up, down = (curve.compute_log_density(data, eta + sign * step, nuisance) for sign in (1, -1))
     # Rounding: densities near 1,000 are known to 1e-13, divided by the step.
     np.testing.assert_allclose((up - down) / (2 * step), slope, rtol=1e-6, atol=1e-5)
-    above, below = (curve.derivatives(data, eta + sign * step, nuisance)[0] for sign in (1, -1))
+    above, below = (curve.compute_derivatives(data, eta + sign * step, nuisance)[0] for sign in (1, -1))
     np.testing.assert_allclose((below - above) / (2 * step), curvature, rtol=1e-6, atol=1e-6)
     assert (np.asarray(curvature) >= 0).all()
 
@@ -84,23 +84,23 @@ def test_derivatives_of_the_density_are_those_of_finite_differences(family: str)
 @pytest.mark.parametrize("family", NEW)
 def test_cells_that_were_never_seen_say_nothing(family: str) -> None:
     chosen = FAMILIES[family]  # type: ignore[index]
-    statistics = chosen.statistics(example(family)).isel(arm=2)
-    curve, nuisance = chosen.the_curve, NUISANCE[family]
-    data, eta = curve.arrays(statistics), np.linspace(-400.0, 400.0, 9)[:, None] + np.zeros(6)
-    assert np.isfinite(curve.density(data, eta, nuisance)).all()
-    assert not curve.density(data, eta, nuisance)[:, -1].any()
-    assert not any(each[:, -1].any() for each in curve.derivatives(data, eta, nuisance))
+    statistics = chosen.select_statistics(example(family)).isel(arm=2)
+    curve, nuisance = chosen.checked_cell_likelihood, NUISANCE[family]
+    data, eta = curve.pack_arrays(statistics), np.linspace(-400.0, 400.0, 9)[:, None] + np.zeros(6)
+    assert np.isfinite(curve.compute_log_density(data, eta, nuisance)).all()
+    assert not curve.compute_log_density(data, eta, nuisance)[:, -1].any()
+    assert not any(each[:, -1].any() for each in curve.compute_derivatives(data, eta, nuisance))
 
 
 @pytest.mark.parametrize("family", NEW)
 def test_the_first_guess_is_near_the_mode_of_a_cell(family: str) -> None:
     chosen = FAMILIES[family]  # type: ignore[index]
-    data = chosen.the_curve.arrays(chosen.statistics(example(family)).isel(arm=0))
-    guess = chosen.the_curve.guess(data)
+    data = chosen.checked_cell_likelihood.pack_arrays(chosen.select_statistics(example(family)).isel(arm=0))
+    guess = chosen.checked_cell_likelihood.guess_eta(data)
     assert guess.shape == (6,)
     assert np.isfinite(guess).all()
     rough = None if family == "poisson" else NUISANCE[family]
-    slope, curvature = chosen.the_curve.derivatives(data, guess[None], rough)
+    slope, curvature = chosen.checked_cell_likelihood.compute_derivatives(data, guess[None], rough)
     # A Newton step away from the mode is harmless from three posterior SDs or so; eta's own scale is of order 1.
     assert (np.abs(slope / (1 + curvature)) < 3).all()
 
@@ -110,7 +110,7 @@ def test_the_first_guess_is_near_the_mode_of_a_cell(family: str) -> None:
 
 def positions(task: Problem, count: int = 3) -> Iterator[tuple[float, xr.Dataset]]:
     """Log likelihood of the PyMC model at random points, with the parameters there."""
-    built = build(task)
+    built = build_pymc_model(task)
     outcome = [*built.observed_RVs, *built.potentials]
     logp = built.compile_logp(vars=outcome, jacobian=False)
     values = built.compile_fn(built.unobserved_value_vars, inputs=built.value_vars, on_unused_input="ignore")
@@ -130,16 +130,18 @@ def positions(task: Problem, count: int = 3) -> Iterator[tuple[float, xr.Dataset
 
 def parameters_of(task: Problem, drawn: xr.Dataset) -> dict[str, xr.DataArray]:
     found = {str(name): values for name, values in drawn.data_vars.items()}
-    return found | (two_part.headline(found) if task.model.amount is not None else {})
+    return found | (two_part.combine_two_parts(found) if task.model.amount is not None else {})
 
 
 @pytest.mark.parametrize("family", ALL)
 def test_numpy_log_likelihood_is_that_of_the_pymc_model_but_for_a_constant(family: str) -> None:
-    task = problem(example(family), stated(family, {}))
+    task = build_problem(example(family), stated(family, {}))
     differences = []
     for theirs, drawn in positions(task):
         given = parameters_of(task, drawn)
-        ours = task.family.log_likelihood(task.cells, linear_predictor(task.cells, given), given)
+        ours = task.family.compute_log_likelihood(
+            task.long_cells, compute_linear_predictor(task.long_cells, given), given
+        )
         assert ours.dims == ("chain", "draw", "cell")
         differences.append(float(ours.sum()) - theirs)
     assert np.ptp(differences) < 1e-8
@@ -148,23 +150,28 @@ def test_numpy_log_likelihood_is_that_of_the_pymc_model_but_for_a_constant(famil
 
 
 def test_negative_binomial_counts_every_unit_once() -> None:
-    task = problem(example("negative_binomial"), stated("negative_binomial", {}))
+    task = build_problem(example("negative_binomial"), stated("negative_binomial", {}))
     (_, drawn), *_ = positions(task, 1)
     given = parameters_of(task, drawn)
-    eta = linear_predictor(task.cells, given)
-    ours = task.family.log_likelihood(task.cells, eta, given).values.ravel()
-    for c in range(task.cells.sizes["cell"]):
-        units = np.repeat(task.cells["value"].values, task.cells["histogram"].values[c])
-        alpha, mean = drawn["alpha"].values.ravel()[task.cells["arm_index"].values[c]], np.exp(eta.values.ravel()[c])
+    eta = compute_linear_predictor(task.long_cells, given)
+    ours = task.family.compute_log_likelihood(task.long_cells, eta, given).values.ravel()
+    for c in range(task.long_cells.sizes["cell"]):
+        units = np.repeat(task.long_cells["value"].values, task.long_cells["histogram"].values[c])
+        alpha, mean = (
+            drawn["alpha"].values.ravel()[task.long_cells["arm_index"].values[c]],
+            np.exp(eta.values.ravel()[c]),
+        )
         assert ours[c] == pytest.approx(stats.nbinom.logpmf(units, alpha, alpha / (alpha + mean)).sum(), rel=1e-9)
 
 
 def test_two_parts_count_every_unit_once() -> None:
     rows, cells = revenue(seed=5, segments=2)
-    task = problem(cells, stated("two_part", {}))
+    task = build_problem(cells, stated("two_part", {}))
     (_, drawn), *_ = positions(task, 1)
     given = parameters_of(task, drawn)
-    ours = task.family.log_likelihood(task.cells, linear_predictor(task.cells, given), given).values.reshape(2, 2)
+    ours = task.family.compute_log_likelihood(
+        task.long_cells, compute_linear_predictor(task.long_cells, given), given
+    ).values.reshape(2, 2)
     for s in (0, 1):
         for a in (0, 1):
             first, second = (
@@ -218,7 +225,7 @@ def test_effect_variance_is_the_inverse_of_the_information_of_both_arms(family: 
     if family == "ordinal":
         nuisance = (np.array([-1.2, 0.1, 1.5]),) * 2
         given["cutpoints"] = draws_of(nuisance[0], "cutpoint")
-    found = chosen.effect_variance(chosen.statistics(cells), given)
+    found = chosen.compute_effect_variance(chosen.select_statistics(cells), given)
     size = cells["exposure" if family == "poisson" else "n"].values.astype(float)
     size[-1, -1] = 0.0
     for s in range(6):
@@ -237,7 +244,7 @@ def test_effect_variance_of_survival_is_one_over_expected_events_of_both_arms() 
         "baseline": draws_of(baseline, "segment"), "effect": draws_of(effect[:, None], "segment", "arm"),
         "hazards": draws_of(hazards[1:], "later_interval", later_interval=["5-10", "10-20"]),
     }  # fmt: skip
-    found = FAMILIES["piecewise_exponential"].effect_variance(cells, given).squeeze()
+    found = FAMILIES["piecewise_exponential"].compute_effect_variance(cells, given).squeeze()
     with np.errstate(divide="ignore"):
         control, treated = ((cells["at_risk"].values[:, a] * np.exp(hazards)).sum(-1) for a in (0, 1))
         expected = 1 / (control * np.exp(baseline)) + 1 / (treated * np.exp(baseline + effect))
@@ -255,7 +262,7 @@ def test_effect_variance_of_two_parts_is_that_of_simulated_estimates() -> None:
         "chance_effect": draws_of([[log_odds[1] - log_odds[0]]], "segment", "arm"),
         "sigma": draws_of(sigma, "variant"),
     }
-    found = float(FAMILIES["two_part"].effect_variance(cells, given).squeeze())
+    found = float(FAMILIES["two_part"].compute_effect_variance(cells, given).squeeze())
     # A simulated variance has a relative standard error of sqrt(2 / repeats); the delta method misses one part in n.
     assert found == pytest.approx(np.var(log_means[:, 1] - log_means[:, 0]), rel=4.5 * np.sqrt(2 / repeats) + 1 / 3000)
 
@@ -296,7 +303,9 @@ def moments(family: str, cells: xr.Dataset, eta: Array, drawn: xr.Dataset) -> di
         mean = (cells["at_risk"].values * relative).sum(-1) * np.exp(eta)
         return {"events": (mean, mean)}
     first, second = (
-        linear_predictor(cells, {name: drawn[f"{part}_{name}"] for name in ("effect", "baseline")}).values.ravel()
+        compute_linear_predictor(
+            cells, {name: drawn[f"{part}_{name}"] for name in ("effect", "baseline")}
+        ).values.ravel()
         for part in ("chance", "amount")
     )
     n, share, sigma = cells["n"].values, special.expit(first), drawn["sigma"].values.ravel()[arm]
@@ -308,13 +317,13 @@ def moments(family: str, cells: xr.Dataset, eta: Array, drawn: xr.Dataset) -> di
 
 @pytest.mark.parametrize("family", ALL)
 def test_replicated_data_have_the_mean_and_variance_of_the_distribution(family: str) -> None:
-    task = problem(example(family), stated(family, {}))
+    task = build_problem(example(family), stated(family, {}))
     (_, drawn), *_ = positions(task, 1)
     given = parameters_of(task, copies(drawn))
-    eta = linear_predictor(task.cells, given)
-    found = task.family.predictive(task.cells, eta, given, np.random.default_rng(16))
-    assert set(found) == set(task.family.predictive_names)
-    for name, (mean, variance) in moments(family, task.cells, eta.values[0, 0], drawn).items():
+    eta = compute_linear_predictor(task.long_cells, given)
+    found = task.family.simulate_data(task.long_cells, eta, given, np.random.default_rng(16))
+    assert set(found) == set(task.family.simulated_names)
+    for name, (mean, variance) in moments(family, task.long_cells, eta.values[0, 0], drawn).items():
         assert found[name].dims[:3] == ("chain", "draw", "cell")
         simulated = found[name].values[0].astype(float)
         near(simulated, mean)
@@ -344,10 +353,10 @@ def simulated_outcomes(family: str, baseline: float, drawn: xr.Dataset, rng: np.
 
 @pytest.mark.parametrize("family", ALL)
 def test_means_are_those_of_simulated_units(family: str) -> None:
-    task = problem(example(family), stated(family, {}))
+    task = build_problem(example(family), stated(family, {}))
     (_, drawn), *_ = positions(task, 1)
     given = parameters_of(task, drawn)
-    mean = task.family.mean(given["baseline"], given, task.statistics)
+    mean = task.family.compute_mean(given["baseline"], given, task.cell_statistics)
     assert mean.dims == ("chain", "draw", "segment")
     baseline = float(given["baseline"][0, 0, 0])
     units = simulated_outcomes(family, baseline, drawn, np.random.default_rng(17))
@@ -408,6 +417,6 @@ def test_the_two_parts_are_independent_in_the_draws(bought: tuple[hte.Fit, xr.Da
 
 def test_parts_hold_the_units_they_speak_of(bought: tuple[hte.Fit, xr.Dataset, Model]) -> None:
     _, cells, model = bought
-    chance, amount = parts.split(problem(cells, model))
-    assert (chance.statistics["events"] == cells["positive"]).all()
-    assert (amount.statistics["n"] == cells["positive"]).all()
+    chance, amount = parts.split(build_problem(cells, model))
+    assert (chance.cell_statistics["events"] == cells["positive"]).all()
+    assert (amount.cell_statistics["n"] == cells["positive"]).all()

@@ -35,7 +35,7 @@ def units_of(family: str) -> tuple[list[list[Array]], xr.Dataset]:
 
 def raw_of(family: str, cells: xr.Dataset, scale: Any) -> tuple[Array, Array]:
     chosen = FAMILIES[family]  # type: ignore[index]
-    found = chosen.raw(chosen.statistics(cells), scale)
+    found = chosen.estimate_raw_effects(chosen.select_statistics(cells), scale)
     assert found["raw"].dims == ("segment", "arm")
     return found["raw"].values.ravel(), found["raw_se"].values.ravel()
 
@@ -226,7 +226,7 @@ def counted(*values: float) -> xr.Dataset:
 )
 def test_a_family_says_what_it_lacks(family: str, cells: xr.Dataset, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        FAMILIES[family].statistics(cells)  # type: ignore[index]
+        FAMILIES[family].select_statistics(cells)  # type: ignore[index]
 
 
 def test_counts_that_are_all_zero_are_an_error() -> None:
@@ -234,7 +234,7 @@ def test_counts_that_are_all_zero_are_an_error() -> None:
     units = xr.zeros_like(cells["histogram"])
     units[..., 0] = cells["n"]
     with pytest.raises(DataError, match="every count is 0"):
-        FAMILIES["negative_binomial"].statistics(cells.assign(histogram=units))
+        FAMILIES["negative_binomial"].select_statistics(cells.assign(histogram=units))
 
 
 def test_levels_that_nobody_chose_and_too_many_levels_are_errors() -> None:
@@ -242,16 +242,16 @@ def test_levels_that_nobody_chose_and_too_many_levels_are_errors() -> None:
     units = cells["histogram"].copy()
     units[..., 1], units[..., 2] = units[..., 1] + units[..., 2], 0
     with pytest.raises(DataError, match="nobody chose the levels 3"):
-        FAMILIES["ordinal"].statistics(cells.assign(histogram=units))
+        FAMILIES["ordinal"].select_statistics(cells.assign(histogram=units))
     many = np.ones((2, 2, 13), dtype=int)
     with pytest.raises(DataError, match="the outcome has 13 levels, ordinal takes 12"):
-        FAMILIES["ordinal"].statistics(deeper({"n": many.sum(-1)}, {"histogram": many}, value=np.arange(13.0)))
+        FAMILIES["ordinal"].select_statistics(deeper({"n": many.sum(-1)}, {"histogram": many}, value=np.arange(13.0)))
 
 
 def test_counts_per_unit_with_their_mean_are_events_over_units() -> None:
     n, mean = np.array([[4, 5], [2, 0]]), np.array([[1.25, 0.6], [0.5, np.nan]])
     cells = table({"n": n, "mean": mean, "ss": np.where(n > 0, 1.0, 0.0)}, arms=ARMS, control="control")
-    found = FAMILIES["poisson"].statistics(cells)
+    found = FAMILIES["poisson"].select_statistics(cells)
     assert found["events"].values.tolist() == [[5, 3], [1, 0]]
     assert (found["exposure"] == cells["n"]).all()
-    assert schema.present(found).values.tolist() == [[True, True], [True, False]]
+    assert schema.has_data(found).values.tolist() == [[True, True], [True, False]]

@@ -13,7 +13,7 @@ from scipy import stats
 
 import bayes_hte as hte
 from bayes_hte import loso
-from bayes_hte.model import problem
+from bayes_hte.model import build_problem
 
 SCHOOLS = json.loads((Path(__file__).parent / "reference" / "eight_schools.json").read_text(encoding="utf-8"))
 PUBLISHED = [-4.597, -3.543, -4.050, -3.599, -3.873, -3.754, -3.962, -3.960]
@@ -41,8 +41,8 @@ def test_eight_schools_have_the_exact_scores(eight: hte.Fit) -> None:
 
 
 def test_weights_give_the_scores_that_quadrature_gives(eight: hte.Fit) -> None:
-    elpd, mcse, pareto_k = loso._by_weights(
-        problem(eight.cells, eight.spec), eight.core["posterior"].to_dataset(), seed=1
+    elpd, mcse, pareto_k = loso._score_by_importance(
+        build_problem(eight.cells, eight.spec), eight.core["posterior"].to_dataset(), seed=1
     )
     assert (pareto_k < 0.7).all()
     # eight comparisons at 4 standard errors: a false alarm in 1 of 2000 seeds
@@ -51,9 +51,11 @@ def test_weights_give_the_scores_that_quadrature_gives(eight: hte.Fit) -> None:
 
 def test_a_segment_left_out_for_real_has_the_score_that_weights_give(counts: xr.Dataset) -> None:
     fit = hte.fit(counts, "conversion", sampler="exact", draws=8000)
-    elpd, mcse, _ = loso._by_weights(problem(fit.cells, fit.spec), fit.core["posterior"].to_dataset(), seed=1)
+    elpd, mcse, _ = loso._score_by_importance(
+        build_problem(fit.cells, fit.spec), fit.core["posterior"].to_dataset(), seed=1
+    )
     for segment in (0, 3, 5):
-        exact, error = loso._for_real(problem(fit.cells, fit.spec), segment, seed=2)
+        exact, error = loso._refit_without_segment(build_problem(fit.cells, fit.spec), segment, seed=2)
         assert abs(exact - elpd[segment]) < 4 * np.hypot(error, mcse[segment])
 
 
@@ -80,9 +82,11 @@ def test_a_long_tail_is_replaced_by_leaving_the_segment_out(
     counts: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = hte.fit(counts, "conversion", sampler="exact")
-    monkeypatch.setattr(loso, "LONG_TAIL", -np.inf)
+    monkeypatch.setattr(loso, "MAX_TRUSTED_PARETO_K", -np.inf)
     asked: list[int] = []
-    monkeypatch.setattr(loso, "_for_real", lambda task, segment, *, seed: asked.append(segment) or (-1.0, 0.1))
+    monkeypatch.setattr(
+        loso, "_refit_without_segment", lambda task, segment, *, seed: asked.append(segment) or (-1.0, 0.1)
+    )
     assert (fit.loso()["elpd"] == -1.0).all()
     assert asked == list(range(6))
 

@@ -9,7 +9,7 @@ import xarray as xr
 from example_posterior import CHAINS, DRAWS, example_fit
 
 from bayes_hte import DataError, Fit, ModelError, schema
-from bayes_hte.effects import effects
+from bayes_hte.effects import compute_effects
 
 ARMS = ("control", "sms", "email")
 LEVELS = [("tv", "new"), ("tv", "old"), ("pc", "new"), ("pc", "old"), ("app", "new")]
@@ -37,7 +37,7 @@ def example() -> Fit:
     return example_fit(LEVELS, arms=ARMS, dimensions=("device", "plan"))
 
 
-@pytest.mark.parametrize("scale", schema.SCALES)
+@pytest.mark.parametrize("scale", schema.EFFECT_SCALES)
 @pytest.mark.parametrize("weighted", [True, False])
 def test_a_level_averages_its_segments_with_their_shares(scale: Any, weighted: bool) -> None:
     fit = example()
@@ -48,7 +48,7 @@ def test_a_level_averages_its_segments_with_their_shares(scale: Any, weighted: b
     assert list(found.columns) == [
         "level", "arm", "n_control", "n_treated", "effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative",
     ]  # fmt: skip
-    draws = effects(fit.core, scale).values
+    draws = compute_effects(fit.core, scale).values
     for row, (level, a) in enumerate((level, a) for level in PLAN for a in range(2)):
         inside = fit.cells["plan"].values == level
         own = (draws[:, :, inside, a] * weight[inside]).sum(-1) / weight[inside].sum()

@@ -99,7 +99,7 @@ def test_outcomes_that_hardly_differ_make_cells_but_no_fit() -> None:
 def test_cells_made_elsewhere_are_refused_before_they_are_checked_or_fitted(name: str, value: float) -> None:
     cells = rows(BASE)
     cells[name].values[0, 0] = value
-    for use in (schema.check, hte.check, lambda found: hte.fit(found, "metric")):
+    for use in (schema.check_cell_table, hte.check, lambda found: hte.fit(found, "metric")):
         with pytest.raises(DataError, match=f"{name} is {value:g} in segment 'tv', arm 'old'"):
             use(cells)
 
@@ -108,13 +108,13 @@ def test_empty_cells_have_no_mean_and_no_extremes_and_stay_allowed() -> None:
     cells = sums(n=[10, 20, 30, 0], mean=[1.0, 2, 3, np.nan], sd=[1.0, 1, 1, np.nan])
     assert bool(cells["mean"].isnull().any())
     assert float(cells["ss"].min()) == 0.0
-    schema.check(cells.assign(lowest=cells["mean"], highest=cells["mean"]))
+    schema.check_cell_table(cells.assign(lowest=cells["mean"], highest=cells["mean"]))
 
 
 @given(st.floats(-60, 60))
 def test_outcomes_within_sixty_powers_of_ten_are_allowed(power: float) -> None:
-    schema.check(rows(BASE * 10**power))
-    schema.check(estimates([10**power, 0.0], [10**power, 1.0]))
+    schema.check_cell_table(rows(BASE * 10**power))
+    schema.check_cell_table(estimates([10**power, 0.0], [10**power, 1.0]))
 
 
 def test_a_cap_makes_large_outcomes_harmless() -> None:

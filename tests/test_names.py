@@ -11,10 +11,10 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte import DataError, ModelError, schema
-from bayes_hte.model import build, problem
-from bayes_hte.names import _own_variables, _variables_of_terms
+from bayes_hte.model import build_problem, build_pymc_model
+from bayes_hte.names import _list_own_variables, _list_term_variables
 from bayes_hte.spec.model import Model
-from bayes_hte.structure import dims_of
+from bayes_hte.structure import collect_variable_dims
 
 STRANGE = [
     "customer type",
@@ -84,7 +84,10 @@ def test_text_that_no_file_can_hold_is_refused_when_cells_are_made(bad: str, fou
     with pytest.raises(DataError, match=rf"label of 'arm'.*{found}"):
         hte.fit(cells.assign_coords(arm=["old", bad]), "conversion")
     with pytest.raises(DataError, match=rf"the dimension .*{found}"):
-        hte.fit(cells.assign_coords({bad: cells["device"]}).assign_attrs(dimensions=schema.encode([bad])), "conversion")
+        hte.fit(
+            cells.assign_coords({bad: cells["device"]}).assign_attrs(dimensions=schema.encode_text_list([bad])),
+            "conversion",
+        )
 
 
 def test_half_a_character_in_rows_is_refused() -> None:
@@ -115,19 +118,19 @@ def test_a_dimension_that_leads_to_a_name_twice_is_refused_by_models_that_name_i
     cells = counts(*dimensions)
     for by in (["*"], dimensions):
         with pytest.raises(ModelError, match=f"{named}.*; rename the column"):
-            problem(cells, by_dimension(*by))
-    assert problem(cells, by_dimension()).coords["arm"] == ["new"]
+            build_problem(cells, by_dimension(*by))
+    assert build_problem(cells, by_dimension()).coords["arm"] == ["new"]
 
 
 def test_a_term_of_two_dimensions_and_a_dimension_do_not_share_a_name() -> None:
     with pytest.raises(ModelError, match="'a_b' leads to the name 'effect_a_b', which the dimension 'a:b'"):
-        problem(counts("a", "b").assign_coords(a_b=("segment", list("uvwxyz"))).assign_attrs(
+        build_problem(counts("a", "b").assign_coords(a_b=("segment", list("uvwxyz"))).assign_attrs(
             dimensions='["a", "b", "a_b"]'), by_dimension("a:b", "a_b"))  # fmt: skip
 
 
 def test_a_stratum_named_like_a_variable_is_refused() -> None:
     with pytest.raises(ModelError, match="'baseline'"):
-        problem(counts("baseline", "q"), by_dimension(strata="baseline"))
+        build_problem(counts("baseline", "q"), by_dimension(strata="baseline"))
 
 
 @pytest.mark.parametrize(
@@ -139,12 +142,14 @@ def test_a_stratum_named_like_a_variable_is_refused() -> None:
 def test_every_variable_that_pymc_makes_is_among_the_names_that_are_compared(
     changes: dict[str, object], reusable: bool
 ) -> None:
-    task = problem(counts("device", "plan"), by_dimension(**changes))
-    known = {name for _, name in _variables_of_terms(task.model)}
-    known |= _own_variables(task.model, task.family.predictive_names)
-    made = {name for name in build(task, reusable=reusable).named_vars if not name.endswith(("__", "__data"))}
+    task = build_problem(counts("device", "plan"), by_dimension(**changes))
+    known = {name for _, name in _list_term_variables(task.model)}
+    known |= _list_own_variables(task.model, task.family.simulated_names)
+    made = {
+        name for name in build_pymc_model(task, reusable=reusable).named_vars if not name.endswith(("__", "__data"))
+    }
     assert made <= known
-    assert set(dims_of(task.model)) <= known
+    assert set(collect_variable_dims(task.model)) <= known
 
 
 def test_dimensions_named_like_parameters_of_other_families_are_no_parameters(tmp_path: Path) -> None:

@@ -87,10 +87,10 @@ def deeper(flat: dict[str, Grid], deep: dict[str, Grid], **coords: Any) -> xr.Da
     """A cell table with variables that have a third dim: the first of the coordinates."""
     third = next(iter(coords))
     labels = [f"s{i}" for i in range(len(next(iter(deep.values()))))]
-    attrs = {"outcome": "visit", "control": "control", "dimensions": schema.encode(["device"]), "notes": "[]"}
+    attrs = {"outcome": "visit", "control": "control", "dimensions": schema.encode_text_list(["device"]), "notes": "[]"}
     if "horizon" in coords:
         attrs["horizon"] = coords.pop("horizon")
-    return schema.check(
+    return schema.check_cell_table(
         xr.Dataset(
             {name: (("segment", "arm"), values) for name, values in flat.items()}
             | {name: (("segment", "arm", third), values) for name, values in deep.items()},

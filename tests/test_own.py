@@ -12,10 +12,10 @@ from example_cells import table
 from example_posterior import example_fit
 
 from bayes_hte import DataError, Fit, ModelError, load
-from bayes_hte.own import Link, from_posterior
+from bayes_hte.own import LinkName, from_posterior
 
 ROOT = Path(__file__).parent.parent
-LINKS: list[tuple[str, Link]] = [("binomial", "logit"), ("mean", "identity"), ("estimate", "identity")]
+LINKS: list[tuple[str, LinkName]] = [("binomial", "logit"), ("mean", "identity"), ("estimate", "identity")]
 
 
 def draws_of(fit: Fit) -> xr.Dataset:
@@ -33,7 +33,7 @@ def own(shipped: Fit) -> Fit:
 
 
 @pytest.mark.parametrize(("family", "link"), LINKS)
-def test_the_same_draws_give_the_same_tables(family: str, link: Link) -> None:
+def test_the_same_draws_give_the_same_tables(family: str, link: LinkName) -> None:
     shipped = example_fit(6, family)  # type: ignore[arg-type]
     own = from_posterior(shipped.core, shipped.cells, link=link)
     scales = ["link", "absolute"] if family == "estimate" else ["link", "absolute", "relative"]

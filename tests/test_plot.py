@@ -22,7 +22,14 @@ from matplotlib.text import Text
 import bayes_hte.plot
 from bayes_hte.errors import DataError, OutputError
 from bayes_hte.plot import forest, save, shrinkage, svg
-from bayes_hte.plot.text import clean, decimals, number, probability, shorten, width
+from bayes_hte.plot.text import (
+    choose_decimals,
+    clean_text,
+    format_number,
+    format_probability,
+    measure_width,
+    shorten_text,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -314,7 +321,7 @@ def test_hostile_names_are_harmless(layout, tmp_path):
 
 
 def test_a_long_name_is_cut_in_the_middle_because_names_differ_at_the_end():
-    one, other = (shorten(f"{'the same long beginning ' * 3}{end}") for end in ("new", "old"))
+    one, other = (shorten_text(f"{'the same long beginning ' * 3}{end}") for end in ("new", "old"))
     assert one.endswith("new")
     assert other.endswith("old")
     assert len(one) <= 40
@@ -334,8 +341,8 @@ def test_segments_that_differ_in_a_middle_level_stay_distinguishable(layout):
 
 
 def test_width_allows_for_glyphs_that_only_the_browser_has():
-    assert width("顧客", 10.0) >= 19
-    assert width("顧客", 10.0) == pytest.approx(2 * width("顧", 10.0), rel=0.05)
+    assert measure_width("顧客", 10.0) >= 19
+    assert measure_width("顧客", 10.0) == pytest.approx(2 * measure_width("顧", 10.0), rel=0.05)
 
 
 @pytest.mark.parametrize("layout", ["wide", "narrow"])
@@ -491,18 +498,18 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path, monkeypatch):
 
 def test_a_probability_is_never_printed_as_0_or_1():
     for value in [0.0, 1.0, *np.linspace(0, 1, 20_001)]:
-        assert probability(float(value)) not in {"1.000", ".000", "0.000"}
-        assert re.fullmatch(r"(> \.999|< \.001|\.\d{3})", probability(float(value)))
-    assert probability(math.nan) == "–"
+        assert format_probability(float(value)) not in {"1.000", ".000", "0.000"}
+        assert re.fullmatch(r"(> \.999|< \.001|\.\d{3})", format_probability(float(value)))
+    assert format_probability(math.nan) == "–"
 
 
 def test_numbers_have_a_true_minus_and_zero_has_no_sign():
-    assert number(-1.25, 1) == "−1.2"
-    assert number(-0.001, 1) == "0.0"
-    assert number(math.nan, 1) == "–"
-    assert decimals([0.034, 0.1, 0.011]) == 3
-    assert decimals([math.nan]) == 2
-    assert clean("a\tb\x07") == "a b\ufffd"
+    assert format_number(-1.25, 1) == "−1.2"
+    assert format_number(-0.001, 1) == "0.0"
+    assert format_number(math.nan, 1) == "–"
+    assert choose_decimals([0.034, 0.1, 0.011]) == 3
+    assert choose_decimals([math.nan]) == 2
+    assert clean_text("a\tb\x07") == "a b\ufffd"
 
 
 @pytest.mark.parametrize("layout", ["wide", "narrow"])

@@ -13,7 +13,7 @@ from test_plot import HOSTILE, boxes, overlaps, texts
 
 from bayes_hte.errors import DataError
 from bayes_hte.plot import save, svg, trace
-from bayes_hte.plot.text import clean
+from bayes_hte.plot.text import clean_text
 
 KINDS = ("named", "turning", "other", "other-turning")
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -276,7 +276,7 @@ def test_hostile_names_are_shown_as_text(width, tmp_path):
     }
     assert wanted <= set(said)
     if width == 620:
-        assert {clean(name) for name in HOSTILE if 0 < len(name) < 300} <= set(said)
+        assert {clean_text(name) for name in HOSTILE if 0 < len(name) < 300} <= set(said)
     assert not any(ord(character) < 32 for text in said for character in text)
     assert max(map(len, said)) < 110
     assert save(figure, tmp_path / "hostile.png").stat().st_size > 0

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte import FitError, compiled, exact, posterior, read_model
-from bayes_hte.model import Problem, problem
+from bayes_hte.model import Problem, build_problem
 
 OPTIONS: dict[str, Any] = {"draws": 400, "seed": 11, "target_accept": 0.9, "tune": 50}
 
@@ -52,30 +52,30 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return Running(noted)
 
     monkeypatch.setattr("nutpie.sample", sampler)
-    monkeypatch.setattr(compiled, "machine", lambda model: model)
+    monkeypatch.setattr(compiled, "compile_or_reuse", lambda model: model)
     return noted
 
 
 @pytest.fixture
 def task(schools: xr.Dataset) -> Problem:
-    return problem(schools, read_model("published-estimates"))
+    return build_problem(schools, read_model("published-estimates"))
 
 
 def test_draws_are_divided_over_four_chains(task: Problem, asked: dict[str, Any]) -> None:
-    posterior.sample(task, **OPTIONS, progress=False)
+    posterior.sample_with_nuts(task, **OPTIONS, progress=False)
     wanted = {"draws": 100, "tune": 50, "chains": 4, "seed": 11, "target_accept": 0.9, "save_warmup": False}
     assert not asked["cancelled"]
     assert {name: asked[name] for name in wanted} == wanted
 
 
 def test_data_are_exchangeable(task: Problem, asked: dict[str, Any]) -> None:
-    posterior.sample(task, **OPTIONS, progress=False)
+    posterior.sample_with_nuts(task, **OPTIONS, progress=False)
     held = [var.get_value() for var in asked["machine"].data_vars]
-    assert any(np.array_equal(value, task.cells["estimate"].values) for value in held)
+    assert any(np.array_equal(value, task.long_cells["estimate"].values) for value in held)
 
 
 def test_only_plain_coordinates_and_variables_with_a_meaning_are_kept(task: Problem, asked: dict[str, Any]) -> None:
-    drawn = posterior.sample(task, **OPTIONS, progress=False)
+    drawn = posterior.sample_with_nuts(task, **OPTIONS, progress=False)
     assert list(drawn.posterior.data_vars) == ["effect"]
     assert drawn.posterior["effect"].dims == ("chain", "draw", "segment", "arm")
     assert drawn.posterior["arm"].values.tolist() == ["1", "2"]
@@ -88,7 +88,7 @@ def test_a_sampler_that_breaks_down_is_a_fit_error(task: Problem, asked: dict[st
 
     asked["do"] = fail
     with pytest.raises(FitError, match=r"All initialization points failed; look at the data"):
-        posterior.sample(task, **OPTIONS, progress=False)
+        posterior.sample_with_nuts(task, **OPTIONS, progress=False)
 
 
 def test_a_panic_in_rust_is_a_fit_error_of_one_line(task: Problem, asked: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def test_a_panic_in_rust_is_a_fit_error_of_one_line(task: Problem, asked: dict[s
 
     asked["do"] = fail
     with pytest.raises(FitError, match=r"^the sampler broke down: Invalid initial point; look at the data .*check`$"):
-        posterior.sample(task, **OPTIONS, progress=False)
+        posterior.sample_with_nuts(task, **OPTIONS, progress=False)
 
 
 def test_an_interrupted_sampler_is_stopped_and_its_draws_are_not_used(task: Problem, asked: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def test_an_interrupted_sampler_is_stopped_and_its_draws_are_not_used(task: Prob
 
     asked["do"] = interrupt
     with pytest.raises(KeyboardInterrupt):
-        posterior.sample(task, **OPTIONS, progress=False)
+        posterior.sample_with_nuts(task, **OPTIONS, progress=False)
     assert asked["cancelled"]
 
 
@@ -118,7 +118,7 @@ def test_ctrl_c_counts_when_some_chains_are_done(task: Problem, monkeypatch: pyt
     """Chains run in turn where there are fewer cores: nutpie then has all draws of some, which look like an answer."""
     monkeypatch.setattr(nutpie, "sample", partial(_one_chain_at_a_time, nutpie.sample))
     with pytest.raises(KeyboardInterrupt):
-        posterior.sample(task, **OPTIONS | {"draws": 400_000}, progress=False)
+        posterior.sample_with_nuts(task, **OPTIONS | {"draws": 400_000}, progress=False)
 
 
 def _one_chain_at_a_time(sampler: Callable[..., Any], machine: Any, **options: Any) -> Any:
@@ -136,7 +136,7 @@ def _one_chain_at_a_time(sampler: Callable[..., Any], machine: Any, **options: A
 def test_progress_is_shown_only_when_asked(
     task: Problem, asked: dict[str, Any], progress: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    posterior.sample(task, **OPTIONS, progress=progress)
+    posterior.sample_with_nuts(task, **OPTIONS, progress=progress)
     assert (asked["progress_callback"] is not None) is progress
     assert asked["progress_bar"] is False
     assert bool(capsys.readouterr().out.strip()) is progress
@@ -147,11 +147,11 @@ def test_first_and_reused_code_agree_with_the_exact_posterior(counts: xr.Dataset
     """Means of effects of two fits of one structure, within 4.5 Monte-Carlo errors of independent computations."""
     import arviz_stats as az
 
-    compiled.forget()
+    compiled.clear_cache()
     thinned = counts.assign(n=counts["n"] // 3 * 3, events=counts["events"] // 2)
     for cells in (counts, thinned):
-        task = problem(cells, read_model("conversion"))
-        drawn = posterior.sample(task, draws=8000, seed=1, target_accept=0.95, tune=1000, progress=False)
+        task = build_problem(cells, read_model("conversion"))
+        drawn = posterior.sample_with_nuts(task, draws=8000, seed=1, target_accept=0.95, tune=1000, progress=False)
         known = exact.posterior(task, draws=8000, seed=2).posterior
         error = az.mcse(drawn.posterior[["effect"]], method="mean")["effect"]
         other = known["effect"].std(("chain", "draw")) * (1 / 8000 + 1 / 600) ** 0.5  # at least 600 effective points
@@ -159,4 +159,4 @@ def test_first_and_reused_code_agree_with_the_exact_posterior(counts: xr.Dataset
             error, other
         )
         assert float(abs(z).max()) < 4.5  # 24 comparisons: false alarm 1.6e-4
-    compiled.forget()
+    compiled.clear_cache()

@@ -9,7 +9,7 @@ from scipy import stats
 
 import bayes_hte as hte
 from bayes_hte import plot
-from bayes_hte.spec import shipped_models
+from bayes_hte.spec import list_shipped_models
 
 
 def test_prior_predictive_data_follow_from_prior_parameters(counts: xr.Dataset) -> None:
@@ -31,7 +31,7 @@ def test_prior_effects_are_a_normal_mixed_over_the_between_segment_sd(counts: xr
     assert stats.ks_2samp(effect.values.ravel(), theory).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", list_shipped_models())
 def test_every_shipped_model_can_be_looked_at_before_the_fit(name: str) -> None:
     model = hte.read_model(name)
     cells = example(model.family)
@@ -53,7 +53,7 @@ def test_the_figure_of_a_fit_shows_the_posterior_as_well(counts: xr.Dataset) -> 
 
 def test_raw_estimates_beyond_the_prior_are_counted() -> None:
     narrow = np.random.default_rng(2).normal(0, 0.01, 500)
-    drawn = plot.prior([plot.Belief("a", narrow, None, np.array([0.0, 5.0, np.nan]))])
+    drawn = plot.prior([plot.ArmBelief("a", narrow, None, np.array([0.0, 5.0, np.nan]))])
     assert "1 raw estimates outside" in "".join(text.get_text() for text in drawn.axes[0].texts)
 
 
@@ -61,4 +61,4 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(hte.DataError, match="no prior to draw"):
         plot.prior([])
     with pytest.raises(hte.DataError, match="not finite"):
-        plot.prior([plot.Belief("a", np.array([np.inf, 1.0]), None, np.zeros(1))])
+        plot.prior([plot.ArmBelief("a", np.array([np.inf, 1.0]), None, np.zeros(1))])

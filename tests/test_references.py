@@ -18,8 +18,8 @@ from test_structures import grid_of, matches, posterior
 
 import bayes_hte as hte
 from bayes_hte import schema
-from bayes_hte.model import problem
-from bayes_hte.posterior import sample
+from bayes_hte.model import build_problem
+from bayes_hte.posterior import sample_with_nuts
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -214,8 +214,13 @@ def visits(case: dict[str, Any]) -> xr.Dataset:
     for s, label in enumerate(case["segment"]):
         for a, counted in enumerate(case["units"][label]):
             units[s, a, : len(counted)] = counted
-    attrs = {"outcome": "visits", "control": case["arm"][0], "dimensions": schema.encode(["group"]), "notes": "[]"}
-    return schema.check(
+    attrs = {
+        "outcome": "visits",
+        "control": case["arm"][0],
+        "dimensions": schema.encode_text_list(["group"]),
+        "notes": "[]",
+    }
+    return schema.check_cell_table(
         xr.Dataset(
             {"n": (("segment", "arm"), units.sum(-1)), "histogram": (("segment", "arm", "value"), units)},
             coords={
@@ -284,8 +289,8 @@ def test_crossed_dimensions_of_hillstrom_agree_with_lme4() -> None:
         pd.DataFrame(case["cells"]), arm="arm", control="none", segments=case["dimensions"], n="n", events="events"
     )
     # What is compared is wide, so that a short run is enough: maximum likelihood is no posterior mean.
-    task = problem(cells, hte.read_model("conversion-by-dimension"))
-    drawn = sample(task, draws=1000, seed=9, target_accept=0.9, tune=500, progress=False)
+    task = build_problem(cells, hte.read_model("conversion-by-dimension"))
+    drawn = sample_with_nuts(task, draws=1000, seed=9, target_accept=0.9, tune=500, progress=False)
     draws = drawn.posterior.squeeze("arm")
     for name in ("effect_mean", "baseline_mean"):
         assert abs(float(draws[name].mean()) - case[name]) < float(draws[name].std())

@@ -16,10 +16,10 @@ from bayes_hte import groups, sensitivity, summary
 from bayes_hte.analysis import Fit
 from bayes_hte.families import FAMILIES
 from bayes_hte.report import answer, priors, render, tables
-from bayes_hte.report.content import cases
-from bayes_hte.report.notation import listing, name, probability
+from bayes_hte.report.content import collect_arm_results
+from bayes_hte.report.notation import format_percent_probability, isolate_name, join_names
 from bayes_hte.spec import Model
-from bayes_hte.summary import Question
+from bayes_hte.summary import EffectQuestion
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -35,11 +35,11 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 def report(fit: Fit, **changes: object) -> str:
-    question = Question(**{**_asdict(fit.question()), **changes})  # type: ignore[arg-type]
+    question = EffectQuestion(**{**_asdict(fit.question()), **changes})  # type: ignore[arg-type]
     return render(fit.posterior, question, fit.diagnosis, fit.plan)
 
 
-def _asdict(question: Question) -> dict[str, object]:
+def _asdict(question: EffectQuestion) -> dict[str, object]:
     return {key: getattr(question, key) for key in ("scale", "ci_prob", "rope", "higher_is_better")}
 
 
@@ -102,8 +102,8 @@ def test_names_from_data_are_escaped_everywhere(hostile: str) -> None:
 def test_marks_of_direction_do_not_reach_the_page(hostile: str) -> None:
     assert "\u202e" not in hostile
     assert "\u202c" not in hostile
-    assert name("مرحبا").startswith("\u2068")
-    assert name("mobile") == "mobile"
+    assert isolate_name("مرحبا").startswith("\u2068")
+    assert isolate_name("mobile") == "mobile"
 
 
 def test_a_name_that_looks_like_a_reference_is_only_a_name() -> None:
@@ -184,7 +184,7 @@ def test_the_two_sentences_say_the_numbers_of_the_tables() -> None:
     assert (
         f"It helps clearly (P > 95 %) in {helps.sum()} of 6 segments; "
         f"it clearly harms in 1: {labels[harms.to_numpy()][0]}; "
-        f"in {len(unknown)} the sign is not known: {listing(list(unknown))}."
+        f"in {len(unknown)} the sign is not known: {join_names(list(unknown))}."
     ).replace("\u00a0", " ") in text
 
 
@@ -203,11 +203,12 @@ def test_the_expected_share_of_wrong_signs_is_the_mean_over_the_segments_called(
     lfsr = table[["p_positive", "p_negative"]].min(axis=1)
     expected = lfsr[lfsr < 0.05].mean()
     assert 0 < (lfsr < 0.05).sum() < 8
-    (case,) = cases(fit.posterior, fit.question(), None)
-    called = [segment for segment in case.segments if segment.called]
-    assert answer.expected_wrong(called) == pytest.approx(expected)
+    (case,) = collect_arm_results(fit.posterior, fit.question(), None)
+    called = [segment for segment in case.readings if segment.is_called]
+    assert answer.compute_false_sign_rate(called) == pytest.approx(expected)
     assert (
-        f"Of the {len(called)} signs called, {probability(expected)}".replace("\u00a0", " ") in Page(report(fit)).text
+        f"Of the {len(called)} signs called, {format_percent_probability(expected)}".replace("\u00a0", " ")
+        in Page(report(fit)).text
     )
 
 
@@ -225,7 +226,7 @@ def test_mostly_borrowed_segments_are_named() -> None:
     table = fit.table()
     borrowed = fit.cells["segment"].values[(table["pooling"] > 0.8).to_numpy()]
     assert 0 < len(borrowed) < 6
-    assert f"In {listing(list(borrowed))} the estimate is mostly borrowed" in Page(report(fit)).text
+    assert f"In {join_names(list(borrowed))} the estimate is mostly borrowed" in Page(report(fit)).text
 
 
 @pytest.mark.parametrize(
@@ -302,14 +303,14 @@ def test_priors_in_control_sds_are_shown_in_the_outcomes_own_units() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1e-9, 0.5, 0.9999999, 1.0])
 def test_a_probability_is_never_zero_or_one_hundred_percent(value: float) -> None:
-    assert probability(value) not in {"0.0\u00a0%", "100.0\u00a0%"}
+    assert format_percent_probability(value) not in {"0.0\u00a0%", "100.0\u00a0%"}
 
 
 def test_the_table_of_the_report_is_the_table_of_the_fit() -> None:
     fit = example_fit(5, effect=[0.5, 0.3, 0.1, -0.1, -0.3])
     html = report(fit)
     shown = [float(text.replace("−", "-")) for text in re.findall(r'data-head="Effect[^>]*>([^<]+)<', html)]
-    wanted: pd.Series = 100 * summary.table(fit.posterior, fit.question())["effect"]
+    wanted: pd.Series = 100 * summary.tabulate_segments(fit.posterior, fit.question())["effect"]
     assert shown == pytest.approx(wanted.to_list(), abs=0.051)  # one decimal is shown
 
 
@@ -358,7 +359,7 @@ def test_numbers_that_hang_on_the_priors_are_named(monkeypatch: pytest.MonkeyPat
     found = fit.sensitivity()
     edge = found["prior"].sort_values().iloc[-2]
     for module in (sensitivity, priors):
-        monkeypatch.setattr(module, "NOTICEABLE", edge)
+        monkeypatch.setattr(module, "MIN_NOTICEABLE_SENSITIVITY", edge)
     html = report(fit)
     said = section(html, "priors", "data")
     assert f"The priors matter for 2 of {len(found)} numbers examined" in said
@@ -366,7 +367,7 @@ def test_numbers_that_hang_on_the_priors_are_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_fit_that_is_too_large_to_examine_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "BULKY", 1.0)
+    monkeypatch.setattr(groups, "MAX_VALUES_PER_GROUP", 1.0)
     assert "Whether the priors matter was not examined" in Page(report(example_fit(2))).text
 
 
@@ -379,17 +380,17 @@ def test_a_fit_that_is_too_large_to_examine_says_so(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_quantities_have_names_for_people(name: str, title: str) -> None:
-    assert tables._title(name) == title
+    assert tables._write_quantity_title(name) == title
 
 
 def test_a_correlation_and_a_slope_are_written_in_their_own_units() -> None:
-    (case,) = cases(example_fit(3).core, Question(), None)
+    (case,) = collect_arm_results(example_fit(3).core, EffectQuestion(), None)
     row = {"value": -0.257, "ci_low": -0.8, "ci_high": 0.4, "meaning": "a meaning, link scale"}
-    quantities = replace(case, spread={"correlation": row, "slope[size]": row})
-    first, second = tables.quantities(quantities, FAMILIES["binomial"], "")
-    assert (first.value, first.interval) == ("−0.26", "−0.80 to +0.40")
-    assert second.name == "Slope, size"
-    assert second.value.endswith("in log-odds")
+    quantities = replace(case, heterogeneity={"correlation": row, "slope[size]": row})
+    first, second = tables.build_quantity_rows(quantities, FAMILIES["binomial"], "")
+    assert (first.value_text, first.interval_text) == ("−0.26", "−0.80 to +0.40")
+    assert second.quantity_title == "Slope, size"
+    assert second.value_text.endswith("in log-odds")
     assert second.meaning == "a meaning, log-odds"
 
 

@@ -9,16 +9,16 @@ import pytest
 import bayes_hte as hte
 from bayes_hte import words
 from bayes_hte.report import content
-from bayes_hte.report.content import Arm
-from bayes_hte.summary import Question
+from bayes_hte.report.content import ArmSection
+from bayes_hte.summary import EffectQuestion
 
 
-def page(fit: hte.Fit, question: Question | None = None) -> content.Report:
-    return content.collect(fit.core, question or fit.question(), fit.diagnosis, fit.plan)
+def page(fit: hte.Fit, question: EffectQuestion | None = None) -> content.ReportPage:
+    return content.collect_page(fit.core, question or fit.question(), fit.diagnosis, fit.plan)
 
 
-def arm(fit: hte.Fit, question: Question | None = None) -> Arm:
-    return page(fit, question).arms[0]
+def arm(fit: hte.Fit, question: EffectQuestion | None = None) -> ArmSection:
+    return page(fit, question).arm_sections[0]
 
 
 def crossing(**asked: Any) -> hte.Fit:
@@ -35,38 +35,38 @@ def crossing(**asked: Any) -> hte.Fit:
 @pytest.mark.parametrize("scale", ["relative", "link"])
 def test_an_average_of_ratios_does_not_pass_for_what_happens_to_everyone(scale: Any) -> None:
     fit = crossing()
-    found = arm(fit, Question(scale))
+    found = arm(fit, EffectQuestion(scale))
     ate = fit.ate("absolute").iloc[0]
     assert fit.ate(scale)["effect"].item() > 0 > ate["effect"]
-    assert "help" not in found.average
-    assert found.average.endswith("but the mean of all units went the other way.")
-    assert found.notes[0].startswith("Mind the scale")
+    assert "help" not in found.average_sentence
+    assert found.average_sentence.endswith("but the mean of all units went the other way.")
+    assert found.answer_notes[0].startswith("Mind the scale")
     shown = f"−{abs(100 * ate['effect']):.1f} percentage points"
-    assert shown in found.notes[0]
-    assert f"If everyone gets the treatment, the mean of all units changes by {shown}." in found.centre
+    assert shown in found.answer_notes[0]
+    assert f"If everyone gets the treatment, the mean of all units changes by {shown}." in found.averages_text
 
 
 def test_the_absolute_average_is_what_happens_to_everyone() -> None:
     found = arm(crossing())
-    assert found.average.endswith("it is almost certain to harm (P\xa0>\xa099.9\xa0%).")
-    assert not any("Mind the scale" in note for note in found.notes)
-    assert "counts every unit once and answers what happens if everyone gets the treatment" in found.centre
+    assert found.average_sentence.endswith("it is almost certain to harm (P\xa0>\xa099.9\xa0%).")
+    assert not any("Mind the scale" in note for note in found.answer_notes)
+    assert "counts every unit once and answers what happens if everyone gets the treatment" in found.averages_text
 
 
 def test_signs_that_agree_need_no_warning() -> None:
     table = pd.DataFrame({"device": ["a", "a", "b", "b"], "arm": ["old", "new"] * 2, "n": 900, "k": [90, 140, 80, 120]})
     cells = hte.cells.from_summary(table, arm="arm", control="old", segments=["device"], n="n", events="k")
-    found = arm(hte.fit(cells, "conversion"), Question("relative"))
-    assert "help" in found.average
-    assert not any("Mind the scale" in note for note in found.notes)
+    found = arm(hte.fit(cells, "conversion"), EffectQuestion("relative"))
+    assert "help" in found.average_sentence
+    assert not any("Mind the scale" in note for note in found.answer_notes)
 
 
 def test_lower_may_be_better_without_a_plan(tmp_path: Any) -> None:
     fit = crossing(higher_is_better=False)
-    assert arm(fit).average.endswith("it is almost certain to help (P\xa0>\xa099.9\xa0%).")
-    assert dict(page(fit).facts)["Outcome"] == "visits (lower is better)"
+    assert arm(fit).average_sentence.endswith("it is almost certain to help (P\xa0>\xa099.9\xa0%).")
+    assert dict(page(fit).comparison_facts)["Outcome"] == "visits (lower is better)"
     again = hte.load(fit.save(tmp_path / "fit.nc"))
-    assert again.question() == fit.question() == Question(higher_is_better=False)
+    assert again.question() == fit.question() == EffectQuestion(higher_is_better=False)
     mirrored = crossing().table(rope=0.01)
     assert fit.table(rope=0.01)["p_benefit"].tolist() == mirrored["p_harm"].tolist()
 
@@ -77,8 +77,8 @@ def test_weights_that_are_no_units_are_not_called_so() -> None:
         hte.cells.from_estimates(table, estimate="effect", se="se", segments=["trial"]), "published-estimates"
     )
     found = arm(fit)
-    assert "gives all segments one weight, as the numbers of units are unknown" in found.centre
-    assert "everyone" not in found.centre
+    assert "gives all segments one weight, as the numbers of units are unknown" in found.averages_text
+    assert "everyone" not in found.averages_text
     assert fit.ate()["effect"].item() == pytest.approx(fit.table()["effect"].mean(), rel=1e-9)
 
 
@@ -103,16 +103,16 @@ def test_survival_says_until_when() -> None:
     fit = hte.fit(hte.cells.from_times(data, time="days", event="left", **ASKED), "survival")
     found = page(fit)
     horizon = float(fit.cells.attrs["horizon"])
-    assert dict(found.facts)["Outcome"].startswith(f"event within {horizon:.4g} ")
-    assert f"event within {horizon:.4g} by " in found.arms[0].average
+    assert dict(found.comparison_facts)["Outcome"].startswith(f"event within {horizon:.4g} ")
+    assert f"event within {horizon:.4g} by " in found.arm_sections[0].average_sentence
 
 
 def test_parts_of_revenue_have_units_of_their_own() -> None:
     fit = hte.fit(hte.cells.from_rows(survey(), outcome="spent", metric="two_part", **ASKED), "revenue")
-    shown = {quantity.name: quantity for quantity in arm(fit).quantities}
+    shown = {quantity.quantity_title: quantity for quantity in arm(fit).quantity_rows}
     for name in ("Common effect", "Between-segment SD (τ)"):
-        assert shown[f"{name}, chance of a positive outcome"].value.endswith(" in log-odds")
-        assert shown[f"{name}, amount"].value.endswith(" in the log of positive outcomes")
+        assert shown[f"{name}, chance of a positive outcome"].value_text.endswith(" in log-odds")
+        assert shown[f"{name}, amount"].value_text.endswith(" in the log of positive outcomes")
 
 
 @pytest.mark.parametrize("model", ["counts", "survival"])
@@ -142,14 +142,18 @@ def prior_of(name: str, segments: int, draws: int = 4000) -> np.ndarray:
 
 def test_what_is_said_of_heavy_tails_is_true_of_the_prior() -> None:
     """9 of 10 segments within the stated factor: the share's standard error is .0015 over 40,000 draws."""
-    (said,) = [text for text in words.sentences(hte.read_model("conversion-outliers")) if "Between-segment" in text]
+    (said,) = [
+        text for text in words.describe_model(hte.read_model("conversion-outliers")) if "Between-segment" in text
+    ]
     assert "within a factor of 1.7 in odds of the common effect" in said
     inside = np.abs(prior_of("conversion-outliers", 10)) < np.log(1.7)
     assert inside.mean() == pytest.approx(0.9, abs=0.02)  # the factor is rounded
 
 
 def test_what_is_said_of_levels_is_true_of_the_prior() -> None:
-    (said,) = [text for text in words.sentences(hte.read_model("conversion-by-dimension")) if "Between-segment" in text]
+    (said,) = [
+        text for text in words.describe_model(hte.read_model("conversion-by-dimension")) if "Between-segment" in text
+    ]
     assert "two segments that differ in one dimension have effects that differ by less than a factor of 2.4" in said
     own, draw = prior_of("conversion-by-dimension", 2, 40_000), np.random.default_rng(3)
     tau = np.median(np.abs(draw.normal(0, 0.5, 100_000)))
@@ -159,5 +163,5 @@ def test_what_is_said_of_levels_is_true_of_the_prior() -> None:
 
 def test_effects_that_are_not_pooled_have_no_common_one() -> None:
     model = hte.Model(family="estimate", pooling="none", effect={"mean": {"dist": "Normal", "sigma": 1.0}})
-    assert any(text.startswith("Each segment's effect: 9 times in 10") for text in words.sentences(model))
-    assert not any("Common effect" in text for text in words.sentences(model))
+    assert any(text.startswith("Each segment's effect: 9 times in 10") for text in words.describe_model(model))
+    assert not any("Common effect" in text for text in words.describe_model(model))

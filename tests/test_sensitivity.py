@@ -38,7 +38,7 @@ def test_sensitivities_are_arvizs_of_the_same_fit(component: Literal["prior", "l
 
 def test_a_narrow_prior_is_found_to_matter_and_a_wide_one_is_not() -> None:
     narrow, wide = (schools(sigma).sensitivity().set_index("quantity") for sigma in (2.0, 100.0))
-    assert narrow.loc["effect_mean[treated]", "prior"] > sensitivity.NOTICEABLE
+    assert narrow.loc["effect_mean[treated]", "prior"] > sensitivity.MIN_NOTICEABLE_SENSITIVITY
     assert narrow.loc["effect_mean[treated]", "diagnosis"].startswith("the prior matters")
     assert wide.loc["effect_mean[treated]", "prior"] < narrow.loc["effect_mean[treated]", "prior"] / 2
     assert list(narrow.columns) == ["prior", "likelihood", "diagnosis"]
@@ -54,7 +54,7 @@ def test_a_narrow_prior_is_found_to_matter_and_a_wide_one_is_not() -> None:
     ],
 )
 def test_a_diagnosis_in_words(prior: float, data: float, words: str) -> None:
-    assert words in sensitivity.diagnose(prior, data)
+    assert words in sensitivity.describe_sensitivity(prior, data)
 
 
 def test_draws_that_do_not_vary_have_no_sensitivity() -> None:
@@ -83,11 +83,11 @@ def test_a_prior_that_is_flat_over_the_draws_does_not_matter() -> None:
     model = hte.Model.model_validate({"family": "estimate", "pooling": "complete", "effect": flat})
     found = hte.fit(schools(5.0).cells, model, seed=3).sensitivity()
     assert (found["prior"] == 0).all()
-    assert (found["likelihood"] > sensitivity.NOTICEABLE).all()
+    assert (found["likelihood"] > sensitivity.MIN_NOTICEABLE_SENSITIVITY).all()
 
 
 def test_of_many_segments_only_what_they_share_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensitivity, "MAX_SEGMENTS", 3)
+    monkeypatch.setattr(sensitivity, "MAX_EXAMINED_SEGMENTS", 3)
     fit = example_fit(4, arms=("control", "sms", "email"))
     assert fit.sensitivity()["quantity"].tolist() == [
         "effect_mean[sms]", "effect_mean[email]", "effect_between[sms]", "effect_between[email]",
@@ -97,6 +97,6 @@ def test_of_many_segments_only_what_they_share_is_examined(monkeypatch: pytest.M
 
 
 def test_a_log_likelihood_that_was_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "BULKY", 1.0)
+    monkeypatch.setattr(groups, "MAX_VALUES_PER_GROUP", 1.0)
     with pytest.raises(DataError, match="fit with fewer draws"):
         example_fit(2).sensitivity()

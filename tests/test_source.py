@@ -12,9 +12,9 @@ from pytensor import config
 from test_exact_structures import FAMILIES, STRUCTURES, stated
 
 from bayes_hte import Model, read_model, words
-from bayes_hte.model import build, problem
-from bayes_hte.spec import shipped_models
-from bayes_hte.structure import coefficients
+from bayes_hte.model import build_problem, build_pymc_model
+from bayes_hte.spec import list_shipped_models
+from bayes_hte.structure import list_coefficients
 
 HALF: dict[str, Any] = {"dist": "HalfNormal", "sigma": 0.6}
 NUTS_ONLY: dict[str, dict[str, Any]] = {
@@ -36,8 +36,8 @@ def _interpreted() -> Iterator[None]:
 
 @pytest.mark.parametrize(("family", "structure"), CASES, ids=str)
 def test_shown_pymc_text_is_the_model_that_is_fitted(family: str, structure: dict[str, Any]) -> None:
-    task = problem(example(family), stated(family, structure))
-    ours, shown = build(task), run_shown_text(task)
+    task = build_problem(example(family), stated(family, structure))
+    ours, shown = build_pymc_model(task), run_shown_text(task)
     point = free_point(ours, seed=1)
     assert ours.compile_logp()(point) == pytest.approx(float(shown.compile_logp()(point)), rel=1e-12)
 
@@ -52,8 +52,8 @@ MOVED: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("family", "structure"), MOVED, ids=str)
 def test_the_model_that_is_sampled_is_the_same_in_other_coordinates(family: str, structure: dict[str, Any]) -> None:
     """Its density at a point is that of the plain model where the point leads, times the volume of the change."""
-    task = problem(example(family, segments=3, arms=("control", "email")), stated(family, structure))
-    plain, moved = build(task), build(task, reusable=True)
+    task = build_problem(example(family, segments=3, arms=("control", "email")), stated(family, structure))
+    plain, moved = build_pymc_model(task), build_pymc_model(task, reusable=True)
     assert len([each for each in moved.data_vars if str(each.name).endswith("__data")]) >= 3
     there = Coordinates(plain, moved)
     point = free_point(moved, seed=3)
@@ -109,16 +109,16 @@ class Coordinates:
         return np.concatenate([np.ravel(found[name]) for name in self.plain_shapes])
 
 
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", list_shipped_models())
 def test_every_shipped_model_is_told_in_mathematics_and_in_sentences(name: str) -> None:
     model = read_model(name)
-    lines = "\n".join(words.mathematics(model))
-    for asked in coefficients(model):
-        assert f"{asked.name}_mean" in lines or asked.pool.mean is None
+    lines = "\n".join(words.write_mathematics(model))
+    for asked in list_coefficients(model):
+        assert f"{asked.name}_mean" in lines or asked.pool_priors.mean is None
         assert f"{asked.name}_between" in lines
     if model.nuisance is not None:
-        assert all(parameter in lines for parameter in model.nuisance.given)
-    told = words.sentences(model)
+        assert all(parameter in lines for parameter in model.nuisance.stated_priors)
+    told = words.describe_model(model)
     assert len(told) >= 3
     assert all(sentence.endswith(".") for sentence in told)
 
@@ -126,5 +126,5 @@ def test_every_shipped_model_is_told_in_mathematics_and_in_sentences(name: str) 
 def test_a_structure_is_told_in_words() -> None:
     for structure in [*STRUCTURES.values(), *NUTS_ONLY.values()]:
         model: Model = stated("binomial", structure)
-        plain = set(words.sentences(stated("binomial", {})))
-        assert not structure or set(words.sentences(model)) - plain
+        plain = set(words.describe_model(stated("binomial", {})))
+        assert not structure or set(words.describe_model(model)) - plain

@@ -8,9 +8,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from bayes_hte import Model, ModelError, Plan, PlanError, SpecError, read_model, read_plan
-from bayes_hte.spec import Distribution, Pool, shipped_models
+from bayes_hte.spec import Distribution, Pool, list_shipped_models
 from bayes_hte.spec.distributions import is_positive
-from bayes_hte.spec.files import MAX_BYTES, models_folder, sha256, validate
+from bayes_hte.spec.files import MAX_FILE_BYTES, find_models_folder, hash_file, validate_content
 from bayes_hte.spec.model import Effect
 from bayes_hte.spec.plan import Rows
 
@@ -229,16 +229,16 @@ def written(folder: Path, text: str | bytes, name: str = "file.toml") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", list_shipped_models())
 def test_every_shipped_model_reads_and_says_what_it_is(name: str) -> None:
     model = read_model(name)
-    assert model == read_model(models_folder() / f"{name}.toml")
+    assert model == read_model(find_models_folder() / f"{name}.toml")
     assert model.title
     assert model.pooling == "partial"
 
 
 def test_the_shipped_models_are_these() -> None:
-    assert shipped_models() == [
+    assert list_shipped_models() == [
         "continuous", "conversion", "conversion-by-dimension", "conversion-correlated", "conversion-outliers", "counts",
         "metric", "ordered-scale", "published-estimates", "rates", "revenue", "survival",
     ]  # fmt: skip
@@ -251,7 +251,7 @@ def test_valid_files_read(tmp_path: Path, reader: Any) -> None:
 
 
 def test_a_model_survives_writing_and_reading_as_json() -> None:
-    for name in shipped_models():
+    for name in list_shipped_models():
         model = read_model(name)
         assert Model.model_validate_json(model.model_dump_json(exclude_none=True)) == model
 
@@ -353,7 +353,7 @@ HOSTILE = {
     "a key twice": ("a = 1\na = 2", "is not valid TOML"),
     "binary": (b"\x00\x01\x02", "is not valid TOML"),
     "no UTF-8": ("title = 'é'".encode("latin-1"), "cannot be read: 'utf-8'"),
-    "huge": (b"#" * (MAX_BYTES + 1), r"file\.toml has 1,000,001 bytes; a .* file is a page of text"),
+    "huge": (b"#" * (MAX_FILE_BYTES + 1), r"file\.toml has 1,000,001 bytes; a .* file is a page of text"),
     "nested beyond reason": ("a = " + "[" * 50_000, "is not valid TOML"),
     "a number beyond reason": ("a = " + "9" * 5_000, "is not valid TOML"),
     "python": ("__import__('os').system('true')", "is not valid TOML"),
@@ -438,7 +438,7 @@ def test_a_model_with_a_wrong_value_anywhere_is_told_in_words_of_toml(value: Any
 
 def _problem(kind: type[Any], content: dict[str, Any]) -> str:
     try:
-        validate(content, kind, SpecError, where="file")
+        validate_content(content, kind, SpecError, error_prefix="file")
     except SpecError as error:
         return str(error)
     return ""
@@ -469,7 +469,7 @@ def test_editors_get_a_closed_json_schema() -> None:
 def test_a_files_hash_is_of_its_bytes(tmp_path: Path) -> None:
     # SHA-256 of "abc": FIPS 180-4, example B.1.
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert sha256(written(tmp_path, b"abc")) == expected
+    assert hash_file(written(tmp_path, b"abc")) == expected
 
 
 def test_spec_errors_are_one_tree() -> None:

@@ -26,7 +26,7 @@ from scipy import stats
 
 import bayes_hte as hte
 from bayes_hte import schema
-from bayes_hte.effects import new_segment
+from bayes_hte.effects import draw_new_segment_effect
 
 Array = NDArray[np.float64]
 Blocks = Mapping[str, Array]
@@ -93,12 +93,12 @@ def estimates(y: Array, se: Array, dimensions: Mapping[str, list[str]], covariat
         {"estimate": (("segment", "arm"), y), "se": (("segment", "arm"), se)},
         coords={"segment": labels, "arm": [f"a{i}" for i in range(y.shape[1])]}
         | {name: ("segment", levels) for name, levels in dimensions.items()},
-        attrs={"outcome": "y", "control": "", "dimensions": schema.encode(dimensions), "notes": "[]"},
+        attrs={"outcome": "y", "control": "", "dimensions": schema.encode_text_list(dimensions), "notes": "[]"},
     )
     if covariates:
         values = np.stack(list(covariates.values()), axis=-1)
         cells = cells.assign(covariates=(("segment", "covariate"), values)).assign_coords(covariate=list(covariates))
-    return schema.check(cells)
+    return schema.check_cell_table(cells)
 
 
 def stated(**structure: Any) -> hte.Model:
@@ -202,7 +202,7 @@ def test_crossed_dimensions_equal_quadrature() -> None:
         {"effect_device_between": scales[0], "effect_plan_between": scales[1], "effect_between": scales[2]},
     )  # fmt: skip
     # A new plan on a known device: its device's effect is as fitted, that of its plan and its own are drawn.
-    drawn = new_segment(fit.posterior, "link", 1, where={"device": "d1"})
+    drawn = draw_new_segment_effect(fit.posterior, "link", 1, where={"device": "d1"})
     spread = scales[1] ** 2 + scales[2] ** 2
     level = place["term 0"][1]
     both = of_sum(blocks, place, level)
@@ -279,7 +279,7 @@ def test_a_new_segment_is_where_its_covariate_says() -> None:
     model = stated(covariates=["age"], slope={"dist": "Normal", "sigma": 0.7})
     fit = hte.fit(cells, model, sampler="exact", draws=8000, seed=3)
     for given, age in (({}, AGE.mean()), ({"age": 70.0}, 70.0), ({"age": 25.0}, 25.0)):
-        agrees(new_segment(fit.posterior, "link", 4, covariates=given).squeeze("arm"), *new_at(age))
+        agrees(draw_new_segment_effect(fit.posterior, "link", 4, covariates=given).squeeze("arm"), *new_at(age))
 
 
 STRATUM = ["a", "a", "a", "b", "b", "b", "b", "a", "b"]
@@ -304,7 +304,7 @@ def test_strata_equal_quadrature() -> None:
     moments = found.moments()
     for column, (stratum, values) in enumerate({"a": low, "b": high}.items(), start=10):
         agrees(between.sel(stratum=stratum, drop=True), *found.average(values))
-        drawn = new_segment(fit.posterior, "link", 6, where={"stratum": stratum}).squeeze("arm")
+        drawn = draw_new_segment_effect(fit.posterior, "link", 6, where={"stratum": stratum}).squeeze("arm")
         agrees(drawn, moments["mean"][column], moments["sd"][column])
 
 

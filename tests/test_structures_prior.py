@@ -8,9 +8,9 @@ import xarray as xr
 from scipy import stats
 from test_structures import AGE, DEVICE, PLAN, SE, STRATUM, WIDE, Y, estimates, measured, stated, tied
 
-from bayes_hte.model import problem
-from bayes_hte.pooling import prior_draws
-from bayes_hte.structure import coefficients
+from bayes_hte.model import build_problem
+from bayes_hte.pooling import draw_from_prior
+from bayes_hte.structure import list_coefficients
 
 
 def prior_of(dimensions: Mapping[str, list[str]], **structure: Any) -> xr.Dataset:
@@ -22,9 +22,11 @@ def prior_of(dimensions: Mapping[str, list[str]], **structure: Any) -> xr.Datase
             estimates(Y, SE, dimensions, {"age": AGE} if "covariates" in structure else None),
             stated(**structure),
         )
-    task = problem(cells, model)
+    task = build_problem(cells, model)
     rng = np.random.default_rng(20)
-    drawn = prior_draws(task.model, task.design, task.coords, coefficients(task.model), draws=40_000, rng=rng)
+    drawn = draw_from_prior(
+        task.model, task.segment_design, task.coords, list_coefficients(task.model), draw_count=40_000, rng=rng
+    )
     return xr.Dataset({name: values.isel(chain=0).squeeze("arm", drop=True) if "arm" in values.dims else
                        values.isel(chain=0) for name, values in drawn.items()})  # fmt: skip
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte import DataError, Fit, ModelError, schema
-from bayes_hte.effects import effects, shares
-from bayes_hte.summary import MAX_PAIRS_OF, Question, complete_pooling, monte_carlo_error
+from bayes_hte.effects import compute_effects, compute_population_shares
+from bayes_hte.summary import MAX_SEGMENTS_FOR_PAIRS, EffectQuestion, compute_mcse_of_chains, pool_completely
 
 SIZE = CHAINS * DRAWS
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
@@ -77,11 +77,11 @@ def test_rows_are_segments_then_arms_with_levels_as_text() -> None:
     assert list(found["n_treated"]) == n[:, 1:].ravel().tolist()
 
 
-@pytest.mark.parametrize("scale", schema.SCALES)
+@pytest.mark.parametrize("scale", schema.EFFECT_SCALES)
 @pytest.mark.parametrize("prob", [0.5, 0.95])
 def test_every_row_describes_its_own_draws(scale: Any, prob: float) -> None:
     fit = example_fit(3, arms=ARMS)
-    draws, found = effects(fit.posterior, scale).values, fit.table(scale, prob)
+    draws, found = compute_effects(fit.posterior, scale).values, fit.table(scale, prob)
     for row, (s, a) in enumerate(np.ndindex(3, 2)):
         assert dict(found.loc[row, SUMMARIES]) == pytest.approx(described(draws[..., s, a], prob), rel=1e-10)
 
@@ -89,7 +89,7 @@ def test_every_row_describes_its_own_draws(scale: Any, prob: float) -> None:
 def test_the_average_effect_describes_the_weighted_draws() -> None:
     fit = example_fit(4, arms=ARMS)
     n = fit.cells["n"].values
-    draws = np.einsum("cdsa,s->cda", effects(fit.posterior).values, n.sum(1) / n.sum())
+    draws = np.einsum("cdsa,s->cda", compute_effects(fit.posterior).values, n.sum(1) / n.sum())
     found = fit.ate()
     for row in range(2):
         assert dict(found.loc[row, SUMMARIES]) == pytest.approx(described(draws[..., row]), rel=1e-10)
@@ -105,7 +105,7 @@ def test_the_three_probabilities_of_a_rope_add_up_and_turn_with_what_is_good(hig
     plan = example_plan(report={"rope": 0.05, "higher_is_better": higher})
     found = example_fit(6, plan=plan, effect=[-0.6, -0.2, 0.0, 0.1, 0.3, 0.8], units=300).table()
     assert found[ROPE].sum(axis=1).to_numpy() == pytest.approx(np.ones(6), abs=1e-12)
-    draws = effects(example_fit(6, effect=[-0.6, -0.2, 0.0, 0.1, 0.3, 0.8], units=300).posterior).values[..., 0]
+    draws = compute_effects(example_fit(6, effect=[-0.6, -0.2, 0.0, 0.1, 0.3, 0.8], units=300).posterior).values[..., 0]
     above, below = (draws > 0.05).mean((0, 1)), (draws < -0.05).mean((0, 1))
     good, bad = ("p_benefit", "p_harm") if higher else ("p_harm", "p_benefit")
     assert found[good].to_numpy() == pytest.approx(above)
@@ -135,7 +135,7 @@ def test_a_plans_rope_is_not_used_on_another_scale() -> None:
 )
 def test_a_question_without_an_answer_is_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(DataError, match=match):
-        Question(**changes)
+        EffectQuestion(**changes)
     with pytest.raises(DataError, match=match):
         example_fit(2).table(**changes)
 
@@ -223,14 +223,14 @@ def contrast_by_hand(draws: np.ndarray, share: np.ndarray, against: str, s: int)
 
 
 @pytest.mark.parametrize("against", ["rest", "ate"])
-@pytest.mark.parametrize("scale", schema.SCALES)
+@pytest.mark.parametrize("scale", schema.EFFECT_SCALES)
 @pytest.mark.parametrize("weighted", [True, False])
 def test_contrasts_equal_brute_force(against: Any, scale: Any, weighted: bool) -> None:
     fit = example_fit(4, arms=ARMS)
     weights = dict(zip(map(str, fit.cells["segment"].values), [1.0, 2.0, 0.0, 5.0], strict=True)) if weighted else None
-    share = shares(fit.cells, weights).values
+    share = compute_population_shares(fit.cells, weights).values
     found = fit.contrasts(against, scale, weights=weights)
-    draws = effects(fit.posterior, scale).values
+    draws = compute_effects(fit.posterior, scale).values
     assert len(found) == 8
     for row, (a, s) in enumerate(np.ndindex(2, 4)):
         expected = described(contrast_by_hand(draws[..., a], share, against, s))
@@ -240,7 +240,7 @@ def test_contrasts_equal_brute_force(against: Any, scale: Any, weighted: bool) -
 
 def test_pairs_equal_brute_force() -> None:
     fit = example_fit(4, arms=ARMS)
-    draws, found = effects(fit.posterior).values, fit.contrasts("pairs")
+    draws, found = compute_effects(fit.posterior).values, fit.contrasts("pairs")
     pairs = [(a, i, j) for a in range(2) for i in range(4) for j in range(i + 1, 4)]
     assert len(found) == len(pairs)
     for row, (a, i, j) in enumerate(pairs):
@@ -270,7 +270,7 @@ def test_contrasts_that_cannot_be_made_are_refused() -> None:
         example_fit(1).contrasts()
     with pytest.raises(DataError, match="no contrast against 'all'; there are ate, rest and pairs"):
         example_fit(2).contrasts("all")  # type: ignore[arg-type]
-    many = MAX_PAIRS_OF + 1
+    many = MAX_SEGMENTS_FOR_PAIRS + 1
     with pytest.raises(DataError, match=f"{many} segments make {many * (many - 1) // 2:,} pairs"):
         example_fit(many, "estimate").contrasts("pairs")
 
@@ -295,7 +295,7 @@ def test_complete_pooling_is_the_inverse_variance_mean(family: Any) -> None:
 
 def test_nothing_to_pool_completely_is_said_by_nan() -> None:
     nothing = xr.DataArray(np.full((3, 1), np.nan), dims=("segment", "arm"))
-    mean, se = complete_pooling(xr.Dataset({"raw": nothing, "raw_se": nothing}))
+    mean, se = pool_completely(xr.Dataset({"raw": nothing, "raw_se": nothing}))
     assert np.isnan(mean).all()
     assert np.isnan(se).all()
 
@@ -345,7 +345,7 @@ def independent(values: np.ndarray) -> xr.DataArray:
 
 @pytest.mark.parametrize("p", [0.5, 0.9, 0.98])
 def test_the_error_of_a_probability_is_the_binomials_for_independent_draws(p: float) -> None:
-    found = monte_carlo_error(independent(np.random.default_rng(1).random((4, 1000, 60)) < p))
+    found = compute_mcse_of_chains(independent(np.random.default_rng(1).random((4, 1000, 60)) < p))
     ratio = found.values / np.sqrt(p * (1 - p) / 4000)
     # Geyer's estimate of the effective draws scatters; the mean of 60 is right within 4 of its standard errors.
     assert ratio.mean() == pytest.approx(1.0, abs=4 * ratio.std() / np.sqrt(60))
@@ -359,13 +359,13 @@ def test_the_error_of_a_mean_grows_with_autocorrelation() -> None:
     for t in range(1, 4000):
         chain[:, t] = rho * chain[:, t - 1] + np.sqrt(1 - rho**2) * noise[:, t]
     # AR(1): variance of the mean is (1 + rho) / (1 − rho) / N; an estimate of it from 8 series
-    ratio = monte_carlo_error(independent(chain)).values / np.sqrt((1 + rho) / (1 - rho) / 16_000)
+    ratio = compute_mcse_of_chains(independent(chain)).values / np.sqrt((1 + rho) / (1 - rho) / 16_000)
     assert ratio.mean() == pytest.approx(1.0, abs=4 * ratio.std(ddof=1) / np.sqrt(8))
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_a_probability_on_which_all_draws_agree_still_has_an_error(value: bool) -> None:
-    found = monte_carlo_error(independent(np.full((4, 250, 2), value)))
+    found = compute_mcse_of_chains(independent(np.full((4, 250, 2), value)))
     half = 0.5 / 1001  # half an event in N + 1 draws
     assert found.values == pytest.approx(np.sqrt(half / 1000), rel=1e-9)
 

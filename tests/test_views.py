@@ -54,7 +54,7 @@ def test_an_explicit_interval_changes_the_numbers_and_not_only_the_heading() -> 
     assert f"+{100 * row['ci_low']:.1f} to +{100 * row['ci_high']:.1f}" in found
 
 
-@pytest.mark.parametrize("view", [views.forest, views.shrinkage])
+@pytest.mark.parametrize("view", [views.plot_forest, views.plot_shrinkage])
 def test_one_arm_can_be_shown_alone(view: object) -> None:
     fit = example_fit(3, arms=("control", "email", "push"))
     both = texts(view(fit.posterior, fit.question()))  # type: ignore[operator]
@@ -66,13 +66,13 @@ def test_one_arm_can_be_shown_alone(view: object) -> None:
 def test_an_unknown_arm_is_named_with_the_known_ones() -> None:
     fit = example_fit(2)
     with pytest.raises(DataError, match=r"no treated arm 'control'; there are \['email'\]"):
-        views.forest(fit.posterior, fit.question(), arm="control")
+        views.plot_forest(fit.posterior, fit.question(), arm="control")
 
 
 def test_a_figure_of_an_unreliable_fit_says_so_in_its_title() -> None:
-    assert views.UNRELIABLE in texts(example_fit(2, ok=False).plot_forest())
-    assert views.UNRELIABLE in texts(example_fit(2, ok=False).plot_shrinkage())
-    assert views.UNRELIABLE not in texts(example_fit(2).plot_forest())
+    assert views.UNRELIABLE_TITLE in texts(example_fit(2, ok=False).plot_forest())
+    assert views.UNRELIABLE_TITLE in texts(example_fit(2, ok=False).plot_shrinkage())
+    assert views.UNRELIABLE_TITLE not in texts(example_fit(2).plot_forest())
 
 
 @pytest.mark.parametrize("family", ["estimate", "mean", "normal", "binomial"])
@@ -80,5 +80,5 @@ def test_the_axis_of_tau_names_the_logarithm_that_it_is_on(family: str) -> None:
     fit = example_fit(3, family)  # type: ignore[arg-type]
     lines = {"tau": np.repeat([0.1, 0.2], 3), "effect": 0.1, "density": np.repeat([1.0, 2.0], 3)}
     found = pd.DataFrame({"device": fit.cells["device"].values.tolist() * 2, "arm": "email", **lines})
-    said = " ".join(texts(views.trace(fit.core, fit.question("link"), None, found)))
+    said = " ".join(texts(views.plot_tau_trace(fit.core, fit.question("link"), None, found)))
     assert ("log odds ratio" in said) is (family == "binomial")

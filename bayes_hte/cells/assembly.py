@@ -1,6 +1,6 @@
-"""Put cells in their places: from a list of cells to the cell table, and pooling cells that share a place.
+"""Build the cell table from a list of cells, and pool groups of units that belong to the same cell.
 
-Pooling uses Chan's formula for several groups at once, with mean the pooled mean of a cell:
+Pooling uses Chan's formula for several groups g at once, with mean the pooled mean of a cell:
 
     n = Σ n_g      mean = r + Σ n_g (mean_g - r) / n      ss = Σ ss_g + Σ n_g (mean_g - mean)²
 
@@ -22,164 +22,207 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.cells.labels import Key, natural_order, order_segments, segment_labels
-from bayes_hte.cells.spanning import ATTRIBUTE
+from bayes_hte.cells.labels import CellKey, label_segments, sort_naturally, sort_segments
+from bayes_hte.cells.spanning import SPANNING_ATTRIBUTE
 from bayes_hte.schema import ARM, OTHER_SEGMENT, SEGMENT
 
-type Column = npt.NDArray[np.int64 | np.float64]
+type CellValues = npt.NDArray[np.int64 | np.float64]
 """A variable of the cell table: the first axis is the cell, others are the variable's own."""
-type Places = npt.NDArray[np.intp]
-type Coords = Mapping[str, tuple[str, Sequence[Any] | npt.NDArray[Any]]]
+type CellIndex = npt.NDArray[np.intp]
+"""Positions of cells: in a list of cells, or along one dim of the cell table."""
+type CellCoords = Mapping[str, tuple[str, Sequence[Any] | npt.NDArray[Any]]]
+"""Coordinates of a cell table: by name, the dim and the values."""
 
-UNKNOWN = frozenset(
+NAN_WHEN_EMPTY = frozenset(
     {"mean", "se", "estimate", "log_mean", "column_mean", "variance_reduction", "lowest", "highest", "pre_mean"}
 )
-"""What an empty cell has none of: NaN there. Of all else it holds 0."""
+"""Variables that are NaN in an empty cell, as no unit defines them; counts and sums are 0 there."""
 
-MOMENTS = (("n", "mean", "ss"), ("positive", "log_mean", "log_ss"), ("pre_n", "pre_mean", "pre_ss"))
-"""Number, mean and sum of squares: of the outcome, of its logarithm where it is positive, of what was before."""
-EXTREMES = MappingProxyType({"lowest": np.fmin, "highest": np.fmax})
-"""Of all groups of a cell; those that have none (NaN) say nothing."""
+MOMENT_VARIABLES = (("n", "mean", "ss"), ("positive", "log_mean", "log_ss"), ("pre_n", "pre_mean", "pre_ss"))
+"""Names of n, mean and sum of squared deviations: of the outcome, of its logarithm above 0, of pre-period columns."""
+EXTREME_UFUNCS = MappingProxyType({"lowest": np.fmin, "highest": np.fmax})
+"""How extremes of groups pool to the extreme of a cell; fmin and fmax pass over groups without one (NaN)."""
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """What a cell table says of itself beside its numbers."""
+class TableAttributes:
+    """The attributes of a cell table, before they are encoded as text."""
 
-    outcome: str
-    control: str
+    outcome_name: str
+    control_arm: str
     dims: Sequence[str]
-    source: str
+    source_text: str
     notes: Sequence[str] = field(default=())
     horizon: float | None = None
-    recipe: str | None = None
-    shares: str | None = None
-    spanning: str | None = None
-    doubts: Sequence[str] = field(default=())
+    recipe_text: str | None = None
+    shares_text: str | None = None
+    spanning_text: str | None = None
+    validity_warnings: Sequence[str] = field(default=())
 
 
-def assemble(
-    keys: Sequence[Key],
-    columns: Mapping[str, Column],
-    about: About,
+def build_cell_table(
+    cell_keys: Sequence[CellKey],
+    cell_variables: Mapping[str, CellValues],
+    attributes: TableAttributes,
     *,
-    covariance: Column | None = None,
-    coords: Coords = MappingProxyType({}),
+    covariance: CellValues | None = None,
+    extra_coords: CellCoords = MappingProxyType({}),
 ) -> xr.Dataset:
-    """Make the cell table from distinct cells; combinations of segment and arm that are not among them are empty.
+    """Build the cell table from distinct cells; combinations of segment and arm without a cell stay empty.
 
     Parameters
     ----------
-    keys
+    cell_keys
         Segment and arm of each cell.
-    columns
-        Variables of the cell table.
-    about
-        Attributes.
+    cell_variables
+        Variables of the cell table by name, one entry per cell, in the order of `cell_keys`.
+    attributes
+        Attributes of the cell table.
     covariance
-        Between the cells, in their order; all are in one arm.
-    coords
+        Covariance of the cells' estimates, rows and columns in the order of `cell_keys`; all cells are in one arm.
+    extra_coords
         Coordinates of dims beyond segment and arm.
-    """
-    segments = order_segments(levels for levels, _ in keys)
-    arms = natural_order(arm for _, arm in keys)
-    arms.sort(key=lambda arm: arm != about.control)  # stable: the control first
-    row = {levels: i for i, levels in enumerate(segments)}
-    column = {arm: i for i, arm in enumerate(arms)}
-    place = np.array([row[levels] for levels, _ in keys]), np.array([column[arm] for _, arm in keys])
 
-    labels = segment_labels(segments)
-    levels_of = {dim: (SEGMENT, [levels[i] for levels in segments]) for i, dim in enumerate(about.dims)}
+    Returns
+    -------
+    xarray.Dataset
+        Dims (segment, arm) in natural order, the control first.
+    """
+    segments = sort_segments(levels for levels, _ in cell_keys)
+    arms = sort_naturally(arm for _, arm in cell_keys)
+    arms.sort(key=lambda arm: arm != attributes.control_arm)  # stable: the control first
+    segment_row = {levels: i for i, levels in enumerate(segments)}
+    arm_column = {arm: i for i, arm in enumerate(arms)}
+    grid_index = (
+        np.array([segment_row[levels] for levels, _ in cell_keys]),
+        np.array([arm_column[arm] for _, arm in cell_keys]),
+    )
+
+    segment_labels = label_segments(segments)
+    levels_by_dim = {dim: (SEGMENT, [levels[i] for levels in segments]) for i, dim in enumerate(attributes.dims)}
     cells = xr.Dataset(
         {
-            name: (schema.VARIABLES[name].dims, _fill(name, values, place, (len(segments), len(arms))))
-            for name, values in columns.items()
+            name: (
+                schema.CELL_VARIABLES[name].dims,
+                _scatter_to_grid(name, values, grid_index, (len(segments), len(arms))),
+            )
+            for name, values in cell_variables.items()
         },
-        coords={**coords, **levels_of, SEGMENT: (SEGMENT, labels), ARM: (ARM, arms)},
-        attrs=_attributes(about),
+        coords={**extra_coords, **levels_by_dim, SEGMENT: (SEGMENT, segment_labels), ARM: (ARM, arms)},
+        attrs=_encode_attributes(attributes),
     )
     if covariance is not None:
-        order = np.argsort(place[0])
-        cells["covariance"] = (SEGMENT, OTHER_SEGMENT), covariance[np.ix_(order, order)]
-        cells = cells.assign_coords({OTHER_SEGMENT: (OTHER_SEGMENT, labels)})
-    return schema.check(cells)
+        segment_order = np.argsort(grid_index[0])
+        cells["covariance"] = (SEGMENT, OTHER_SEGMENT), covariance[np.ix_(segment_order, segment_order)]
+        cells = cells.assign_coords({OTHER_SEGMENT: (OTHER_SEGMENT, segment_labels)})
+    return schema.check_cell_table(cells)
 
 
-def _attributes(about: About) -> dict[str, str | float]:
-    doubts = {"doubts": schema.encode(dict.fromkeys(about.doubts))} if about.doubts else {}
+def _encode_attributes(attributes: TableAttributes) -> dict[str, str | float]:
+    # An attribute that does not apply is left out: netCDF has no null, and readers ask whether the name is there.
+    warning_attrs = (
+        {"doubts": schema.encode_text_list(dict.fromkeys(attributes.validity_warnings))}
+        if attributes.validity_warnings
+        else {}
+    )
     return (
-        doubts
+        warning_attrs
         | {
-            "outcome": about.outcome,
-            "control": about.control,
-            "dimensions": schema.encode(about.dims),
-            "notes": schema.encode(dict.fromkeys(about.notes)),
-            "source": about.source,
+            "outcome": attributes.outcome_name,
+            "control": attributes.control_arm,
+            "dimensions": schema.encode_text_list(attributes.dims),
+            "notes": schema.encode_text_list(dict.fromkeys(attributes.notes)),
+            "source": attributes.source_text,
         }
         | {
-            name: value
-            for name, value in (
-                ("horizon", about.horizon),
-                ("recipe", about.recipe),
-                ("shares", about.shares),
-                (ATTRIBUTE, about.spanning),
+            attr_name: attr_value
+            for attr_name, attr_value in (
+                ("horizon", attributes.horizon),
+                ("recipe", attributes.recipe_text),
+                ("shares", attributes.shares_text),
+                (SPANNING_ATTRIBUTE, attributes.spanning_text),
             )
-            if value is not None
+            if attr_value is not None
         }
     )
 
 
-def _fill(name: str, values: Column, place: tuple[Places, Places], shape: tuple[int, int]) -> Column:
-    grid = np.full(shape + values.shape[1:], np.nan if name in UNKNOWN else 0, dtype=values.dtype)
-    grid[place] = values
-    return grid
+def _scatter_to_grid(
+    variable_name: str, cell_values: CellValues, grid_index: tuple[CellIndex, CellIndex], grid_shape: tuple[int, int]
+) -> CellValues:
+    cell_grid = np.full(
+        grid_shape + cell_values.shape[1:], np.nan if variable_name in NAN_WHEN_EMPTY else 0, dtype=cell_values.dtype
+    )
+    cell_grid[grid_index] = cell_values
+    return cell_grid
 
 
-def pool(keys: Sequence[Key], columns: Mapping[str, Column]) -> tuple[list[Key], dict[str, Column]]:
-    """Pool the groups that have the same key: means and sums of squares by Chan's formula, all else adds up."""
-    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    at = np.array([index[key] for key in keys], dtype=np.intp)
-    if len(index) == len(keys):
-        return list(index), dict(columns)
-    size = len(index)
-    joint = {name for _, *names in MOMENTS for name in names} | {"column_mean", "column_ss"} | set(EXTREMES)
-    pooled = {name: _add_up(values, at, size) for name, values in columns.items() if name not in joint}
+def pool_groups(
+    group_keys: Sequence[CellKey], group_variables: Mapping[str, CellValues]
+) -> tuple[list[CellKey], dict[str, CellValues]]:
+    """Pool groups that have the same key: means and sums of squares by Chan's formula, counts and sums by adding."""
+    index_of_key = {cell_key: i for i, cell_key in enumerate(dict.fromkeys(group_keys))}
+    cell_index = np.array([index_of_key[cell_key] for cell_key in group_keys], dtype=np.intp)
+    if len(index_of_key) == len(group_keys):  # keys are distinct: nothing to pool
+        return list(index_of_key), dict(group_variables)
+    n_cells = len(index_of_key)
+    jointly_pooled = (
+        {name for _, *names in MOMENT_VARIABLES for name in names} | {"column_mean", "column_ss"} | set(EXTREME_UFUNCS)
+    )
+    pooled = {
+        name: _sum_by_cell(values, cell_index, n_cells)
+        for name, values in group_variables.items()
+        if name not in jointly_pooled
+    }
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused as such
-        pooled |= _pooled_moments(columns, at, size)
-    for name in EXTREMES.keys() & columns.keys():
-        pooled[name] = np.full(size, np.nan)
-        EXTREMES[name].at(pooled[name], at, columns[name])
-    return list(index), pooled
+        pooled |= _pool_moments(group_variables, cell_index, n_cells)
+    for name in EXTREME_UFUNCS.keys() & group_variables.keys():
+        pooled[name] = np.full(n_cells, np.nan)
+        EXTREME_UFUNCS[name].at(pooled[name], cell_index, group_variables[name])
+    return list(index_of_key), pooled
 
 
-def _pooled_moments(columns: Mapping[str, Column], at: Places, size: int) -> dict[str, Column]:
-    """Means, and sums of squares and products, by Chan's formula."""
-    pooled: dict[str, Column] = {}
-    for number, mean, ss in MOMENTS:
-        if mean in columns:
-            pooled[mean], away = _chan(columns[number], columns[mean], at, size)
-            pooled[ss] = _add_up(columns[ss] + columns[number] * away**2, at, size)
-    if "column_mean" in columns:
-        pooled["column_mean"], away = _chan(columns["n"][:, None], columns["column_mean"], at, size)
-        products = columns["n"][:, None, None] * away[:, :, None] * away[:, None, :]
-        pooled["column_ss"] = _add_up(columns["column_ss"] + products, at, size)
+def _pool_moments(
+    group_variables: Mapping[str, CellValues], cell_index: CellIndex, n_cells: int
+) -> dict[str, CellValues]:
+    """Pool means, sums of squared deviations and sums of products by Chan's formula."""
+    pooled: dict[str, CellValues] = {}
+    for n_name, mean_name, ss_name in MOMENT_VARIABLES:
+        if mean_name in group_variables:
+            pooled[mean_name], deviations = _pool_means(
+                group_variables[n_name], group_variables[mean_name], cell_index, n_cells
+            )
+            # ss = Σ ss_g + Σ n_g (mean_g − mean)²
+            pooled[ss_name] = _sum_by_cell(
+                group_variables[ss_name] + group_variables[n_name] * deviations**2, cell_index, n_cells
+            )
+    if "column_mean" in group_variables:
+        pooled["column_mean"], deviations = _pool_means(
+            group_variables["n"][:, None], group_variables["column_mean"], cell_index, n_cells
+        )
+        # products = Σ products_g + Σ n_g (mean_g − mean)(mean_g − mean)ᵀ, a matrix per cell
+        deviation_products = group_variables["n"][:, None, None] * deviations[:, :, None] * deviations[:, None, :]
+        pooled["column_ss"] = _sum_by_cell(group_variables["column_ss"] + deviation_products, cell_index, n_cells)
     return pooled
 
 
-def _chan(
-    n: Column, mean: Column, at: npt.NDArray[np.intp], size: int
+def _pool_means(
+    group_sizes: CellValues, group_means: CellValues, cell_index: npt.NDArray[np.intp], n_cells: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean of the pooled groups, and how far each group's mean is from it; `at` says where each group goes."""
-    n = np.broadcast_to(n, mean.shape)
-    full = n > 0
-    reference = np.full((size, *mean.shape[1:]), np.nan)
-    np.fmax.at(reference, at, np.where(full, mean, np.nan))  # any of them will do
-    shift = np.where(full, mean - reference[at], 0.0)
-    offset = _add_up(n * shift, at, size) / np.maximum(_add_up(n, at, size), 1)
-    return reference + offset, np.where(full, shift - offset[at], 0.0)
+    """Calculate the mean of each cell, and each group's deviation mean_g − mean from the mean of its cell."""
+    group_sizes = np.broadcast_to(group_sizes, group_means.shape)
+    has_units = group_sizes > 0
+    reference_means = np.full((n_cells, *group_means.shape[1:]), np.nan)
+    np.fmax.at(reference_means, cell_index, np.where(has_units, group_means, np.nan))  # r, the mean of any one group
+    shifts = np.where(has_units, group_means - reference_means[cell_index], 0.0)
+    # mean = r + Σ n_g (mean_g − r) / n
+    pooled_shifts = _sum_by_cell(group_sizes * shifts, cell_index, n_cells) / np.maximum(
+        _sum_by_cell(group_sizes, cell_index, n_cells), 1
+    )
+    return reference_means + pooled_shifts, np.where(has_units, shifts - pooled_shifts[cell_index], 0.0)
 
 
-def _add_up(values: Column, at: npt.NDArray[np.intp], size: int) -> Column:
-    total = np.zeros((size, *values.shape[1:]), dtype=values.dtype)
-    np.add.at(total, at, values)
-    return total
+def _sum_by_cell(group_values: CellValues, cell_index: npt.NDArray[np.intp], n_cells: int) -> CellValues:
+    cell_totals = np.zeros((n_cells, *group_values.shape[1:]), dtype=group_values.dtype)
+    np.add.at(cell_totals, cell_index, group_values)
+    return cell_totals

@@ -1,4 +1,4 @@
-"""Whether units of the arms were alike before treatment, and were lost at the same rate after it.
+"""Check whether units of the arms were alike before treatment, and were lost at the same rate after it.
 
 References
 ----------
@@ -10,102 +10,140 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from bayes_hte.cells.significance import LEAST, THRESHOLD, Counts, Floats, equal_means, holm, ratio_tests
-from bayes_hte.cells.sources import counted
-from bayes_hte.cells.spanning import spanning
-from bayes_hte.cells.wording import label, number, p_is, percentages, quoted
-from bayes_hte.schema import ARM, PRE, SEGMENT
+from bayes_hte.cells.significance import (
+    ALARM_P_VALUE,
+    MIN_EXPECTED_COUNT,
+    RealValues,
+    UnitCounts,
+    compare_means,
+    compare_with_shares,
+    correct_by_holm,
+)
+from bayes_hte.cells.sources import format_count
+from bayes_hte.cells.spanning import read_spanning_clusters
+from bayes_hte.cells.wording import format_mean, format_p_value, format_percentages, quote_column, shorten_label
+from bayes_hte.schema import ARM, PRE_COVARIATE, SEGMENT
 
-NAMED = 3
-"""How many covariates or arms a sentence gives numbers for."""
+MAX_NAMED_ITEMS = 3
+"""A sentence gives numbers for so many covariates, the surest first: more are not read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Before:
-    """What was measured before treatment, over all segments: arrays with dims (arm, pre_covariate)."""
+class PretreatmentMoments:
+    """Moments of what was measured before treatment, over all segments: arrays with dims (arm, pre_covariate)."""
 
-    n: Counts
-    mean: Floats
-    ss: Floats
-
-
-def before(cells: xr.Dataset) -> Before:
-    """Pool over segments by the formula of Chan, Golub & LeVeque 1983."""
-    order = (SEGMENT, ARM, PRE)
-    n = cells["pre_n"].transpose(*order).values
-    mean = np.where(n > 0, cells["pre_mean"].transpose(*order).values, 0.0)
-    total = n.sum(axis=0)
-    pooled = (n * mean).sum(axis=0) / np.maximum(total, 1)
-    ss = cells["pre_ss"].transpose(*order).values.sum(axis=0) + (n * (mean - pooled) ** 2).sum(axis=0)
-    return Before(total, pooled, ss)
+    n: UnitCounts
+    mean: RealValues
+    ss: RealValues
 
 
-def imbalance(cells: xr.Dataset) -> list[str]:
-    """Covariates from before treatment whose means differ between the arms: see `equal_means`; Holm's correction."""
+def pool_pretreatment_moments(cells: xr.Dataset) -> PretreatmentMoments:
+    """Pool the moments of covariates before treatment over segments, by the formula of Chan, Golub & LeVeque 1983."""
+    dim_order = (SEGMENT, ARM, PRE_COVARIATE)
+    n = cells["pre_n"].transpose(*dim_order).values
+    mean = np.where(n > 0, cells["pre_mean"].transpose(*dim_order).values, 0.0)
+    # m = Σ_s n_s m_s / Σ_s n_s and SS = Σ_s SS_s + Σ_s n_s (m_s − m)²
+    total_n = n.sum(axis=0)
+    pooled_mean = (n * mean).sum(axis=0) / np.maximum(total_n, 1)
+    pooled_ss = cells["pre_ss"].transpose(*dim_order).values.sum(axis=0) + (n * (mean - pooled_mean) ** 2).sum(axis=0)
+    return PretreatmentMoments(total_n, pooled_mean, pooled_ss)
+
+
+def describe_imbalance(cells: xr.Dataset) -> list[str]:
+    """Describe covariates before treatment whose means differ between the arms (`compare_means`, Holm's correction)."""
     if not {"pre_n", "pre_mean", "pre_ss"} <= set(map(str, cells.data_vars)):
         return []
-    pooled = before(cells)
-    spans = spanning(cells)
-    over = 1.0 if spans is None else spans.design_effect(int(cells["n"].sum()))
-    if not np.isfinite(over):  # units are in several segments, nobody knows in how many
+    moments = pool_pretreatment_moments(cells)
+    spanning_clusters = read_spanning_clusters(cells)
+    design_effect = 1.0 if spanning_clusters is None else spanning_clusters.design_effect(int(cells["n"].sum()))
+    if not np.isfinite(design_effect):  # units are in several segments, nobody knows in how many
         return []
-    worth, ss = np.round(pooled.n / over), pooled.ss / over
-    p = np.array([equal_means(*each) for each in zip(worth.T, pooled.mean.T, ss.T, strict=True)])
-    corrected = holm(p)
-    order = np.argsort(p, kind="stable")
-    wrong = [int(i) for i in order if corrected[i] < THRESHOLD]
-    if not wrong:
+    # Clusters count in each of their segments: the tests take n / deff units (Kish), with the same variance SS / n.
+    effective_counts, effective_ss = np.round(moments.n / design_effect), moments.ss / design_effect
+    p_values = np.array(
+        [
+            compare_means(*arm_moments)
+            for arm_moments in zip(effective_counts.T, moments.mean.T, effective_ss.T, strict=True)
+        ]
+    )
+    corrected_p = correct_by_holm(p_values)
+    covariate_order = np.argsort(p_values, kind="stable")
+    alarming_indices = [int(index) for index in covariate_order if corrected_p[index] < ALARM_P_VALUE]
+    if not alarming_indices:
         return []
-    arms, names = cells[ARM].values, cells[PRE].values
-    each = [f"{quoted(names[i])} ({_apart(pooled, i, arms)}; {p_is(float(corrected[i]))})" for i in wrong[:NAMED]]
-    listing = "; ".join(each) + (f"; and {len(wrong) - NAMED:,} more" if len(wrong) > NAMED else "")
-    verb = counted(len(wrong), "covariate differs", "covariates differ")
+    arms, names = cells[ARM].values, cells[PRE_COVARIATE].values
+    covariate_texts = [
+        f"{quote_column(names[index])} ({_describe_largest_gap(moments, index, arms)}; "
+        f"{format_p_value(float(corrected_p[index]))})"
+        for index in alarming_indices[:MAX_NAMED_ITEMS]
+    ]
+    listing = "; ".join(covariate_texts) + (
+        f"; and {len(alarming_indices) - MAX_NAMED_ITEMS:,} more" if len(alarming_indices) > MAX_NAMED_ITEMS else ""
+    )
+    counted_covariates = format_count(len(alarming_indices), "covariate differs", "covariates differ")
     return [
-        f"{verb} between the arms already before treatment: {listing}; randomisation hardly does that: find out how "
-        "units came to their arms, and adjust for what differs"
+        f"{counted_covariates} between the arms already before treatment: {listing}; randomisation hardly does that: "
+        "find out how units came to their arms, and adjust for what differs"
     ]
 
 
-def _apart(pooled: Before, i: int, arms: np.ndarray) -> str:
-    """The two arms that are furthest apart, one of them the control where it has units."""
-    n, mean, ss = pooled.n[:, i], pooled.mean[:, i], pooled.ss[:, i]
-    there = np.flatnonzero(n > 1)
-    variance = ss[there] / (n[there] - 1)
+def _describe_largest_gap(moments: PretreatmentMoments, covariate_index: int, arm_names: np.ndarray) -> str:
+    """Describe the gap between the first arm with units, usually the control, and the arm furthest from it."""
+    n, mean, ss = (
+        moments.n[:, covariate_index],
+        moments.mean[:, covariate_index],
+        moments.ss[:, covariate_index],
+    )
+    candidate_arms = np.flatnonzero(n > 1)
+    arm_variances = ss[candidate_arms] / (n[candidate_arms] - 1)
+    # d = (m − m₀) / √((s² + s₀²) / 2), the standardised difference of Austin 2009
     with np.errstate(divide="ignore", invalid="ignore"):
-        differences = (mean[there] - mean[there[0]]) / np.sqrt((variance + variance[0]) / 2)
+        differences = (mean[candidate_arms] - mean[candidate_arms[0]]) / np.sqrt((arm_variances + arm_variances[0]) / 2)
     differences[0] = 0.0
-    worst = int(np.nanargmax(np.abs(differences)))
-    first, second, d = there[0], there[worst], differences[worst]
-    units = f", {abs(d):.2g} standard deviations apart" if np.isfinite(d) else ""
+    worst_position = int(np.nanargmax(np.abs(differences)))
+    first_arm, second_arm, largest_difference = (
+        candidate_arms[0],
+        candidate_arms[worst_position],
+        differences[worst_position],
+    )
+    difference_text = (
+        f", {abs(largest_difference):.2g} standard deviations apart" if np.isfinite(largest_difference) else ""
+    )
     return (
-        f"mean {number(float(mean[first]))} in {label(arms[first])}, {number(float(mean[second]))} in "
-        f"{label(arms[second])}{units}"
+        f"mean {format_mean(float(mean[first_arm]))} in {shorten_label(arm_names[first_arm])}, "
+        f"{format_mean(float(mean[second_arm]))} in {shorten_label(arm_names[second_arm])}{difference_text}"
     )
 
 
-def attrition(cells: xr.Dataset) -> list[str]:
-    """Numbers missing at different rates in the arms: what is left of them may differ though they were alike."""
+def describe_attrition(cells: xr.Dataset) -> list[str]:
+    """Describe rates of missing numbers that differ between the arms: what is left may not be comparable."""
     if "n_missing" not in cells or not {"n", "n_rows"} & set(map(str, cells.data_vars)):
         return []
-    kept = cells["n_rows" if "n_rows" in cells else "n"].sum(SEGMENT).values
-    missing = cells["n_missing"].sum(SEGMENT).values
-    total = kept + missing
-    seen = total > 0
-    if not missing.any() or seen.sum() < 2:
+    kept_counts = cells["n_rows" if "n_rows" in cells else "n"].sum(SEGMENT).values
+    missing_counts = cells["n_missing"].sum(SEGMENT).values
+    row_counts = kept_counts + missing_counts
+    has_rows = row_counts > 0
+    if not missing_counts.any() or has_rows.sum() < 2:
         return []
-    arms, missing, total = cells[ARM].values[seen], missing[seen], total[seen]
-    rows = np.stack([missing, total - missing])
-    rarer = rows[rows.sum(axis=1).argmin()][
-        None
-    ]  # the rarer of the two is the sharper where expected numbers are small
-    _, p, _ = ratio_tests(rarer, total / total.sum(), rarer.sum(axis=1) / total.sum(), exact_below=LEAST)
-    if not p[0] < THRESHOLD:
+    arm_names, missing_counts, row_counts = cells[ARM].values[has_rows], missing_counts[has_rows], row_counts[has_rows]
+    rows_by_fate = np.stack([missing_counts, row_counts - missing_counts])
+    # The rarer of the two is the sharper test where expected numbers are small.
+    rarer_counts = rows_by_fate[rows_by_fate.sum(axis=1).argmin()][None]
+    _, p_values, _ = compare_with_shares(
+        rarer_counts,
+        row_counts / row_counts.sum(),
+        rarer_counts.sum(axis=1) / row_counts.sum(),
+        exact_below=MIN_EXPECTED_COUNT,
+    )
+    if not p_values[0] < ALARM_P_VALUE:
         return []
-    rate = missing / total
-    parts = percentages(rate, float(rate.max() - rate.min()))
-    shown = sorted({0, int(rate.argmin()), int(rate.argmax())})
-    listing = ", ".join(f"{parts[i]} of the rows in {label(arms[i])}" for i in shown)
+    missing_rates = missing_counts / row_counts
+    rate_texts = format_percentages(missing_rates, float(missing_rates.max() - missing_rates.min()))
+    # The control, the arm with the lowest and the one with the highest rate.
+    shown_arms = sorted({0, int(missing_rates.argmin()), int(missing_rates.argmax())})
+    listing = ", ".join(f"{rate_texts[index]} of the rows in {shorten_label(arm_names[index])}" for index in shown_arms)
     return [
-        f"numbers are missing at different rates in the arms: {listing} ({p_is(float(p[0]))}); those that are left may "
+        f"numbers are missing at different rates in the arms: {listing} ({format_p_value(float(p_values[0]))}); those "
+        "that are left may "
         "differ even if the treatment does nothing: find out why they are missing before believing any effect"
     ]

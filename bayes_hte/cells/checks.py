@@ -7,32 +7,32 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.cells.balance import attrition, imbalance
-from bayes_hte.cells.oddities import outliers, reversals
-from bayes_hte.cells.randomisation import doubts
-from bayes_hte.cells.sources import counted
-from bayes_hte.cells.wording import NAMED, label, quoted, some, where
+from bayes_hte.cells.balance import describe_attrition, describe_imbalance
+from bayes_hte.cells.oddities import describe_outliers, describe_reversals
+from bayes_hte.cells.randomisation import describe_mismatches
+from bayes_hte.cells.sources import format_count
+from bayes_hte.cells.wording import MAX_NAMED_SEGMENTS, list_first, locate_condition, quote_column, shorten_label
 from bayes_hte.schema import ARM, INTERVAL, SEGMENT, VALUE
 
-FEW = 10
-"""Below this an arm's mean says next to nothing: its standard error is a third of a standard deviation or more."""
+MIN_UNITS_PER_ARM = 10
+"""With fewer units an arm's mean says next to nothing: its standard error is a third of the SD or more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What the checks found, as sentences.
+class DataFindings:
+    """Sentences in which the checks say what they found.
 
     Attributes
     ----------
-    unfair : tuple of str
+    validity_warnings : tuple of str
         What may make every comparison of the arms wrong: their shares of the units, dimensions that the treatment may
         have changed, units that are repeated or in several arms, differed before it or were lost at different rates.
-    others : tuple of str
+    other_findings : tuple of str
         The notes of the reduction; then what turns round, is carried by one unit, missing, tiny or constant.
     """
 
-    unfair: tuple[str, ...]
-    others: tuple[str, ...]
+    validity_warnings: tuple[str, ...]
+    other_findings: tuple[str, ...]
 
 
 def check(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> tuple[str, ...]:
@@ -101,109 +101,141 @@ def check(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> tuple
     1 segment lacks an arm: tv (no new); kept, but the effect there comes from the prior
     1 segment has fewer than 10 units in an arm: tv; what is said there is mostly borrowed from the other segments
     """
-    found = findings(cells, shares)
-    return (*found.unfair, *found.others)
+    data_findings = collect_findings(cells, shares)
+    return (*data_findings.validity_warnings, *data_findings.other_findings)
 
 
-def findings(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> Findings:
-    """What `check` says, in two parts: what comes before any result, and what to know of the data."""
-    schema.check(cells)
-    there = schema.present(cells)
-    unfair = [*doubts(cells, shares), *schema.doubts(cells), *attrition(cells), *imbalance(cells)]
-    others = [
-        *schema.notes(cells),
-        *reversals(cells),
-        *outliers(cells),
-        *_missing_arms(there),
-        *_nothing(there),
-        *_tiny(cells),
-        *_constant(cells),
-        *_no_events(cells),
+def collect_findings(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> DataFindings:
+    """Collect the sentences of `check` in two parts: those to read before any result, and those on the data."""
+    schema.check_cell_table(cells)
+    has_data = schema.has_data(cells)
+    # The worst first: nothing else matters where the arms do not hold what a randomisation would give.
+    validity_warnings = [
+        *describe_mismatches(cells, shares),
+        *schema.list_validity_warnings(cells),
+        *describe_attrition(cells),
+        *describe_imbalance(cells),
     ]
-    return Findings(tuple(dict.fromkeys(unfair)), tuple(dict.fromkeys(others)))
+    other_findings = [
+        *schema.list_notes(cells),
+        *describe_reversals(cells),
+        *describe_outliers(cells),
+        *_describe_missing_arms(has_data),
+        *_describe_empty_segments(has_data),
+        *_describe_tiny_segments(cells),
+        *_describe_constant_cells(cells),
+        *_describe_eventless_cells(cells),
+    ]
+    return DataFindings(tuple(dict.fromkeys(validity_warnings)), tuple(dict.fromkeys(other_findings)))
 
 
-def _missing_arms(there: xr.DataArray) -> list[str]:
-    """Segments that have some arms, but not all."""
-    lacking = there[ARM].values[~there.any(SEGMENT).values]
+def _describe_missing_arms(has_data: xr.DataArray) -> list[str]:
+    """Describe arms without data, and segments that have some of the other arms, but not all."""
+    missing_arms = has_data[ARM].values[~has_data.any(SEGMENT).values]
     sentences = [
-        f"the arm {quoted(arm)} has no data in any segment; its effects come from the prior" for arm in lacking
+        f"the arm {quote_column(arm)} has no data in any segment; its effects come from the prior"
+        for arm in missing_arms
     ]
-    seen = there.sel({ARM: there.any(SEGMENT)})
-    partial = seen.any(ARM) & ~seen.all(ARM)
-    count = int(partial.sum())
-    if count:
-        verb = counted(count, "segment lacks", "segments lack")
-        names = _named(partial, lambda i: f"{_label(seen, i)} ({_absent(seen, i)})")
-        sentences.append(f"{verb} an arm: {names}; kept, but the effect there comes from the prior")
+    # Arms without any data are named above: else every segment would lack them.
+    known_arms = has_data.sel({ARM: has_data.any(SEGMENT)})
+    is_partial = known_arms.any(ARM) & ~known_arms.all(ARM)
+    partial_count = int(is_partial.sum())
+    if partial_count:
+        partial_segments = format_count(partial_count, "segment lacks", "segments lack")
+        segment_names = _name_segments(
+            is_partial,
+            lambda segment_index: (
+                f"{_label_segment(known_arms, segment_index)} ({_list_absent_arms(known_arms, segment_index)})"
+            ),
+        )
+        sentences.append(f"{partial_segments} an arm: {segment_names}; kept, but the effect there comes from the prior")
     return sentences
 
 
-def _absent(seen: xr.DataArray, segment: int) -> str:
-    arms = seen[ARM].values[~seen.transpose(SEGMENT, ARM).values[segment]]
-    return some([f"no {label(arm)}" for arm in arms])
+def _list_absent_arms(has_data: xr.DataArray, segment_index: int) -> str:
+    """List the arms that a segment lacks."""
+    absent_arms = has_data[ARM].values[~has_data.transpose(SEGMENT, ARM).values[segment_index]]
+    return list_first([f"no {shorten_label(arm)}" for arm in absent_arms])
 
 
-def _nothing(there: xr.DataArray) -> list[str]:
-    empty = ~there.any(ARM)
-    count = int(empty.sum())
-    if not count:
+def _describe_empty_segments(has_data: xr.DataArray) -> list[str]:
+    """Describe segments without data in any arm."""
+    is_empty = ~has_data.any(ARM)
+    empty_count = int(is_empty.sum())
+    if not empty_count:
         return []
-    verb = counted(count, "segment has", "segments have")
-    return [f"{verb} no data in any arm: {_named(empty)}; kept, but all said of it comes from the prior"]
-
-
-def _tiny(cells: xr.Dataset) -> list[str]:
-    if "n" not in cells:
-        return []
-    tiny = ((cells["n"] > 0) & (cells["n"] < FEW)).any(ARM)
-    count = int(tiny.sum())
-    if not count:
-        return []
-    verb = counted(count, "segment has", "segments have")
+    empty_segments = format_count(empty_count, "segment has", "segments have")
     return [
-        f"{verb} fewer than {FEW} units in an arm: {_named(tiny)}; "
+        f"{empty_segments} no data in any arm: {_name_segments(is_empty)}; kept, but all said of it comes from the "
+        "prior"
+    ]
+
+
+def _describe_tiny_segments(cells: xr.Dataset) -> list[str]:
+    """Describe segments that have an arm with fewer units than `MIN_UNITS_PER_ARM`, but some."""
+    if "n" not in cells:  # published means may come without numbers of units
+        return []
+    is_tiny = ((cells["n"] > 0) & (cells["n"] < MIN_UNITS_PER_ARM)).any(ARM)
+    tiny_count = int(is_tiny.sum())
+    if not tiny_count:
+        return []
+    tiny_segments = format_count(tiny_count, "segment has", "segments have")
+    return [
+        f"{tiny_segments} fewer than {MIN_UNITS_PER_ARM} units in an arm: {_name_segments(is_tiny)}; "
         "what is said there is mostly borrowed from the other segments"
     ]
 
 
-def _constant(cells: xr.Dataset) -> list[str]:
-    """Cells of two units or more whose outcomes are all equal; one unit cannot vary."""
+def _describe_constant_cells(cells: xr.Dataset) -> list[str]:
+    """Describe cells of two units or more whose outcomes are all equal."""
+    # A single unit cannot vary, and an empty cell is described elsewhere: n > 1.
     if "ss" in cells:
-        constant = (cells["n"] > 1) & (cells["ss"] == 0)
+        is_constant = (cells["n"] > 1) & (cells["ss"] == 0)
     elif "histogram" in cells:
-        constant = (cells["n"] > 1) & (cells["histogram"].max(VALUE) == cells["n"])
+        is_constant = (cells["n"] > 1) & (cells["histogram"].max(VALUE) == cells["n"])
     elif "events" in cells and "exposure" not in cells:
-        constant = (cells["n"] > 1) & ((cells["events"] == 0) | (cells["events"] == cells["n"]))
+        is_constant = (cells["n"] > 1) & ((cells["events"] == 0) | (cells["events"] == cells["n"]))
     else:
         return []
-    count = int(constant.sum())
-    if not count:
+    constant_count = int(is_constant.sum())
+    if not constant_count:
         return []
-    verb = counted(count, "cell has", "cells have")
-    return [f"{verb} no variation in the outcome{where(constant)}; raw estimates there look more certain than they are"]
+    constant_cells = format_count(constant_count, "cell has", "cells have")
+    return [
+        f"{constant_cells} no variation in the outcome{locate_condition(is_constant)}; raw estimates there look more "
+        "certain than they are"
+    ]
 
 
-def _no_events(cells: xr.Dataset) -> list[str]:
-    """Cells with rates or survival in which nothing happened, though there was time for it."""
+def _describe_eventless_cells(cells: xr.Dataset) -> list[str]:
+    """Describe cells with rates or survival in which nothing happened, though there was time for it."""
+    # The logarithm of a rate of 0 is −∞: the raw estimate has no finite error.
     if "exposure" in cells:
-        idle = (cells["exposure"] > 0) & (cells["events"] == 0)
+        is_eventless = (cells["exposure"] > 0) & (cells["events"] == 0)
     elif "failures" in cells:
-        idle = (cells["n"] > 0) & (cells["failures"].sum(INTERVAL) == 0)
+        is_eventless = (cells["n"] > 0) & (cells["failures"].sum(INTERVAL) == 0)
     else:
         return []
-    count = int(idle.sum())
-    if not count:
+    eventless_count = int(is_eventless.sum())
+    if not eventless_count:
         return []
-    return [f"no events in {counted(count, 'cell', 'cells')}{where(idle)}; raw estimates there are 0 or unbounded"]
+    return [
+        f"no events in {format_count(eventless_count, 'cell', 'cells')}{locate_condition(is_eventless)}; raw "
+        "estimates there are 0 or unbounded"
+    ]
 
 
-def _label(cells: xr.DataArray, segment: int) -> str:
-    return label(cells[SEGMENT].values[segment])
+def _label_segment(segments: xr.DataArray, segment_index: int) -> str:
+    """Label a segment for a sentence."""
+    return shorten_label(segments[SEGMENT].values[segment_index])
 
 
-def _named(segments: xr.DataArray, word: Callable[[int], str] | None = None) -> str:
-    """The first few segments where a condition holds, and how many more there are."""
-    found = np.flatnonzero(segments.values)
-    shown = [_label(segments, int(i)) if word is None else word(int(i)) for i in found[:NAMED]]
-    return some(shown + [""] * (len(found) - len(shown)))
+def _name_segments(condition: xr.DataArray, name_segment: Callable[[int], str] | None = None) -> str:
+    """Name the first few segments where a condition holds, and count the others."""
+    segment_indices = np.flatnonzero(condition.values)
+    shown_names = [
+        _label_segment(condition, int(segment_index)) if name_segment is None else name_segment(int(segment_index))
+        for segment_index in segment_indices[:MAX_NAMED_SEGMENTS]
+    ]
+    # The others are counted only: thousands of labels need not be made.
+    return list_first(shown_names + [""] * (len(segment_indices) - len(shown_names)))

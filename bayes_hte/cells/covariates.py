@@ -1,4 +1,4 @@
-"""What is known of whole segments: numbers that may explain why effects differ."""
+"""Covariates of whole segments: numbers that may explain why effects differ."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import asked, schema
-from bayes_hte.cells.labels import SEPARATOR, Levels
-from bayes_hte.cells.records import Floats, Rows, check_distinct, finite, read
-from bayes_hte.cells.sources import check_names, listed
+from bayes_hte.cells.labels import LEVEL_SEPARATOR, SegmentLevels
+from bayes_hte.cells.records import FloatValues, SummaryRows, check_distinct, check_finite, read_summary_rows
+from bayes_hte.cells.sources import check_dimensions, quote_names
 from bayes_hte.errors import DataError
 from bayes_hte.schema import COVARIATE, SEGMENT
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def with_covariates(cells: xr.Dataset, table: "Table", covariates: Sequence[str]) -> xr.Dataset:
-    """Add what is known of each segment as a whole: the age of a market, the dose of a trial.
+    """Add covariates of each segment as a whole: the age of a market, the dose of a trial.
 
     Parameters
     ----------
@@ -50,63 +50,78 @@ def with_covariates(cells: xr.Dataset, table: "Table", covariates: Sequence[str]
     >>> with_covariates(cells, doses, ["mg"])["covariates"].sel(covariate="mg").values.tolist()
     [20.0, 10.0]
     """
-    schema.check(cells)
-    roles = covariate_roles(covariates)
-    if not roles:
+    schema.check_cell_table(cells)
+    column_by_role = name_covariate_roles(covariates)
+    if not column_by_role:
         raise DataError("covariates is empty; name at least one column of numbers, or leave the cells as they are")
-    dims = schema.dimensions(cells)
-    check_names(dims, roles)
-    rows = read(table, dims=dims, arm=None, columns=roles)
-    wanted = set(segment_levels(cells))
-    kept = [i for i, (levels, _) in enumerate(rows.keys) if levels in wanted]
-    check_distinct([rows.keys[i][0] for i in kept], lambda levels: f"segment {SEPARATOR.join(levels)!r}")
-    mine = Rows([rows.keys[i] for i in kept], {role: rows.numbers[role][kept] for role in roles}, [], rows.source)
-    return attach(cells, mine, roles)
+    dims = schema.list_dimensions(cells)
+    check_dimensions(dims, column_by_role)
+    rows = read_summary_rows(table, dims=dims, arm_column=None, columns_by_role=column_by_role)
+    cell_segments = set(list_segment_levels(cells))
+    # A table of all markets serves every experiment: rows of other segments are not even checked.
+    kept_index = [row_index for row_index, (levels, _) in enumerate(rows.cell_keys) if levels in cell_segments]
+    check_distinct(
+        [rows.cell_keys[row_index][0] for row_index in kept_index],
+        lambda levels: f"segment {LEVEL_SEPARATOR.join(levels)!r}",
+    )
+    kept_rows = SummaryRows(
+        [rows.cell_keys[row_index] for row_index in kept_index],
+        {role: rows.numbers_by_role[role][kept_index] for role in column_by_role},
+        [],
+        rows.source_text,
+    )
+    return attach_covariates(cells, kept_rows, column_by_role)
 
 
-def covariate_roles(covariates: Sequence[str] | None) -> dict[str, str]:
-    """What messages call each covariate, and its column; None is none.
+def name_covariate_roles(covariates: Sequence[str] | None) -> dict[str, str]:
+    """Name the role of each covariate as messages do, with its column; an empty mapping for None.
 
     Raises
     ------
     DataError
         If this is no list, or a column is in it twice.
     """
-    names = [] if covariates is None else asked.names("covariates", covariates)
-    if len(set(names)) < len(names):
-        raise DataError(f"covariates repeat: {listed(names)}; name each column once")
-    return {f"covariate {name!r}": name for name in names}
+    covariate_names = [] if covariates is None else asked.check_column_names("covariates", covariates)
+    if len(set(covariate_names)) < len(covariate_names):
+        raise DataError(f"covariates repeat: {quote_names(covariate_names)}; name each column once")
+    return {f"covariate {name!r}": name for name in covariate_names}
 
 
-def attach(cells: xr.Dataset, rows: Rows, roles: Mapping[str, str]) -> xr.Dataset:
-    """Add covariates from rows, of which several may be of one segment if they agree; no `roles`, no change."""
-    if not roles:
+def attach_covariates(cells: xr.Dataset, rows: SummaryRows, column_by_role: Mapping[str, str]) -> xr.Dataset:
+    """Attach covariates from rows to the cells; several rows may be of one segment if they agree."""
+    if not column_by_role:
         return cells
-    for role in roles:
-        finite(rows, role)
-    return add(cells, list(roles.values()), _by_segment(rows, roles))
+    for role in column_by_role:
+        check_finite(rows, role)
+    return add_covariates(cells, list(column_by_role.values()), _collect_by_segment(rows, column_by_role))
 
 
-def _by_segment(rows: Rows, roles: Mapping[str, str]) -> dict[Levels, Floats]:
-    known: dict[Levels, Floats] = {}
-    matrix = np.stack([rows.numbers[role] for role in roles], axis=-1)
-    for (levels, _), values in zip(rows.keys, matrix, strict=True):
-        before = known.setdefault(levels, values)
-        if (before != values).any():
-            i = int((before != values).argmax())
+def _collect_by_segment(rows: SummaryRows, column_by_role: Mapping[str, str]) -> dict[SegmentLevels, FloatValues]:
+    """Collect the covariates of each segment; raise DataError if they differ between its arms."""
+    values_by_segment: dict[SegmentLevels, FloatValues] = {}
+    covariate_matrix = np.stack([rows.numbers_by_role[role] for role in column_by_role], axis=-1)
+    for (segment, _), covariate_values in zip(rows.cell_keys, covariate_matrix, strict=True):
+        # Every arm's row repeats the covariates of its segment.
+        first_values = values_by_segment.setdefault(segment, covariate_values)
+        if (first_values != covariate_values).any():
+            differing_index = int((first_values != covariate_values).argmax())
             raise DataError(
-                f"{[*roles][i]} differs between the arms of segment {SEPARATOR.join(levels)!r}: {before[i]:g} and "
-                f"{values[i]:g}; a covariate says something of the segment as a whole, so give both rows the same"
+                f"{[*column_by_role][differing_index]} differs between the arms of segment "
+                f"{LEVEL_SEPARATOR.join(segment)!r}: {first_values[differing_index]:g} and "
+                f"{covariate_values[differing_index]:g}; a covariate says something of the segment as a whole, so "
+                "give both rows the same"
             )
-    return known
+    return values_by_segment
 
 
-def segment_levels(cells: xr.Dataset) -> list[Levels]:
-    """The levels of each segment, one per dimension."""
-    return list(zip(*(map(str, cells[dim].values) for dim in schema.dimensions(cells)), strict=True))
+def list_segment_levels(cells: xr.Dataset) -> list[SegmentLevels]:
+    """List the levels of each segment, one per dimension."""
+    return list(zip(*(map(str, cells[dim].values) for dim in schema.list_dimensions(cells)), strict=True))
 
 
-def add(cells: xr.Dataset, names: Sequence[str], known: Mapping[Levels, Floats]) -> xr.Dataset:
+def add_covariates(
+    cells: xr.Dataset, covariate_names: Sequence[str], values_by_segment: Mapping[SegmentLevels, FloatValues]
+) -> xr.Dataset:
     """Add covariates, given by the levels of segments, to a cell table.
 
     Raises
@@ -114,20 +129,26 @@ def add(cells: xr.Dataset, names: Sequence[str], known: Mapping[Levels, Floats])
     DataError
         If a segment is not among the known, or a covariate does not vary.
     """
-    order = segment_levels(cells)
-    missing = [SEPARATOR.join(levels) for levels in order if levels not in known]
-    if missing:
+    segment_order = list_segment_levels(cells)
+    missing_segments = [LEVEL_SEPARATOR.join(levels) for levels in segment_order if levels not in values_by_segment]
+    if missing_segments:
         raise DataError(
-            f"covariates are missing for {len(missing)} of {len(order)} segments: {listed(missing)}; add a row for each"
+            f"covariates are missing for {len(missing_segments)} of {len(segment_order)} segments: "
+            f"{quote_names(missing_segments)}; add a row for each"
         )
-    matrix = np.stack([known[levels] for levels in order])
-    for name, column in zip(names, matrix.T, strict=True):
-        if (column == column[0]).all():
+    # (segment, covariate)
+    covariate_matrix = np.stack([values_by_segment[levels] for levels in segment_order])
+    for covariate_name, segment_values in zip(covariate_names, covariate_matrix.T, strict=True):
+        # Its slope could not be told from the mean effect.
+        if (segment_values == segment_values[0]).all():
             raise DataError(
-                f"the covariate {name!r} is {column[0]:g} in every segment, so it explains no difference between them; "
-                "leave it out"
+                f"the covariate {covariate_name!r} is {segment_values[0]:g} in every segment, so it explains no "
+                "difference between them; leave it out"
             )
-    bare = cells.drop_vars([name for name in ("covariates", COVARIATE) if name in cells.variables])
-    return schema.check(
-        bare.assign(covariates=((SEGMENT, COVARIATE), matrix)).assign_coords({COVARIATE: (COVARIATE, list(names))})
+    # Covariates from before would fix the length of the dim.
+    bare_cells = cells.drop_vars([name for name in ("covariates", COVARIATE) if name in cells.variables])
+    return schema.check_cell_table(
+        bare_cells.assign(covariates=((SEGMENT, COVARIATE), covariate_matrix)).assign_coords(
+            {COVARIATE: (COVARIATE, list(covariate_names))}
+        )
     )

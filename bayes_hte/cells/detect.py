@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.cells.forms import FORMS
+from bayes_hte.cells.forms import SUMMARY_FORMS
 from bayes_hte.cells.histograms import from_levels
-from bayes_hte.cells.labels import natural_order, text_of
-from bayes_hte.cells.sources import check_names, fetch, listed, name_of, opened, pick
+from bayes_hte.cells.labels import format_label, sort_naturally
+from bayes_hte.cells.sources import check_dimensions, fetch_rows, name_table, open_table, pick_columns, quote_names
 from bayes_hte.cells.tables import from_estimates, from_summary
 from bayes_hte.cells.vocabulary import (
-    ARMS,
-    CONTROLS,
-    PERHAPS_ARMS,
-    ROLE_OF,
-    TOGETHER,
+    ARM_WORDS,
+    CONTROL_LABELS,
+    PERHAPS_ARM_WORDS,
+    POOLED_LABELS,
+    ROLE_BY_WORDS,
     is_derived,
-    is_of,
-    with_arms,
-    words_of,
+    is_error_of,
+    split_role_and_arm,
+    split_words,
 )
 from bayes_hte.cells.wide import from_wide
 from bayes_hte.errors import DataError
@@ -31,20 +31,16 @@ from bayes_hte.errors import DataError
 if TYPE_CHECKING:
     from bayes_hte.cells.sources import Table
 
-MOST = 5
-"""How many ways to read a table a message shows."""
-ENOUGH = 100
-"""Combinations of columns that are tried before a table counts as ambiguous."""
+MAX_SHOWN_READINGS = 5
+"""A message shows so many ways to read a table: more are not read."""
+MAX_TRIED_COMBINATIONS = 100
+"""Combinations of columns that are tried: whoever has more has an ambiguous table in any case."""
 
-LEVELS = (frozenset({"value", "count"}),)
-ESTIMATES = (frozenset({"estimate", "se"}), frozenset({"n", "estimate", "se"}))
-FUNCTIONS: Mapping[str, Callable[..., xr.Dataset]] = MappingProxyType(
-    {
-        "from_summary": from_summary,
-        "from_levels": from_levels,
-        "from_estimates": from_estimates,
-        "from_wide": from_wide,
-    }
+# Roles of the columns of `from_levels` and of `from_estimates`, as `SUMMARY_FORMS` has those of `from_summary`.
+LEVEL_FORMS = (frozenset({"value", "count"}),)
+ESTIMATE_FORMS = (frozenset({"estimate", "se"}), frozenset({"n", "estimate", "se"}))
+READING_FUNCTIONS: Mapping[str, Callable[..., xr.Dataset]] = MappingProxyType(
+    {"from_summary": from_summary, "from_levels": from_levels, "from_estimates": from_estimates, "from_wide": from_wide}
 )
 
 
@@ -108,62 +104,63 @@ def from_table(
     >>> cells = from_table(table)
     >>> cells["events"].values.tolist()
     [[100, 120], [5, 4]]
-    >>> for note in schema.notes(cells):
+    >>> for note in schema.list_notes(cells):
     ...     print(note)
     read as from_wide(table, segments=['device'], arms={'control': {'n': 'users_control', 'events': 'buyers_control'}, \
 'new': {'n': 'users_new', 'events': 'buyers_new'}}, control='control')
     the control is 'control', as its name says
     """
     if segments is not None:
-        segments = check_names(segments, {"arm": arm})
-    asked = _Asked(table, _columns(table), segments, arm, control)
-    reading = _only([*_long(asked), *_wide(asked)], asked)
-    options = dict(reading.options) | {"segments": _dimensions(reading, asked)}
-    arms = natural_order(reading.arms or asked.labels(str(reading.arm)) if "control" in options else ())
+        segments = check_dimensions(segments, {"arm": arm})
+    request = _ReadingRequest(table, _read_column_types(table), segments, arm, control)
+    reading = _choose_reading([*_find_long_readings(request), *_find_wide_readings(request)], request)
+    options = dict(reading.options) | {"segments": _choose_dimensions(reading, request)}
+    # Labels are read from the table only where an arm must be chosen as the control.
+    arms = sort_naturally(reading.arms or request.read_labels(str(reading.arm)) if "control" in options else ())
     if "control" in options:
-        options["control"] = _control(arms, control, reading)
+        options["control"] = _choose_control(arms, control, reading)
     if outcome is not None:
         options["outcome"] = outcome
-    _check_together(arms, _Reading(reading.function, options))
-    cells = FUNCTIONS[reading.function](table, **options)
+    _check_pooled_arms(arms, _TableReading(reading.function, options))
+    cells = READING_FUNCTIONS[reading.function](table, **options)
     _check_values(cells, reading)
-    notes = [f"read as {_call(reading.function, options)}"]
+    notes = [f"read as {_format_call(reading.function, options)}"]
     if "control" in options and control is None:
         notes.append(f"the control is {options['control']!r}, as its name says")
-    unused = [name for name in asked.columns if name not in {*reading.columns, reading.arm, *options["segments"]}]
+    unused = [name for name in request.is_numeric if name not in {*reading.columns, reading.arm, *options["segments"]}]
     if unused:
-        notes.append(f"not used: {listed(unused)}")
-    return cells.assign_attrs(notes=schema.encode([*notes, *schema.notes(cells)]))
+        notes.append(f"not used: {quote_names(unused)}")
+    return cells.assign_attrs(notes=schema.encode_text_list([*notes, *schema.list_notes(cells)]))
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A table, its columns, and whether each holds numbers; what the caller said of them."""
+class _ReadingRequest:
+    """A table, whether each of its columns holds numbers, and what the caller said of these."""
 
     table: "Table"
-    columns: Mapping[str, bool]
+    is_numeric: Mapping[str, bool]
     segments: Sequence[str] | None
     arm: str | None
     control: str | None
 
     @property
-    def free(self) -> list[str]:
+    def free_columns(self) -> list[str]:
         """Columns of which nothing was said."""
-        return [name for name in self.columns if name != self.arm and name not in (self.segments or ())]
+        return [name for name in self.is_numeric if name != self.arm and name not in (self.segments or ())]
 
-    def labels(self, column: str) -> list[str]:
-        """The different labels of a column, as text."""
-        with opened(self.table, labels=[column]) as source:
-            found = fetch(pick(source, [column]).unique(), source.name)
-        return [label for (value,) in found if (label := text_of(value)) is not None]
+    def read_labels(self, column: str) -> list[str]:
+        """Read the distinct labels of a column, as text."""
+        with open_table(self.table, label_columns=[column]) as source:
+            label_rows = fetch_rows(pick_columns(source, [column]).unique(), source.table_name)
+        return [label for (value,) in label_rows if (label := format_label(value)) is not None]
 
     def has_control(self, column: str) -> bool:
-        """Whether a label says that it is the control."""
-        return any(label.casefold() in CONTROLS for label in self.labels(column))
+        """Tell whether a label of a column says that it is the control."""
+        return any(label.casefold() in CONTROL_LABELS for label in self.read_labels(column))
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _TableReading:
     """One way to read a table: the call, but for the dimensions and the control."""
 
     function: str
@@ -173,191 +170,220 @@ class _Reading:
     arms: Sequence[str] = field(default=())
 
 
-def _columns(table: "Table") -> dict[str, bool]:
-    with opened(table, labels=()) as source:
-        known = source.frame.collect_schema()
-    return {name: kind.is_numeric() for name, kind in known.items() if isinstance(name, str)}
+def _read_column_types(table: "Table") -> dict[str, bool]:
+    """Read from the header which columns hold numbers."""
+    with open_table(table, label_columns=()) as source:
+        column_types = source.frame.collect_schema()
+    return {name: kind.is_numeric() for name, kind in column_types.items() if isinstance(name, str)}
 
 
-def _long(asked: _Asked) -> Iterator[_Reading]:
-    """Ways to read one row per cell."""
+def _find_long_readings(request: _ReadingRequest) -> Iterator[_TableReading]:
+    """Find ways to read a table with one row per cell."""
     roles: dict[str, list[str]] = {}
-    for name in asked.free:
-        role = ROLE_OF.get(words_of(name))
+    for name in request.free_columns:
+        role = ROLE_BY_WORDS.get(split_words(name))
         if role is not None:
             roles.setdefault(role, []).append(name)
-    means = [name for role in ("mean", "estimate") for name in roles.get(role, ())]
-    roles["se"] = roles.get("se", []) + [name for name in asked.free if any(is_of(name, mean) for mean in means)]
+    # A standard error may be called after the mean or estimate: se_logor of logor.
+    mean_columns = [name for role in ("mean", "estimate") for name in roles.get(role, ())]
+    roles["se"] = roles.get("se", []) + [
+        name for name in request.free_columns if any(is_error_of(name, mean) for mean in mean_columns)
+    ]
+    # A column called n or users may also be the count of a long table of values.
     roles["count"] = roles.get("count", []) + roles.get("n", [])
-    for function, forms in (("from_summary", FORMS), ("from_levels", LEVELS), ("from_estimates", ESTIMATES)):
+    for function, forms in (
+        ("from_summary", SUMMARY_FORMS),
+        ("from_levels", LEVEL_FORMS),
+        ("from_estimates", ESTIMATE_FORMS),
+    ):
         for form in forms:
-            for chosen in _choices(roles, form):
-                if not _fit(chosen):
+            for chosen in _assign_columns(roles, form):
+                if not _is_consistent(chosen):
                     continue
-                yield from _with_arm(function, chosen, asked)
+                yield from _find_arm_readings(function, chosen, request)
 
 
-def _choices(roles: Mapping[str, Sequence[str]], form: frozenset[str]) -> Iterator[dict[str, str]]:
-    """Every way to give each role of a form a column of its own."""
-    order = [role for role in _ORDER if role in form]
-    for names in itertools.islice(itertools.product(*(roles.get(role, ()) for role in order)), ENOUGH):
+def _assign_columns(roles: Mapping[str, Sequence[str]], form: frozenset[str]) -> Iterator[dict[str, str]]:
+    """Assign a column of its own to each role of a form, in every way."""
+    role_order = [role for role in _ROLE_ORDER if role in form]
+    for names in itertools.islice(
+        itertools.product(*(roles.get(role, ()) for role in role_order)), MAX_TRIED_COMBINATIONS
+    ):
         if len(set(names)) == len(names):
-            yield dict(zip(order, names, strict=True))
+            yield dict(zip(role_order, names, strict=True))
 
 
-_ORDER = (
+_ROLE_ORDER = (
     "value", "count", "n", "events", "non_events", "estimate", "mean", "sd", "total", "sum_squares", "se", "exposure",
     "positive", "log_mean", "log_sd",
 )  # fmt: skip
-"""Of roles in the calls that are shown."""
+"""Order of roles in the calls that are shown."""
 
 
-def _fit(chosen: Mapping[str, str]) -> bool:
-    """Whether a standard error is of no other column."""
+def _is_consistent(chosen: Mapping[str, str]) -> bool:
+    """Tell whether the standard error may be that of the mean or estimate, by its name."""
     mean, se = chosen.get("mean", chosen.get("estimate")), chosen.get("se")
-    return se is None or mean is None or words_of(se) in ROLE_OF or is_of(se, mean)
+    return se is None or mean is None or split_words(se) in ROLE_BY_WORDS or is_error_of(se, mean)
 
 
-def _with_arm(function: str, chosen: dict[str, str], asked: _Asked) -> Iterator[_Reading]:
-    """The same columns with each column that may name the arm, or with none where there need be none."""
+def _find_arm_readings(function: str, chosen: dict[str, str], request: _ReadingRequest) -> Iterator[_TableReading]:
+    """Find readings of the chosen columns with each column that may name the arm, or without an arm if none need be."""
     used = frozenset(chosen.values())
-    candidates = [asked.arm] if asked.arm is not None else _arm_columns(asked, used, function)
+    candidates = [request.arm] if request.arm is not None else _list_arm_columns(request, used, function)
     if function == "from_estimates":
-        if asked.control is None and not candidates:
-            yield _Reading(function, {"segments": None, **chosen}, used)
+        if request.control is None and not candidates:
+            yield _TableReading(function, {"segments": None, **chosen}, used)
         for arm in candidates:
-            yield from _effects_or_means(arm, chosen, asked)
+            yield from _find_estimate_readings(arm, chosen, request)
         return
     for arm in candidates:
-        yield _Reading(function, {"arm": arm, "control": None, "segments": None, **chosen}, used, arm)
+        yield _TableReading(function, {"arm": arm, "control": None, "segments": None, **chosen}, used, arm)
 
 
-def _effects_or_means(arm: str, chosen: dict[str, str], asked: _Asked) -> Iterator[_Reading]:
-    """Estimates by arm are effects; with a control among the arms they are the arms' means."""
+def _find_estimate_readings(arm: str, chosen: dict[str, str], request: _ReadingRequest) -> Iterator[_TableReading]:
+    """Find readings of estimates by arm: effects, or the means of arms if there is a control among these."""
     used = frozenset(chosen.values())
-    if asked.control is None:
-        yield _Reading("from_estimates", {"arm": arm, "segments": None, **chosen}, used, arm)
-    if asked.control is not None or asked.has_control(arm):
-        means = {"mean" if role == "estimate" else role: name for role, name in chosen.items()}
-        yield _Reading("from_summary", {"arm": arm, "control": None, "segments": None, **means}, used, arm)
+    if request.control is None:
+        yield _TableReading("from_estimates", {"arm": arm, "segments": None, **chosen}, used, arm)
+    if request.control is not None or request.has_control(arm):
+        mean_roles = {"mean" if role == "estimate" else role: name for role, name in chosen.items()}
+        yield _TableReading("from_summary", {"arm": arm, "control": None, "segments": None, **mean_roles}, used, arm)
 
 
-def _arm_columns(asked: _Asked, used: frozenset[str], function: str) -> list[str]:
-    """Columns that may name the arm: by their own name, or else by a label."""
-    left = [name for name in asked.free if name not in used]
-    named = [name for name in left if words_of(name) in ARMS]
-    if named or function == "from_estimates":
-        return named
-    perhaps = [name for name in left if words_of(name) in PERHAPS_ARMS]
-    text = [name for name in left if not asked.columns[name] and not perhaps]
-    return perhaps or [name for name in text if asked.has_control(name)]
+def _list_arm_columns(request: _ReadingRequest, used: frozenset[str], function: str) -> list[str]:
+    """List columns that may name the arm: by their own name, or else by a label."""
+    unused = [name for name in request.free_columns if name not in used]
+    named_columns = [name for name in unused if split_words(name) in ARM_WORDS]
+    if named_columns or function == "from_estimates":
+        return named_columns
+    # Less certain names only where no column has a certain one: labels are read last, from the rows.
+    perhaps_columns = [name for name in unused if split_words(name) in PERHAPS_ARM_WORDS]
+    text_columns = [name for name in unused if not request.is_numeric[name] and not perhaps_columns]
+    return perhaps_columns or [name for name in text_columns if request.has_control(name)]
 
 
-def _wide(asked: _Asked) -> Iterator[_Reading]:
-    """Ways to read one row per segment, with columns per arm."""
-    if asked.arm is not None:
+def _find_wide_readings(request: _ReadingRequest) -> Iterator[_TableReading]:
+    """Find ways to read a table with one row per segment, and columns per arm."""
+    if request.arm is not None:
         return
-    arms: dict[str, dict[str, list[str]]] = {}
-    labels: dict[str, str] = {}
-    for name in asked.free:
-        for role, key, label in with_arms(name):
-            arms.setdefault(key, {}).setdefault(role, []).append(name)
-            labels.setdefault(key, label)
-    for form in FORMS:
-        ways = [[(key, chosen) for chosen in _choices(roles, form)] for key, roles in arms.items()]
-        full = [way for way in ways if way]
-        if len(full) < 2:
+    roles_by_arm: dict[str, dict[str, list[str]]] = {}
+    label_by_arm: dict[str, str] = {}
+    for name in request.free_columns:
+        for role, key, label in split_role_and_arm(name):
+            roles_by_arm.setdefault(key, {}).setdefault(role, []).append(name)
+            label_by_arm.setdefault(key, label)
+    for form in SUMMARY_FORMS:
+        assignments = [
+            [(key, chosen) for chosen in _assign_columns(roles, form)] for key, roles in roles_by_arm.items()
+        ]
+        complete_assignments = [assignment for assignment in assignments if assignment]
+        # An effect needs two arms that have all columns of the form.
+        if len(complete_assignments) < 2:
             continue
-        for chosen in itertools.islice(itertools.product(*full), ENOUGH):
-            used = [name for _, own in chosen for name in own.values()]
-            if len(set(used)) == len(used):
-                by_arm = {labels[key]: own for key, own in chosen}
+        for chosen in itertools.islice(itertools.product(*complete_assignments), MAX_TRIED_COMBINATIONS):
+            used_columns = [name for _, columns in chosen for name in columns.values()]
+            if len(set(used_columns)) == len(used_columns):
+                by_arm = {label_by_arm[key]: columns for key, columns in chosen}
                 options = {"segments": None, "arms": by_arm, "control": None}
-                yield _Reading("from_wide", options, frozenset(used), arms=tuple(by_arm))
+                yield _TableReading("from_wide", options, frozenset(used_columns), arms=tuple(by_arm))
 
 
-def _only(readings: Sequence[_Reading], asked: _Asked) -> _Reading:
-    """The only way to read the table that leaves out nothing another way would use."""
-    name = name_of(asked.table)
-    best = [one for one in readings if not any(one.columns < other.columns for other in readings)]
+def _choose_reading(readings: Sequence[_TableReading], request: _ReadingRequest) -> _TableReading:
+    """Choose the only reading whose columns are not a part of another's; raise DataError unless there is one."""
+    table_name = name_table(request.table)
+    best = [candidate for candidate in readings if not any(candidate.columns < rival.columns for rival in readings)]
     if len(best) == 1:
         return best[0]
     if best:
-        calls = [_call(one.function, {**one.options, **_said(one, asked)}) for one in best[:MOST]]
-        more = f" or {len(best) - MOST} others" if len(best) > MOST else ""
+        calls = [
+            _format_call(one.function, {**one.options, **_fill_known_options(one, request)})
+            for one in best[:MAX_SHOWN_READINGS]
+        ]
+        more = f" or {len(best) - MAX_SHOWN_READINGS} others" if len(best) > MAX_SHOWN_READINGS else ""
         raise DataError(
-            f"{name} can be read in {len(best)} ways: as {' or as '.join(calls)}{more}; call the one you mean"
+            f"{table_name} can be read in {len(best)} ways: as {' or as '.join(calls)}{more}; call the one you mean"
         )
-    roles = [f"{ROLE_OF[words_of(column)]}={column!r}" for column in asked.free if words_of(column) in ROLE_OF]
-    found = f"understood are only {', '.join(roles)}" if roles else "no name of a column says what it holds"
+    roles = [
+        f"{ROLE_BY_WORDS[split_words(column)]}={column!r}"
+        for column in request.free_columns
+        if split_words(column) in ROLE_BY_WORDS
+    ]
+    understood_roles = f"understood are only {', '.join(roles)}" if roles else "no name of a column says what it holds"
     raise DataError(
-        f"cannot tell what {name} holds: {found}; columns are {listed([*asked.columns])}. Name them in from_summary, "
-        "from_wide, from_levels or from_estimates; units, one in a row, are for from_rows"
+        f"cannot tell what {table_name} holds: {understood_roles}; columns are "
+        f"{quote_names([*request.is_numeric])}. Name them in from_summary, from_wide, from_levels or from_estimates; "
+        "units, one in a row, are for from_rows"
     )
 
 
-def _said(reading: _Reading, asked: _Asked) -> dict[str, Any]:
-    """What is known of the dimensions and of the control, to show a call."""
-    dims, doubtful = _left(reading, asked)
-    known = {"segments": None if doubtful or not dims else dims}
-    return known | ({"control": asked.control} if "control" in reading.options else {})
+def _fill_known_options(reading: _TableReading, request: _ReadingRequest) -> dict[str, Any]:
+    """Fill in the dimensions and the control where they are known, to show a call."""
+    dims, doubtful = _split_dimensions(reading, request)
+    known_options = {"segments": None if doubtful or not dims else dims}
+    return known_options | ({"control": request.control} if "control" in reading.options else {})
 
 
-def _left(reading: _Reading, asked: _Asked) -> tuple[list[str], list[str]]:
-    """Columns that are the dimensions, and columns that may be."""
-    if asked.segments is not None:
-        return list(asked.segments), []
-    left = [name for name in asked.free if name not in reading.columns and name != reading.arm]
-    text = [name for name in left if not asked.columns[name]]
-    numbers = [name for name in left if asked.columns[name] and not _known(name, reading)]
-    if not text and len(numbers) == 1:
-        return numbers, []
-    return [name for name in text if not is_derived(name)], [*filter(is_derived, text), *numbers]
+def _split_dimensions(reading: _TableReading, request: _ReadingRequest) -> tuple[list[str], list[str]]:
+    """Split the unused columns into those that are the dimensions, and those that may be."""
+    if request.segments is not None:
+        return list(request.segments), []
+    unused = [name for name in request.free_columns if name not in reading.columns and name != reading.arm]
+    text_columns = [name for name in unused if not request.is_numeric[name]]
+    number_columns = [name for name in unused if request.is_numeric[name] and not _is_known_number(name, reading)]
+    # A single column of numbers must be the dimension; of several some may be results.
+    if not text_columns and len(number_columns) == 1:
+        return number_columns, []
+    return [name for name in text_columns if not is_derived(name)], [*filter(is_derived, text_columns), *number_columns]
 
 
-def _known(name: str, reading: _Reading) -> bool:
-    """Whether numbers that are not used are known by their name to be of no dimension."""
-    return words_of(name) in ROLE_OF or is_derived(name) or (bool(reading.arms) and any(with_arms(name)))
+def _is_known_number(name: str, reading: _TableReading) -> bool:
+    """Tell whether unused numbers are known by their name to be of no dimension."""
+    return (
+        split_words(name) in ROLE_BY_WORDS or is_derived(name) or (bool(reading.arms) and any(split_role_and_arm(name)))
+    )
 
 
-def _dimensions(reading: _Reading, asked: _Asked) -> list[str]:
-    name = name_of(asked.table)
-    dims, doubtful = _left(reading, asked)
+def _choose_dimensions(reading: _TableReading, request: _ReadingRequest) -> list[str]:
+    """Choose the dimensions; raise DataError if there is doubt."""
+    table_name = name_table(request.table)
+    dims, doubtful = _split_dimensions(reading, request)
     if doubtful:
-        others = f", besides {listed(dims)}" if dims else ""
+        others = f", besides {quote_names(dims)}" if dims else ""
         raise DataError(
-            f"columns of {name} that may be dimensions or not{others}: {listed(doubtful)}; name the dimensions as "
-            "segments=[…]"
+            f"columns of {table_name} that may be dimensions or not{others}: {quote_names(doubtful)}; name the "
+            "dimensions as segments=[…]"
         )
     if not dims:
         raise DataError(
-            f"no column of {name} is left for the segments; columns are {listed([*asked.columns])}; name one"
+            f"no column of {table_name} is left for the segments; columns are "
+            f"{quote_names([*request.is_numeric])}; name one"
         )
     return dims
 
 
-def _control(arms: Sequence[str], control: str | None, reading: _Reading) -> str:
+def _choose_control(arms: Sequence[str], control: str | None, reading: _TableReading) -> str:
+    """Choose the control that was named, or the only arm whose label says so."""
     if control is not None:
         return control
-    named = [label for label in arms if label.casefold() in CONTROLS]
-    if len(named) != 1:
-        found = "several arms could be" if named else "no arm is called control or placebo, so none is known to be"
-        raise DataError(f"{found} the control; name it as control=…, one of {listed(arms)}")
-    return named[0]
+    labels = [label for label in arms if label.casefold() in CONTROL_LABELS]
+    if len(labels) != 1:
+        doubt = "several arms could be" if labels else "no arm is called control or placebo, so none is known to be"
+        raise DataError(f"{doubt} the control; name it as control=…, one of {quote_names(arms)}")
+    return labels[0]
 
 
-def _check_together(arms: Sequence[str], reading: _Reading) -> None:
-    """An arm called total would be compared with its own parts."""
-    odd = [label for label in arms if label.casefold() in TOGETHER]
-    if odd:
+def _check_pooled_arms(arms: Sequence[str], reading: _TableReading) -> None:
+    """Raise DataError if an arm is called total or the like: it would be compared with its own parts."""
+    pooled_labels = [label for label in arms if label.casefold() in POOLED_LABELS]
+    if pooled_labels:
         raise DataError(
-            f"the arm {odd[0]!r} may hold the units of all arms; leave it out, or if it is an arm, call "
-            f"{_call(reading.function, reading.options)}"
+            f"the arm {pooled_labels[0]!r} may hold the units of all arms; leave it out, or if it is an arm, call "
+            f"{_format_call(reading.function, reading.options)}"
         )
 
 
-def _check_values(cells: xr.Dataset, reading: _Reading) -> None:
-    """A mean in a column called value would be a histogram of one value in each cell."""
+def _check_values(cells: xr.Dataset, reading: _TableReading) -> None:
+    """Raise DataError if a mean in a column called value was read as a histogram of one value in each cell."""
     if "histogram" in cells and int((cells["histogram"] > 0).sum(schema.VALUE).max()) < 2:
         raise DataError(
             f"every cell has one value in {reading.options['value']!r}: if it is a mean, its standard deviation or "
@@ -365,6 +391,7 @@ def _check_values(cells: xr.Dataset, reading: _Reading) -> None:
         )
 
 
-def _call(function: str, options: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{name}={'...' if value is None else repr(value)}" for name, value in options.items())
-    return f"{function}(table, {said})"
+def _format_call(function: str, options: Mapping[str, Any]) -> str:
+    """Format the call that reads the table."""
+    argument_text = ", ".join(f"{name}={'...' if value is None else repr(value)}" for name, value in options.items())
+    return f"{function}(table, {argument_text})"

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayes_hte.asked import check_given, check_text
-from bayes_hte.cells.assembly import About, Column, Coords, assemble
-from bayes_hte.cells.labels import SEPARATOR, Key, text_of
-from bayes_hte.cells.records import Floats, check_distinct, finite, read, whole
-from bayes_hte.cells.sources import check_arms, check_names
+from bayes_hte.asked import check_nonempty_text, check_not_none
+from bayes_hte.cells.assembly import CellCoords, CellValues, TableAttributes, build_cell_table
+from bayes_hte.cells.labels import LEVEL_SEPARATOR, CellKey, format_label
+from bayes_hte.cells.records import FloatValues, check_distinct, check_finite, read_summary_rows, require_whole_numbers
+from bayes_hte.cells.sources import check_arms, check_dimensions
 from bayes_hte.errors import DataError
 from bayes_hte.schema import VALUE
 
@@ -19,46 +19,55 @@ if TYPE_CHECKING:
     from bayes_hte.cells.sources import Table
 
 MAX_VALUES = 1000
-"""An outcome with more values is measured rather than counted, and its mean says as much in less space."""
+"""An outcome with more values is measured rather than counted: its mean says as much in less space."""
 
-MAX_NUMBERS = 20_000_000
-"""Cells times values: 160 MB."""
+MAX_HISTOGRAM_ENTRIES = 20_000_000
+"""Cells times values that a histogram may have: 160 MB of int64, which any laptop can hold."""
 
 
-def histogram(
-    keys: Sequence[Key], values: Floats, units: npt.NDArray[np.int64], what: str
-) -> tuple[list[Key], dict[str, Column], Coords]:
-    """Put units by cell and value into their places; `what` names the outcome in messages.
+def build_histogram(
+    cell_keys: Sequence[CellKey], outcome_values: FloatValues, unit_counts: npt.NDArray[np.int64], outcome_name: str
+) -> tuple[list[CellKey], dict[str, CellValues], CellCoords]:
+    """Build the histograms of cells from numbers of units by cell and value; messages say `outcome_name`.
 
     Raises
     ------
     DataError
         If there are too many values, or only one.
     """
-    held = np.unique(values[units > 0])
-    check_values(held, what)
-    if len(held) < 2:
-        found = f"it is {held[0]:g} for every unit" if len(held) else "there are no units"
-        raise DataError(f"the outcome does not vary: {found}, so no effect can be seen; check {what}")
-    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    if len(index) * len(held) > MAX_NUMBERS:
+    distinct_values = np.unique(outcome_values[unit_counts > 0])
+    check_value_count(distinct_values, outcome_name)
+    if len(distinct_values) < 2:
+        observation = f"it is {distinct_values[0]:g} for every unit" if len(distinct_values) else "there are no units"
+        raise DataError(f"the outcome does not vary: {observation}, so no effect can be seen; check {outcome_name}")
+    # In the order of first appearance, as `pool_groups` keeps it.
+    cell_index = {key: i for i, key in enumerate(dict.fromkeys(cell_keys))}
+    # Rows are counted by then; a table of all cells and values is what memory may not hold.
+    if len(cell_index) * len(distinct_values) > MAX_HISTOGRAM_ENTRIES:
         raise DataError(
-            f"{len(index):,} cells with {len(held):,} values of {what} are too many for histograms; group the levels "
+            f"{len(cell_index):,} cells with {len(distinct_values):,} values of {outcome_name} are too many for "
+            "histograms; group the levels "
             'of the dimensions first, or use metric="mean"'
         )
-    cell = np.array([index[key] for key in keys], dtype=np.intp)
-    grid = np.zeros((len(index), len(held)), dtype=np.int64)
-    full = units > 0
-    np.add.at(grid, (cell[full], np.searchsorted(held, values[full])), units[full])
-    return list(index), {"n": grid.sum(axis=-1), "histogram": grid}, {VALUE: (VALUE, held + 0.0)}  # -0.0 becomes 0.0
+    cell_of_count = np.array([cell_index[key] for key in cell_keys], dtype=np.intp)
+    cell_histograms = np.zeros((len(cell_index), len(distinct_values)), dtype=np.int64)
+    has_units = unit_counts > 0
+    # `add.at` and not `+=`: the same cell and value may come several times.
+    np.add.at(
+        cell_histograms,
+        (cell_of_count[has_units], np.searchsorted(distinct_values, outcome_values[has_units])),
+        unit_counts[has_units],
+    )
+    coords = {VALUE: (VALUE, distinct_values + 0.0)}  # -0.0 becomes 0.0
+    return list(cell_index), {"n": cell_histograms.sum(axis=-1), "histogram": cell_histograms}, coords
 
 
-def check_values(values: Floats, what: str) -> None:
+def check_value_count(outcome_values: FloatValues, outcome_name: str) -> None:
     """Raise DataError if there are too many distinct values."""
-    count = len(np.unique(values))
-    if count > MAX_VALUES:
+    value_count = len(np.unique(outcome_values))
+    if value_count > MAX_VALUES:
         raise DataError(
-            f"{what} has {count:,} values or more, and a histogram holds {MAX_VALUES:,}; "
+            f"{outcome_name} has {value_count:,} values or more, and a histogram holds {MAX_VALUES:,}; "
             'use metric="mean", or round the outcome'
         )
 
@@ -120,19 +129,28 @@ def from_levels(
     >>> cells["histogram"].sel(segment="mobile").values.tolist()
     [[40, 0, 60], [30, 20, 50]]
     """
-    check_given(arm=arm, control=control, value=value, count=count)
-    check_text(outcome=outcome)
-    dims = check_names(segments, {"arm": arm, "value": value, "count": count}, taken={VALUE})
-    rows = read(table, dims=dims, arm=arm, columns={"value": value, "count": count})
-    finite(rows, "value")
-    units = whole(rows, "count")
-    values = rows.numbers["value"]
+    check_not_none(arm=arm, control=control, value=value, count=count)
+    check_nonempty_text(outcome=outcome)
+    dims = check_dimensions(segments, {"arm": arm, "value": value, "count": count}, reserved_names={VALUE})
+    rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role={"value": value, "count": count})
+    check_finite(rows, "value")
+    unit_counts = require_whole_numbers(rows, "count")
+    outcome_values = rows.numbers_by_role["value"]
     check_distinct(
-        [(key, number) for key, number in zip(rows.keys, values.tolist(), strict=True)],
-        lambda found: f"value {found[1]:g} of segment {SEPARATOR.join(found[0][0])!r}, arm {found[0][1]!r}",
+        [(key, outcome_value) for key, outcome_value in zip(rows.cell_keys, outcome_values.tolist(), strict=True)],
+        lambda cell_value: (
+            f"value {cell_value[1]:g} of segment {LEVEL_SEPARATOR.join(cell_value[0][0])!r}, arm {cell_value[0][1]!r}"
+        ),
     )
-    about = About(outcome=outcome, control=text_of(control) or "", dims=dims, source=rows.source, notes=rows.notes)
-    seen = (label for (_, label), number in zip(rows.keys, units, strict=True) if number)
-    check_arms(seen, about.control, arm)
-    keys, columns, coords = histogram(rows.keys, values, units, f"the column {value!r}")
-    return assemble(keys, columns, about, coords=coords)
+    attributes = TableAttributes(
+        outcome_name=outcome,
+        control_arm=format_label(control) or "",
+        dims=dims,
+        source_text=rows.source_text,
+        notes=rows.notes,
+    )
+    # An arm whose counts are all 0 was never seen.
+    seen_arms = (label for (_, label), unit_count in zip(rows.cell_keys, unit_counts, strict=True) if unit_count)
+    check_arms(seen_arms, attributes.control_arm, arm)
+    cell_keys, variables, coords = build_histogram(rows.cell_keys, outcome_values, unit_counts, f"the column {value!r}")
+    return build_cell_table(cell_keys, variables, attributes, extra_coords=coords)

@@ -12,21 +12,21 @@ import numpy as np
 from bayes_hte.schema import MISSING_LEVEL, OTHER_LEVEL
 
 EMPTY_LEVEL = "(empty)"
-SEPARATOR = " · "
+LEVEL_SEPARATOR = " · "
 
-type Levels = tuple[str, ...]
-type Key = tuple[Levels, str]
+type SegmentLevels = tuple[str, ...]
+type CellKey = tuple[SegmentLevels, str]
 """A cell: the levels of its segment, one per dimension, and its arm."""
 
 
-def text_of(value: Any) -> str | None:
+def format_label(value: Any) -> str | None:
     """Write one level or arm as text; None if the value is missing.
 
-    The same value gives the same text whichever engine or file format held it.
+    Equal values give equal texts, whichever engine or file format held them.
 
     Examples
     --------
-    >>> text_of(63.0), text_of(True), text_of(""), text_of(float("nan"))
+    >>> format_label(63.0), format_label(True), format_label(""), format_label(float("nan"))
     ('63', 'true', '(empty)', None)
     """
     if is_missing(value):
@@ -34,117 +34,122 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool | str):
-        return _text_of_word(str(value))
+        return _format_word(str(value))
     if isinstance(value, float | Decimal):
-        return _text_of_number(value)
+        return _format_number(value)
     if isinstance(value, datetime):  # engines without a date type store dates as midnights
         return str(value.date()) if value.time() == datetime.min.time() else value.isoformat(" ")
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def level_of(value: Any) -> str:
-    """What a value of the data is called as a level or arm: what callers name may be the value, or its text."""
-    return text_of(value) or MISSING_LEVEL
+def format_level(value: Any) -> str:
+    """Write a level or arm that a caller names, by its value or its text, as the cell table has it."""
+    return format_label(value) or MISSING_LEVEL
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is null or NaN, in any engine's spelling."""
+    """Tell whether a value is null or NaN, in any engine's spelling."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:  # pandas, without importing it
         return True
     return isinstance(value, float | Decimal | np.floating) and math.isnan(value)
 
 
-def _text_of_word(text: str) -> str:
+def _format_word(text: str) -> str:
     # A column of booleans that went through a CSV file comes back as these words.
     if text in {"True", "TRUE", "False", "FALSE"}:
         return text.lower()
     return text or EMPTY_LEVEL
 
 
-def _text_of_number(value: float | Decimal) -> str:
+def _format_number(value: float | Decimal) -> str:
+    # Engines turn whole numbers into floats where a column has gaps: 63.0 and 63 are the same level.
     if math.isfinite(value) and value == int(value):
         return str(int(value))
     return format(value.normalize(), "f") if isinstance(value, Decimal) else repr(value)
 
 
-def natural_order(labels: Iterable[str]) -> list[str]:
-    """Sort labels the way a person would: as numbers if all are, else as text with the numbers in it by size.
+def sort_naturally(labels: Iterable[str]) -> list[str]:
+    """Sort labels as a person would: as numbers if all are numbers, else as text in which numbers sort by size.
 
     Bins count as numbers. Other, empty and missing levels come last.
 
     Examples
     --------
-    >>> natural_order(["10", "9", "-1.5"]), natural_order(["week 10", "week 9"])
+    >>> sort_naturally(["10", "9", "-1.5"]), sort_naturally(["week 10", "week 9"])
     (['-1.5', '9', '10'], ['week 9', 'week 10'])
-    >>> natural_order(["100 or more", "20 to < 100", "< 20"])
+    >>> sort_naturally(["100 or more", "20 to < 100", "< 20"])
     ['< 20', '20 to < 100', '100 or more']
     """
-    distinct = set(labels)
-    last = [label for label in (OTHER_LEVEL, EMPTY_LEVEL, MISSING_LEVEL) if label in distinct]
-    ordinary = distinct.difference(last)
-    numbers = {label: _number(label) for label in ordinary}
-    if all(number is not None for number in numbers.values()):
-        return sorted(ordinary, key=lambda label: (numbers[label], label)) + last
-    return sorted(ordinary, key=lambda label: (_chunks(label), label)) + last
+    distinct_labels = set(labels)
+    last_labels = [label for label in (OTHER_LEVEL, EMPTY_LEVEL, MISSING_LEVEL) if label in distinct_labels]
+    ordinary_labels = distinct_labels.difference(last_labels)
+    number_of_label = {label: _parse_number(label) for label in ordinary_labels}
+    if all(number is not None for number in number_of_label.values()):
+        return sorted(ordinary_labels, key=lambda label: (number_of_label[label], label)) + last_labels
+    return sorted(ordinary_labels, key=lambda label: (_split_numbers(label), label)) + last_labels
 
 
-def bin_label(low: float, high: float) -> str:
-    """What the numbers from `low` up to, but not including, `high` are called.
+def format_bin_label(lower_edge: float, upper_edge: float) -> str:
+    """Name the bin of the numbers from `lower_edge` up to, but not including, `upper_edge`.
 
     Examples
     --------
-    >>> bin_label(-math.inf, 18), bin_label(18, 35.5), bin_label(65, math.inf)
+    >>> format_bin_label(-math.inf, 18), format_bin_label(18, 35.5), format_bin_label(65, math.inf)
     ('< 18', '18 to < 35.5', '65 or more')
     """
-    start, end = text_of(float(low)), text_of(float(high))
-    if not math.isfinite(low):
-        return f"< {end}"
-    return f"{start} to < {end}" if math.isfinite(high) else f"{start} or more"
+    lower_text, upper_text = format_label(float(lower_edge)), format_label(float(upper_edge))
+    if not math.isfinite(lower_edge):
+        return f"< {upper_text}"
+    return f"{lower_text} to < {upper_text}" if math.isfinite(upper_edge) else f"{lower_text} or more"
 
 
-def _number(label: str) -> float | None:
-    """A number, or that where a bin begins."""
+def _parse_number(label: str) -> float | None:
+    """Parse a label as a number, a bin as its lower edge; None for other text."""
     if label.startswith("< "):
-        return None if _number(label[2:]) is None else -math.inf
-    text = re.sub(r" (or more|to < \S+)$", "", label)
+        return None if _parse_number(label[2:]) is None else -math.inf
+    number_text = re.sub(r" (or more|to < \S+)$", "", label)
     try:
-        number = float(text)
+        number = float(number_text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None
 
 
-def _chunks(label: str) -> list[tuple[int, str]]:
-    """Text and numbers in turn; numbers compare by length and digits, as int() refuses very long ones."""
-    parts = re.split(r"(\d+)", label)
-    return [(len(digits := part.lstrip("0")), digits) if i % 2 else (0, part) for i, part in enumerate(parts)]
+def _split_numbers(label: str) -> list[tuple[int, str]]:
+    """Split a label into a sort key of texts and numbers in turn, each number as its length and its digits."""
+    # Length and digits compare as the numbers do, and int() refuses very long ones.
+    label_parts = re.split(r"(\d+)", label)
+    return [
+        (len(significant_digits := label_part.lstrip("0")), significant_digits) if i % 2 else (0, label_part)
+        for i, label_part in enumerate(label_parts)
+    ]
 
 
-def order_segments(segments: Iterable[Levels]) -> list[Levels]:
-    """Sort distinct segments by the natural order of each dimension's levels, the first dimension slowest."""
-    distinct = list(set(segments))
-    if not distinct:
+def sort_segments(segments: Iterable[SegmentLevels]) -> list[SegmentLevels]:
+    """Sort distinct segments by the natural order of the levels of each dimension, the first dimension slowest."""
+    distinct_segments = list(set(segments))
+    if not distinct_segments:
         return []
-    ranks = []
-    for column in zip(*distinct, strict=True):
-        rank = {level: i for i, level in enumerate(natural_order(column))}
-        ranks.append([rank[level] for level in column])
-    return [distinct[i] for i in np.lexsort(ranks[::-1])]  # the last key counts most
+    ranks_by_dim = []
+    for dim_levels in zip(*distinct_segments, strict=True):
+        rank_of_level = {level: i for i, level in enumerate(sort_naturally(dim_levels))}
+        ranks_by_dim.append([rank_of_level[level] for level in dim_levels])
+    return [distinct_segments[i] for i in np.lexsort(ranks_by_dim[::-1])]  # the last key counts most
 
 
-def segment_labels(segments: Sequence[Levels]) -> list[str]:
-    """One unique label per segment: its levels, joined.
+def label_segments(segments: Sequence[SegmentLevels]) -> list[str]:
+    """Join the levels of each segment to a label; a repeated label gets a number.
 
     Examples
     --------
-    >>> segment_labels([("mobile", "new"), ("mobile · new", "x"), ("mobile", "new · x")])
+    >>> label_segments([("mobile", "new"), ("mobile · new", "x"), ("mobile", "new · x")])
     ['mobile · new', 'mobile · new · x', 'mobile · new · x (2)']
     """
-    labels: dict[str, None] = {}  # a set that keeps the order
+    unique_labels: dict[str, None] = {}  # a set that keeps the order
     for levels in segments:
-        label = plain = SEPARATOR.join(levels)
-        copy = 2
-        while label in labels:
-            label, copy = f"{plain} ({copy})", copy + 1
-        labels[label] = None
-    return list(labels)
+        label = joined_levels = LEVEL_SEPARATOR.join(levels)
+        copy_number = 2
+        while label in unique_labels:
+            label, copy_number = f"{joined_levels} ({copy_number})", copy_number + 1
+        unique_labels[label] = None
+    return list(unique_labels)

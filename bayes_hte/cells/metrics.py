@@ -1,4 +1,4 @@
-"""What rows are reduced to: mean, rate, two-part outcome or histogram. Each says what to ask the engine, and checks."""
+"""Reduce rows to a mean, a rate, a two-part outcome or a histogram: the query, the checks and the cells of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,178 +7,193 @@ from typing import Literal
 
 import numpy as np
 
-from bayes_hte.cells.assembly import Column, Coords, pool
-from bayes_hte.cells.grouping import Groups, Units
-from bayes_hte.cells.histograms import check_values, histogram
-from bayes_hte.cells.labels import Key
-from bayes_hte.cells.linear import Recipe
-from bayes_hte.cells.sources import counted
-from bayes_hte.cells.statistics import Moments, Query
+from bayes_hte.cells.assembly import CellCoords, CellValues, pool_groups
+from bayes_hte.cells.grouping import GroupedUnits, UnitRows
+from bayes_hte.cells.histograms import build_histogram, check_value_count
+from bayes_hte.cells.labels import CellKey
+from bayes_hte.cells.linear import AdjustmentRecipe
+from bayes_hte.cells.sources import format_count
+from bayes_hte.cells.statistics import Moments, StatisticsQuery
 from bayes_hte.errors import DataError
 
 MetricName = Literal["mean", "histogram", "two_part"]
 
-type Reduced = tuple[list[Key], dict[str, Column], Coords]
+type ReducedCells = tuple[list[CellKey], dict[str, CellValues], CellCoords]
 """Distinct cells, their variables, and coordinates of dims beyond segment and arm."""
 
-ROUNDING = 1e-9
-"""How exact a sum of squares is, relative to it; one value of 1/2 shows among 100 million ones."""
+SUM_OF_SQUARES_RTOL = 1e-9
+"""Rounding error of a sum of squares, relative to the sum; one value of 1/2 shows among 100 million ones."""
 
-MOST_EVENTS = 2**53
+MAX_EXACT_EVENTS = 2**53
 """Beyond this float64, in which engines add, skips whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """One way to reduce rows: what is asked of the engine, and what is made of the answer."""
+class MetricReduction:
+    """One way to reduce rows: the query to the engine, and the cells that its answer gives."""
 
-    query: Callable[[], Query]
-    reduced: Callable[[Groups, Units], Reduced]
-    checked: Callable[[Groups, Units], None] = lambda groups, units: None  # of the answer as it came
-    recipe: Recipe | None = None  # of adjusted means
-    extremes: str = "y"  # the column whose smallest and largest value are the outcome's
+    build_query: Callable[[], StatisticsQuery]
+    reduce_groups: Callable[[GroupedUnits, UnitRows], ReducedCells]
+    check_groups: Callable[[GroupedUnits, UnitRows], None] = lambda groups, units: None  # of the answer as it came
+    adjustment_recipe: AdjustmentRecipe | None = None  # of adjusted means
+    extremes_column: str = "y"  # its smallest and largest value are those of the outcome
 
 
-def check_cap(groups: Groups, units: Units, extremes: str) -> None:
-    """Raise DataError if a cap moved all outcomes to one value; `extremes` is the column that holds them."""
-    if units.cap is None or not groups.counts["capped"].any():
+def check_cap(groups: GroupedUnits, units: UnitRows, extremes_column: str) -> None:
+    """Raise DataError if a cap moved all outcomes to one value; `extremes_column` is the column that holds them."""
+    if units.cap is None or not groups.value_counts["capped"].any():
         return
-    if units.cluster is not None or not {"weight", "denominator"}.isdisjoint(units.numbers):
-        return  # what they are divided by may vary
-    found = groups.moments.get(extremes)
-    values = groups.by["value"] if found is None else np.append(found.low, found.high)
-    if np.nanmin(values) == np.nanmax(values):
+    if units.cluster_column is not None or not {"weight", "denominator"}.isdisjoint(units.number_columns):
+        return  # a mean over weights, a denominator or clusters varies even where the outcome does not
+    outcome_moments = groups.column_moments.get(extremes_column)
+    outcome_values = (
+        groups.numeric_keys["value"]
+        if outcome_moments is None
+        else np.append(outcome_moments.min_value, outcome_moments.max_value)
+    )
+    if np.nanmin(outcome_values) == np.nanmax(outcome_values):
         raise DataError(
-            f"the cap ({units.cap}) makes all outcomes in {units.numbers['outcome']!r} equal, so no effect can be "
-            "seen; give cap_quantile a higher quantile, or cap a value that outcomes lie on both sides of"
+            f"the cap ({units.cap}) makes all outcomes in {units.number_columns['outcome']!r} equal, so no effect can "
+            "be seen; give cap_quantile a higher quantile, or cap a value that outcomes lie on both sides of"
         )
 
 
-def _means(groups: Groups, units: Units) -> Reduced:
-    _check_varies(groups, units.numbers["outcome"])
-    y = groups.moments["y0"]
-    keys, columns = pool(groups.keys, {"n": groups.n, "mean": y.mean, "ss": y.ss})
-    if _yes_or_no(y):
+def _reduce_to_means(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
+    _check_outcome_varies(groups, units.number_columns["outcome"])
+    y = groups.column_moments["y0"]
+    keys, columns = pool_groups(groups.cell_keys, {"n": groups.unit_counts, "mean": y.mean, "ss": y.ss})
+    if _is_binary(y):
         columns["events"] = np.round(columns["n"] * columns["mean"]).astype(np.int64)
     return keys, columns, {}
 
 
-def _yes_or_no(y: Moments) -> bool:
-    """Whether all values are 0 or 1: within [0, 1], where y² = y says so, and so do the sums of both.
+def _is_binary(y: Moments) -> bool:
+    """Tell whether all values of an outcome are 0 or 1, from its moments.
 
     Counting the zeros and ones would make the whole query a fifth slower.
     """
     n, total = y.n, y.n * y.mean
-    there = n > 0
-    if not np.isin(y.low[there], (0, 1)).all() or not np.isin(y.high[there], (0, 1)).all():
+    has_values = n > 0
+    if not np.isin(y.min_value[has_values], (0, 1)).all() or not np.isin(y.max_value[has_values], (0, 1)).all():
         return False
-    between = total - (y.ss + total * y.mean)
-    return bool((np.abs(between[there]) <= ROUNDING * np.maximum(total[there], 1)).all())
+    # Within [0, 1] each y − y² ≥ 0, so all are 0 or 1 if Σ y − Σ y² = 0, with Σ y² = SS + n ȳ².
+    off_binary = total - (y.ss + total * y.mean)
+    return bool((np.abs(off_binary[has_values]) <= SUM_OF_SQUARES_RTOL * np.maximum(total[has_values], 1)).all())
 
 
-def _check_varies(groups: Groups, outcome: str) -> None:
-    y = groups.moments["y0"]
-    low, high = float(np.nanmin(y.low)), float(np.nanmax(y.high))
-    if low == high == 0:
+def _check_outcome_varies(groups: GroupedUnits, outcome: str) -> None:
+    y = groups.column_moments["y0"]
+    lowest_outcome, highest_outcome = float(np.nanmin(y.min_value)), float(np.nanmax(y.max_value))
+    if lowest_outcome == highest_outcome == 0:
         raise DataError(
             f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen; check "
             "the column, and that no filter removed what happened"
         )
-    if low == high:
+    if lowest_outcome == highest_outcome:
         raise DataError(
-            f"the outcome does not vary: {outcome!r} is {low:g} for every unit, so no effect can be seen; "
+            f"the outcome does not vary: {outcome!r} is {lowest_outcome:g} for every unit, so no effect can be seen; "
             "check the column"
         )
 
 
-def _rates_query() -> Query:
+def _build_rates_query() -> StatisticsQuery:
     import narwhals.stable.v2 as nw
 
     events, exposure = nw.col("y0"), nw.col("y1")
-    derived = {
+    derived_columns = {
         "broken": nw.when((events < 0) | (events != events.floor())).then(events),
         "negative": nw.when(exposure < 0).then(exposure),
     }
-    return Query(derived, ["broken", "negative"], sums=["y0", "y1"])
+    return StatisticsQuery(derived_columns, ["broken", "negative"], sum_columns=["y0", "y1"])
 
 
-def _rates(groups: Groups, units: Units) -> Reduced:
-    outcome, column = units.numbers["outcome"], units.numbers["exposure"]
-    broken, negative = int(groups.counts["broken"].sum()), int(groups.counts["negative"].sum())
-    if broken:
+def _reduce_to_rates(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
+    outcome, exposure_column = units.number_columns["outcome"], units.number_columns["exposure"]
+    broken_count, negative_count = int(groups.value_counts["broken"].sum()), int(groups.value_counts["negative"].sum())
+    if broken_count:
         raise DataError(
-            f"{counted(broken, 'outcome', 'outcomes')} in {outcome!r} cannot be a number of events: with exposure the "
-            "outcome must be a whole number, 0 or more; for other numbers leave exposure out"
+            f"{format_count(broken_count, 'outcome', 'outcomes')} in {outcome!r} cannot be a number of events: with "
+            "exposure the outcome must be a whole number, 0 or more; for other numbers leave exposure out"
         )
-    if negative:
+    if negative_count:
         raise DataError(
-            f"{counted(negative, 'exposure', 'exposures')} in {column!r} {'is' if negative == 1 else 'are'} negative; "
-            "exposure is time, visits or area, 0 or more: correct the column"
+            f"{format_count(negative_count, 'exposure', 'exposures')} in {exposure_column!r} "
+            f"{'is' if negative_count == 1 else 'are'} negative; exposure is time, visits or area, 0 or more: correct "
+            "the column"
         )
-    events, exposure = groups.sums["y0"], groups.sums["y1"]
+    events, exposure = groups.column_sums["y0"], groups.column_sums["y1"]
     if not events.any():
         raise DataError(f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen")
-    if events.sum() >= MOST_EVENTS:
+    if events.sum() >= MAX_EXACT_EVENTS:
         raise DataError(f"there are {events.sum():g} events in {outcome!r}, too many to count; check the column")
-    return *pool(groups.keys, {"n": groups.n, "events": events.astype(np.int64), "exposure": exposure}), {}
+    return *pool_groups(
+        groups.cell_keys, {"n": groups.unit_counts, "events": events.astype(np.int64), "exposure": exposure}
+    ), {}
 
 
-def _two_part_query() -> Query:
+def _build_two_part_query() -> StatisticsQuery:
     import narwhals.stable.v2 as nw
 
     y = nw.col("y0")
     logs = nw.when(y > 0).then(y).otherwise(1.0).log()  # pandas takes logarithms of what is masked, too
-    return Query({"logs": nw.when(y > 0).then(logs)}, moments=["y0", "logs"])
+    return StatisticsQuery({"logs": nw.when(y > 0).then(logs)}, moment_columns=["y0", "logs"])
 
 
-def _two_part(groups: Groups, units: Units) -> Reduced:
-    outcome = units.numbers["outcome"]
-    other = 'use metric="mean" with the family mean or normal'
-    y, logs = groups.moments["y0"], groups.moments["logs"]
-    if (y.low < 0).any():
-        raise DataError(f"a two-part outcome is 0 or more, but {outcome!r} goes down to {y.low.min():g}; {other}")
+def _reduce_to_two_parts(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
+    outcome = units.number_columns["outcome"]
+    alternative_metric = 'use metric="mean" with the family mean or normal'
+    y, logs = groups.column_moments["y0"], groups.column_moments["logs"]
+    if (y.min_value < 0).any():
+        raise DataError(
+            f"a two-part outcome is 0 or more, but {outcome!r} goes down to {y.min_value.min():g}; {alternative_metric}"
+        )
     positive = logs.n
     if not positive.any():
         raise DataError(f"no outcome in {outcome!r} is greater than 0, so no effect can be seen; check the column")
-    if (positive == groups.n).all():
-        raise DataError(f"no outcome in {outcome!r} is 0, so it has one part, not two; {other}")
-    if np.nanmin(logs.low) == np.nanmax(logs.high):
+    if (positive == groups.unit_counts).all():
+        raise DataError(f"no outcome in {outcome!r} is 0, so it has one part, not two; {alternative_metric}")
+    if np.nanmin(logs.min_value) == np.nanmax(logs.max_value):
         raise DataError(
             f"all outcomes in {outcome!r} that are greater than 0 are equal: it says yes or no; make it 0 "
             'or 1, and use metric="mean" with the family binomial'
         )
-    columns: dict[str, Column] = {
-        "n": groups.n,
+    columns: dict[str, CellValues] = {
+        "n": groups.unit_counts,
         "mean": y.mean,
         "ss": y.ss,
         "positive": positive,
         "log_mean": logs.mean,
         "log_ss": logs.ss,
     }
-    return *pool(groups.keys, columns), {}
+    return *pool_groups(groups.cell_keys, columns), {}
 
 
-def _histogram_query() -> Query:
+def _build_histogram_query() -> StatisticsQuery:
     import narwhals.stable.v2 as nw
 
-    return Query({"value": nw.col("y0")}, by=["value"])
+    return StatisticsQuery({"value": nw.col("y0")}, numeric_keys=["value"])
 
 
-def _check_histogram(groups: Groups, units: Units) -> None:
-    """Too many values would look like too many cells: say it first."""
-    values = groups.by["value"]
-    check_values(values[np.isfinite(values)], f"the outcome {units.numbers['outcome']!r}")
+def _check_histogram_values(groups: GroupedUnits, units: UnitRows) -> None:
+    """Raise DataError if the outcome has too many values, which later would look like too many cells."""
+    outcome_values = groups.numeric_keys["value"]
+    check_value_count(outcome_values[np.isfinite(outcome_values)], f"the outcome {units.number_columns['outcome']!r}")
 
 
-def _histogram(groups: Groups, units: Units) -> Reduced:
-    return histogram(groups.keys, groups.by["value"], groups.n, f"the outcome {units.numbers['outcome']!r}")
+def _reduce_to_histogram(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
+    return build_histogram(
+        groups.cell_keys,
+        groups.numeric_keys["value"],
+        groups.unit_counts,
+        f"the outcome {units.number_columns['outcome']!r}",
+    )
 
 
-METRICS = MappingProxyType(
+METRIC_REDUCTIONS = MappingProxyType(
     {
-        "mean": Metric(lambda: Query(moments=["y0"]), _means, extremes="y0"),
-        "rates": Metric(_rates_query, _rates),
-        "two_part": Metric(_two_part_query, _two_part, extremes="y0"),
-        "histogram": Metric(_histogram_query, _histogram, _check_histogram),
+        "mean": MetricReduction(lambda: StatisticsQuery(moment_columns=["y0"]), _reduce_to_means, extremes_column="y0"),
+        "rates": MetricReduction(_build_rates_query, _reduce_to_rates),
+        "two_part": MetricReduction(_build_two_part_query, _reduce_to_two_parts, extremes_column="y0"),
+        "histogram": MetricReduction(_build_histogram_query, _reduce_to_histogram, _check_histogram_values),
     }
 )

@@ -1,4 +1,4 @@
-"""Ask a Dask table partition by partition, where each is, and put the answers together in a tree.
+"""Query a Dask table partition by partition, where each is stored, and combine the answers in a tree.
 
 Narwhals has Dask combine the variances of partitions through sums of squares, which loses the spread of numbers that
 are far from 0, and cannot ask it for quantiles of several partitions.
@@ -11,103 +11,121 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FAN = 8
-"""How many answers are put together at once: few enough that they are small together."""
+ANSWERS_PER_MERGE = 8
+"""Answers that one task combines: few enough that they fit in memory together."""
 
-DIGITS = 16
-"""Bits of a number that are looked at in one pass over the data: at most 65,536 counts."""
+BITS_PER_PASS = 16
+"""Bits of a number that one pass over the data looks at: at most 2^16 = 65,536 counts per partition."""
 
-type Keys = npt.NDArray[np.uint64]
-type Count = tuple[Keys, npt.NDArray[np.int64]]
+type SortableBits = npt.NDArray[np.uint64]
+type PrefixCounts = tuple[SortableBits, npt.NDArray[np.int64]]
 
 
-def gathered[T](table: Any, answer: Callable[[Any], T], combine: Callable[[Sequence[T]], T]) -> T:
-    """Answer for every partition, then combine answers until one is left.
+def combine_partitions[T](
+    table: Any, answer_partition: Callable[[Any], T], combine_answers: Callable[[Sequence[T]], T]
+) -> T:
+    """Query every partition, then combine answers until one is left.
 
     Parameters
     ----------
     table
         A Dask table.
-    answer
-        From a pandas table.
-    combine
-        From several answers, in the order of the partitions.
+    answer_partition
+        Makes an answer of one partition, a pandas table.
+    combine_answers
+        Makes one answer of several, in the order of the partitions.
     """
     from dask.delayed import delayed
 
-    parts = [delayed(answer)(part) for part in table.to_delayed()]
-    while len(parts) > 1:
-        parts = [delayed(combine)(parts[i : i + FAN]) for i in range(0, len(parts), FAN)]
-    found: T = parts[0].compute()
-    return found
-
-
-def quantiles(table: Any, column: str, probabilities: Sequence[float]) -> list[float]:
-    """Quantiles of a column of float64 without NaN but as null, in between by straight lines; NaN where there is none.
-
-    They are exact: numbers in their order are whole numbers of 64 bits, which four passes find 16 bits at a time, by
-    counting.
-    """
-    first = _counts(table, column, 64 - DIGITS, None)
-    total = int(first[1].sum())
-    if not total:
-        return [math.nan] * len(probabilities)
-    places = [(total - 1) * probability for probability in probabilities]
-    ranks = sorted({int(whole) for place in places for whole in (math.floor(place), math.ceil(place))})
-    at = dict(zip(ranks, _values(table, column, ranks, first), strict=True))
-    ends = [(at[math.floor(place)], at[math.ceil(place)], place - math.floor(place)) for place in places]
-    return [low + (high - low) * share if low < high else low for low, high, share in ends]
-
-
-def _values(table: Any, column: str, ranks: Sequence[int], first: Count) -> list[float]:
-    """The numbers that have these places among all, the smallest has 0; `first` counts their first bits."""
-    found = [_child(first, rank, 0) for rank in ranks]
-    for shift in range(64 - 2 * DIGITS, -1, -DIGITS):
-        keys, counts = _counts(table, column, shift, np.unique([key for key, _ in found]))
-        parents = keys >> np.uint64(DIGITS)
-        found = [
-            _child((keys[parents == key], counts[parents == key]), rank, below)
-            for rank, (key, below) in zip(ranks, found, strict=True)
+    # A tree: no task holds the answers of all partitions at once.
+    delayed_answers = [delayed(answer_partition)(table_part) for table_part in table.to_delayed()]
+    while len(delayed_answers) > 1:
+        delayed_answers = [
+            delayed(combine_answers)(delayed_answers[i : i + ANSWERS_PER_MERGE])
+            for i in range(0, len(delayed_answers), ANSWERS_PER_MERGE)
         ]
-    return [float(number) for number in _numbers(np.array([key for key, _ in found]))]
+    combined_answer: T = delayed_answers[0].compute()
+    return combined_answer
 
 
-def _child(counted: Count, rank: int, below: int) -> tuple[np.uint64, int]:
-    """The key that holds a place, and how many numbers are less than all of its; `below` are less than all keys."""
-    keys, counts = counted
-    upto = below + np.cumsum(counts)
-    i = int(np.searchsorted(upto, rank, side="right"))
-    return keys[i], int(upto[i] - counts[i])
+def compute_quantiles(table: Any, column_name: str, probabilities: Sequence[float]) -> list[float]:
+    """Calculate exact quantiles of a float64 column, linear between values; nulls are left out, NaN if all are null.
+
+    Mapped to 64-bit whole numbers in the same order, the values at given ranks are found by counting, 16 bits in each
+    of four passes.
+    """
+    first_counts = _count_prefixes(table, column_name, 64 - BITS_PER_PASS, None)
+    value_count = int(first_counts[1].sum())
+    if not value_count:
+        return [math.nan] * len(probabilities)
+    positions = [(value_count - 1) * probability for probability in probabilities]
+    # The p-quantile of n values lies at rank (n − 1) p: between two values, where that is no whole number.
+    ranks = sorted({int(rank) for position in positions for rank in (math.floor(position), math.ceil(position))})
+    value_of_rank = dict(zip(ranks, _find_ranked_values(table, column_name, ranks, first_counts), strict=True))
+    neighbour_values = [
+        (
+            value_of_rank[math.floor(position)],
+            value_of_rank[math.ceil(position)],
+            position - math.floor(position),
+        )
+        for position in positions
+    ]
+    return [low + (high - low) * share if low < high else low for low, high, share in neighbour_values]
 
 
-def _counts(table: Any, column: str, shift: int, wanted: Keys | None) -> Count:
-    """How many numbers begin with each sequence of bits, of those that begin with a wanted one."""
-
-    def answer(part: Any) -> Count:
-        numbers = part[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        keys = _keys(numbers[~np.isnan(numbers)])
-        if wanted is not None:
-            keys = keys[np.isin(keys >> np.uint64(shift + DIGITS), wanted)]
-        return np.unique(keys >> np.uint64(shift), return_counts=True)
-
-    def combine(parts: Sequence[Count]) -> Count:
-        keys, at = np.unique(np.concatenate([keys for keys, _ in parts]), return_inverse=True)
-        counts = np.zeros(len(keys), dtype=np.int64)
-        np.add.at(counts, at, np.concatenate([counts for _, counts in parts]))
-        return keys, counts
-
-    return gathered(table, answer, combine)
+def _find_ranked_values(table: Any, column_name: str, ranks: Sequence[int], first_counts: PrefixCounts) -> list[float]:
+    """Find the values at `ranks`, 0 for the smallest; `first_counts` are counts by the first 16 bits."""
+    ranked = [_find_prefix(first_counts, rank, 0) for rank in ranks]
+    for bit_shift in range(64 - 2 * BITS_PER_PASS, -1, -BITS_PER_PASS):
+        prefixes, counts = _count_prefixes(table, column_name, bit_shift, np.unique([prefix for prefix, _ in ranked]))
+        parent_keys = prefixes >> np.uint64(BITS_PER_PASS)
+        ranked = [
+            _find_prefix((prefixes[parent_keys == prefix], counts[parent_keys == prefix]), rank, n_below)
+            for rank, (prefix, n_below) in zip(ranks, ranked, strict=True)
+        ]
+    return [float(number) for number in _decode_sortable(np.array([prefix for prefix, _ in ranked]))]
 
 
-SIGN = np.uint64(1 << 63)
+def _find_prefix(prefix_counts: PrefixCounts, rank: int, n_below: int) -> tuple[np.uint64, int]:
+    """Find the prefix that holds `rank`, and count the values below it; `n_below` values lie below all prefixes."""
+    prefix_keys, counts = prefix_counts
+    cumulative_counts = n_below + np.cumsum(counts)
+    prefix_index = int(np.searchsorted(cumulative_counts, rank, side="right"))
+    return prefix_keys[prefix_index], int(cumulative_counts[prefix_index] - counts[prefix_index])
 
 
-def _keys(numbers: npt.NDArray[np.float64]) -> Keys:
-    """Whole numbers in the same order: of negative numbers all bits are turned round, of others the sign."""
+def _count_prefixes(table: Any, column_name: str, bit_shift: int, wanted_prefixes: SortableBits | None) -> PrefixCounts:
+    """Count values by their bits down to `bit_shift`, among those whose higher bits are in `wanted_prefixes`."""
+
+    def count_partition(table_part: Any) -> PrefixCounts:
+        numbers = table_part[column_name].to_numpy(dtype=np.float64, na_value=np.nan)
+        prefix_keys = _encode_sortable(numbers[~np.isnan(numbers)])
+        if wanted_prefixes is not None:
+            prefix_keys = prefix_keys[np.isin(prefix_keys >> np.uint64(bit_shift + BITS_PER_PASS), wanted_prefixes)]
+        return np.unique(prefix_keys >> np.uint64(bit_shift), return_counts=True)
+
+    def sum_counts(partial_counts: Sequence[PrefixCounts]) -> PrefixCounts:
+        prefix_keys, prefix_index = np.unique(
+            np.concatenate([prefix_keys for prefix_keys, _ in partial_counts]), return_inverse=True
+        )
+        counts = np.zeros(len(prefix_keys), dtype=np.int64)
+        np.add.at(counts, prefix_index, np.concatenate([counts for _, counts in partial_counts]))
+        return prefix_keys, counts
+
+    return combine_partitions(table, count_partition, sum_counts)
+
+
+SIGN_BIT = np.uint64(1 << 63)
+"""The highest bit of a float64: set in negative numbers."""
+
+
+def _encode_sortable(numbers: npt.NDArray[np.float64]) -> SortableBits:
+    """Map floats to whole numbers in the same order."""
+    # Bits of negative floats ascend as the floats descend: all are flipped, and of other floats the sign.
     bits = (numbers + 0.0).view(np.uint64)  # -0.0 becomes 0.0
-    return np.where(bits & SIGN, ~bits, bits | SIGN)
+    return np.where(bits & SIGN_BIT, ~bits, bits | SIGN_BIT)
 
 
-def _numbers(keys: Keys) -> npt.NDArray[np.float64]:
-    """The numbers of which these are the keys."""
-    return np.where(keys & SIGN, keys & ~SIGN, ~keys).view(np.float64)
+def _decode_sortable(sortable_bits: SortableBits) -> npt.NDArray[np.float64]:
+    """Map whole numbers back to the floats they stand for."""
+    return np.where(sortable_bits & SIGN_BIT, sortable_bits & ~SIGN_BIT, ~sortable_bits).view(np.float64)

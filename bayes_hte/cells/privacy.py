@@ -6,18 +6,18 @@ from typing import Literal, get_args
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.asked import described, whole
-from bayes_hte.cells.covariates import segment_levels
-from bayes_hte.cells.slices import rebuilt
-from bayes_hte.cells.sources import counted
+from bayes_hte.asked import describe_value, to_int
+from bayes_hte.cells.covariates import list_segment_levels
+from bayes_hte.cells.slices import rebuild_cells
+from bayes_hte.cells.sources import format_count
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, OTHER_LEVEL, OTHER_SEGMENT, SEGMENT
 
-Small = Literal["suppress", "merge"]
+SmallSegmentPolicy = Literal["suppress", "merge"]
 
 
-def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Dataset:
-    """Leave out segments that have an arm with few units, or put them together.
+def protect(cells: xr.Dataset, min_units: int, how: SmallSegmentPolicy = "suppress") -> xr.Dataset:
+    """Protect people in small segments: leave out those that have an arm with few units, or put them together.
 
     Parameters
     ----------
@@ -65,36 +65,52 @@ def protect(cells: xr.Dataset, min_units: int, how: Small = "suppress") -> xr.Da
     >>> protect(cells, 10)["segment"].values.tolist()
     ['DE']
     """
-    min_units = _checked(cells, min_units, how)
-    bare = cells.drop_vars([name for name in ("lowest", "highest") if name in cells])
-    small = _small(bare, min_units)
-    count, total = int(small.sum()), cells.sizes[SEGMENT]
-    what = f"fewer than {min_units} units in an arm"
+    min_units = _check_request(cells, min_units, how)
+    # The smallest and the largest outcome are each the outcome of one person.
+    protected_cells = cells.drop_vars([name for name in ("lowest", "highest") if name in cells])
+    small_segments = _find_small_segments(protected_cells, min_units)
+    small_count, segment_count = int(small_segments.sum()), cells.sizes[SEGMENT]
+    reason = f"fewer than {min_units} units in an arm"
     fate = "are left out"
-    if count and how == "merge":
-        bare, fate = _merged(bare, small), "together form the segment (other)"
-        still = _small(bare, min_units)
-        if bool(still.any()):
-            bare, fate = _without(bare, still), "are left out, for together they are still too few"
-    elif count:
-        bare = _without(bare, small)
-    if bare.sizes[SEGMENT] == 0:
-        raise DataError(f"all {total} segments have {what}, so nothing is left; name fewer dimensions")
-    verb = counted(count, "segment", "segments")
-    note = [f"{verb} of {total} with {what} {fate}, to protect the people in them"] if count else []
-    return schema.check(_described(_without_few(bare, min_units), min_units, note))
+    if small_count and how == "merge":
+        protected_cells, fate = (
+            _merge_small_segments(protected_cells, small_segments),
+            "together form the segment (other)",
+        )
+        # All small segments together may still be few.
+        still_small_segments = _find_small_segments(protected_cells, min_units)
+        if bool(still_small_segments.any()):
+            protected_cells, fate = (
+                _drop_segments(protected_cells, still_small_segments),
+                "are left out, for together they are still too few",
+            )
+    elif small_count:
+        protected_cells = _drop_segments(protected_cells, small_segments)
+    if protected_cells.sizes[SEGMENT] == 0:
+        raise DataError(f"all {segment_count} segments have {reason}, so nothing is left; name fewer dimensions")
+    counted_segments = format_count(small_count, "segment", "segments")
+    new_notes = (
+        [f"{counted_segments} of {segment_count} with {reason} {fate}, to protect the people in them"]
+        if small_count
+        else []
+    )
+    return schema.check_cell_table(
+        _redact_attributes(_drop_small_details(protected_cells, min_units), min_units, new_notes)
+    )
 
 
-def _checked(cells: xr.Dataset, asked: object, how: str) -> int:
-    """The least number of units, if the cells can be held to it."""
-    if how not in get_args(Small):
-        raise DataError(f"there is no way {how!r} to protect small cells; there are {', '.join(get_args(Small))}")
-    min_units = whole(asked)
+def _check_request(cells: xr.Dataset, raw_min_units: object, method: str) -> int:
+    """Check that cells can be held to a number of units, and return it as int."""
+    if method not in get_args(SmallSegmentPolicy):
+        raise DataError(
+            f"there is no way {method!r} to protect small cells; there are {', '.join(get_args(SmallSegmentPolicy))}"
+        )
+    min_units = to_int(raw_min_units)
     if min_units is None or min_units < 2:
-        raise DataError(f"min_units is {described(asked)}; give a number of units, 2 or more")
-    if "n" not in schema.check(cells):
+        raise DataError(f"min_units is {describe_value(raw_min_units)}; give a number of units, 2 or more")
+    if "n" not in schema.check_cell_table(cells):
         raise DataError("how many units a cell has is not known, so small ones cannot be found; give n")
-    if how == "merge" and "n_rows" in cells and bool(_small(cells, min_units).any()):
+    if method == "merge" and "n_rows" in cells and bool(_find_small_segments(cells, min_units).any()):
         raise DataError(
             "clusters with rows in two small segments would count twice if these were put together; use "
             '"suppress", or put the levels together in a column of the data'
@@ -102,62 +118,69 @@ def _checked(cells: xr.Dataset, asked: object, how: str) -> int:
     return min_units
 
 
-def _without_few(cells: xr.Dataset, min_units: int) -> xr.Dataset:
-    """Without what is known of few units of a cell beside the outcome."""
+def _drop_small_details(cells: xr.Dataset, min_units: int) -> xr.Dataset:
+    """Drop what is known of few units of a cell beside the outcome: missing numbers, and means before treatment."""
     if "n_missing" in cells:
         cells = cells.assign(n_missing=cells["n_missing"].where(cells["n_missing"] >= min_units, 0))
     if "pre_n" in cells:
-        known = cells["pre_n"] >= min_units
+        has_enough = cells["pre_n"] >= min_units
         cells = cells.assign(
-            pre_n=cells["pre_n"].where(known, 0),
-            pre_mean=cells["pre_mean"].where(known),
-            pre_ss=cells["pre_ss"].where(known, 0.0),
+            pre_n=cells["pre_n"].where(has_enough, 0),
+            pre_mean=cells["pre_mean"].where(has_enough),
+            pre_ss=cells["pre_ss"].where(has_enough, 0.0),
         )
     return cells
 
 
-def _described(cells: xr.Dataset, min_units: int, note: list[str]) -> xr.Dataset:
-    """With what is said of the cells, but for numbers from which a small cell could be worked out."""
-    kept = cells.assign_attrs(
-        notes=schema.encode([*_without_numbers(schema.notes(cells), min_units), *note]),
+def _redact_attributes(cells: xr.Dataset, min_units: int, new_notes: list[str]) -> xr.Dataset:
+    """Redact notes, warnings and source: no number stays from which a small cell could be worked out."""
+    redacted_cells = cells.assign_attrs(
+        notes=schema.encode_text_list([*_drop_revealing_sentences(schema.list_notes(cells), min_units), *new_notes]),
+        # The total number of rows less the cells that are left is the size of those left out.
         source=re.sub(r"\b[\d,]+ rows? of ", "", str(cells.attrs.get("source", "unknown"))),
     )
-    doubts = _without_numbers(schema.doubts(cells), min_units)
-    kept.attrs.pop("doubts", None)
-    return kept.assign_attrs(doubts=schema.encode(doubts)) if doubts else kept
+    warnings = _drop_revealing_sentences(schema.list_validity_warnings(cells), min_units)
+    redacted_cells.attrs.pop("doubts", None)
+    return redacted_cells.assign_attrs(doubts=schema.encode_text_list(warnings)) if warnings else redacted_cells
 
 
-def _without_numbers(sentences: list[str], min_units: int) -> list[str]:
-    return [sentence for sentence in sentences if not _names_few(sentence, min_units)]
+def _drop_revealing_sentences(sentences: list[str], min_units: int) -> list[str]:
+    return [sentence for sentence in sentences if not _reveals_small_count(sentence, min_units)]
 
 
-def _small(cells: xr.Dataset, min_units: int) -> xr.DataArray:
+def _find_small_segments(cells: xr.Dataset, min_units: int) -> xr.DataArray:
+    # An empty cell gives nobody away.
     return ((cells["n"] > 0) & (cells["n"] < min_units)).any(ARM)
 
 
-def _without(cells: xr.Dataset, segments: xr.DataArray) -> xr.Dataset:
-    kept = ~segments.values
-    return cells.isel({dim: kept for dim in (SEGMENT, OTHER_SEGMENT) if dim in cells.dims})
+def _drop_segments(cells: xr.Dataset, dropped_segments: xr.DataArray) -> xr.Dataset:
+    # A covariance has segments in both of its dims.
+    kept_segments = ~dropped_segments.values
+    return cells.isel({dim: kept_segments for dim in (SEGMENT, OTHER_SEGMENT) if dim in cells.dims})
 
 
-def _names_few(note: str, min_units: int) -> bool:
-    """Whether a note names a number of units that a cell could not have."""
+def _reveals_small_count(sentence: str, min_units: int) -> bool:
+    """Tell whether a sentence names a number above 0 and below `min_units`."""
+    # Whole numbers with thousands separators; not those that are part of a decimal number.
     return any(
-        0 < int(found.replace(",", "")) < min_units for found in re.findall(r"(?<![\d.,])\d[\d,]*(?!\d|\.\d)", note)
+        0 < int(number_text.replace(",", "")) < min_units
+        for number_text in re.findall(r"(?<![\d.,])\d[\d,]*(?!\d|\.\d)", sentence)
     )
 
 
-def _merged(cells: xr.Dataset, small: xr.DataArray) -> xr.Dataset:
-    """Small segments pooled in one."""
-    if schema.kind_of(cells) == "estimates" or (schema.kind_of(cells) == "means" and "recipe" not in cells.attrs):
+def _merge_small_segments(cells: xr.Dataset, small_segments: xr.DataArray) -> xr.Dataset:
+    """Pool small segments in one, whose levels are all (other)."""
+    if schema.identify_kind(cells) == "estimates" or (
+        schema.identify_kind(cells) == "means" and "recipe" not in cells.attrs
+    ):
         raise DataError(
             'segments known by estimates or standard errors alone cannot be put together; use "suppress", or give rows'
         )
-    dims = schema.dimensions(cells)
-    other = (OTHER_LEVEL,) * len(dims)
-    keys = [
-        (other if few else levels, str(arm))
-        for levels, few in zip(segment_levels(cells), small.values, strict=True)
+    dims = schema.list_dimensions(cells)
+    merged_levels = (OTHER_LEVEL,) * len(dims)
+    cell_keys = [
+        (merged_levels if is_small else levels, str(arm))
+        for levels, is_small in zip(list_segment_levels(cells), small_segments.values, strict=True)
         for arm in cells[ARM].values
     ]
-    return rebuilt(cells, keys, dims)
+    return rebuild_cells(cells, cell_keys, dims)

@@ -1,4 +1,4 @@
-"""Whether the arms hold the units that a randomisation would have given them.
+"""Check whether the arms hold the units that a randomisation would have given them.
 
 References
 ----------
@@ -16,77 +16,90 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.cells.shares import planned
-from bayes_hte.cells.significance import LEAST, THRESHOLD, Counts, Floats, holm, independence, ratio_tests
-from bayes_hte.cells.sources import counted
-from bayes_hte.cells.spanning import spanning
-from bayes_hte.cells.wording import label, p_is, percentages, quoted
+from bayes_hte.cells.shares import read_planned_shares
+from bayes_hte.cells.significance import (
+    ALARM_P_VALUE,
+    MIN_EXPECTED_COUNT,
+    RealValues,
+    UnitCounts,
+    compare_distributions,
+    compare_with_shares,
+    correct_by_holm,
+)
+from bayes_hte.cells.sources import format_count
+from bayes_hte.cells.spanning import read_spanning_clusters
+from bayes_hte.cells.wording import format_p_value, format_percentages, quote_column, shorten_label
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, SEGMENT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMED = 3
-"""How many segments or arms a sentence gives numbers for."""
+MAX_NAMED_ITEMS = 3
+"""A sentence gives numbers for so many segments or arms, those furthest from their shares: more are not read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ratios:
-    """The units of each arm, and what they were to be.
+class SampleRatioTests:
+    """Tests of the numbers of units in each arm against their planned or expected shares.
 
     Attributes
     ----------
-    arms : list of str
-        Those with units; where shares are stated, all of them.
-    counts : array
+    arm_names : list of str
+        Arms with units; where shares are stated, all of them.
+    unit_counts : array
         Units, dims (segment, arm).
-    total : array
+    total_counts : array
         Units of each arm in all segments together; empty where it is not known, as a unit may be in several.
-    overstated : float
-        Sums over segments by the number of units that they are worth: 1, but where units are in several.
-    stated : bool
-        Whether somebody said the planned shares.
-    planned : array
+    design_effect : float
+        Sums of counts over segments, divided by the number of independent units that they are worth; 1 where no unit
+        is in several segments, NaN where nobody knows.
+    has_stated_shares : bool
+        Whether planned shares were stated.
+    planned_shares : array
         Shares that all segments together are held to.
-    expected : array
+    expected_shares : array
         Shares that each segment is held to.
-    statistic, p, exact : tuple
-        Of all segments together, and an array with one value per segment.
+    statistics, p_values, is_exact : tuple
+        One value for all segments together, and an array with one value per segment.
     p_holm : array
-        One value per segment.
+        P-values of the segments with Holm's correction, one per segment.
     """
 
-    arms: list[str]
-    counts: Counts
-    total: Counts
-    overstated: float
-    stated: bool
-    planned: Floats
-    expected: Floats
-    statistic: tuple[float, Floats]
-    p: tuple[float, Floats]
-    exact: tuple[bool, npt.NDArray[np.bool_]]
-    p_holm: Floats
+    arm_names: list[str]
+    unit_counts: UnitCounts
+    total_counts: UnitCounts
+    design_effect: float
+    has_stated_shares: bool
+    planned_shares: RealValues
+    expected_shares: RealValues
+    statistics: tuple[float, RealValues]
+    p_values: tuple[float, RealValues]
+    is_exact: tuple[bool, npt.NDArray[np.bool_]]
+    p_holm: RealValues
 
     @property
-    def mismatched(self) -> bool:
-        """Whether the arms of all segments together have the wrong shares."""
-        return self.p[0] < THRESHOLD
+    def is_mismatched(self) -> bool:
+        """Verdict on all segments together: True if the arms have the wrong shares."""
+        return self.p_values[0] < ALARM_P_VALUE
 
     @property
-    def wrong(self) -> list[int]:
+    def alarming_segments(self) -> list[int]:
         """Segments in which the arms have the wrong shares, the surest first."""
-        found = np.flatnonzero(self.p_holm < THRESHOLD)
-        return [int(i) for i in found[np.argsort(self.p[1][found], kind="stable")]]
+        segment_indices = np.flatnonzero(self.p_holm < ALARM_P_VALUE)
+        return [
+            int(segment_index)
+            for segment_index in segment_indices[np.argsort(self.p_values[1][segment_indices], kind="stable")]
+        ]
 
 
-def units(cells: xr.Dataset) -> xr.DataArray | None:
-    """Units that were randomised, dims (segment, arm): those without a measured outcome count, where they are known."""
+def count_randomised_units(cells: xr.Dataset) -> xr.DataArray | None:
+    """Count the units that were randomised, dims (segment, arm), with those without an outcome if they are known."""
     if "n" not in cells or "estimate" in cells:
         return None
-    lost = "n_missing" in cells and "n_rows" not in cells  # else those are rows, of which a unit has several
-    return (cells["n"] + cells["n_missing"] if lost else cells["n"]).transpose(SEGMENT, ARM)
+    # Where units have several rows, `n_missing` counts rows, and nobody knows of how many units.
+    missing_are_units = "n_missing" in cells and "n_rows" not in cells
+    return (cells["n"] + cells["n_missing"] if missing_are_units else cells["n"]).transpose(SEGMENT, ARM)
 
 
 def sample_ratio(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> "pd.DataFrame":
@@ -142,126 +155,163 @@ def sample_ratio(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -
     """
     import pandas as pd
 
-    schema.check(cells)
-    found = ratios(cells, shares)
-    if found is None:
+    schema.check_cell_table(cells)
+    ratio_tests = compute_ratio_tests(cells, shares)
+    if ratio_tests is None:
         raise DataError("these cells do not say how many units are in each arm; give n, the column of their number")
-    total = found.total if found.total.size else np.zeros(len(found.arms), dtype=np.int64)
-    counts = np.vstack([total, found.counts])
-    expected = counts.sum(axis=1, keepdims=True) * np.vstack(
-        [found.planned, np.broadcast_to(found.expected, found.counts.shape)]
+    # 0 where nobody knows how many clusters there are in all.
+    total_counts = (
+        ratio_tests.total_counts
+        if ratio_tests.total_counts.size
+        else np.zeros(len(ratio_tests.arm_names), dtype=np.int64)
+    )
+    unit_counts = np.vstack([total_counts, ratio_tests.unit_counts])
+    expected_counts = unit_counts.sum(axis=1, keepdims=True) * np.vstack(
+        [ratio_tests.planned_shares, np.broadcast_to(ratio_tests.expected_shares, ratio_tests.unit_counts.shape)]
     )
     return pd.DataFrame(
         {
             SEGMENT: ["(all)", *map(str, cells[SEGMENT].values)],
-            **{f"n_{arm}": counts[:, i] for i, arm in enumerate(found.arms)},
-            **{f"expected_{arm}": expected[:, i] for i, arm in enumerate(found.arms)},
-            "statistic": np.append(*found.statistic),
-            "dof": len(found.arms) - 1,
-            "p": np.append(*found.p),
-            "p_holm": np.append(np.nan, found.p_holm),
-            "exact": np.append(*found.exact),
+            **{f"n_{arm}": unit_counts[:, arm_index] for arm_index, arm in enumerate(ratio_tests.arm_names)},
+            **{f"expected_{arm}": expected_counts[:, arm_index] for arm_index, arm in enumerate(ratio_tests.arm_names)},
+            "statistic": np.append(*ratio_tests.statistics),
+            "dof": len(ratio_tests.arm_names) - 1,
+            "p": np.append(*ratio_tests.p_values),
+            "p_holm": np.append(np.nan, ratio_tests.p_holm),
+            "exact": np.append(*ratio_tests.is_exact),
         }
     )
 
 
-def ratios(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> Ratios | None:
-    """The tests of `sample_ratio`; None where the number of units is not known."""
-    wanted = planned(cells, shares)
-    known = units(cells)
-    if known is None:
+def compute_ratio_tests(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> SampleRatioTests | None:
+    """Compute the tests of `sample_ratio`; None where the number of units is not known."""
+    shares_by_arm = read_planned_shares(cells, shares)
+    randomised_units = count_randomised_units(cells)
+    if randomised_units is None:
         return None
-    counts = known.values.astype(np.int64)
-    arms = [str(arm) for arm in cells[ARM].values]
-    if wanted is None:
-        seen = counts.sum(axis=0) > 0
-        arms, counts = [arm for arm, there in zip(arms, seen, strict=True) if there], counts[:, seen]
-    spans = spanning(cells)
-    total = counts.sum(axis=0)
-    overstated = 1.0 if spans is None else spans.design_effect(int(total.sum()))
-    if spans is not None:
-        total = np.array([spans.clusters.get(arm, 0) for arm in arms if spans.clusters], dtype=np.int64)
-    shares_seen = total if total.size else counts.sum(axis=0)
-    of_plan = np.full(len(arms), 1 / len(arms)) if wanted is None else np.array([*wanted.values()])
-    expected = shares_seen / shares_seen.sum() if wanted is None else of_plan
+    unit_counts = randomised_units.values.astype(np.int64)
+    arm_names = [str(arm) for arm in cells[ARM].values]
+    # Without a plan, an arm without units may be one that the experiment never had.
+    if shares_by_arm is None:
+        has_units = unit_counts.sum(axis=0) > 0
+        arm_names, unit_counts = (
+            [arm for arm, is_seen in zip(arm_names, has_units, strict=True) if is_seen],
+            unit_counts[:, has_units],
+        )
+    spanning_clusters = read_spanning_clusters(cells)
+    total_counts = unit_counts.sum(axis=0)
+    design_effect = 1.0 if spanning_clusters is None else spanning_clusters.design_effect(int(total_counts.sum()))
+    if spanning_clusters is not None:
+        total_counts = np.array(
+            [spanning_clusters.clusters_by_arm.get(arm, 0) for arm in arm_names if spanning_clusters.clusters_by_arm],
+            dtype=np.int64,
+        )
+    # Where nobody knows the number of clusters, their sums over segments still give the shares.
+    counts_in_all = total_counts if total_counts.size else unit_counts.sum(axis=0)
+    planned_shares = (
+        np.full(len(arm_names), 1 / len(arm_names)) if shares_by_arm is None else np.array([*shares_by_arm.values()])
+    )
+    expected_shares = counts_in_all / counts_in_all.sum() if shares_by_arm is None else planned_shares
     # Segments that have units in common are no parts of a whole: taking them for independent of it is conservative.
-    parts = counts.sum(axis=1) / total.sum() if wanted is None and spans is None else 0.0
-    tested = total if total.size else np.zeros(len(arms), dtype=np.int64)
-    all_statistic, all_p, all_exact = ratio_tests(tested[None], of_plan, exact_below=LEAST)
-    statistic, p, exact = ratio_tests(counts, expected, parts)
-    return Ratios(
-        arms=arms,
-        counts=counts,
-        total=total,
-        overstated=overstated,
-        stated=wanted is not None,
-        planned=of_plan,
-        expected=expected,
-        statistic=(float(all_statistic[0]), statistic),
-        p=(float(all_p[0]), p),
-        exact=(bool(all_exact[0]), exact),
-        p_holm=holm(p),
+    segment_parts = (
+        unit_counts.sum(axis=1) / total_counts.sum() if shares_by_arm is None and spanning_clusters is None else 0.0
+    )
+    # Zeros have no test: statistic and p-value are NaN.
+    tested_totals = total_counts if total_counts.size else np.zeros(len(arm_names), dtype=np.int64)
+    all_statistic, all_p, all_exact = compare_with_shares(
+        tested_totals[None], planned_shares, exact_below=MIN_EXPECTED_COUNT
+    )
+    segment_statistics, segment_p, is_exact = compare_with_shares(unit_counts, expected_shares, segment_parts)
+    return SampleRatioTests(
+        arm_names=arm_names,
+        unit_counts=unit_counts,
+        total_counts=total_counts,
+        design_effect=design_effect,
+        has_stated_shares=shares_by_arm is not None,
+        planned_shares=planned_shares,
+        expected_shares=expected_shares,
+        statistics=(float(all_statistic[0]), segment_statistics),
+        p_values=(float(all_p[0]), segment_p),
+        is_exact=(bool(all_exact[0]), is_exact),
+        p_holm=correct_by_holm(segment_p),
     )
 
 
-def doubts(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> list[str]:
-    """What speaks against a randomisation, as sentences: the shares of the arms, overall, by dimension and segment.
+def describe_mismatches(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> list[str]:
+    """Describe what speaks against a randomisation: the shares of the arms, overall, by dimension and by segment.
 
     One cause is said once: segments are named where no dimension as a whole is uneven, or where the plan says which of
     its segments are.
     """
-    found = ratios(cells, shares)
-    if found is None:
+    ratio_tests = compute_ratio_tests(cells, shares)
+    if ratio_tests is None:
         return []
-    names = [str(segment) for segment in cells[SEGMENT].values]
-    by_dimension = _uneven_dimensions(cells, found)
-    sentences = [_overall(found, names)] if found.mismatched else []
-    said = found.mismatched and found.stated  # the segments are in that sentence
-    if found.wrong and not said and (not by_dimension or (found.stated and len(schema.dimensions(cells)) > 1)):
-        sentences.append(_in_segments(found, names))
+    segment_names = [str(segment) for segment in cells[SEGMENT].values]
+    by_dimension = _describe_uneven_dimensions(cells, ratio_tests)
+    # One cause makes one alarm: an overall mismatch shows in segments, and uneven dimensions are uneven segments.
+    sentences = [_describe_overall_mismatch(ratio_tests, segment_names)] if ratio_tests.is_mismatched else []
+    names_segments = ratio_tests.is_mismatched and ratio_tests.has_stated_shares  # the segments are in that sentence
+    if (
+        ratio_tests.alarming_segments
+        and not names_segments
+        and (not by_dimension or (ratio_tests.has_stated_shares and len(schema.list_dimensions(cells)) > 1))
+    ):
+        sentences.append(_describe_segment_mismatches(ratio_tests, segment_names))
     return [*sentences, *by_dimension]
 
 
-def _overall(found: Ratios, names: list[str]) -> str:
-    total = found.total
-    observed = total / total.sum()
-    order = np.argsort(-np.abs(observed - found.planned), kind="stable")
-    shown = np.sort(order[:NAMED])
-    apart = float(np.abs(observed - found.planned).max())
-    have, wanted = percentages(observed, apart), percentages(found.planned, apart)
-    p = p_is(found.p[0])
-    numbers = "; ".join(
-        f"{label(found.arms[i])} {total[i]:,} ({have[i]}{f', planned {wanted[i]}' if found.stated else ''})"
-        for i in shown
+def _describe_overall_mismatch(ratio_tests: SampleRatioTests, segment_names: list[str]) -> str:
+    """Describe the shares of the arms in all segments together, those furthest from the plan first."""
+    total_counts = ratio_tests.total_counts
+    observed_shares = total_counts / total_counts.sum()
+    arm_order = np.argsort(-np.abs(observed_shares - ratio_tests.planned_shares), kind="stable")
+    shown_arms = np.sort(arm_order[:MAX_NAMED_ITEMS])
+    largest_difference = float(np.abs(observed_shares - ratio_tests.planned_shares).max())
+    # The same digits for both: as many as show the largest difference between them.
+    observed_texts, planned_texts = (
+        format_percentages(observed_shares, largest_difference),
+        format_percentages(ratio_tests.planned_shares, largest_difference),
     )
-    more = len(found.arms) - len(shown)
-    numbers += f"; and {counted(more, 'other arm', 'other arms')}" if more else ""
-    if not found.stated:
+    p_text = format_p_value(ratio_tests.p_values[0])
+    arm_texts = "; ".join(
+        f"{shorten_label(ratio_tests.arm_names[index])} {total_counts[index]:,} ({observed_texts[index]}"
+        f"{f', planned {planned_texts[index]}' if ratio_tests.has_stated_shares else ''})"
+        for index in shown_arms
+    )
+    hidden_count = len(ratio_tests.arm_names) - len(shown_arms)
+    arm_texts += f"; and {format_count(hidden_count, 'other arm', 'other arms')}" if hidden_count else ""
+    if not ratio_tests.has_stated_shares:
         return (
-            f"the arms have different numbers of units: {numbers}; if equal shares were planned, this is a "
-            f"sample-ratio mismatch ({p}): find the cause before believing any effect; if not, state the planned "
+            f"the arms have different numbers of units: {arm_texts}; if equal shares were planned, this is a "
+            f"sample-ratio mismatch ({p_text}): find the cause before believing any effect; if not, state the planned "
             "shares as data.shares in the plan (hte.cells.with_shares in Python)"
         )
     sentence = (
-        f"sample-ratio mismatch: the arms do not have their planned shares of the units ({p}): {numbers}; find the "
+        f"sample-ratio mismatch: the arms do not have their planned shares of the units ({p_text}): {arm_texts}; find "
+        "the "
         "cause before believing any effect, such as a filter, a redirect or logging that differs between the arms"
     )
-    if found.wrong and len(names) > 1:
+    if ratio_tests.alarming_segments and len(segment_names) > 1:
         sentence += (
-            f"; it shows in {len(found.wrong):,} of {len(names):,} segments on their own, most clearly in "
-            f"{label(names[found.wrong[0]])}"
+            f"; it shows in {len(ratio_tests.alarming_segments):,} of {len(segment_names):,} segments on their own, "
+            f"most clearly in {shorten_label(segment_names[ratio_tests.alarming_segments[0]])}"
         )
     return sentence
 
 
-def _in_segments(found: Ratios, names: list[str]) -> str:
-    wrong = found.wrong
-    each = [
-        f"{label(names[i])} ({', '.join(_numbers(found, i))}; {p_is(float(found.p_holm[i]))})" for i in wrong[:NAMED]
+def _describe_segment_mismatches(ratio_tests: SampleRatioTests, segment_names: list[str]) -> str:
+    """Describe the segments in which the arms have the wrong shares."""
+    alarming_segments = ratio_tests.alarming_segments
+    segment_texts = [
+        f"{shorten_label(segment_names[segment_index])} ({', '.join(_list_arm_counts(ratio_tests, segment_index))}; "
+        f"{format_p_value(float(ratio_tests.p_holm[segment_index]))})"
+        for segment_index in alarming_segments[:MAX_NAMED_ITEMS]
     ]
-    listing = "; ".join(each) + (f"; and {len(wrong) - NAMED:,} more" if len(wrong) > NAMED else "")
-    scope = f"in {len(wrong):,} of {counted(len(names), 'segment', 'segments')}"
-    if found.stated:
+    listing = "; ".join(segment_texts) + (
+        f"; and {len(alarming_segments) - MAX_NAMED_ITEMS:,} more" if len(alarming_segments) > MAX_NAMED_ITEMS else ""
+    )
+    scope = f"in {len(alarming_segments):,} of {format_count(len(segment_names), 'segment', 'segments')}"
+    if ratio_tests.has_stated_shares:
         return (
             f"sample-ratio mismatch {scope}, where the arms do not have their planned shares: {listing}; find the "
             "cause before believing the effects there"
@@ -272,54 +322,65 @@ def _in_segments(found: Ratios, names: list[str]) -> str:
     )
 
 
-def _numbers(found: Ratios, segment: int) -> list[str]:
-    counts = found.counts[segment]
-    share = counts / counts.sum()
-    shown = np.sort(np.argsort(-np.abs(share - found.expected), kind="stable")[:NAMED])
-    return [f"{label(found.arms[i])} {counts[i]:,}" for i in shown]
+def _list_arm_counts(ratio_tests: SampleRatioTests, segment_index: int) -> list[str]:
+    """List the units of the arms of a segment that are furthest from their expected shares."""
+    unit_counts = ratio_tests.unit_counts[segment_index]
+    arm_shares = unit_counts / unit_counts.sum()
+    shown_arms = np.sort(np.argsort(-np.abs(arm_shares - ratio_tests.expected_shares), kind="stable")[:MAX_NAMED_ITEMS])
+    return [f"{shorten_label(ratio_tests.arm_names[index])} {unit_counts[index]:,}" for index in shown_arms]
 
 
-def _uneven_dimensions(cells: xr.Dataset, found: Ratios) -> list[str]:
-    """Dimensions whose levels are distributed differently over the arms: was one changed by the treatment?
-
-    Of units that are in several segments, as many are tested as all these are worth.
-    """
-    if not np.isfinite(found.overstated):
+def _describe_uneven_dimensions(cells: xr.Dataset, ratio_tests: SampleRatioTests) -> list[str]:
+    """Describe dimensions whose levels are distributed differently over the arms, maybe changed by the treatment."""
+    if not np.isfinite(ratio_tests.design_effect):
         return []
-    seen = found.counts.sum(axis=0) > 0
-    arms = [arm for arm, there in zip(found.arms, seen, strict=True) if there]
-    dims = schema.dimensions(cells)
-    tested = [_by_level(cells[dim].values.astype(str), found.counts[:, seen]) for dim in dims]
-    worth = [(levels, np.round(counts / found.overstated).astype(np.int64)) for levels, counts in tested]
-    p = holm(np.array([independence(counts)[1] for _, counts in worth]))
+    has_units = ratio_tests.unit_counts.sum(axis=0) > 0
+    arm_names = [arm for arm, is_seen in zip(ratio_tests.arm_names, has_units, strict=True) if is_seen]
+    dims = schema.list_dimensions(cells)
+    counts_by_dim = [
+        _sum_by_level(cells[dim].values.astype(str), ratio_tests.unit_counts[:, has_units]) for dim in dims
+    ]
+    # Units that are in several segments are not independent: n / deff of them are tested (Kish).
+    effective_counts = [
+        (levels, np.round(counts / ratio_tests.design_effect).astype(np.int64)) for levels, counts in counts_by_dim
+    ]
+    p_values = correct_by_holm(np.array([compare_distributions(counts)[1] for _, counts in effective_counts]))
     return [
-        _uneven(dim, levels, counts, arms, float(p[i]))
-        for i, (dim, (levels, counts)) in enumerate(zip(dims, tested, strict=True))
-        if p[i] < THRESHOLD
+        _describe_uneven_levels(dim, levels, counts, arm_names, float(p_values[dim_index]))
+        for dim_index, (dim, (levels, counts)) in enumerate(zip(dims, counts_by_dim, strict=True))
+        if p_values[dim_index] < ALARM_P_VALUE
     ]
 
 
-def _by_level(levels: npt.NDArray[np.str_], counts: Counts) -> tuple[list[str], Counts]:
-    names, code = np.unique(levels, return_inverse=True)
-    together = np.zeros((len(names), counts.shape[1]), dtype=np.int64)
-    np.add.at(together, code, counts)
-    return names.tolist(), together
+def _sum_by_level(segment_levels: npt.NDArray[np.str_], unit_counts: UnitCounts) -> tuple[list[str], UnitCounts]:
+    """Sum the units of segments by the level of one dimension: the levels, and counts with dims (level, arm)."""
+    level_names, level_codes = np.unique(segment_levels, return_inverse=True)
+    level_counts = np.zeros((len(level_names), unit_counts.shape[1]), dtype=np.int64)
+    np.add.at(level_counts, level_codes, unit_counts)
+    return level_names.tolist(), level_counts
 
 
-def _uneven(dim: str, levels: list[str], counts: Counts, arms: list[str], p: float) -> str:
-    _, _, kept, table = independence(counts)
-    share = table / table.sum(axis=0)
-    apart = share.max(axis=1) - share.min(axis=1)
-    worst = int(apart.argmax())
-    rest = len(levels) - len(kept)
-    level = (
-        label(levels[kept[worst]]) if worst < len(kept) else f"{counted(rest, 'small level', 'small levels')} together"
+def _describe_uneven_levels(
+    dimension: str, level_names: list[str], level_counts: UnitCounts, arm_names: list[str], p_value: float
+) -> str:
+    """Describe the level whose share differs most between the arms."""
+    # Small levels are put together in one row, the last.
+    _, _, kept_levels, tested_counts = compare_distributions(level_counts)
+    level_shares = tested_counts / tested_counts.sum(axis=0)
+    differences = level_shares.max(axis=1) - level_shares.min(axis=1)
+    worst_row = int(differences.argmax())
+    pooled_count = len(level_names) - len(kept_levels)
+    worst_level = (
+        shorten_label(level_names[kept_levels[worst_row]])
+        if worst_row < len(kept_levels)
+        else f"{format_count(pooled_count, 'small level', 'small levels')} together"
     )
-    low, high = sorted({int(share[worst].argmin()), int(share[worst].argmax())})
-    part = percentages(share[worst], float(apart[worst]))
+    lowest_arm, highest_arm = sorted({int(level_shares[worst_row].argmin()), int(level_shares[worst_row].argmax())})
+    share_texts = format_percentages(level_shares[worst_row], float(differences[worst_row]))
     return (
-        f"the levels of {quoted(dim)} are distributed differently over the arms ({p_is(p)}; largest difference: "
-        f"{level}, {part[low]} of {label(arms[low])}, {part[high]} of {label(arms[high])}): was it measured after "
-        "treatment, or changed by it? Then use the value from before; if its levels were given the arms in different "
-        "shares by plan, this is as it should be"
+        f"the levels of {quote_column(dimension)} are distributed differently over the arms "
+        f"({format_p_value(p_value)}; largest difference: {worst_level}, {share_texts[lowest_arm]} of "
+        f"{shorten_label(arm_names[lowest_arm])}, {share_texts[highest_arm]} of "
+        f"{shorten_label(arm_names[highest_arm])}): was it measured after treatment, or changed by it? Then use the "
+        "value from before; if its levels were given the arms in different shares by plan, this is as it should be"
     )

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayes_hte.asked import described, whole
-from bayes_hte.cells.grouping import Groups
-from bayes_hte.cells.sources import counted, listed
+from bayes_hte.asked import describe_value, to_int
+from bayes_hte.cells.grouping import GroupedUnits
+from bayes_hte.cells.sources import format_count, quote_names
 from bayes_hte.errors import DataError
 from bayes_hte.schema import OTHER_LEVEL
 
-NAMED = 10
-"""How many levels a note lists before it stops."""
+MAX_NAMED_LEVELS = 10
+"""A note lists so many levels, then counts the others: a column of names may have thousands."""
 
 
 def check_rare(rare: int | Mapping[str, int] | None, dims: Sequence[str]) -> dict[str, int]:
-    """The least number of rows a level must have, by dimension.
+    """Check the least number of rows that a level must have, and return it by dimension.
 
     Raises
     ------
@@ -26,39 +26,50 @@ def check_rare(rare: int | Mapping[str, int] | None, dims: Sequence[str]) -> dic
     """
     if rare is None:
         return {}
-    single = isinstance(rare, bool) or whole(rare) is not None
-    if not single and not isinstance(rare, Mapping):
+    is_single = isinstance(rare, bool) or to_int(rare) is not None
+    if not is_single and not isinstance(rare, Mapping):
         raise DataError(
-            f"rare is {described(rare)}; give a number of rows, or numbers by dimension as in {{{dims[0]!r}: 50}}"
+            f"rare is {describe_value(rare)}; give a number of rows, or numbers by dimension as in {{{dims[0]!r}: 50}}"
         )
-    found = {}
-    for dim, given in (rare if isinstance(rare, Mapping) else dict.fromkeys(dims, rare)).items():
-        if dim not in dims:
-            raise DataError(f"rare names {dim!r}, which is not among the segments {listed(dims)}; add it there")
-        least = whole(given)
-        if least is None or least < 2:
-            raise DataError(f"rare is {described(given)} for {dim!r}; give a number of rows, 2 or more")
-        found[dim] = least
-    return found
+    minimum_rows = {}
+    for dimension, raw_minimum in (rare if isinstance(rare, Mapping) else dict.fromkeys(dims, rare)).items():
+        if dimension not in dims:
+            raise DataError(
+                f"rare names {dimension!r}, which is not among the segments {quote_names(dims)}; add it there"
+            )
+        minimum = to_int(raw_minimum)
+        if minimum is None or minimum < 2:
+            raise DataError(
+                f"rare is {describe_value(raw_minimum)} for {dimension!r}; give a number of rows, 2 or more"
+            )
+        minimum_rows[dimension] = minimum
+    return minimum_rows
 
 
-def merged(groups: Groups, dims: Sequence[str], rare: Mapping[str, int]) -> tuple[Groups, list[str]]:
-    """Give levels with fewer rows than asked for the level (other), and say which; missing ones stay apart."""
-    levels, notes = groups.levels.copy(), []
-    kept = np.where(groups.arms == None, 0, groups.complete)  # noqa: E711, elementwise
-    for dim, least in rare.items():
-        column = levels[dims.index(dim)]
-        sizes: Counter[str] = Counter()
-        for level, rows in zip(column, kept, strict=True):
+def merge_rare_levels(
+    groups: GroupedUnits, dims: Sequence[str], minimum_rows: Mapping[str, int]
+) -> tuple[GroupedUnits, list[str]]:
+    """Merge levels with too few rows into the level (other), and note which; missing levels stay apart."""
+    merged_levels, notes = groups.level_labels.copy(), []
+    # Rows without an arm are dropped later, so that they make no level common.
+    kept_rows = np.where(groups.arm_labels == None, 0, groups.complete_counts)  # noqa: E711, elementwise
+    for dimension, minimum in minimum_rows.items():
+        level_column = merged_levels[dims.index(dimension)]
+        level_rows: Counter[str] = Counter()
+        for level, rows in zip(level_column, kept_rows, strict=True):
             if level is not None:
-                sizes[level] += int(rows)
-        few = {level: size for level, size in sizes.items() if size < least}
-        if not few:
+                level_rows[level] += int(rows)
+        rare_levels = {level: size for level, size in level_rows.items() if size < minimum}
+        if not rare_levels:
             continue
-        column[np.array([level in few for level in column])] = OTHER_LEVEL
-        ordered = sorted(few.items(), key=lambda item: (-item[1], item[0]))
-        shown = ", ".join(f"{level} ({size:,})" for level, size in ordered[:NAMED])
-        more = f" and {len(few) - NAMED:,} more" if len(few) > NAMED else ""
-        verb = counted(len(few), "level", "levels")
-        notes.append(f"{verb} of {dim} with fewer than {least:,} rows form the level {OTHER_LEVEL}: {shown}{more}")
-    return replace(groups, levels=levels), notes
+        # In place: `level_column` is a row of `merged_levels`.
+        level_column[np.array([level in rare_levels for level in level_column])] = OTHER_LEVEL
+        sorted_levels = sorted(rare_levels.items(), key=lambda level_size: (-level_size[1], level_size[0]))
+        shown_levels = ", ".join(f"{level} ({size:,})" for level, size in sorted_levels[:MAX_NAMED_LEVELS])
+        remainder = f" and {len(rare_levels) - MAX_NAMED_LEVELS:,} more" if len(rare_levels) > MAX_NAMED_LEVELS else ""
+        level_count = format_count(len(rare_levels), "level", "levels")
+        notes.append(
+            f"{level_count} of {dimension} with fewer than {minimum:,} rows form the level {OTHER_LEVEL}: "
+            f"{shown_levels}{remainder}"
+        )
+    return replace(groups, level_labels=merged_levels), notes

@@ -8,20 +8,27 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.asked import check_given, described, names, number
+from bayes_hte.asked import check_column_names, check_not_none, describe_value, to_float
 from bayes_hte.cells import linear
-from bayes_hte.cells.assembly import Column, Coords, assemble, pool
-from bayes_hte.cells.bins import Bins, check_bins
-from bayes_hte.cells.clusters import crossing_note, repeated_notes
-from bayes_hte.cells.grouping import Cap, Groups, Units, grouped, settle, units
-from bayes_hte.cells.labels import Key
-from bayes_hte.cells.metrics import METRICS, Metric, MetricName, check_cap
-from bayes_hte.cells.rare import check_rare, merged
-from bayes_hte.cells.sources import Source, check_arms, check_names, listed, opened, pick
-from bayes_hte.cells.spanning import Spanning, ask_spanning, told
+from bayes_hte.cells.assembly import CellCoords, CellValues, build_cell_table, pool_groups
+from bayes_hte.cells.bins import BinSpec, check_bins
+from bayes_hte.cells.clusters import note_crossing_clusters, note_repeated_units
+from bayes_hte.cells.grouping import (
+    Cap,
+    GroupedUnits,
+    UnitRows,
+    drop_incomplete_rows,
+    group_unit_rows,
+    prepare_unit_rows,
+)
+from bayes_hte.cells.labels import CellKey
+from bayes_hte.cells.metrics import METRIC_REDUCTIONS, MetricName, MetricReduction, check_cap
+from bayes_hte.cells.rare import check_rare, merge_rare_levels
+from bayes_hte.cells.sources import Source, check_arms, check_dimensions, open_table, pick_columns, quote_names
+from bayes_hte.cells.spanning import SpanningClusters, count_spanning_clusters, describe_analysis_units
 from bayes_hte.cells.statistics import Moments
 from bayes_hte.errors import DataError
-from bayes_hte.schema import ARM, PRE, SEGMENT, VALUE
+from bayes_hte.schema import ARM, PRE_COVARIATE, SEGMENT, VALUE
 
 if TYPE_CHECKING:
     from bayes_hte.cells.sources import Table
@@ -43,7 +50,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     cuped: str | Sequence[str] | None = None,
     cap: float | tuple[float, float] | None = None,
     cap_quantile: float | tuple[float, float] | None = None,
-    bins: Mapping[str, Bins] | None = None,
+    bins: Mapping[str, BinSpec] | None = None,
     rare: int | Mapping[str, int] | None = None,
     unit: str | None = None,
     balance: str | Sequence[str] | None = None,
@@ -164,225 +171,288 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     >>> cells["mean"].sel(segment="mobile").values.tolist(), cells.attrs["outcome"]
     ([0.2, 0.4], 'spent per hours')
     """
-    check_given(outcome=outcome, arm=arm, control=control)
+    check_not_none(outcome=outcome, arm=arm, control=control)
     bins = {} if bins is None else bins
-    given = {"outcome": outcome, "exposure": exposure, "denominator": denominator, "weight": weights}
-    numbers = {noun: column for noun, column in given.items() if column is not None}
-    pre = _listed("cuped", cuped), _listed("balance", balance)
-    bounds = _bounds(cap, cap_quantile)
-    adjusted = {"denominator": denominator, "weights": weights, "cluster": cluster, "cuped": pre[0] or None}
-    _check_together(metric, exposure, [name for name, value in adjusted.items() if value is not None], bounds)
-    before = {f"cuped {name!r}": name for name in pre[0]}
-    before |= {f"balance {name!r}": name for name in pre[1] if name not in pre[0]}
-    roles = {**numbers, "arm": arm, "cluster": cluster}  # what was before treatment may be cut into levels as well
-    cut = bins if isinstance(bins, Mapping) else {}
-    roles |= {role: name for role, name in before.items() if name not in cut}
-    dims = check_names(segments, roles, taken={VALUE} if metric == "histogram" else ())
-    asked_bins, asked_rare = check_bins(bins, dims), check_rare(rare, dims)
+    columns_by_role = {"outcome": outcome, "exposure": exposure, "denominator": denominator, "weight": weights}
+    number_columns = {role: column for role, column in columns_by_role.items() if column is not None}
+    cuped_columns, balance_columns = _list_columns("cuped", cuped), _list_columns("balance", balance)
+    bounds = _build_cap(cap, cap_quantile)
+    adjustments = {"denominator": denominator, "weights": weights, "cluster": cluster, "cuped": cuped_columns or None}
+    _check_combination(metric, exposure, [name for name, value in adjustments.items() if value is not None], bounds)
+    pre_roles = {f"cuped {column!r}": column for column in cuped_columns}
+    pre_roles |= {f"balance {column!r}": column for column in balance_columns if column not in cuped_columns}
+    # A column from before treatment may be adjusted for and be cut into levels: only then it has two roles.
+    column_roles = {**number_columns, "arm": arm, "cluster": cluster}
+    cut_dims = bins if isinstance(bins, Mapping) else {}
+    column_roles |= {role: column for role, column in pre_roles.items() if column not in cut_dims}
+    dims = check_dimensions(segments, column_roles, reserved_names={VALUE} if metric == "histogram" else ())
+    bins_by_dim, rare_limits = check_bins(bins, dims), check_rare(rare, dims)
     if cluster is not None:
-        _check_clusters(asked_rare, asked_bins)
-    texts = [dim for dim in dims if dim not in asked_bins]
-    as_numbers = [dim for dim, each in asked_bins.items() if not isinstance(each, str)]
-    ids = [name for name in (cluster, unit) if name is not None]
+        _check_cluster_levels(rare_limits, bins_by_dim)
+    # Labels are read as text; dimensions to be cut keep their type, as do the numbers.
+    text_dims = [dim for dim in dims if dim not in bins_by_dim]
+    numeric_dims = [dim for dim, dim_bins in bins_by_dim.items() if not isinstance(dim_bins, str)]
+    id_columns = [column for column in (cluster, unit) if column is not None]
     if unit is not None and not isinstance(unit, str):
-        raise DataError(f"unit must be the name of one column, not {described(unit)}")
-    labels = list(dict.fromkeys([*texts, arm, *(name for name in ids if name not in roles)]))
-    needed = [*numbers.values(), *before.values(), *as_numbers]
-    with opened(data, labels=labels, numbers=needed, connection=connection) as source:
-        rows = units(
+        raise DataError(f"unit must be the name of one column, not {describe_value(unit)}")
+    label_columns = list(
+        dict.fromkeys([*text_dims, arm, *(column for column in id_columns if column not in column_roles)])
+    )
+    needed_numbers = [*number_columns.values(), *pre_roles.values(), *numeric_dims]
+    with open_table(data, label_columns=label_columns, number_columns=needed_numbers, connection=connection) as source:
+        rows = prepare_unit_rows(
             source,
-            numbers=numbers,
-            arm=arm,
+            number_columns=number_columns,
+            arm_column=arm,
             dims=dims,
-            pre=list(before.values()),
-            cluster=cluster,
-            bins=asked_bins,
+            pre_columns=list(pre_roles.values()),
+            cluster_column=cluster,
+            bins_by_dim=bins_by_dim,
             cap=bounds,
         )
-        how = _how(metric, exposure, rows, pre[0])
-        groups = grouped(rows, how.query())
-        doubts = [] if cluster is None else crossing_note(rows.frame, cluster, rows.name)
-        spans, cluster_notes = (None, []) if cluster is None else _clusters(rows, groups, crossing=bool(doubts))
-        doubts += [] if unit in {None, cluster} else _repeated(source, str(unit), arm)  # clusters may have many rows
-    how.checked(groups, rows)
-    groups, rare_notes = merged(groups, dims, asked_rare)
-    missing = left_out(groups)
-    groups, about = settle(rows, groups, outcome=_outcome(rows), control=control, drop_missing=drop_missing)
-    check_cap(groups, rows, how.extremes)
-    keys, columns, coords = how.reduced(groups, rows)
-    notes = [*about.notes, *_done(rows, groups), *cluster_notes, *_reduction(columns, pre[0]), *rare_notes]
-    about = replace(about, notes=notes, doubts=doubts, recipe=None if how.recipe is None else how.recipe.text())
-    about = replace(about, spanning=None if spans is None else spans.text())
-    wide = "events" not in columns and how.extremes in groups.moments and "denominator" not in numbers
-    extremes = groups.moments[how.extremes] if wide and cluster is None and weights is None else None
-    extras, more = _extras(groups, rows, keys, missing, extremes)
-    cells = assemble(keys, {**columns, **extras}, about, coords={**coords, **more})
-    seen = schema.present(cells).any(SEGMENT)  # units without exposure say nothing of an arm
-    check_arms((str(label) for label in cells[ARM].values[seen.values]), about.control, arm)
+        reduction = _choose_metric(metric, exposure, rows, cuped_columns)
+        groups = group_unit_rows(rows, reduction.build_query())
+        warnings = [] if cluster is None else note_crossing_clusters(rows.frame, cluster, rows.table_name)
+        spanning, cluster_notes = (
+            (None, []) if cluster is None else _count_clusters(rows, groups, crossing=bool(warnings))
+        )
+        # A unit that is the cluster may have many rows, which are added up.
+        warnings += [] if unit in {None, cluster} else _note_repeats(source, str(unit), arm)
+    reduction.check_groups(groups, rows)
+    groups, rare_notes = merge_rare_levels(groups, dims, rare_limits)
+    # Counted before they are dropped: check compares the arms by the rows they lack.
+    missing_by_cell = count_incomplete_rows(groups)
+    groups, attributes = drop_incomplete_rows(
+        rows, groups, outcome_name=_describe_outcome(rows), control=control, drop_missing=drop_missing
+    )
+    check_cap(groups, rows, reduction.extremes_column)
+    cell_keys, variables, metric_coords = reduction.reduce_groups(groups, rows)
+    notes = [
+        *attributes.notes,
+        *_note_transformations(rows, groups),
+        *cluster_notes,
+        *_note_variance_reduction(variables, cuped_columns),
+        *rare_notes,
+    ]
+    attributes = replace(
+        attributes,
+        notes=notes,
+        validity_warnings=warnings,
+        recipe_text=None if reduction.adjustment_recipe is None else reduction.adjustment_recipe.to_json(),
+    )
+    attributes = replace(attributes, spanning_text=None if spanning is None else spanning.to_json())
+    # Lowest and highest are of single outcomes: ratios, totals of clusters and weighted rows have none.
+    keeps_extremes = (
+        "events" not in variables
+        and reduction.extremes_column in groups.column_moments
+        and "denominator" not in number_columns
+    )
+    extremes = (
+        groups.column_moments[reduction.extremes_column]
+        if keeps_extremes and cluster is None and weights is None
+        else None
+    )
+    check_variables, check_coords = _build_check_variables(groups, rows, cell_keys, missing_by_cell, extremes)
+    cells = build_cell_table(
+        cell_keys, {**variables, **check_variables}, attributes, extra_coords={**metric_coords, **check_coords}
+    )
+    has_arm_data = schema.has_data(cells).any(SEGMENT)  # units without exposure say nothing of an arm
+    check_arms((str(label) for label in cells[ARM].values[has_arm_data.values]), attributes.control_arm, arm)
     return cells
 
 
-def _listed(what: str, columns: str | Sequence[str] | None) -> list[str]:
-    found = [columns] if isinstance(columns, str) else names(what, columns or ())
-    if len(set(found)) < len(found):
-        raise DataError(f"{what} repeats a column: {listed(found)}; name each once")
-    return found
+def _list_columns(option_name: str, columns: str | Sequence[str] | None) -> list[str]:
+    names = [columns] if isinstance(columns, str) else check_column_names(option_name, columns or ())
+    if len(set(names)) < len(names):
+        raise DataError(f"{option_name} repeats a column: {quote_names(names)}; name each once")
+    return names
 
 
-def _bounds(cap: float | tuple[float, float] | None, quantile: float | tuple[float, float] | None) -> Cap | None:
-    """The bounds of outcomes, if there are any."""
-    if cap is not None and quantile is not None:
+def _build_cap(cap: float | tuple[float, float] | None, cap_quantile: float | tuple[float, float] | None) -> Cap | None:
+    """Build the cap of outcomes from the options; None without one."""
+    if cap is not None and cap_quantile is not None:
         raise DataError("cap and cap_quantile are both given; name the value, or the quantile, at which to cap")
-    asked = cap if quantile is None else quantile
-    if asked is None:
+    cap_option = cap if cap_quantile is None else cap_quantile
+    if cap_option is None:
         return None
-    name = "cap" if quantile is None else "cap_quantile"
-    low, high = _pair(asked)
-    if not low < high or not np.isfinite(high) or (quantile is not None and not (low >= 0 or low == -np.inf)):
-        raise DataError(f"{name} is {described(asked)}; give a finite number, or a pair of them, the smaller first")
-    if quantile is not None and not 0 < high < 1:
+    option_name = "cap" if cap_quantile is None else "cap_quantile"
+    low, high = _parse_bounds(cap_option)
+    # low = −∞ is no lower bound; NaN, from what is no number, fails low < high.
+    if not low < high or not np.isfinite(high) or (cap_quantile is not None and not (low >= 0 or low == -np.inf)):
         raise DataError(
-            f"cap_quantile is {described(asked)}; quantiles lie between 0 and 1, such as 0.99 or (0.01, 0.99)"
+            f"{option_name} is {describe_value(cap_option)}; give a finite number, or a pair of them, the smaller first"
         )
-    return Cap(low, high, quantiles=quantile is not None)
+    if cap_quantile is not None and not 0 < high < 1:
+        raise DataError(
+            f"cap_quantile is {describe_value(cap_option)}; quantiles lie between 0 and 1, such as 0.99 or (0.01, 0.99)"
+        )
+    return Cap(low, high, as_quantiles=cap_quantile is not None)
 
 
-def _pair(asked: object) -> tuple[float, float]:
-    """The smallest and the largest value, NaN for what is no number."""
-    plain: Any = asked.tolist() if isinstance(asked, np.ndarray) else asked
-    single = number(plain)
-    if single is not None:
-        return -np.inf, single
-    several = isinstance(plain, Iterable) and not isinstance(plain, Mapping | bytes)
-    match [number(bound) for bound in plain] if several else []:
+def _parse_bounds(bounds_option: object) -> tuple[float, float]:
+    """Parse a cap option as lower and upper bound; NaN for both where it is no number and no pair of numbers."""
+    plain: Any = bounds_option.tolist() if isinstance(bounds_option, np.ndarray) else bounds_option
+    upper_bound = to_float(plain)
+    if upper_bound is not None:  # a single number caps large outcomes only
+        return -np.inf, upper_bound
+    is_iterable = isinstance(plain, Iterable) and not isinstance(plain, Mapping | bytes)
+    match [to_float(bound) for bound in plain] if is_iterable else []:
         case [float(low), float(high)]:
             return low, high
     return np.nan, np.nan
 
 
-def _check_together(metric: str, exposure: str | None, adjusted: Sequence[str], cap: Cap | None) -> None:
-    """Raise DataError if what is asked does not go together."""
+def _check_combination(metric: str, exposure: str | None, adjusting_options: Sequence[str], cap: Cap | None) -> None:
+    """Raise DataError if options of `from_rows` exclude each other."""
     if metric not in get_args(MetricName):
-        raise DataError(f"no metric {metric!r}; there are {listed(get_args(MetricName))}")
+        raise DataError(f"no metric {metric!r}; there are {quote_names(get_args(MetricName))}")
     if exposure is not None and metric != "mean":
         raise DataError(f"exposure makes rates, and metric={metric!r} something else; leave one of them out")
-    if exposure is not None and adjusted:
+    if exposure is not None and adjusting_options:
         raise DataError(
-            f"exposure makes rates of independent units, which {' and '.join(adjusted)} cannot adjust; name the column "
-            "as denominator in place of exposure, for the family mean"
+            f"exposure makes rates of independent units, which {' and '.join(adjusting_options)} cannot adjust; name "
+            "the column as denominator in place of exposure, for the family mean"
         )
     if exposure is not None and cap is not None:
         raise DataError(
             "exposure counts events, and a cap would leave some out; name the column as denominator instead"
         )
-    if metric != "mean" and adjusted:
+    if metric != "mean" and adjusting_options:
         raise DataError(
-            f"metric={metric!r} keeps what independent units did, which {' and '.join(adjusted)} cannot adjust; use "
+            f"metric={metric!r} keeps what independent units did, which {' and '.join(adjusting_options)} cannot "
+            "adjust; use "
             'metric="mean"'
         )
 
 
-def _check_clusters(rare: Mapping[str, int], bins: Mapping[str, Bins]) -> None:
-    """Raise DataError where levels would be put together after clusters were added up level by level."""
-    weekly = [dim for dim, each in bins.items() if each == "week"]
-    if rare or weekly:
-        what = "rare levels" if rare else f"the days of {weekly[0]!r}"
+def _check_cluster_levels(rare_limits: Mapping[str, int], bins_by_dim: Mapping[str, BinSpec]) -> None:
+    """Raise DataError where levels would be merged after clusters were added up level by level."""
+    weekly_dims = [dim for dim, dim_bins in bins_by_dim.items() if dim_bins == "week"]
+    if rare_limits or weekly_dims:
+        level_phrase = "rare levels" if rare_limits else f"the days of {weekly_dims[0]!r}"
         raise DataError(
-            f"{what} are put together after the rows of a cluster are added up, so that one with rows in two of them "
-            "would count twice; put them together in a column of the data, and name that"
+            f"{level_phrase} are put together after the rows of a cluster are added up, so that one with rows in two "
+            "of them would count twice; put them together in a column of the data, and name that"
         )
 
 
-def _how(metric: MetricName, exposure: str | None, rows: Units, cuped: Sequence[str]) -> Metric:
-    """The way to reduce the rows."""
-    nouns = list(rows.numbers)
-    weights, denominator = rows.numbers.get("weight"), rows.numbers.get("denominator")
-    if exposure is not None or not (weights or denominator or rows.cluster or cuped):
-        return METRICS[metric if exposure is None else "rates"]
-    recipe = linear.recipe(denominator=denominator, weights=weights, cluster=rows.cluster, cuped=cuped)
-    places = {noun: nouns.index(noun) if noun in nouns else None for noun in ("weight", "denominator")}
-    return Metric(
-        lambda: linear.query(recipe, **places),
-        lambda groups, units: linear.reduced(groups, units, recipe),
-        recipe=recipe,
+def _choose_metric(
+    metric: MetricName, exposure: str | None, unit_rows: UnitRows, cuped_columns: Sequence[str]
+) -> MetricReduction:
+    """Choose how to reduce the rows: by a metric's own statistics, or as adjusted means."""
+    roles = list(unit_rows.number_columns)
+    weights, denominator = (
+        unit_rows.number_columns.get("weight"),
+        unit_rows.number_columns.get("denominator"),
+    )
+    if exposure is not None or not (weights or denominator or unit_rows.cluster_column or cuped_columns):
+        return METRIC_REDUCTIONS[metric if exposure is None else "rates"]
+    # The recipe is stored with the cells: merged tables solve for their adjusted means anew.
+    recipe = linear.build_recipe(
+        denominator=denominator, weights=weights, cluster=unit_rows.cluster_column, cuped=cuped_columns
+    )
+    positions = {role: roles.index(role) if role in roles else None for role in ("weight", "denominator")}
+    return MetricReduction(
+        lambda: linear.build_query(recipe, **positions),
+        lambda groups, units: linear.reduce_to_adjusted_means(groups, units, recipe),
+        adjustment_recipe=recipe,
     )
 
 
-def _repeated(source: Source, unit: str, arm: str) -> list[str]:
+def _note_repeats(source: Source, unit_column: str, arm_column: str) -> list[str]:
     import narwhals.stable.v2 as nw
 
-    picked = pick(source, [unit, arm]).select(nw.col("c0").alias("u"), nw.col("c1").alias("k0"))
-    return repeated_notes(picked, unit, source.name)
+    picked_rows = pick_columns(source, [unit_column, arm_column]).select(
+        nw.col("c0").alias("u"), nw.col("c1").alias("k0")
+    )
+    return note_repeated_units(picked_rows, unit_column, source.table_name)
 
 
-def _outcome(rows: Units) -> str:
-    """What was measured, with what was done to it."""
-    name = rows.numbers["outcome"]
-    if rows.cap is not None:
-        name += f" ({rows.cap})"
-    return f"{name} per {rows.numbers['denominator']}" if "denominator" in rows.numbers else name
+def _describe_outcome(unit_rows: UnitRows) -> str:
+    """Describe the outcome with its cap and its denominator."""
+    outcome_phrase = unit_rows.number_columns["outcome"]
+    if unit_rows.cap is not None:
+        outcome_phrase += f" ({unit_rows.cap})"
+    return (
+        f"{outcome_phrase} per {unit_rows.number_columns['denominator']}"
+        if "denominator" in unit_rows.number_columns
+        else outcome_phrase
+    )
 
 
-def _done(rows: Units, groups: Groups) -> list[str]:
-    """What was done to the rows, as notes."""
-    notes = [cut.told(dim) for dim, cut in rows.cuts.items()]
-    if rows.cap is not None:
-        count, total = int(groups.counts["capped"].sum()), int(groups.complete.sum())
+def _note_transformations(unit_rows: UnitRows, groups: GroupedUnits) -> list[str]:
+    """Note how dimensions were cut and outcomes were capped."""
+    notes = [cut.describe_cut(dim) for dim, cut in unit_rows.cuts_by_dim.items()]
+    if unit_rows.cap is not None:
+        n_capped, n_complete = int(groups.value_counts["capped"].sum()), int(groups.complete_counts.sum())
         notes.append(
-            f"{count:,} of {total:,} outcomes in {rows.numbers['outcome']!r} lie beyond the cap; {_outcome(rows)}"
+            f"{n_capped:,} of {n_complete:,} outcomes in {unit_rows.number_columns['outcome']!r} lie beyond the cap; "
+            f"{_describe_outcome(unit_rows)}"
         )
     return notes
 
 
-def _clusters(rows: Units, groups: Groups, *, crossing: bool) -> tuple[Spanning | None, list[str]]:
-    """What is known of clusters in several segments, and how many clusters there are, as a note."""
-    if not groups.n[groups.arms != None].any():  # noqa: E711, elementwise
+def _count_clusters(
+    unit_rows: UnitRows, groups: GroupedUnits, *, crossing: bool
+) -> tuple[SpanningClusters | None, list[str]]:
+    """Count clusters in several segments, and describe the units of analysis in a note."""
+    # Without a complete row there is no cluster to count, and drop_incomplete_rows refuses the data.
+    if not groups.unit_counts[groups.arm_labels != None].any():  # noqa: E711, elementwise
         return None, []
-    clusters, several, found = ask_spanning(rows.frame, rows.dims, rows.name, crossing=crossing)
-    return found, [told(str(rows.cluster), clusters, several, found)]
+    n_clusters, n_spanning, spanning = count_spanning_clusters(
+        unit_rows.frame, unit_rows.dims, unit_rows.table_name, crossing=crossing
+    )
+    return spanning, [describe_analysis_units(str(unit_rows.cluster_column), n_clusters, n_spanning, spanning)]
 
 
-def _reduction(columns: Mapping[str, Column], cuped: Sequence[str]) -> list[str]:
-    """How much the adjustment brought, as a note."""
-    if "variance_reduction" not in columns or not np.isfinite(columns["variance_reduction"]).any():
+def _note_variance_reduction(cell_variables: Mapping[str, CellValues], cuped_columns: Sequence[str]) -> list[str]:
+    """Note the share of variance that the adjustment took away, over cells."""
+    if "variance_reduction" not in cell_variables or not np.isfinite(cell_variables["variance_reduction"]).any():
         return []
-    shares = columns["variance_reduction"]
-    low, middle, high = (round(float(share), 2) + 0.0 for share in np.nanquantile(shares, [0, 0.5, 1]))  # no -0 %
+    reductions = cell_variables["variance_reduction"]
+    low, middle, high = (round(float(share), 2) + 0.0 for share in np.nanquantile(reductions, [0, 0.5, 1]))  # no -0 %
     return [
-        f"adjusting for {', '.join(cuped)} (CUPED) took away {middle:.0%} of the variance of a cell's mean "
+        f"adjusting for {', '.join(cuped_columns)} (CUPED) took away {middle:.0%} of the variance of a cell's mean "
         f"(median; from {low:.0%} to {high:.0%})"
     ]
 
 
-def left_out(groups: Groups) -> dict[Key, int]:
-    """How many rows with an arm are not complete, by cell."""
-    if not groups.faults:
+def count_incomplete_rows(groups: GroupedUnits) -> dict[CellKey, int]:
+    """Count rows with an arm that are not complete, by cell."""
+    if not groups.fault_sentences:
         return {}
-    known = groups.take(groups.arms != None)  # noqa: E711, elementwise
-    keys, columns = pool(known.keys, {"n_missing": known.rows - known.complete})
-    return dict(zip(keys, columns["n_missing"].tolist(), strict=True))
+    # Rows without an arm belong to no cell; they are counted among the faults.
+    known_groups = groups.take(groups.arm_labels != None)  # noqa: E711, elementwise
+    cell_keys, cell_variables = pool_groups(
+        known_groups.cell_keys, {"n_missing": known_groups.row_counts - known_groups.complete_counts}
+    )
+    return dict(zip(cell_keys, cell_variables["n_missing"].tolist(), strict=True))
 
 
-def _extras(
-    groups: Groups, rows: Units, keys: Sequence[Key], missing: Mapping[Key, int], extremes: Moments | None
-) -> tuple[dict[str, Column], Coords]:
-    """What `check` wants to know of the cells besides."""
-    found: dict[str, Column] = {}
-    if rows.cluster is not None:
-        found["n_rows"] = groups.complete
-    if extremes is not None:
-        found |= {"lowest": extremes.low, "highest": extremes.high}
-    coords: Coords = {}
-    if rows.pre:
-        pre = [groups.moments[f"p{j}"] for j in range(len(rows.pre))]
-        found["pre_n"] = np.stack([each.n for each in pre], axis=-1)
-        found["pre_mean"] = np.stack([each.mean for each in pre], axis=-1)
-        found["pre_ss"] = np.stack([each.ss for each in pre], axis=-1)
-        coords = {PRE: (PRE, list(rows.pre))}
-    order, pooled = pool(groups.keys, found)
-    if order != keys:  # a histogram leaves out cells without values
-        place = {key: i for i, key in enumerate(order)}
-        pooled = {name: values[[place[key] for key in keys]] for name, values in pooled.items()}
-    if any(missing.values()):
-        pooled["n_missing"] = np.array([missing[key] for key in keys], dtype=np.int64)
-    return pooled, coords
+def _build_check_variables(
+    groups: GroupedUnits,
+    unit_rows: UnitRows,
+    cell_keys: Sequence[CellKey],
+    missing_by_cell: Mapping[CellKey, int],
+    outcome_extremes: Moments | None,
+) -> tuple[dict[str, CellValues], CellCoords]:
+    """Build the variables of the cell table that only `check` reads, and their coordinates."""
+    variables: dict[str, CellValues] = {}
+    if unit_rows.cluster_column is not None:
+        variables["n_rows"] = groups.complete_counts
+    if outcome_extremes is not None:
+        variables |= {"lowest": outcome_extremes.min_value, "highest": outcome_extremes.max_value}
+    pre_coords: CellCoords = {}
+    if unit_rows.pre_columns:
+        pre_moments = [groups.column_moments[f"p{j}"] for j in range(len(unit_rows.pre_columns))]
+        variables["pre_n"] = np.stack([moments.n for moments in pre_moments], axis=-1)
+        variables["pre_mean"] = np.stack([moments.mean for moments in pre_moments], axis=-1)
+        variables["pre_ss"] = np.stack([moments.ss for moments in pre_moments], axis=-1)
+        pre_coords = {PRE_COVARIATE: (PRE_COVARIATE, list(unit_rows.pre_columns))}
+    pooled_keys, pooled = pool_groups(groups.cell_keys, variables)
+    if pooled_keys != cell_keys:  # a histogram leaves out cells without values
+        index_of_key = {key: i for i, key in enumerate(pooled_keys)}
+        pooled = {name: values[[index_of_key[key] for key in cell_keys]] for name, values in pooled.items()}
+    if any(missing_by_cell.values()):
+        pooled["n_missing"] = np.array([missing_by_cell[key] for key in cell_keys], dtype=np.int64)
+    return pooled, pre_coords

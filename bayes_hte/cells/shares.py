@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import xarray as xr
 
 from bayes_hte import schema
-from bayes_hte.asked import described, number
-from bayes_hte.cells.labels import level_of
-from bayes_hte.cells.sources import listed
+from bayes_hte.asked import describe_value, to_float
+from bayes_hte.cells.labels import format_level
+from bayes_hte.cells.sources import quote_names
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM
 
-SHARES = "shares"
+# Of the cell table: JSON, absent where nobody stated shares.
+SHARES_ATTRIBUTE = "shares"
 
 
 def with_shares(cells: xr.Dataset, shares: Mapping[str, float]) -> xr.Dataset:
@@ -47,55 +48,65 @@ def with_shares(cells: xr.Dataset, shares: Mapping[str, float]) -> xr.Dataset:
     >>> with_shares(cells, {"old": 9, "new": 1}).attrs["shares"]
     '{"old": 0.9, "new": 0.1}'
     """
-    if schema.kind_of(schema.check(cells)) == "estimates":
+    if schema.identify_kind(schema.check_cell_table(cells)) == "estimates":
         raise DataError("published estimates have no units of which an arm could have a share; leave the shares out")
-    arms = [str(arm) for arm in cells[ARM].values]
-    return cells.assign_attrs({SHARES: json.dumps(_checked(shares, arms), ensure_ascii=False)})
+    arm_names = [str(arm) for arm in cells[ARM].values]
+    return cells.assign_attrs({SHARES_ATTRIBUTE: json.dumps(_normalise_shares(shares, arm_names), ensure_ascii=False)})
 
 
-def planned(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> dict[str, float] | None:
-    """The planned share of each arm, in the order of the arms; None if nobody said. `shares` are asked first.
+def read_planned_shares(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> dict[str, float] | None:
+    """Read the planned share of each arm, in the order of the arms: `shares`, else those of the cells, else None.
 
     Raises
     ------
     DataError
         If the shares are not those of the arms.
     """
-    arms = [str(arm) for arm in cells[ARM].values]
+    arm_names = [str(arm) for arm in cells[ARM].values]
     if shares is not None:
-        return _checked(shares, arms)
-    if SHARES not in cells.attrs:
+        return _normalise_shares(shares, arm_names)
+    if SHARES_ATTRIBUTE not in cells.attrs:
         return None
     try:
-        stored = json.loads(cells.attrs[SHARES])
+        stored_shares = json.loads(cells.attrs[SHARES_ATTRIBUTE])
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the attribute shares is no JSON: {cells.attrs[SHARES]!r}; set it with hte.cells.with_shares"
+            f"the attribute shares is no JSON: {cells.attrs[SHARES_ATTRIBUTE]!r}; set it with hte.cells.with_shares"
         ) from error
-    if isinstance(stored, dict) and set(arms) <= set(stored):  # arms may have been taken away since
-        stored = {arm: stored[arm] for arm in arms}
-    return _checked(stored, arms)
+    if isinstance(stored_shares, dict) and set(arm_names) <= set(stored_shares):  # arms may have been taken away since
+        stored_shares = {arm: stored_shares[arm] for arm in arm_names}
+    return _normalise_shares(stored_shares, arm_names)
 
 
-def _checked(shares: object, arms: list[str]) -> dict[str, float]:
+def _normalise_shares(shares: object, arm_names: list[str]) -> dict[str, float]:
+    """Check that every arm has a share, and divide the shares by their sum."""
     if not isinstance(shares, Mapping):
-        raise DataError(f"shares must name the share of each arm, as {dict.fromkeys(arms, 1)}; not {described(shares)}")
-    named = {level_of(arm): share for arm, share in shares.items()}
-    if len(named) < len(shares):
-        raise DataError(f"shares name an arm twice: {listed([*shares])}; state one share of every arm")
-    unknown = [arm for arm in named if arm not in arms]
-    if unknown:
-        raise DataError(f"shares name {listed(unknown)}, but no unit is in such an arm; arms are {listed(arms)}")
-    lacking = [arm for arm in arms if arm not in named]
-    if lacking:
-        raise DataError(f"shares lack {listed(lacking)}; state the planned share of every arm: {listed(arms)}")
-    sizes = {arm: _size(arm, named[arm]) for arm in arms}
-    total = math.fsum(sizes.values())
-    return {arm: size / total for arm, size in sizes.items()}
+        raise DataError(
+            f"shares must name the share of each arm, as {dict.fromkeys(arm_names, 1)}; not {describe_value(shares)}"
+        )
+    # 1 and "1" name the same arm.
+    named_shares = {format_level(arm): share for arm, share in shares.items()}
+    if len(named_shares) < len(shares):
+        raise DataError(f"shares name an arm twice: {quote_names([*shares])}; state one share of every arm")
+    unknown_arms = [arm for arm in named_shares if arm not in arm_names]
+    if unknown_arms:
+        raise DataError(
+            f"shares name {quote_names(unknown_arms)}, but no unit is in such an arm; arms are {quote_names(arm_names)}"
+        )
+    missing_arms = [arm for arm in arm_names if arm not in named_shares]
+    if missing_arms:
+        raise DataError(
+            f"shares lack {quote_names(missing_arms)}; state the planned share of every arm: {quote_names(arm_names)}"
+        )
+    arm_sizes = {arm: _check_share(arm, named_shares[arm]) for arm in arm_names}
+    # Exactly rounded, so that the order of the arms does not matter.
+    total_size = math.fsum(arm_sizes.values())
+    return {arm: size / total_size for arm, size in arm_sizes.items()}
 
 
-def _size(arm: str, share: object) -> float:
-    size = number(share)
+def _check_share(arm: str, raw_share: object) -> float:
+    """Check that a share is a finite number above 0, and return it as float."""
+    size = to_float(raw_share)
     if size is None or not math.isfinite(size) or not size > 0:
-        raise DataError(f"the share of {arm!r} is {described(share)}; it must be a number greater than 0")
+        raise DataError(f"the share of {arm!r} is {describe_value(raw_share)}; it must be a number greater than 0")
     return size

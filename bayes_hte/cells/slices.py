@@ -8,17 +8,22 @@ import xarray as xr
 
 from bayes_hte import schema
 from bayes_hte.cells import linear
-from bayes_hte.cells.assembly import About, Column, assemble, pool
-from bayes_hte.cells.covariates import segment_levels
-from bayes_hte.cells.labels import Key, natural_order
-from bayes_hte.cells.sources import listed
-from bayes_hte.cells.spanning import ATTRIBUTE, Spanning, of_disjoint, spanning
+from bayes_hte.cells.assembly import CellValues, TableAttributes, build_cell_table, pool_groups
+from bayes_hte.cells.covariates import list_segment_levels
+from bayes_hte.cells.labels import CellKey, sort_naturally
+from bayes_hte.cells.sources import quote_names
+from bayes_hte.cells.spanning import (
+    SPANNING_ATTRIBUTE,
+    SpanningClusters,
+    count_disjoint_clusters,
+    read_spanning_clusters,
+)
 from bayes_hte.errors import DataError
 from bayes_hte.schema import ARM, SEGMENT
 
 
 def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
-    """One cell table per level of a dimension, without that dimension.
+    """Split a cell table by the levels of a dimension: one table per level, without that dimension.
 
     Parameters
     ----------
@@ -61,10 +66,10 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
     >>> merge(*days.values())["n"].values.tolist()
     [[4, 4]]
     """
-    schema.check(cells)
-    dims = schema.dimensions(cells)
+    schema.check_cell_table(cells)
+    dims = schema.list_dimensions(cells)
     if by not in dims:
-        raise DataError(f"there is no dimension {by!r} to split by; the dimensions are {listed(dims)}")
+        raise DataError(f"there is no dimension {by!r} to split by; the dimensions are {quote_names(dims)}")
     if len(dims) == 1:
         raise DataError(f"{by!r} is the only dimension, so nothing would be left; add another one to segments")
     if "covariance" in cells:
@@ -72,70 +77,84 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
             "estimates with a covariance cannot be split: it says how the parts hang together; leave the "
             "covariance out where the cells are made, or analyse them whole"
         )
-    levels = cells[by].values
+    levels = cells[by].values  # one per segment: a level has as many segments as the other dimensions make
     return {
-        level: _slice(cells.isel({SEGMENT: levels == level}), by, level) for level in natural_order(map(str, levels))
+        level: _slice_level(cells.isel({SEGMENT: levels == level}), by, level)
+        for level in sort_naturally(map(str, levels))
     }
 
 
-def _slice(part: xr.Dataset, by: str, level: str) -> xr.Dataset:
-    """The segments of one level, named without it."""
-    at = schema.dimensions(part).index(by)
-    dims = [dim for dim in schema.dimensions(part) if dim != by]
-    keys = [
-        ((*levels[:at], *levels[at + 1 :]), str(arm)) for levels in segment_levels(part) for arm in part[ARM].values
+def _slice_level(slice_cells: xr.Dataset, dimension: str, level: str) -> xr.Dataset:
+    """Make the table of one level, whose segments are named without it."""
+    dim_index = schema.list_dimensions(slice_cells).index(dimension)
+    other_dims = [dim for dim in schema.list_dimensions(slice_cells) if dim != dimension]
+    slice_keys = [
+        ((*levels[:dim_index], *levels[dim_index + 1 :]), str(arm))
+        for levels in list_segment_levels(slice_cells)
+        for arm in slice_cells[ARM].values
     ]
     try:
-        found = rebuilt(part, keys, dims)
+        rebuilt_slice = rebuild_cells(slice_cells, slice_keys, other_dims)
     except DataError as error:
-        raise DataError(f"{by} {level} cannot be split off: {error}; or put it together with other levels") from error
-    about = {"source": f"{by} {level} in {found.attrs['source']}"}
-    if (spans := spanning(part)) is not None:
-        others = [dim for dim in spans.dims if dim != by]
-        known = Spanning() if others else of_disjoint(found)  # else nobody knows how many clusters the level has
-        about[ATTRIBUTE] = replace(known, dims=others, slice_of=by if by in spans.dims else spans.slice_of).text()
-    return found.assign_attrs(about)
+        raise DataError(
+            f"{dimension} {level} cannot be split off: {error}; or put it together with other levels"
+        ) from error
+    slice_attrs = {"source": f"{dimension} {level} in {rebuilt_slice.attrs['source']}"}
+    if (stored_spans := read_spanning_clusters(slice_cells)) is not None:
+        spanning_dims = [dim for dim in stored_spans.varying_dims if dim != dimension]
+        # Where clusters span other dimensions too, nobody knows how many of them the level has.
+        known_spans = SpanningClusters() if spanning_dims else count_disjoint_clusters(rebuilt_slice)
+        slice_attrs[SPANNING_ATTRIBUTE] = replace(
+            known_spans,
+            varying_dims=spanning_dims,
+            sliced_dim=dimension if dimension in stored_spans.varying_dims else stored_spans.sliced_dim,
+        ).to_json()
+    return rebuilt_slice.assign_attrs(slice_attrs)
 
 
-def rebuilt(part: xr.Dataset, keys: list[Key], dims: list[str]) -> xr.Dataset:
-    """The same cells under other keys, one per cell, the arm fastest; what has the same key is pooled.
+def rebuild_cells(cells: xr.Dataset, cell_keys: list[CellKey], dims: list[str]) -> xr.Dataset:
+    """Rebuild cells under other keys, one per cell, the arm fastest; cells with the same key are pooled.
 
     Adjusted means are worked out anew; covariates of segments are left out.
     """
-    names = [str(name) for name in part.data_vars if name != "covariates"]
-    columns: dict[str, Column] = {}
-    for name in names:
-        values = part[name].transpose(SEGMENT, ARM, ...).values
-        columns[name] = values.reshape(-1, *values.shape[2:])
-    recipe = linear.Recipe.read(part.attrs["recipe"]) if "recipe" in part.attrs else None
+    variable_names = [str(name) for name in cells.data_vars if name != "covariates"]
+    variables: dict[str, CellValues] = {}
+    for name in variable_names:
+        cell_values = cells[name].transpose(SEGMENT, ARM, ...).values
+        variables[name] = cell_values.reshape(-1, *cell_values.shape[2:])
+    recipe = linear.AdjustmentRecipe.from_json(cells.attrs["recipe"]) if "recipe" in cells.attrs else None
     if recipe is not None:
-        columns = {name: columns[name] for name in columns.keys() - {"mean", "se", "variance_reduction"}}
-    pooled_keys, pooled = pool(keys, columns)
+        # Solved anew below: coefficients are those of the cells that are left.
+        variables = {name: variables[name] for name in variables.keys() - {"mean", "se", "variance_reduction"}}
+    pooled_keys, pooled_variables = pool_groups(cell_keys, variables)
     if recipe is not None:
-        pooled |= linear.solve(pooled_keys, pooled, recipe)
-    return assemble(pooled_keys, pooled, _about(part, dims), coords=_coords(part))
-
-
-def _about(part: xr.Dataset, dims: list[str]) -> About:
-    attrs = part.attrs
-    return About(
-        outcome=attrs["outcome"],
-        control=attrs["control"],
-        dims=dims,
-        source=attrs.get("source", "unknown"),
-        notes=schema.notes(part),
-        doubts=schema.doubts(part),
-        horizon=attrs.get("horizon"),
-        recipe=attrs.get("recipe"),
-        shares=attrs.get("shares"),
-        spanning=attrs.get(ATTRIBUTE),
+        pooled_variables |= linear.solve_adjusted_means(pooled_keys, pooled_variables, recipe)
+    return build_cell_table(
+        pooled_keys, pooled_variables, _read_metadata(cells, dims), extra_coords=_read_extra_coords(cells)
     )
 
 
-def _coords(part: xr.Dataset) -> dict[str, tuple[str, npt.NDArray[Any]]]:
-    """Coordinates of dims beyond segment and arm."""
-    kept = {}
-    for name, coord in part.coords.items():
-        if len(coord.dims) == 1 and coord.dims[0] not in {SEGMENT, ARM, schema.COVARIATE}:
-            kept[str(name)] = (str(coord.dims[0]), coord.values)
-    return kept
+def _read_metadata(cells: xr.Dataset, dims: list[str]) -> TableAttributes:
+    attrs = cells.attrs  # some tables were made by hand, and lack what they need not have
+    return TableAttributes(
+        outcome_name=attrs["outcome"],
+        control_arm=attrs["control"],
+        dims=dims,
+        source_text=attrs.get("source", "unknown"),
+        notes=schema.list_notes(cells),
+        validity_warnings=schema.list_validity_warnings(cells),
+        horizon=attrs.get("horizon"),
+        recipe_text=attrs.get("recipe"),
+        shares_text=attrs.get("shares"),
+        spanning_text=attrs.get(SPANNING_ATTRIBUTE),
+    )
+
+
+def _read_extra_coords(cells: xr.Dataset) -> dict[str, tuple[str, npt.NDArray[Any]]]:
+    """Read the coordinates of dims beyond segment and arm, but for covariates."""
+    extra_coords = {}
+    for coord_name, coordinate in cells.coords.items():
+        # Values of a histogram, intervals of time, input columns: not levels, which follow from the keys.
+        if len(coordinate.dims) == 1 and coordinate.dims[0] not in {SEGMENT, ARM, schema.COVARIATE}:
+            extra_coords[str(coord_name)] = (str(coordinate.dims[0]), coordinate.values)
+    return extra_coords

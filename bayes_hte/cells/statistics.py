@@ -15,114 +15,139 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_hte.cells import partitions
-from bayes_hte.cells.assembly import Column, pool
-from bayes_hte.cells.labels import Key, is_missing, text_of
-from bayes_hte.cells.sources import as_floats, fetch, no_rows
+from bayes_hte.cells.assembly import CellValues, pool_groups
+from bayes_hte.cells.labels import CellKey, format_label, is_missing
+from bayes_hte.cells.sources import cast_to_float64, fetch_rows, make_no_rows_error
 from bayes_hte.errors import DataError
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
 
-type Floats = npt.NDArray[np.float64]
-type Counts = npt.NDArray[np.int64]
-type Pair = tuple[str, str]
+type FloatColumn = npt.NDArray[np.float64]
+type CountColumn = npt.NDArray[np.int64]
+type ColumnPair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """Statistics of columns, some of which are derived first; nulls take no part in any of them."""
+class StatisticsQuery:
+    """The statistics that an engine is asked for, by column; nulls take no part in any of them."""
 
-    derived: "Mapping[str, nw.Expr]" = field(default_factory=lambda: MappingProxyType({}))
-    counts: Sequence[str] = ()
-    sums: Sequence[str] = ()
-    moments: Sequence[str] = ()
-    by: Sequence[str] = ()  # columns of numbers to group by, beside the keys
-    pairs: Sequence[Pair] = ()  # columns of `moments` whose products of deviations are asked
+    derived_columns: "Mapping[str, nw.Expr]" = field(default_factory=lambda: MappingProxyType({}))
+    count_columns: Sequence[str] = ()
+    sum_columns: Sequence[str] = ()
+    moment_columns: Sequence[str] = ()
+    numeric_keys: Sequence[str] = ()  # columns of numbers to group by, as the values of a histogram
+    product_pairs: Sequence[ColumnPair] = ()  # pairs of `moment_columns` whose products are summed
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of one column in each group: how many values, their mean, squared deviations, smallest and largest."""
+    """Moments of one column in each group: number, mean, sum of squared deviations, smallest and largest value."""
 
-    n: Counts
-    mean: Floats
-    ss: Floats
-    low: Floats
-    high: Floats
+    n: CountColumn
+    mean: FloatColumn
+    ss: FloatColumn
+    min_value: FloatColumn
+    max_value: FloatColumn
 
-    def take(self, which: npt.NDArray[Any]) -> "Moments":
-        """Those of some groups."""
-        return Moments(self.n[which], self.mean[which], self.ss[which], self.low[which], self.high[which])
+    def take_groups(self, group_index: npt.NDArray[Any]) -> "Moments":
+        """Select the moments of some groups, by index or mask."""
+        return Moments(
+            self.n[group_index],
+            self.mean[group_index],
+            self.ss[group_index],
+            self.min_value[group_index],
+            self.max_value[group_index],
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an engine says, one entry per group; the same group may appear more than once, as parts to be pooled."""
+class StatisticsAnswer:
+    """The answer of an engine, one entry per group; a group may appear several times, as parts to be pooled."""
 
-    keys: Sequence[Sequence[Any]]  # one sequence per key
-    rows: Counts
-    by: Mapping[str, Floats]
-    counts: Mapping[str, Counts]
-    sums: Mapping[str, Floats]
-    moments: Mapping[str, Moments]
-    products: Mapping[Pair, Floats]  # sums of products of deviations; they pool as those of one column do
+    key_columns: Sequence[Sequence[Any]]  # one sequence per key
+    row_counts: CountColumn
+    numeric_keys: Mapping[str, FloatColumn]
+    value_counts: Mapping[str, CountColumn]
+    column_sums: Mapping[str, FloatColumn]
+    column_moments: Mapping[str, Moments]
+    pair_products: Mapping[ColumnPair, FloatColumn]  # Σ (x − x̄)(y − ȳ); pooled as sums of squares are
 
 
-def expressions(query: Query) -> "dict[str, nw.Expr]":
-    """The statistics of a query by their names in the answer."""
+def build_expressions(query: StatisticsQuery) -> "dict[str, nw.Expr]":
+    """Build the aggregation expressions of a query, by their names in the answer."""
     import narwhals.stable.v2 as nw
 
-    asked = {"rows": nw.len()}
-    asked |= {f"count_{name}": nw.col(name).count() for name in query.counts}
-    asked |= {f"sum_{name}": nw.col(name).sum() for name in query.sums}
-    for name in query.moments:
-        column = nw.col(name)
-        asked |= {
-            f"n_{name}": column.count(),
-            f"mean_{name}": column.mean(),
-            f"var_{name}": column.var(ddof=1),
-            f"low_{name}": column.min(),
-            f"high_{name}": column.max(),
+    named_expressions = {"rows": nw.len()}
+    named_expressions |= {f"count_{name}": nw.col(name).count() for name in query.count_columns}
+    named_expressions |= {f"sum_{name}": nw.col(name).sum() for name in query.sum_columns}
+    for name in query.moment_columns:
+        column_values = nw.col(name)
+        named_expressions |= {
+            f"n_{name}": column_values.count(),
+            f"mean_{name}": column_values.mean(),
+            f"var_{name}": column_values.var(ddof=1),
+            f"low_{name}": column_values.min(),
+            f"high_{name}": column_values.max(),
         }
-    asked |= {f"var_{both(pair)}": nw.col(both(pair)).var(ddof=1) for pair in query.pairs}
-    return asked
+    named_expressions |= {
+        f"var_{name_pair_sum(pair)}": nw.col(name_pair_sum(pair)).var(ddof=1) for pair in query.product_pairs
+    }
+    return named_expressions
 
 
-def both(pair: Pair) -> str:
-    """What the sum of two columns is called. Its variance gives their covariance, stably, in every engine."""
-    return "_and_".join(pair)
+def name_pair_sum(column_pair: ColumnPair) -> str:
+    """Name the column that holds the sum of two columns, whose variance gives their covariance in every engine."""
+    return "_and_".join(column_pair)
 
 
-def prepared(frame: "nw.LazyFrame[Any]", query: Query) -> "nw.LazyFrame[Any]":
-    """Rows with the columns that the statistics are of."""
+def add_query_columns(frame: "nw.LazyFrame[Any]", query: StatisticsQuery) -> "nw.LazyFrame[Any]":
+    """Add the derived columns of a query and the sums of its column pairs to the rows."""
     import narwhals.stable.v2 as nw
 
-    rows = derived(frame, query.derived)
-    rows = derived(rows, {both((one, other)): nw.col(one) + nw.col(other) for one, other in query.pairs})
+    rows = add_columns(frame, query.derived_columns)
+    rows = add_columns(
+        rows,
+        {name_pair_sum((first, second)): nw.col(first) + nw.col(second) for first, second in query.product_pairs},
+    )
     if not rows.implementation.is_ibis():
         return rows
-    return as_floats(rows, [*query.sums, *query.moments, *map(both, query.pairs)])
+    return cast_to_float64(
+        rows,
+        [
+            *query.sum_columns,
+            *query.moment_columns,
+            *map(name_pair_sum, query.product_pairs),
+        ],
+    )
 
 
-def derived(frame: "nw.LazyFrame[Any]", columns: "Mapping[str, nw.Expr]") -> "nw.LazyFrame[Any]":
-    """Rows with columns more."""
-    return frame.with_columns(**columns) if columns else frame
+def add_columns(frame: "nw.LazyFrame[Any]", added_columns: "Mapping[str, nw.Expr]") -> "nw.LazyFrame[Any]":
+    """Add columns to the rows, if there are any to add."""
+    return frame.with_columns(**added_columns) if added_columns else frame
 
 
-def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: str, limit: int) -> Answer:
+def query_statistics(
+    frame: "nw.LazyFrame[Any]",
+    key_columns: Sequence[str],
+    query: StatisticsQuery,
+    *,
+    table_name: str,
+    group_limit: int,
+) -> StatisticsAnswer:
     """Carry out one group-by.
 
     Parameters
     ----------
     frame
         Rows.
-    keys
+    key_columns
         Columns to group by; nulls form a group.
     query
-        What is asked.
-    name
+        Statistics that are asked for.
+    table_name
         What messages call the rows.
-    limit
+    group_limit
         The answer has at most one group more than this.
 
     Raises
@@ -132,22 +157,30 @@ def ask(frame: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query, *, name: 
     TypeError
         If a key holds lists, dicts or the like.
     """
-    rows = prepared(frame, query)
+    rows = add_query_columns(frame, query)
     if not frame.implementation.is_dask():
         try:
-            return _read(fetch(_aggregated(rows, keys, query).head(limit + 1), name), keys, query)
+            return _parse_answer(
+                fetch_rows(_aggregate_groups(rows, key_columns, query).head(group_limit + 1), table_name),
+                key_columns,
+                query,
+            )
         except UnicodeEncodeError as error:
-            raise _no_text(name, error) from error
-    derived = replace(query, derived={})  # what crosses to other processes holds no expressions
-    answer = partial(_part, keys=keys, query=derived, limit=limit)
-    found: Answer = partitions.gathered(rows.to_native(), answer, partial(_pooled, limit=limit))
-    if not found.rows.size:
-        raise no_rows(name)
-    return found
+            raise _build_surrogate_error(table_name, error) from error
+    plain_query = replace(query, derived_columns={})  # what crosses to other processes holds no expressions
+    query_partition = partial(_query_partition, key_columns=key_columns, query=plain_query, group_limit=group_limit)
+    pooled_answer: StatisticsAnswer = partitions.combine_partitions(
+        rows.to_native(), query_partition, partial(_pool_partitions, group_limit=group_limit)
+    )
+    if not pooled_answer.row_counts.size:
+        raise make_no_rows_error(table_name)
+    return pooled_answer
 
 
-def ask_quantiles(frame: "nw.LazyFrame[Any]", column: str, probabilities: Sequence[float], *, name: str) -> list[float]:
-    """Quantiles of a column in which NaN is null, in between by straight lines; NaN where it has no value.
+def query_quantiles(
+    frame: "nw.LazyFrame[Any]", column_name: str, probabilities: Sequence[float], *, table_name: str
+) -> list[float]:
+    """Compute quantiles of a column in which NaN is null, by linear interpolation; NaN where it has no value.
 
     Raises
     ------
@@ -157,115 +190,177 @@ def ask_quantiles(frame: "nw.LazyFrame[Any]", column: str, probabilities: Sequen
     import narwhals.stable.v2 as nw
 
     if frame.implementation.is_dask():
-        return partitions.quantiles(frame.to_native(), column, probabilities)
-    asked = {f"q{i}": nw.col(column).quantile(p, "linear") for i, p in enumerate(probabilities)}
-    return [float(value) for value in floats(fetch(frame.select(**asked), name)[0])]
+        return partitions.compute_quantiles(frame.to_native(), column_name, probabilities)
+    quantile_expressions = {
+        f"q{i}": nw.col(column_name).quantile(probability, "linear") for i, probability in enumerate(probabilities)
+    }
+    return [
+        float(value)
+        for value in convert_to_float_column(fetch_rows(frame.select(**quantile_expressions), table_name)[0])
+    ]
 
 
-def _aggregated(rows: "nw.LazyFrame[Any]", keys: Sequence[str], query: Query) -> "nw.LazyFrame[Any]":
-    grouped = rows.group_by(*keys, *query.by, drop_null_keys=False)
-    return grouped.agg(*(expression.alias(name) for name, expression in expressions(query).items()))
-
-
-def _no_text(name: str, error: UnicodeEncodeError) -> DataError:
-    return DataError(
-        f"a text in {name} holds {error.object[error.start : error.end]!r}, half of a character (a lone surrogate); "
-        "remove it, or read the data in their own encoding"
+def _aggregate_groups(
+    rows: "nw.LazyFrame[Any]", key_columns: Sequence[str], query: StatisticsQuery
+) -> "nw.LazyFrame[Any]":
+    grouped_rows = rows.group_by(*key_columns, *query.numeric_keys, drop_null_keys=False)
+    return grouped_rows.agg(
+        *(expression.alias(output_name) for output_name, expression in build_expressions(query).items())
     )
 
 
-def _part(part: Any, keys: Sequence[str], query: Query, limit: int) -> Answer:
-    """Of the rows of one partition."""
+def _build_surrogate_error(table_name: str, error: UnicodeEncodeError) -> DataError:
+    return DataError(
+        f"a text in {table_name} holds {error.object[error.start : error.end]!r}, half of a character (a lone "
+        "surrogate); remove it, or read the data in their own encoding"
+    )
+
+
+def _query_partition(
+    partition: Any, key_columns: Sequence[str], query: StatisticsQuery, group_limit: int
+) -> StatisticsAnswer:
+    """Compute the statistics of one Dask partition, in the worker that holds it."""
     import narwhals.stable.v2 as nw
 
-    answer = _aggregated(nw.from_native(part).lazy(), keys, query).head(limit + 1)
-    return _read(answer.collect().rows(), keys, query)
+    aggregated_rows = _aggregate_groups(nw.from_native(partition).lazy(), key_columns, query).head(group_limit + 1)
+    return _parse_answer(aggregated_rows.collect().rows(), key_columns, query)
 
 
-def _pooled(parts: Sequence[Answer], limit: int) -> Answer:
-    """One entry per group; values that are the same as text are the same, as null and NaN are."""
-    keys = [[value for part in parts for value in part.keys[i]] for i in range(len(parts[0].keys))]
-    by = {name: _joined(part.by[name] for part in parts) for name in parts[0].by}
-    texts = ([text_of(value) or "" for value in column] for column in (*keys, *by.values()))
-    groups: list[Key] = [(levels, "") for levels in zip(*texts, strict=True)]
-    kept = list({group: i for i, group in enumerate(groups)}.values())[: limit + 1]  # in the order of pool
+def _pool_partitions(answers: Sequence[StatisticsAnswer], group_limit: int) -> StatisticsAnswer:
+    """Pool the answers of partitions, one entry per group; keys with the same text, or missing, are one group."""
+    pooled_keys = [
+        [value for answer in answers for value in answer.key_columns[i]] for i in range(len(answers[0].key_columns))
+    ]
+    group_values = {
+        name: _concatenate_columns(answer.numeric_keys[name] for answer in answers) for name in answers[0].numeric_keys
+    }
+    key_texts = (
+        [format_label(value) or "" for value in key_column] for key_column in (*pooled_keys, *group_values.values())
+    )
+    group_keys: list[CellKey] = [(key_levels, "") for key_levels in zip(*key_texts, strict=True)]
+    # The groups in the order in which `pool_groups` returns them.
+    kept_index = list({group_key: i for i, group_key in enumerate(group_keys)}.values())[: group_limit + 1]
 
-    def pooled(**columns: Column) -> dict[str, Any]:
-        return {name: column[: limit + 1] for name, column in pool(groups, columns)[1].items()}
+    def pool_columns(**columns: CellValues) -> dict[str, Any]:
+        return {name: key_column[: group_limit + 1] for name, key_column in pool_groups(group_keys, columns)[1].items()}
 
-    counts = {name: _joined(part.counts[name] for part in parts) for name in parts[0].counts}
-    sums = {name: _joined(part.sums[name] for part in parts) for name in parts[0].sums}
-    moments = {name: _all_moments([part.moments[name] for part in parts]) for name in parts[0].moments}
-    products = {}
-    for one, other in parts[0].products:
-        product = _joined(part.products[one, other] for part in parts)
-        mean = np.stack([moments[one].mean, moments[other].mean], axis=-1)
-        square = product[:, None, None] * np.array([[0, 1], [1, 0]])  # the squares themselves are in the moments
-        found = pooled(n=moments[one].n, column_mean=mean, column_ss=square)
-        products[one, other] = found["column_ss"][:, 0, 1]
-    for name, each in moments.items():
-        found = pooled(n=each.n, mean=each.mean, ss=each.ss, lowest=each.low, highest=each.high)
-        moments[name] = Moments(*(found[what] for what in ("n", "mean", "ss", "lowest", "highest")))
-    return Answer(
-        [[column[i] for i in kept] for column in keys],
-        pooled(rows=_joined(part.rows for part in parts))["rows"],
-        {name: values[kept] for name, values in by.items()},
-        pooled(**counts),
-        pooled(**sums),
-        moments,
-        products,
+    value_counts = {
+        name: _concatenate_columns(answer.value_counts[name] for answer in answers) for name in answers[0].value_counts
+    }
+    column_sums = {
+        name: _concatenate_columns(answer.column_sums[name] for answer in answers) for name in answers[0].column_sums
+    }
+    column_moments = {
+        name: _concatenate_moments([answer.column_moments[name] for answer in answers])
+        for name in answers[0].column_moments
+    }
+    pair_products = {}
+    for first_column, second_column in answers[0].pair_products:
+        raw_products = _concatenate_columns(answer.pair_products[first_column, second_column] for answer in answers)
+        mean_pairs = np.stack([column_moments[first_column].mean, column_moments[second_column].mean], axis=-1)
+        # Only products: the diagonal, sums of squares, is pooled with the moments.
+        product_matrices = raw_products[:, None, None] * np.array([[0, 1], [1, 0]])
+        pooled_columns = pool_columns(
+            n=column_moments[first_column].n, column_mean=mean_pairs, column_ss=product_matrices
+        )
+        pair_products[first_column, second_column] = pooled_columns["column_ss"][:, 0, 1]
+    for column_name, raw_moments in column_moments.items():
+        pooled_columns = pool_columns(
+            n=raw_moments.n,
+            mean=raw_moments.mean,
+            ss=raw_moments.ss,
+            lowest=raw_moments.min_value,
+            highest=raw_moments.max_value,
+        )
+        column_moments[column_name] = Moments(
+            *(pooled_columns[field_name] for field_name in ("n", "mean", "ss", "lowest", "highest"))
+        )
+    return StatisticsAnswer(
+        [[key_column[i] for i in kept_index] for key_column in pooled_keys],
+        pool_columns(rows=_concatenate_columns(answer.row_counts for answer in answers))["rows"],
+        {name: values[kept_index] for name, values in group_values.items()},
+        pool_columns(**value_counts),
+        pool_columns(**column_sums),
+        column_moments,
+        pair_products,
     )
 
 
-def _joined(columns: Iterable[Column]) -> Any:
-    return np.concatenate(list(columns))
+def _concatenate_columns(column_parts: Iterable[CellValues]) -> Any:
+    return np.concatenate(list(column_parts))
 
 
-def _all_moments(parts: Sequence[Moments]) -> Moments:
-    return Moments(*(_joined(getattr(part, what) for part in parts) for what in ("n", "mean", "ss", "low", "high")))
+def _concatenate_moments(moment_parts: Sequence[Moments]) -> Moments:
+    return Moments(
+        *(
+            _concatenate_columns(getattr(moments, field_name) for moments in moment_parts)
+            for field_name in ("n", "mean", "ss", "min_value", "max_value")
+        )
+    )
 
 
-def _read(rows: Sequence[tuple[Any, ...]], keys: Sequence[str], query: Query) -> Answer:
-    names = [*query.by, *expressions(query)]
+def _parse_answer(
+    rows: Sequence[tuple[Any, ...]], key_columns: Sequence[str], query: StatisticsQuery
+) -> StatisticsAnswer:
+    output_names = [*query.numeric_keys, *build_expressions(query)]
     for row in rows:
-        hash(row[: len(keys)])  # some engines group by lists: refused as in pandas, where this is a TypeError
-    columns = list(zip(*rows, strict=True)) if rows else [()] * (len(keys) + len(names))
-    found = {name: floats(column) for name, column in zip(names, columns[len(keys) :], strict=True)}
-    moments = {name: _moments(found, name) for name in query.moments}
-    return Answer(
-        columns[: len(keys)],
-        whole(found["rows"]),
-        {name: found[name] for name in query.by},
-        {name: whole(found[f"count_{name}"]) for name in query.counts},
-        {name: found[f"sum_{name}"] for name in query.sums},
-        moments,
-        {pair: _product(moments[pair[0]], moments[pair[1]], found[f"var_{both(pair)}"]) for pair in query.pairs},
+        # Some engines group by lists: refused as in pandas, where this is a TypeError.
+        hash(row[: len(key_columns)])
+    columns = list(zip(*rows, strict=True)) if rows else [()] * (len(key_columns) + len(output_names))
+    output_values = {
+        name: convert_to_float_column(column_values)
+        for name, column_values in zip(output_names, columns[len(key_columns) :], strict=True)
+    }
+    column_moments = {name: _derive_moments(output_values, name) for name in query.moment_columns}
+    return StatisticsAnswer(
+        columns[: len(key_columns)],
+        convert_to_counts(output_values["rows"]),
+        {name: output_values[name] for name in query.numeric_keys},
+        {name: convert_to_counts(output_values[f"count_{name}"]) for name in query.count_columns},
+        {name: output_values[f"sum_{name}"] for name in query.sum_columns},
+        column_moments,
+        {
+            pair: _derive_products(
+                column_moments[pair[0]],
+                column_moments[pair[1]],
+                output_values[f"var_{name_pair_sum(pair)}"],
+            )
+            for pair in query.product_pairs
+        },
     )
 
 
-def _product(one: Moments, other: Moments, var: Floats) -> Floats:
-    """From the variance of the sum of two columns that are known of the same units."""
-    varies = (one.ss > 0) & (other.ss > 0)
+def _derive_products(first: Moments, second: Moments, sum_variance: FloatColumn) -> FloatColumn:
+    """Derive Σ (x − x̄)(y − ȳ) of each group from the variance of x + y; both columns are known of the same units."""
+    # Σ (x − x̄)(y − ȳ) = ((n − 1) Var(x + y) − SS_x − SS_y) / 2; exactly 0 where a column is constant.
+    both_vary = (first.ss > 0) & (second.ss > 0)
     with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused as such
-        return np.where(varies, (np.nan_to_num(var) * (one.n - 1) - one.ss - other.ss) / 2, 0.0)
+        return np.where(
+            both_vary,
+            (np.nan_to_num(sum_variance) * (first.n - 1) - first.ss - second.ss) / 2,
+            0.0,
+        )
 
 
-def _moments(found: Mapping[str, Floats], name: str) -> Moments:
-    """Rounding may leave a trace of variance among equal values, and one value has none."""
-    n, mean, var, low, high = (found[f"{what}_{name}"] for what in ("n", "mean", "var", "low", "high"))
+def _derive_moments(output_values: Mapping[str, FloatColumn], column_name: str) -> Moments:
+    """Derive the moments of a column from the answer; sums of squares are 0 where all values are equal."""
+    n, mean, variance, min_value, max_value = (
+        output_values[f"{statistic}_{column_name}"] for statistic in ("n", "mean", "var", "low", "high")
+    )
+    # SS = (n − 1) Var; rounding may leave a trace of variance among equal values, and one value has no variance.
     with np.errstate(over="ignore"):  # what is too large is refused as such
-        ss = np.where((n > 1) & (low < high), var * (n - 1), 0.0)
-    return Moments(whole(n), mean, ss, low, high)
+        sum_of_squares = np.where((n > 1) & (min_value < max_value), variance * (n - 1), 0.0)
+    return Moments(convert_to_counts(n), mean, sum_of_squares, min_value, max_value)
 
 
-def floats(values: Sequence[Any]) -> Floats:
-    """Numbers of any engine; NaN where there is none."""
+def convert_to_float_column(raw_values: Sequence[Any]) -> FloatColumn:
+    """Convert the numbers of any engine to float64, with NaN where there is none."""
     try:  # None becomes NaN, decimals become floats
-        return np.array(values, dtype=np.float64)
+        return np.array(raw_values, dtype=np.float64)
     except (TypeError, ValueError):  # pandas' own missing values do not
-        return np.array([np.nan if is_missing(value) else float(value) for value in values], dtype=np.float64)
+        return np.array([np.nan if is_missing(value) else float(value) for value in raw_values], dtype=np.float64)
 
 
-def whole(values: Floats) -> Counts:
-    """Whole numbers; a sum over no rows is null in SQL."""
-    return np.nan_to_num(values).astype(np.int64)
+def convert_to_counts(float_values: FloatColumn) -> CountColumn:
+    """Convert to whole numbers; 0 where a sum over no rows is null, as in SQL."""
+    return np.nan_to_num(float_values).astype(np.int64)

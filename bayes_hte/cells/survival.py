@@ -1,4 +1,4 @@
-"""Times to an event, some of them censored: failures and time at risk per interval of time."""
+"""Reduce times to an event, some of them censored, to failures and time at risk per interval of time."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayes_hte.asked import check_given, check_text, described, number
-from bayes_hte.cells.assembly import Column, Coords, assemble, pool
-from bayes_hte.cells.grouping import Groups, Units, grouped, settle, units
-from bayes_hte.cells.labels import is_missing, text_of
-from bayes_hte.cells.sources import check_names, counted, fetch, opened
-from bayes_hte.cells.statistics import Query, ask_quantiles
+from bayes_hte.asked import check_nonempty_text, check_not_none, describe_value, to_float
+from bayes_hte.cells.assembly import CellCoords, CellValues, build_cell_table, pool_groups
+from bayes_hte.cells.grouping import (
+    GroupedUnits,
+    UnitRows,
+    drop_incomplete_rows,
+    group_unit_rows,
+    prepare_unit_rows,
+)
+from bayes_hte.cells.labels import format_label, is_missing
+from bayes_hte.cells.sources import check_dimensions, fetch_rows, format_count, open_table
+from bayes_hte.cells.statistics import StatisticsQuery, query_quantiles
 from bayes_hte.errors import DataError
 from bayes_hte.schema import INTERVAL
 
 if TYPE_CHECKING:
     from bayes_hte.cells.sources import Table
 
-INTERVALS = 4
-"""Into how many intervals time is cut if nothing is said: the hazard may change, and each has events enough."""
+DEFAULT_INTERVALS = 4
+"""Intervals of time without `breaks`: the hazard can change over time, and each interval has events enough."""
 
 
 def from_times(
@@ -107,45 +113,53 @@ def from_times(
     >>> cells["at_risk"].sel(segment="early").values.tolist()
     [[40.0, 20.0], [60.0, 50.0]]
     """
-    check_given(time=time, event=event, arm=arm, control=control)
-    check_text(outcome=outcome)
-    numbers = {"time": time, "event": event}
-    dims = check_names(segments, {**numbers, "arm": arm}, taken={INTERVAL, "start", "end"})
-    with opened(data, labels=[*dims, arm], numbers=[time, event], connection=connection) as source:
-        rows = units(source, numbers=numbers, arm=arm, dims=dims)
-        seen = _observed(rows)
-        cuts = _cuts(rows, seen) if breaks is None else _given(breaks, seen)
-        edges = [0.0, *cuts, seen.last]
-        groups = grouped(rows, _query(edges))
-    groups, about = settle(rows, groups, outcome=outcome, control=control, drop_missing=drop_missing)
-    about = replace(about, horizon=_horizon(horizon, seen))
+    check_not_none(time=time, event=event, arm=arm, control=control)
+    check_nonempty_text(outcome=outcome)
+    number_columns = {"time": time, "event": event}
+    dims = check_dimensions(segments, {**number_columns, "arm": arm}, reserved_names={INTERVAL, "start", "end"})
+    with open_table(data, label_columns=[*dims, arm], number_columns=[time, event], connection=connection) as source:
+        unit_rows = prepare_unit_rows(source, number_columns=number_columns, arm_column=arm, dims=dims)
+        observed = _query_observed_times(unit_rows)
+        cuts = _choose_breaks(unit_rows, observed) if breaks is None else _check_breaks(breaks, observed)
+        # Nothing is known of the hazard after the last time observed: the last interval ends there.
+        edges = [0.0, *cuts, observed.last_time]
+        groups = group_unit_rows(unit_rows, _build_interval_query(edges))
+    groups, attributes = drop_incomplete_rows(
+        unit_rows, groups, outcome_name=outcome, control=control, drop_missing=drop_missing
+    )
+    attributes = replace(attributes, horizon=_resolve_horizon(horizon, observed))
     if breaks is None and cuts:
-        found = ", ".join(_text(cut) for cut in cuts)
-        note = f"time is cut at {found}, so that each interval has about equally many events"
-        about = replace(about, notes=[*about.notes, note])
-    return assemble(*pool(groups.keys, _columns(groups, len(edges) - 1)), about, coords=interval_coords(edges))
+        break_phrase = ", ".join(_format_time(break_time) for break_time in cuts)
+        breaks_note = f"time is cut at {break_phrase}, so that each interval has about equally many events"
+        attributes = replace(attributes, notes=[*attributes.notes, breaks_note])
+    return build_cell_table(
+        *pool_groups(groups.cell_keys, _stack_intervals(groups, len(edges) - 1)),
+        attributes,
+        extra_coords=build_interval_coords(edges),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Observed:
-    """What was observed at all: of rows that are complete."""
+class _ObservedTimes:
+    """The number of events and the largest times, over complete rows."""
 
-    events: int
-    last: float
-    last_event: float
+    event_count: int
+    last_time: float
+    last_event_time: float
 
 
-def _observed(rows: Units) -> _Observed:
-    """Ask for the largest times, and refuse what is no time or no event."""
+def _query_observed_times(unit_rows: UnitRows) -> _ObservedTimes:
+    """Query the largest times, and raise DataError where a time or an event is out of range."""
     import narwhals.stable.v2 as nw
 
     time, event = nw.col("y0"), nw.col("y1")
-    flagged = rows.frame.filter(~nw.col("k0").is_null()).with_columns(
+    # Rows without an arm are in no cell: what is wrong in them is no reason to refuse the others.
+    flagged_rows = unit_rows.frame.filter(~nw.col("k0").is_null()).with_columns(
         early=nw.when(time <= 0).then(time),
         odd=nw.when((event != 0) & (event != 1)).then(event),
         failed=nw.when(event == 1).then(time),
     )
-    asked = flagged.select(
+    observed_query = flagged_rows.select(
         n=nw.col("y0").count(),
         n_early=nw.col("early").count(),
         n_odd=nw.col("odd").count(),
@@ -153,102 +167,114 @@ def _observed(rows: Units) -> _Observed:
         last=nw.col("y0").max(),
         last_event=nw.col("failed").max(),
     )
-    n, early, odd, events, last, last_event = fetch(asked, rows.name)[0]
-    column, failed = rows.numbers["time"], rows.numbers["event"]
-    if odd:
+    n_complete, n_early, n_invalid, n_events, last_time, last_event_time = fetch_rows(
+        observed_query, unit_rows.table_name
+    )[0]
+    time_column, event_column = unit_rows.number_columns["time"], unit_rows.number_columns["event"]
+    if n_invalid:
         raise DataError(
-            f"{counted(odd, 'value', 'values')} of {failed!r} {'is' if odd == 1 else 'are'} neither 0 nor "
-            "1; an event is 1 where it was seen, 0 where the unit was censored before"
+            f"{format_count(n_invalid, 'value', 'values')} of {event_column!r} {'is' if n_invalid == 1 else 'are'} "
+            "neither 0 nor 1; an event is 1 where it was seen, 0 where the unit was censored before"
         )
-    if early:
+    if n_early:
         raise DataError(
-            f"{counted(early, 'time', 'times')} in {column!r} {'is' if early == 1 else 'are'} not greater "
-            "than 0; count time from the start of each unit, or add half a day to times in days"
+            f"{format_count(n_early, 'time', 'times')} in {time_column!r} {'is' if n_early == 1 else 'are'} not "
+            "greater than 0; count time from the start of each unit, or add half a day to times in days"
         )
-    if not n:  # nothing is complete: what is missing is said when the groups are settled
-        return _Observed(0, 1.0, 1.0)
-    if not events:
-        raise DataError(f"no events: {failed!r} is 0 for every unit, so no effect can be seen; check the column")
-    return _Observed(int(events), float(last), float(last_event))
+    if not n_complete:  # no row is complete: drop_incomplete_rows says what is missing
+        return _ObservedTimes(0, 1.0, 1.0)
+    if not n_events:
+        raise DataError(f"no events: {event_column!r} is 0 for every unit, so no effect can be seen; check the column")
+    return _ObservedTimes(int(n_events), float(last_time), float(last_event_time))
 
 
-def _cuts(rows: Units, seen: _Observed) -> list[float]:
-    """Times of events that divide the events into about equal parts, fewer where many are at the same time."""
+def _choose_breaks(unit_rows: UnitRows, observed_times: _ObservedTimes) -> list[float]:
+    """Choose times of events that divide the events into about equal parts, fewer where many events coincide."""
     import narwhals.stable.v2 as nw
 
-    parts = min(INTERVALS, seen.events)
-    if parts < 2:
+    # Quantiles of fewer events than intervals would coincide.
+    n_intervals = min(DEFAULT_INTERVALS, observed_times.event_count)
+    if n_intervals < 2:
         return []
     time, event = nw.col("y0"), nw.col("y1")
-    failed = rows.frame.filter(~nw.col("k0").is_null()).select(failed=nw.when(event == 1).then(time))
-    quantiles = ask_quantiles(failed, "failed", [i / parts for i in range(1, parts)], name=rows.name)
-    below = failed.with_columns(
-        **{f"q{i}": nw.when(nw.col("failed") <= value).then(nw.col("failed")) for i, value in enumerate(quantiles)}
-    ).select(*(nw.col(f"q{i}").max() for i in range(len(quantiles))))
+    failure_times = unit_rows.frame.filter(~nw.col("k0").is_null()).select(failed=nw.when(event == 1).then(time))
+    time_quantiles = query_quantiles(
+        failure_times, "failed", [i / n_intervals for i in range(1, n_intervals)], table_name=unit_rows.table_name
+    )
+    times_below = failure_times.with_columns(
+        **{
+            f"q{i}": nw.when(nw.col("failed") <= quantile).then(nw.col("failed"))
+            for i, quantile in enumerate(time_quantiles)
+        }
+    ).select(*(nw.col(f"q{i}").max() for i in range(len(time_quantiles))))
     # The time of an event at or below each quantile: no interval is then without events.
-    found = (float(value) for value in fetch(below, rows.name)[0] if not is_missing(value))
-    return sorted({value for value in found if value < seen.last_event})
+    candidates = (float(cut) for cut in fetch_rows(times_below, unit_rows.table_name)[0] if not is_missing(cut))
+    return sorted({cut for cut in candidates if cut < observed_times.last_event_time})
 
 
-def _given(breaks: Sequence[float], seen: _Observed) -> list[float]:
-    found = [number(value) for value in breaks] if isinstance(breaks, Iterable) else [None]
-    cuts = [value for value in found if value is not None]
-    if len(cuts) < len(found):
-        raise DataError(f"breaks must be a list of times, not {described(breaks)}; give numbers, such as [7, 30]")
-    if not all(np.isfinite(cuts)) or any(a >= b for a, b in itertools.pairwise([0.0, *cuts])):
+def _check_breaks(breaks: Sequence[float], observed_times: _ObservedTimes) -> list[float]:
+    parsed_breaks = [to_float(value) for value in breaks] if isinstance(breaks, Iterable) else [None]
+    cuts = [value for value in parsed_breaks if value is not None]
+    if len(cuts) < len(parsed_breaks):
+        raise DataError(f"breaks must be a list of times, not {describe_value(breaks)}; give numbers, such as [7, 30]")
+    if not all(np.isfinite(cuts)) or any(earlier >= later for earlier, later in itertools.pairwise([0.0, *cuts])):
         raise DataError(
-            f"breaks must be greater than 0 and ascend, but are {', '.join(map(_text, cuts))}; sort them, "
-            "and leave out 0 and repetitions"
+            f"breaks must be greater than 0 and ascend, but are {', '.join(map(_format_time, cuts))}; sort them, and "
+            "leave out 0 and repetitions"
         )
-    if seen.events and cuts and cuts[-1] >= seen.last:
+    # An interval without time at risk says nothing of its hazard, which its prior alone would decide.
+    if observed_times.event_count and cuts and cuts[-1] >= observed_times.last_time:
         raise DataError(
-            f"the break {_text(cuts[-1])} is not before the largest time, {_text(seen.last)}: nothing was "
-            "observed after it; leave it out"
+            f"the break {_format_time(cuts[-1])} is not before the largest time, "
+            f"{_format_time(observed_times.last_time)}: nothing was observed after it; leave it out"
         )
     return cuts
 
 
-def _horizon(horizon: float | None, seen: _Observed) -> float:
+def _resolve_horizon(horizon: float | None, observed_times: _ObservedTimes) -> float:
     if horizon is None:
-        return seen.last_event
-    time = number(horizon)
-    if time is None or not 0 < time <= seen.last:  # also refuses NaN
-        found = described(horizon) if time is None else f"{time:g}"
+        return observed_times.last_event_time
+    # Survival beyond the last time observed would be a guess about the hazard there.
+    horizon_time = to_float(horizon)
+    if horizon_time is None or not 0 < horizon_time <= observed_times.last_time:  # also refuses NaN
+        value_phrase = describe_value(horizon) if horizon_time is None else f"{horizon_time:g}"
         raise DataError(
-            f"horizon is {found}, but times were observed above 0 and up to {_text(seen.last)}; choose a time there"
+            f"horizon is {value_phrase}, but times were observed above 0 and up to "
+            f"{_format_time(observed_times.last_time)}; choose a time there"
         )
-    return time
+    return horizon_time
 
 
-def _query(edges: Sequence[float]) -> Query:
+def _build_interval_query(edges: Sequence[float]) -> StatisticsQuery:
     import narwhals.stable.v2 as nw
 
     time, event = nw.col("y0"), nw.col("y1")
-    derived = {}
+    derived_columns = {}
+    # In the interval (start, end]: time at risk is min(max(t, start), end) − start; a failure is an event at t in it.
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
-        derived[f"risk{i}"] = time.clip(start, end) - start
-        derived[f"fail{i}"] = nw.when((event == 1) & (time > start) & (time <= end)).then(event)
+        derived_columns[f"risk{i}"] = time.clip(start, end) - start
+        derived_columns[f"fail{i}"] = nw.when((event == 1) & (time > start) & (time <= end)).then(event)
     intervals = range(len(edges) - 1)
-    return Query(derived, [f"fail{i}" for i in intervals], [f"risk{i}" for i in intervals])
+    return StatisticsQuery(derived_columns, [f"fail{i}" for i in intervals], [f"risk{i}" for i in intervals])
 
 
-def _columns(groups: Groups, intervals: int) -> dict[str, Column]:
+def _stack_intervals(groups: GroupedUnits, n_intervals: int) -> dict[str, CellValues]:
     return {
-        "n": groups.n,
-        "failures": np.stack([groups.counts[f"fail{i}"] for i in range(intervals)], axis=-1),
-        "at_risk": np.stack([groups.sums[f"risk{i}"] for i in range(intervals)], axis=-1),
+        "n": groups.unit_counts,
+        "failures": np.stack([groups.value_counts[f"fail{i}"] for i in range(n_intervals)], axis=-1),
+        "at_risk": np.stack([groups.column_sums[f"risk{i}"] for i in range(n_intervals)], axis=-1),
     }
 
 
-def interval_coords(edges: Sequence[float]) -> Coords:
-    """Coordinates of the intervals between `edges`."""
-    labels = [f"{_text(start)}–{_text(end)}" for start, end in itertools.pairwise(edges)]
+def build_interval_coords(edges: Sequence[float]) -> CellCoords:
+    """Build the coordinates of the intervals between `edges`."""
+    interval_labels = [f"{_format_time(start)}–{_format_time(end)}" for start, end in itertools.pairwise(edges)]
     return {
-        INTERVAL: (INTERVAL, labels),
+        INTERVAL: (INTERVAL, interval_labels),
         "start": (INTERVAL, np.array(edges[:-1], dtype=np.float64)),
         "end": (INTERVAL, np.array(edges[1:], dtype=np.float64)),
     }
 
 
-def _text(number: float) -> str:
-    return text_of(float(number)) or ""
+def _format_time(number: float) -> str:
+    return format_label(float(number)) or ""

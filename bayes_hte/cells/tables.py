@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayes_hte.asked import check_given, check_text
-from bayes_hte.cells.assembly import About, assemble
-from bayes_hte.cells.covariances import checked_covariance, covariance_of
-from bayes_hte.cells.covariates import attach, covariate_roles
-from bayes_hte.cells.forms import Convert, form_of, with_errors
-from bayes_hte.cells.labels import SEPARATOR, text_of
-from bayes_hte.cells.records import Rows, check_distinct, name_cell, read
-from bayes_hte.cells.sources import check_arms, check_names, name_of
+from bayes_hte.asked import check_nonempty_text, check_not_none
+from bayes_hte.cells.assembly import TableAttributes, build_cell_table
+from bayes_hte.cells.covariances import check_covariance, read_covariance
+from bayes_hte.cells.covariates import attach_covariates, name_covariate_roles
+from bayes_hte.cells.forms import SummaryConversion, choose_conversion, convert_with_errors
+from bayes_hte.cells.labels import LEVEL_SEPARATOR, format_label
+from bayes_hte.cells.records import SummaryRows, check_distinct, describe_cell, read_summary_rows
+from bayes_hte.cells.sources import check_arms, check_dimensions, name_table
 from bayes_hte.errors import DataError
 
 if TYPE_CHECKING:
@@ -115,42 +115,59 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     >>> cells["events"].values.tolist()
     [[100, 120], [5, 4]]
     """
-    check_given(arm=arm, control=control)
-    check_text(outcome=outcome)
+    check_not_none(arm=arm, control=control)
+    check_nonempty_text(outcome=outcome)
     columns = {"n": n, "events": events, "non_events": non_events, "mean": mean, "sd": sd, "total": total}
     columns |= {"sum_squares": sum_squares, "se": se, "exposure": exposure}
     columns |= {"positive": positive, "log_mean": log_mean, "log_sd": log_sd}
-    given = {role: column for role, column in columns.items() if column is not None}
-    convert = form_of(given)
-    known = covariate_roles(covariates)
-    dims = check_names(segments, {"arm": arm, **given, **known})
-    rows = read(table, dims=dims, arm=arm, columns=given | known)
-    check_distinct(rows.keys, name_cell)
-    about = About(outcome=outcome, control=text_of(control) or "", dims=dims, source=rows.source)
-    return summarised(rows, convert, about, arm=arm, known=known)
+    column_by_role = {role: column for role, column in columns.items() if column is not None}
+    # The roles that have a column say which form the summary has.
+    convert_rows = choose_conversion(column_by_role)
+    covariate_columns = name_covariate_roles(covariates)
+    dims = check_dimensions(segments, {"arm": arm, **column_by_role, **covariate_columns})
+    rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role=column_by_role | covariate_columns)
+    check_distinct(rows.cell_keys, describe_cell)
+    attributes = TableAttributes(
+        outcome_name=outcome, control_arm=format_label(control) or "", dims=dims, source_text=rows.source_text
+    )
+    return build_summary_cells(rows, convert_rows, attributes, arm=arm, covariate_columns=covariate_columns)
 
 
-def summarised(rows: Rows, convert: Convert, about: About, *, arm: str, known: Mapping[str, str]) -> xr.Dataset:
-    """Make the cell table from rows that hold one cell each.
+def build_summary_cells(
+    rows: SummaryRows,
+    convert_rows: SummaryConversion,
+    attributes: TableAttributes,
+    *,
+    arm: str,
+    covariate_columns: Mapping[str, str],
+) -> xr.Dataset:
+    """Build the cell table from rows that hold one cell each.
 
     Parameters
     ----------
     rows
         Distinct cells and their numbers.
-    convert
-        What to make of the numbers.
-    about
-        Attributes; the notes are those of the rows.
+    convert_rows
+        Conversion of the numbers to variables of the cell table.
+    attributes
+        Attributes of the cell table; the notes are those of the rows.
     arm
-        Where the arms were found, for messages.
-    known
+        Column of the arms, for messages.
+    covariate_columns
         The roles of covariates, and their columns.
     """
-    values = convert(rows)
-    size = values.get("exposure", values.get("n", np.ones(len(rows.keys))))
-    full = size > 0
-    check_arms((label for (_, label), there in zip(rows.keys, full, strict=True) if there), about.control, arm)
-    return attach(assemble(rows.keys, values, replace(about, notes=rows.notes)), rows, known)
+    variables = convert_rows(rows)
+    cell_sizes = variables.get("exposure", variables.get("n", np.ones(len(rows.cell_keys))))
+    # An arm with empty cells alone was never seen, so it cannot be the control.
+    has_data = cell_sizes > 0
+    check_arms(
+        (label for (_, label), is_seen in zip(rows.cell_keys, has_data, strict=True) if is_seen),
+        attributes.control_arm,
+        arm,
+    )
+    return attach_covariates(
+        build_cell_table(rows.cell_keys, variables, replace(attributes, notes=rows.notes)), rows, covariate_columns
+    )
 
 
 def from_estimates(
@@ -216,25 +233,41 @@ def from_estimates(
         raise DataError(
             "estimates need their uncertainty: name the column of standard errors as se, or give covariance"
         )
-    check_given(estimate=estimate)
-    check_text(outcome=outcome)
+    check_not_none(estimate=estimate)
+    check_nonempty_text(outcome=outcome)
     columns = {"estimate": estimate, "se": se, "n": n}
-    given = {role: column for role, column in columns.items() if column is not None}
-    known = covariate_roles(covariates)
-    dims = check_names(segments, {"arm": arm, **given, **known})
-    rows = read(table, dims=dims, arm=arm, columns=given | known)
-    check_distinct(rows.keys, name_cell)
-    about = About(outcome=outcome, control="", dims=dims, source=rows.source, notes=rows.notes)
+    column_by_role = {role: column for role, column in columns.items() if column is not None}
+    covariate_columns = name_covariate_roles(covariates)
+    dims = check_dimensions(segments, {"arm": arm, **column_by_role, **covariate_columns})
+    rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role=column_by_role | covariate_columns)
+    check_distinct(rows.cell_keys, describe_cell)
+    # Effects are differences already: the table holds no arm that they could be compared with.
+    attributes = TableAttributes(
+        outcome_name=outcome, control_arm="", dims=dims, source_text=rows.source_text, notes=rows.notes
+    )
     if n is not None:
-        rows.fail_at(rows.numbers["n"] == 0, "n must be at least 1 where there is an estimate")
+        rows.fail_at(rows.numbers_by_role["n"] == 0, "n must be at least 1 where there is an estimate")
     if covariance is None:
-        return attach(assemble(rows.keys, with_errors(rows, "estimate"), about), rows, known)
-    if len({label for _, label in rows.keys}) > 1:
+        return attach_covariates(
+            build_cell_table(rows.cell_keys, convert_with_errors(rows, "estimate"), attributes), rows, covariate_columns
+        )
+    # The covariance of a cell table is between segments: it has no room for a second arm.
+    if len({label for _, label in rows.cell_keys}) > 1:
         raise DataError("a covariance can be given for one arm only; give one arm's rows at a time")
-    labels = [SEPARATOR.join(levels) for levels, _ in rows.keys]
+    segment_labels = [LEVEL_SEPARATOR.join(levels) for levels, _ in rows.cell_keys]
+    # A file names its segments, so that it is put in order; a matrix must be in the order of the rows.
     if isinstance(covariance, str | os.PathLike):
-        about = replace(about, source=f"{about.source}, covariance of {name_of(covariance)}")
-        covariance = covariance_of(covariance, labels)
-    matrix = checked_covariance(covariance, labels, rows.numbers.get("se"))
-    rows.numbers["se"] = np.sqrt(np.diag(matrix))
-    return attach(assemble(rows.keys, with_errors(rows, "estimate"), about, covariance=matrix), rows, known)
+        attributes = replace(
+            attributes, source_text=f"{attributes.source_text}, covariance of {name_table(covariance)}"
+        )
+        covariance = read_covariance(covariance, segment_labels)
+    covariance_matrix = check_covariance(covariance, segment_labels, rows.numbers_by_role.get("se"))
+    # se_s = √Σ_ss: the standard errors of the diagonal, unrounded, in place of those that were printed.
+    rows.numbers_by_role["se"] = np.sqrt(np.diag(covariance_matrix))
+    return attach_covariates(
+        build_cell_table(
+            rows.cell_keys, convert_with_errors(rows, "estimate"), attributes, covariance=covariance_matrix
+        ),
+        rows,
+        covariate_columns,
+    )

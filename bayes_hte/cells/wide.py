@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import xarray as xr
 
-from bayes_hte.asked import check_given, check_text
-from bayes_hte.cells.assembly import About
-from bayes_hte.cells.covariates import covariate_roles
-from bayes_hte.cells.forms import ROLES, form_of
-from bayes_hte.cells.labels import SEPARATOR, text_of
-from bayes_hte.cells.records import Rows, check_distinct, read
-from bayes_hte.cells.sources import check_names, counted, listed
-from bayes_hte.cells.tables import summarised
+from bayes_hte.asked import check_nonempty_text, check_not_none
+from bayes_hte.cells.assembly import TableAttributes
+from bayes_hte.cells.covariates import name_covariate_roles
+from bayes_hte.cells.forms import SUMMARY_ROLES, choose_conversion
+from bayes_hte.cells.labels import LEVEL_SEPARATOR, format_label
+from bayes_hte.cells.records import SummaryRows, check_distinct, read_summary_rows
+from bayes_hte.cells.sources import check_dimensions, format_count, quote_names
+from bayes_hte.cells.tables import build_summary_cells
 from bayes_hte.errors import DataError
 
 if TYPE_CHECKING:
     from bayes_hte.cells.sources import Table
 
-type Role = Literal[
+type SummaryRole = Literal[
     "n",
     "events",
     "non_events",
@@ -34,14 +34,14 @@ type Role = Literal[
     "log_mean",
     "log_sd",
 ]
-type Arms = Mapping[str, Mapping[Role, str]]
+type ArmColumns = Mapping[str, Mapping[SummaryRole, str]]
 
 
 def from_wide(
     table: "Table",
     *,
     segments: Sequence[str],
-    arms: Arms,
+    arms: ArmColumns,
     control: str,
     outcome: str = "outcome",
     covariates: Sequence[str] | None = None,
@@ -106,64 +106,91 @@ def from_wide(
     >>> cells["n"].values.tolist()
     [[139, 123], [303, 306]]
     """
-    check_given(control=control)
-    check_text(outcome=outcome)
-    columns = _by_arm(arms)
-    roles = next(iter(columns.values()))
-    convert = form_of(roles)
-    known = covariate_roles(covariates)
-    named = {_of(role, arm): column for arm, own in columns.items() for role, column in own.items()}
-    dims = check_names(segments, {**named, **known})
-    wide = read(table, dims=dims, arm=None, columns=named | known)
-    check_distinct([levels for levels, _ in wide.keys], lambda levels: f"segment {SEPARATOR.join(levels)!r}")
-    rows = _longer(wide, list(columns), list(roles), list(known))
-    about = About(outcome=outcome, control=text_of(control) or "", dims=dims, source=rows.source)
-    return summarised(rows, convert, about, arm="arms", known=known)
+    check_not_none(control=control)
+    check_nonempty_text(outcome=outcome)
+    columns_by_arm = _check_arm_columns(arms)
+    # The roles of any arm: they are the same for all.
+    roles = next(iter(columns_by_arm.values()))
+    convert_rows = choose_conversion(roles)
+    covariate_columns = name_covariate_roles(covariates)
+    column_by_role = {
+        _name_arm_role(role, arm): column
+        for arm, arm_columns in columns_by_arm.items()
+        for role, column in arm_columns.items()
+    }
+    dims = check_dimensions(segments, {**column_by_role, **covariate_columns})
+    wide_rows = read_summary_rows(table, dims=dims, arm_column=None, columns_by_role=column_by_role | covariate_columns)
+    # Before the arms are stacked, so that the message names rows as they stand in the table.
+    check_distinct(
+        [levels for levels, _ in wide_rows.cell_keys], lambda levels: f"segment {LEVEL_SEPARATOR.join(levels)!r}"
+    )
+    rows = _stack_arms(wide_rows, list(columns_by_arm), list(roles), list(covariate_columns))
+    attributes = TableAttributes(
+        outcome_name=outcome, control_arm=format_label(control) or "", dims=dims, source_text=rows.source_text
+    )
+    return build_summary_cells(rows, convert_rows, attributes, arm="arms", covariate_columns=covariate_columns)
 
 
-def _of(role: str, arm: str) -> str:
-    return f"{role} of arm {arm!r}"
+def _name_arm_role(role: str, arm_name: str) -> str:
+    # Messages show this name, so it is a phrase.
+    return f"{role} of arm {arm_name!r}"
 
 
-def _by_arm(arms: Arms) -> dict[str, dict[str, str]]:
-    """The columns of each arm by their roles, which are the same for every arm."""
-    if not isinstance(arms, Mapping) or not arms or not all(isinstance(own, Mapping) for own in arms.values()):
+def _check_arm_columns(arms: ArmColumns) -> dict[str, dict[str, str]]:
+    """Check that all arms have columns of the same roles, and return these by the text of the arm."""
+    if not isinstance(arms, Mapping) or not arms or not all(isinstance(columns, Mapping) for columns in arms.values()):
         raise DataError(
             f"arms must say for each arm what its columns mean, such as {{'old': {{'n': 'n_old', 'events': "
             f"'events_old'}}, 'new': …}}, not {arms!r}"
         )
-    columns = {text_of(arm) or "": {str(role): column for role, column in own.items()} for arm, own in arms.items()}
-    for arm, own in columns.items():
-        unknown = [role for role in own if role not in ROLES]
-        if unknown:
-            near = difflib.get_close_matches(unknown[0], ROLES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known ones are {listed(sorted(ROLES))}"
-            raise DataError(f"no column of an arm can mean {unknown[0]!r}, as said of arm {arm!r}; {hint}")
-    if len(columns) < len(arms):
-        raise DataError(f"two arms have the same name as text: {listed([*arms])}; name them differently")
-    first, *others = columns
-    for arm in others:
-        if columns[arm].keys() != columns[first].keys():
-            raise DataError(
-                f"arms need the same columns: {first!r} has {listed([*columns[first]])}, but {arm!r} has "
-                f"{listed([*columns[arm]])}; describe both alike"
+    columns_by_arm = {
+        format_label(arm) or "": {str(role): column for role, column in columns.items()}
+        for arm, columns in arms.items()
+    }
+    for arm, arm_columns in columns_by_arm.items():
+        unknown_roles = [role for role in arm_columns if role not in SUMMARY_ROLES]
+        if unknown_roles:
+            close_roles = difflib.get_close_matches(unknown_roles[0], SUMMARY_ROLES, n=1)
+            hint = (
+                f"did you mean {close_roles[0]!r}?"
+                if close_roles
+                else f"known ones are {quote_names(sorted(SUMMARY_ROLES))}"
             )
-    return columns
+            raise DataError(f"no column of an arm can mean {unknown_roles[0]!r}, as said of arm {arm!r}; {hint}")
+    if len(columns_by_arm) < len(arms):
+        raise DataError(f"two arms have the same name as text: {quote_names([*arms])}; name them differently")
+    # One conversion reads all arms, so that they must have the same form.
+    first_arm, *other_arms = columns_by_arm
+    for arm in other_arms:
+        if columns_by_arm[arm].keys() != columns_by_arm[first_arm].keys():
+            raise DataError(
+                f"arms need the same columns: {first_arm!r} has {quote_names([*columns_by_arm[first_arm]])}, but "
+                f"{arm!r} has {quote_names([*columns_by_arm[arm]])}; describe both alike"
+            )
+    return columns_by_arm
 
 
-def _longer(wide: Rows, arms: Sequence[str], roles: Sequence[str], known: Sequence[str]) -> Rows:
-    """One row per segment and arm, but for arms without any number in the row of a segment."""
-    numbers = {role: np.concatenate([wide.numbers[_of(role, arm)] for arm in arms]) for role in roles}
-    numbers |= {name: np.tile(wide.numbers[name], len(arms)) for name in known}
-    seen = ~np.all([np.isnan(numbers[role]) for role in roles], axis=0)
-    keys = [(levels, arm) for arm in arms for levels, _ in wide.keys]
-    gaps = int((~seen).sum())
+def _stack_arms(
+    wide_rows: SummaryRows, arm_names: Sequence[str], roles: Sequence[str], covariate_roles: Sequence[str]
+) -> SummaryRows:
+    """Stack the columns of the arms: one row per segment and arm, but where an arm has no number in a segment."""
+    numbers = {
+        role: np.concatenate([wide_rows.numbers_by_role[_name_arm_role(role, arm)] for arm in arm_names])
+        for role in roles
+    }
+    numbers |= {name: np.tile(wide_rows.numbers_by_role[name], len(arm_names)) for name in covariate_roles}
+    # A gap in some columns of an arm is an error, which the conversion reports; a gap in all is an empty cell.
+    has_numbers = ~np.all([np.isnan(numbers[role]) for role in roles], axis=0)
+    cell_keys = [(levels, arm) for arm in arm_names for levels, _ in wide_rows.cell_keys]
+    empty_count = int((~has_numbers).sum())
     notes = (
-        [f"{counted(gaps, 'cell has', 'cells have')} no numbers in the table: nothing was seen there"] if gaps else []
+        [f"{format_count(empty_count, 'cell has', 'cells have')} no numbers in the table: nothing was seen there"]
+        if empty_count
+        else []
     )
-    return Rows(
-        [key for key, there in zip(keys, seen, strict=True) if there],
-        {name: values[seen] for name, values in numbers.items()},
-        [*wide.notes, *notes],
-        wide.source,
+    return SummaryRows(
+        [key for key, is_seen in zip(cell_keys, has_numbers, strict=True) if is_seen],
+        {name: values[has_numbers] for name, values in numbers.items()},
+        [*wide_rows.notes, *notes],
+        wide_rows.source_text,
     )

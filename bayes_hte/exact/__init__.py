@@ -3,16 +3,17 @@
     beyond      why a problem is beyond it, if it is
     posterior   draws, the certificate, and probabilities of signs without the noise of counting
 
-Nothing here imports PyMC; `bayes_hte.model.build` remains the definition, and a test compares the two densities.
+Nothing here imports PyMC; `bayes_hte.model.build_pymc_model` remains the definition, and a test compares the two
+densities.
 """
 
-from bayes_hte.drawn import Drawn
+from bayes_hte.drawn import Draws
 from bayes_hte.exact import direct, engine, parts
 from bayes_hte.model import Problem
 from bayes_hte.spec.distributions import Normal
-from bayes_hte.structure import coefficients
+from bayes_hte.structure import list_coefficients
 
-__all__ = ["NUMBERS", "Drawn", "beyond", "closed", "posterior"]
+__all__ = ["NUMBERS", "Draws", "beyond", "closed", "posterior"]
 
 MAX_ARMS = 4
 """Control included; the space of hyperparameters grows by two or three with every arm."""
@@ -26,21 +27,22 @@ def beyond(task: Problem) -> str | None:
     arms = len(task.coords["variant"]) if task.family.has_baseline else 1
     if arms > MAX_ARMS:
         return f"it takes at most {MAX_ARMS} arms, these cells have {arms}"
-    for asked in coefficients(task.model):
-        if asked.pool.by:
+    for asked in list_coefficients(task.model):
+        if asked.pool_priors.by:
             return (
-                f"segments share the effects of levels of {', '.join(asked.pool.by)}, so that they are not independent"
+                f"segments share the effects of levels of {', '.join(asked.pool_priors.by)}, so that they are not "
+                "independent"
             )
     if task.model.effect.shape == "horseshoe":
         return "given its scale a horseshoe has two peaks, at zero and at the data, which quadrature around one misses"
-    if "covariance" in task.statistics and not closed(task):
+    if "covariance" in task.cell_statistics and not closed(task):
         if task.model.pooling == "none":
             return "estimates with a covariance matrix that are not pooled need a Normal prior"
         return "estimates with a covariance matrix must be pooled one way, without covariates, strata or heavy tails"
     return None
 
 
-def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
+def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Draw from the posterior of a problem that is not `beyond` this engine."""
     if task.model.amount is not None:
         return parts.posterior(task, draws=draws, seed=seed)

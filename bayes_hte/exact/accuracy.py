@@ -21,7 +21,7 @@ TOLERANCE = 0.02
 def closed_form(target: Target) -> bool:
     """Whether integrals over a segment are Gaussian, so that one node is exact."""
     maps = target.maps(np.zeros((1, len(target.space.parameters))))
-    return target.segments.curve.quadratic and straight(maps)
+    return target.segments.curve.is_quadratic and straight(maps)
 
 
 def with_orders(target: Target, points: Array) -> Target:

@@ -22,9 +22,9 @@ from scipy import special
 
 from bayes_hte.exact.space import Array, Natural
 from bayes_hte.pooling import DEFAULT_NU
-from bayes_hte.priors import frozen, log_density
+from bayes_hte.priors import compute_log_prior, freeze_distribution
 from bayes_hte.spec.distributions import Distribution, Normal
-from bayes_hte.structure import Coefficient, Design
+from bayes_hte.structure import Coefficient, SegmentDesign
 
 
 class Map(Protocol):
@@ -76,18 +76,20 @@ class Quantile:
 
     def value(self, offset: Array) -> Array:
         """The quantile, taken from the nearer tail."""
-        law = frozen(self.prior)
+        law = freeze_distribution(self.prior)
         tail = special.ndtr(-np.abs(offset))
         return np.asarray(np.where(offset > 0, law.isf(tail), law.ppf(tail)))
 
     def slope(self, offset: Array) -> Array:
         """Density of the offset over density of the value."""
         log_normal = -0.5 * offset**2 - 0.5 * np.log(2 * np.pi)
-        return np.asarray(np.exp(np.clip(log_normal - log_density(self.prior, self.value(offset)), -700.0, 700.0)))
+        return np.asarray(
+            np.exp(np.clip(log_normal - compute_log_prior(self.prior, self.value(offset)), -700.0, 700.0))
+        )
 
     def offset(self, value: Array) -> Array:
         """The normal quantile of the value's rank, kept within what double precision can tell."""
-        law = frozen(self.prior)
+        law = freeze_distribution(self.prior)
         lower, upper = special.ndtri(law.cdf(value)), -special.ndtri(law.sf(value))
         return np.asarray(np.clip(np.where(np.abs(lower) < np.abs(upper), lower, upper), -6.0, 6.0))
 
@@ -192,31 +194,31 @@ class Placed:
         Indices of segments; None for all.
     """
 
-    design: Design
+    design: SegmentDesign
     members: NDArray[np.intp] | None = None
 
     @property
     def covariates(self) -> Array:
         """(segment, covariate)."""
-        found = self.design.covariates
+        found = self.design.standardised_covariates
         return found if self.members is None else found[self.members]
 
     def stratum(self, name: str) -> NDArray[np.intp]:
         """Position of each segment's level."""
-        found = self.design.index[name]
+        found = self.design.level_index[name]
         return found if self.members is None else found[self.members]
 
 
 def mapped(asked: Coefficient, natural: Natural, arm: int, placed: Placed) -> tuple[Map, Array | None]:
     """The map of one coefficient of one arm, and by how much it moves with the baseline's offset."""
-    name, pool = asked.name, asked.pool
+    name, pool = asked.name, asked.pool_priors
     if asked.pooling == "none":
         return _alone(pool.mean), None
     points = len(next(iter(natural.values())))
     location = natural[f"{name}_mean"][:, arm, None] if f"{name}_mean" in natural else np.zeros((points, 1))
     if asked.pooling == "complete":
         return Line(location, np.zeros_like(location)), None
-    effect = asked.effect
+    effect = asked.effect_priors
     scale = _scale(asked, natural, arm, placed)
     if effect is None:
         return Line(location, scale), None
@@ -239,10 +241,10 @@ def _alone(prior: Distribution) -> Map:
 
 def _scale(asked: Coefficient, natural: Natural, arm: int, placed: Placed) -> Array:
     """The between-segment SD of an arm: (point, 1), or (point, segment) with strata."""
-    between, effect = natural[f"{asked.name}_between"], asked.effect
+    between, effect = natural[f"{asked.name}_between"], asked.effect_priors
     column = 0 if effect is not None and effect.shared_between else arm
     if effect is None or effect.strata is None:
         return between[:, column, None]
-    levels = len(placed.design.levels[effect.strata])
+    levels = len(placed.design.level_labels[effect.strata])
     each: Array = between.reshape(len(between), levels, -1)[:, placed.stratum(effect.strata), column]
     return each

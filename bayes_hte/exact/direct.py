@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bayes_hte.drawn import CHAINS, Drawn
+from bayes_hte.drawn import CHAIN_COUNT, Draws
 from bayes_hte.exact.estimates import NODES, Arm, Nodes, arms_of, effects_given, sign
 from bayes_hte.exact.space import Array
 from bayes_hte.model import Problem
@@ -10,15 +10,15 @@ from bayes_hte.model import Problem
 
 def arms(task: Problem) -> list[Arm]:
     """The problem of every arm."""
-    statistics = task.statistics.transpose("segment", "arm", ...)
+    statistics = task.cell_statistics.transpose("segment", "arm", ...)
     covariance = statistics["covariance"].values if "covariance" in statistics else None
     return arms_of(task.model, statistics["estimate"].values, statistics["se"].values, covariance)
 
 
-def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
+def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Independent draws, and probabilities of signs that are exact to quadrature error."""
     rng = np.random.default_rng([seed, 4])
-    count = CHAINS * -(-draws // CHAINS)
+    count = CHAIN_COUNT * -(-draws // CHAIN_COUNT)
     taus, means, effects, signs = [], [], [], []
     coarse, evidence = 0.0, 0.0
     for arm in arms(task):
@@ -34,7 +34,7 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
     shared = {"effect_mean": np.stack(means, 1), "effect_between": np.stack(taus, 1)}
     kept = {"partial": shared, "complete": {"effect_mean": shared["effect_mean"]}, "none": {}}[task.model.pooling]
     probability = np.stack(signs, 1)
-    return Drawn.of(
+    return Draws.from_arrays(
         task,
         {**kept, "effect": np.stack(effects, 2)},
         {

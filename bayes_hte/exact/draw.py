@@ -230,13 +230,13 @@ def _proposed_widely(segments: Segments, maps: Maps, mode: Mode, rng: np.random.
 def _log_posterior(segments: Segments, maps: Maps, base: Array, arms: list[Array]) -> Array:
     """Log density of offsets given the hyperparameters and the data, up to a constant."""
     curve, baseline = segments.curve, maps.baseline.value(base)
-    total = curve.density(segments.arms[0], baseline, maps.sigma[0])
+    total = curve.compute_log_density(segments.arms[0], baseline, maps.sigma[0])
     squares = base * base
     for index, (effect, offset) in enumerate(zip(maps.effects, arms, strict=True), start=1):
         squares += offset * offset
         eta = effect.value(offset)
         eta = eta + maps.below(index - 1, base, baseline)
-        total += curve.density(segments.arms[index], eta, maps.sigma[index])
+        total += curve.compute_log_density(segments.arms[index], eta, maps.sigma[index])
     squares *= 0.5
     total -= squares
     return total

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayes_hte.drawn import CHAINS, Drawn
+from bayes_hte.drawn import CHAIN_COUNT, Draws
 from bayes_hte.exact import accuracy, draw, sign
 from bayes_hte.exact.emulate import Values
 from bayes_hte.exact.importance import Effort, Sample, explore
@@ -39,11 +39,11 @@ CHECKED = 64
 """Points at which a finer quadrature rule is compared with the one that was used."""
 
 
-def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
+def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Draws from the posterior of a problem, and what certifies them."""
     target, sample = points(task, wanted=EFFICIENCY * draws, seed=seed)
     rng = np.random.default_rng([seed, 1])
-    drawn_points = sample.points[in_chains(sample.resampled(CHAINS * -(-draws // CHAINS), rng), rng)]
+    drawn_points = sample.points[in_chains(sample.resampled(CHAIN_COUNT * -(-draws // CHAIN_COUNT), rng), rng)]
     baseline, effect, acceptance = draw.coefficients(target, drawn_points, seed=seed)
     probability, error = sign.positive(target, sample, seed=seed)
     stats = {
@@ -54,7 +54,7 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
         "log_evidence": sample.log_evidence,
     }
     natural = target.space.natural(drawn_points)
-    return Drawn.of(
+    return Draws.from_arrays(
         task,
         {**natural, **({"baseline": baseline} if task.family.has_baseline else {}), "effect": effect},
         stats,

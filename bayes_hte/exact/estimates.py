@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special
 
 from bayes_hte.exact.space import Array
-from bayes_hte.priors import frozen, log_density
+from bayes_hte.priors import compute_log_prior, freeze_distribution
 from bayes_hte.spec.distributions import Distribution, Normal, Uniform
 from bayes_hte.spec.model import Model
 
@@ -143,12 +143,12 @@ class Arm:
         m = lower[:, None] + half * (nodes + 1.0)
         with np.errstate(divide="ignore"):
             distance = (m - common.centre[:, None]) ** 2 / common.variance[:, None]
-        return m, common.log_height[:, None] - 0.5 * distance + log_density(prior, m) + np.log(half * weights)
+        return m, common.log_height[:, None] - 0.5 * distance + compute_log_prior(prior, m) + np.log(half * weights)
 
     def log_posterior(self, log_tau: Array) -> Array:
         """Log density of log τ and the data."""
         tau = np.exp(log_tau)
-        return self.log_marginal(tau) + log_density(_law(self.between), tau) + log_tau
+        return self.log_marginal(tau) + compute_log_prior(_law(self.between), tau) + log_tau
 
     def limits(self) -> tuple[float, float]:
         """The range of log τ outside of which the posterior is negligible."""
@@ -165,7 +165,7 @@ class Arm:
             half = 0.5 * (limits[1] - limits[0])
             log_tau = limits[0] + half * (places + 1.0)
             tau = np.exp(log_tau)
-            log_weight = np.log(weights * half) + log_density(self.between, tau) + log_tau
+            log_weight = np.log(weights * half) + compute_log_prior(self.between, tau) + log_tau
         common = likelihood(self.data, tau)
         if isinstance(self.mean, Normal):
             mean, variance = given_tau(common, self.mean)
@@ -198,7 +198,9 @@ class Arm:
         lower, upper = inner_range(common, self.mean)
         m = lower[:, None] + (upper - lower)[:, None] * np.linspace(0, 1, 400)
         with np.errstate(divide="ignore", invalid="ignore"):
-            density = -0.5 * (m - common.centre[:, None]) ** 2 / common.variance[:, None] + log_density(self.mean, m)
+            density = -0.5 * (m - common.centre[:, None]) ** 2 / common.variance[:, None] + compute_log_prior(
+                self.mean, m
+            )
         return tau, np.array([inverse(*each) for each in zip(m, density, ranks, strict=True)])
 
 
@@ -223,7 +225,7 @@ def given_tau(common: Common, prior: Normal) -> tuple[Array, Array]:
 
 def inner_range(common: Common, prior: Distribution) -> tuple[Array, Array]:
     """Where m can be, at every τ: within reach of the likelihood and of the prior, or between them."""
-    law, sd = frozen(prior), np.sqrt(np.minimum(common.variance, 1e300))
+    law, sd = freeze_distribution(prior), np.sqrt(np.minimum(common.variance, 1e300))
     lowest, highest = float(law.ppf(1e-13)), float(law.ppf(1 - 1e-13))
     lower, upper = common.centre - 9 * sd, common.centre + 9 * sd
     inside = (lower < highest) & (upper > lowest)
@@ -235,7 +237,7 @@ def inner_range(common: Common, prior: Distribution) -> tuple[Array, Array]:
 
 def span(log_posterior: Callable[[Array], Array], prior: Distribution) -> tuple[float, float]:
     """The range of log τ outside of which the posterior is negligible."""
-    law = frozen(prior)
+    law = freeze_distribution(prior)
     lower = float(np.log(max(float(law.ppf(1e-14)), 1e-150)))
     bounded = isinstance(prior, Uniform)
     upper = float(np.log(min(float(law.ppf(1.0 if bounded else 1 - 1e-14)), 1e150)))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bayes_hte.exact.coefficients import Line, Map
 from bayes_hte.exact.space import Array
-from bayes_hte.families.family import CellData, Curve
+from bayes_hte.families.family import ArmCellData, CellLikelihood
 
 Index = NDArray[np.intp]
 Quantity = Callable[[Array, Array], Array]
@@ -37,23 +37,23 @@ class Segments:
 
     Attributes
     ----------
-    curve : Curve
-    arms : tuple of CellData
+    curve : CellLikelihood
+    arms : tuple of ArmCellData
     anchors : tuple of ndarray
         (segment,) linear predictor of every arm at which its likelihood has a quadratic model.
     models : tuple of Quadratic or None
         These models; None where they depend on sigma.
     """
 
-    curve: Curve
-    arms: tuple[CellData, ...]
+    curve: CellLikelihood
+    arms: tuple[ArmCellData, ...]
     anchors: tuple[Array, ...]
     models: "tuple[Quadratic, ...] | None"
 
     @classmethod
-    def at(cls, curve: Curve, arms: tuple[CellData, ...], anchors: tuple[Array, ...]) -> "Segments":
+    def at(cls, curve: CellLikelihood, arms: tuple[ArmCellData, ...], anchors: tuple[Array, ...]) -> "Segments":
         """With their models at these anchors."""
-        if curve.shared is not None:
+        if curve.nuisance_name is not None:
             return cls(curve, arms, anchors, None)
         pairs = zip(arms, anchors, strict=True)
         return cls(
@@ -87,9 +87,9 @@ class Quadratic:
     information: Array
 
     @classmethod
-    def of(cls, curve: Curve, arm: CellData, anchor: Array, sigma: Array | None) -> "Quadratic":
+    def of(cls, curve: CellLikelihood, arm: ArmCellData, anchor: Array, sigma: Array | None) -> "Quadratic":
         """By the family's curve."""
-        return cls(curve.density(arm, anchor, sigma), *curve.derivatives(arm, anchor, sigma))
+        return cls(curve.compute_log_density(arm, anchor, sigma), *curve.compute_derivatives(arm, anchor, sigma))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def locate(segments: Segments, maps: Maps, *, refined: bool = True, settled: flo
     system = _anchored_system(segments, maps)
     zero = np.zeros((maps.points, segments.size))
     base, arms = _moved(system, zero, [zero] * len(maps.effects), limit=np.inf)
-    if refined and not (segments.curve.quadratic and straight(maps)):
+    if refined and not (segments.curve.is_quadratic and straight(maps)):
         for _ in range(STEPS):
             system = _system(segments, maps, base, arms)
             before = base, arms
@@ -272,14 +272,14 @@ def _anchored(segments: Segments, maps: Maps, arm: int, eta: Array) -> tuple[Arr
 def _system(segments: Segments, maps: Maps, base: Array, arms: list[Array]) -> _System:
     """At the current offsets."""
     curve, baseline, slope = segments.curve, maps.baseline.value(base), maps.baseline.slope(base)
-    control = (*curve.derivatives(segments.arms[0], baseline, maps.sigma[0]), slope)
+    control = (*curve.compute_derivatives(segments.arms[0], baseline, maps.sigma[0]), slope)
     cells = []
     for arm, (cell, effect, sigma, offset) in enumerate(
         zip(segments.arms[1:], maps.effects, maps.sigma[1:], arms, strict=True)
     ):
         eta = effect.value(offset)
         eta = eta + maps.below(arm, base, baseline)
-        cells.append((*curve.derivatives(cell, eta, sigma), effect.slope(offset), maps.slope(arm, slope)))
+        cells.append((*curve.compute_derivatives(cell, eta, sigma), effect.slope(offset), maps.slope(arm, slope)))
     return _assembled(control, cells)
 
 
@@ -367,7 +367,7 @@ def log_integral(segments: Segments, maps: Maps, mode: Mode, order: int) -> Arra
     for node, weight in zip(nodes, weights, strict=True):
         base = mode.base + mode.base_sd * node
         baseline = maps.baseline.value(base)
-        total = curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
+        total = curve.compute_log_density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
         for index in range(len(maps.effects)):
             log_terms, _ = _arm_terms(segments, maps, mode, (index, baseline, node), order)
             total = total + log_sum(log_terms)
@@ -396,7 +396,7 @@ def _arm_terms(
         value += effect.value(centre)
     else:
         value = effect.value(centre + spread * nodes)
-    terms = segments.curve.density(segments.arms[index + 1], baseline + value, maps.sigma[index + 1])
+    terms = segments.curve.compute_log_density(segments.arms[index + 1], baseline + value, maps.sigma[index + 1])
     offset = spread * nodes
     offset += centre
     np.multiply(offset, offset, out=offset)
@@ -413,7 +413,7 @@ def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quan
     for node, weight in zip(nodes, weights, strict=True):
         base = mode.base + mode.base_sd * node
         baseline = maps.baseline.value(base)
-        total = curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
+        total = curve.compute_log_density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
         given = []
         for index in range(len(maps.effects)):
             terms, effects = _arm_terms(segments, maps, mode, (index, baseline, node), order)

@@ -34,13 +34,13 @@ def log_joint(target: Target, point: Array, base: Array, arms: list[Array]) -> f
     pooled = target.model.baseline is not None and target.model.baseline.pooling == "partial"
     total += _log_prior(maps.baseline, base, of_value=not pooled)
     baseline = maps.baseline.value(base)
-    total += segments.curve.density(segments.arms[0], baseline, maps.sigma[0]).sum()
+    total += segments.curve.compute_log_density(segments.arms[0], baseline, maps.sigma[0]).sum()
     for arm, (cell, effect, sigma, offset) in enumerate(
         zip(segments.arms[1:], maps.effects, maps.sigma[1:], arms, strict=True)
     ):
         total += _log_prior(effect, offset, of_value=target.model.pooling == "none")
         eta = maps.below(arm, base, baseline) + effect.value(offset)
-        total += segments.curve.density(cell, eta, sigma).sum()
+        total += segments.curve.compute_log_density(cell, eta, sigma).sum()
     return float(total)
 
 

@@ -8,17 +8,17 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import xarray as xr
 
-from bayes_hte.drawn import Drawn, headlined
+from bayes_hte.drawn import Draws, add_mean_outcome
 from bayes_hte.exact import engine
 from bayes_hte.families import two_part
-from bayes_hte.model import Problem, problem
+from bayes_hte.model import Problem, build_problem
 from bayes_hte.spec.model import Effect, Model
-from bayes_hte.structure import AMOUNT, CHANCE
+from bayes_hte.structure import AMOUNT_PREFIX, CHANCE_PREFIX
 
 
 def split(task: Problem) -> tuple[Problem, Problem]:
     """Whether there is a positive outcome, and how large it is."""
-    model, cells = task.model, task.statistics
+    model, cells = task.model, task.cell_statistics
     if model.amount is None:
         raise AssertionError(f'family "{model.family}" has one part')
     chance = Model(family="binomial", pooling=model.pooling, effect=model.effect, baseline=model.baseline)
@@ -29,19 +29,21 @@ def split(task: Problem) -> tuple[Problem, Problem]:
         baseline=model.amount.baseline,
         nuisance=model.nuisance,
     )
-    return problem(two_part.chance(cells), chance), problem(two_part.amount(cells), amount)
+    return build_problem(two_part.select_chance_counts(cells), chance), build_problem(
+        two_part.select_amount_moments(cells), amount
+    )
 
 
-def posterior(task: Problem, *, draws: int, seed: int) -> Drawn:
+def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Draws of both parts, and the worse certificate."""
     found = [engine.posterior(each, draws=draws, seed=seed + shift) for shift, each in enumerate(split(task), start=1)]
     rng = np.random.default_rng([seed, 6])
     merged: dict[Hashable, xr.DataArray] = {}
-    for prefix, each in zip((CHANCE, AMOUNT), found, strict=True):
+    for prefix, each in zip((CHANCE_PREFIX, AMOUNT_PREFIX), found, strict=True):
         names = {name: name if name == "sigma" else f"{prefix}{name}" for name in map(str, each.posterior.data_vars)}
         # Copies of a point stand side by side in each: shuffled, those of one part do not meet those of the other.
         merged |= dict(_shuffled(each.posterior, rng).rename(names).data_vars)
-    return Drawn(headlined(task, xr.Dataset(merged)), _worse([each.sample_stats for each in found]))
+    return Draws(add_mean_outcome(task, xr.Dataset(merged)), _worse([each.sample_stats for each in found]))
 
 
 def _shuffled(posterior: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:

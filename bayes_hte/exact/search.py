@@ -10,7 +10,7 @@ import numpy as np
 
 from bayes_hte.exact.space import ASCENDING, Array, Hyperparameter
 from bayes_hte.exact.target import Group, Target
-from bayes_hte.priors import frozen, log_density
+from bayes_hte.priors import compute_log_prior, freeze_distribution
 
 TRIALS = np.array([1.0, 0.5, 2.0, 0.25, 0.1, 0.03, 0.01])
 LONGEST = 2.0
@@ -106,7 +106,7 @@ def first_sight(target: Target) -> dict[str, list[Rough]]:
     shared = rough_nuisance(target)
     weights = []
     for arm, (data, anchor) in enumerate(zip(segments.arms, segments.anchors, strict=True)):
-        weights.append(curve.derivatives(data, anchor[None], curve.values(shared, arm))[1][0])
+        weights.append(curve.compute_derivatives(data, anchor[None], curve.select_arm_nuisance(shared, arm))[1][0])
     effects = []
     for anchor, weight in zip(segments.anchors[1:], weights[1:], strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -138,8 +138,8 @@ def _to_size(values: list[float], size: int) -> Array:
 
 def start_of(parameter: Hyperparameter, value: float) -> float:
     """On the real line; a value that its prior excludes is replaced by the prior's median."""
-    if parameter.line != "ascending" and not np.isfinite(log_density(parameter.prior, np.array([value])))[0]:
-        value = float(frozen(parameter.prior).ppf(0.5))
+    if parameter.line != "ascending" and not np.isfinite(compute_log_prior(parameter.prior, np.array([value])))[0]:
+        value = float(freeze_distribution(parameter.prior).ppf(0.5))
     return float(parameter.free(np.array([value]))[0])
 
 
@@ -160,7 +160,7 @@ def _moments(estimates: Array, precision: Array) -> Rough:
 def rough_nuisance(target: Target) -> dict[str, Array]:
     """The nuisance parameter as the data have it at first sight: (1, entry) by name."""
     curve = target.segments.curve
-    if curve.shared is None or curve.rough is None:
+    if curve.nuisance_name is None or curve.guess_nuisance is None:
         return {}
     statistics = target.statistics.transpose("segment", "arm", ...)
-    return {curve.shared: curve.rough(statistics)[None]}
+    return {curve.nuisance_name: curve.guess_nuisance(statistics)[None]}

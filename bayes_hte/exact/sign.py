@@ -153,7 +153,7 @@ def _by_arm(segments: Segments, maps: Maps, mode: Mode, order: int) -> list[Arra
     for node, weight in zip(nodes, weights, strict=True):
         base = mode.base + mode.base_sd * node
         baseline = maps.baseline.value(base)
-        total = segments.curve.density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
+        total = segments.curve.compute_log_density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
         for arm in range(len(maps.effects)):
             centre = mode.arms[arm] + mode.lean[arm] * mode.base_sd * node
             above, below = _sides(segments, maps, (base, baseline, centre, mode.arm_sd[arm]), arm, order)
@@ -191,7 +191,7 @@ def _sides(
         half = 0.5 * (end - near)
         offset = half * nodes
         offset += near
-        terms = segments.curve.density(cell, below + effect.value(offset), sigma)
+        terms = segments.curve.compute_log_density(cell, below + effect.value(offset), sigma)
         np.multiply(offset, offset, out=offset)
         offset *= 0.5
         terms -= offset

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bayes_hte.model import Problem
-from bayes_hte.priors import log_density
-from bayes_hte.spec.distributions import Distribution, bounds, is_positive
-from bayes_hte.structure import hyperparameters, size_of
+from bayes_hte.priors import compute_log_prior
+from bayes_hte.spec.distributions import Distribution, find_support_bounds, is_positive
+from bayes_hte.structure import collect_hyperparameters, count_values
 
 Array = NDArray[np.float64]
 Natural = Mapping[str, Array]
@@ -47,20 +47,20 @@ class Hyperparameter:
         """How the number is put on the whole real line."""
         if self.name == ASCENDING and self.position:
             return "ascending"
-        if bounds(self.prior) is not None:
+        if find_support_bounds(self.prior) is not None:
             return "interval"
         return "positive" if is_positive(self.prior) else "real"
 
     def natural(self, free: Array) -> Array:
         """In its own units; of an ascending number its distance from the one before."""
-        ends = bounds(self.prior)
+        ends = find_support_bounds(self.prior)
         if ends is not None:
             return np.asarray(ends[0] + (ends[1] - ends[0]) * special.expit(free))
         return np.exp(np.clip(free, -LARGEST, LARGEST)) if self.line in ("positive", "ascending") else free
 
     def free(self, value: Array) -> Array:
         """On the whole real line; a value at or beyond a bound is put just inside."""
-        ends = bounds(self.prior)
+        ends = find_support_bounds(self.prior)
         if ends is not None:
             share = (value - ends[0]) / (ends[1] - ends[0])
             return np.asarray(special.logit(np.clip(share, 1e-6, 1 - 1e-6)))
@@ -68,11 +68,11 @@ class Hyperparameter:
 
     def prior_density(self, free: Array) -> Array:
         """Log density of the value that a point on the real line stands for; not of ascending numbers."""
-        return log_density(self.prior, self.natural(free))
+        return compute_log_prior(self.prior, self.natural(free))
 
     def log_prior(self, free: Array) -> Array:
         """Log density on the real line: of the value, plus the log derivative of the transform."""
-        density, ends = self.prior_density(free), bounds(self.prior)
+        density, ends = self.prior_density(free), find_support_bounds(self.prior)
         if ends is not None:
             return np.asarray(density + np.log(ends[1] - ends[0]) - np.logaddexp(0, free) - np.logaddexp(0, -free))
         return density + free if self.line == "positive" else density
@@ -129,15 +129,15 @@ class Space:
             return np.zeros(len(points))
         prior = self.parameters[columns[0]].prior
         values = self.natural(points)[ASCENDING]
-        return np.asarray(log_density(prior, values).sum(1) + points[:, columns[1:]].sum(1))
+        return np.asarray(compute_log_prior(prior, values).sum(1) + points[:, columns[1:]].sum(1))
 
 
 def space_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None) -> Space:
     """The hyperparameters of a problem; those in `held` are conditioned on."""
     own = ("effect", "baseline")
-    shared = {name: hyper for name, hyper in hyperparameters(task.model).items() if name not in own}
+    shared = {name: hyper for name, hyper in collect_hyperparameters(task.model).items() if name not in own}
     priors = {name: hyper.prior for name, hyper in shared.items()}
-    sizes = {name: size_of(hyper.dims, task.coords) for name, hyper in shared.items()}
+    sizes = {name: count_values(hyper.dims, task.coords) for name, hyper in shared.items()}
     held = MappingProxyType(dict(held or {}))
     parameters = [
         Hyperparameter(name, position, prior)

@@ -13,7 +13,7 @@ from bayes_hte.exact.integrate import Index, Maps, Segments, locate, log_integra
 from bayes_hte.exact.space import Array, Space, space_of
 from bayes_hte.model import Problem
 from bayes_hte.spec.model import Model
-from bayes_hte.structure import Design, coefficients
+from bayes_hte.structure import SegmentDesign, list_coefficients
 
 CHUNK, LARGE_CHUNK = 24_576, 98_304
 """Numbers in one array: a dozen such arrays stay in a core's cache. Threads need larger ones: they meet at the
@@ -53,7 +53,7 @@ class Target:
     model: Model
     statistics: xr.Dataset
     space: Space
-    design: Design
+    design: SegmentDesign
     segments: Segments
     groups: tuple[Group, ...]
 
@@ -111,7 +111,7 @@ class Target:
         """Baseline and effects as functions of offsets; of `members` only, where the maps of segments differ."""
         natural, placed = self.space.natural(points), Placed(self.design, members)
         curve, arms = self.segments.curve, range(len(self.segments.arms) - 1)
-        asked = {each.name: each for each in coefficients(self.model)}
+        asked = {each.name: each for each in list_coefficients(self.model)}
         nothing = Line(np.zeros((len(points), 1)), np.zeros((len(points), 1)))
         baseline = mapped(asked["baseline"], natural, 0, placed)[0] if "baseline" in asked else nothing
         effects = [mapped(asked["effect"], natural, arm, placed) for arm in arms]
@@ -120,15 +120,15 @@ class Target:
             baseline,
             tuple(effect for effect, _ in effects),
             tuple(coupling for _, coupling in effects),
-            tuple(curve.values(natural, arm) for arm in range(len(arms) + 1)),
+            tuple(curve.select_arm_nuisance(natural, arm) for arm in range(len(arms) + 1)),
         )
 
     def nuisance(self, points: Array) -> Array:
         """Log density of what depends on the nuisance parameters alone."""
         curve = self.segments.curve
-        if curve.nuisance is None or curve.shared is None:
+        if curve.compute_nuisance_density is None or curve.nuisance_name is None:
             return np.zeros(len(points))
-        return curve.nuisance(self.statistics, self.space.natural(points)[curve.shared])
+        return curve.compute_nuisance_density(self.statistics, self.space.natural(points)[curve.nuisance_name])
 
     def anchored(self, point: Array) -> "Target":
         """The same, with the quadratic model of the likelihood taken at the segments' modes at `point`."""
@@ -207,12 +207,12 @@ def use_one_core() -> None:
 
 def target_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None) -> Target:
     """The target of a problem, before its mode is known; hyperparameters in `held` are conditioned on."""
-    curve = task.family.the_curve
-    arrays = curve.arrays(task.statistics.transpose("segment", "arm", ...))
+    curve = task.family.checked_cell_likelihood
+    arrays = curve.pack_arrays(task.cell_statistics.transpose("segment", "arm", ...))
     arms = tuple({name: np.ascontiguousarray(values[..., arm]) for name, values in arrays.items()}
-                 for arm in range(task.statistics.sizes["arm"]))  # fmt: skip
+                 for arm in range(task.cell_statistics.sizes["arm"]))  # fmt: skip
     if not task.family.has_baseline:  # a control that tells nothing, and a baseline of 0
         arms = ({name: np.zeros_like(values) for name, values in arms[0].items()}, *arms)
-    segments = Segments.at(curve, arms, tuple(curve.guess(arm) for arm in arms))
+    segments = Segments.at(curve, arms, tuple(curve.guess_eta(arm) for arm in arms))
     everyone = Group(np.arange(segments.size), 1)
-    return Target(task.model, task.statistics, space_of(task, held), task.design, segments, (everyone,))
+    return Target(task.model, task.cell_statistics, space_of(task, held), task.segment_design, segments, (everyone,))

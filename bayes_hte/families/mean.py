@@ -9,122 +9,149 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.families.family import Array, CellData, Curve, Family, against_control, identity, need, spread_over_units
-from bayes_hte.layout import Parameters
-from bayes_hte.priors import Given
-from bayes_hte.schema import Scale
+from bayes_hte.families.family import (
+    ArmCellData,
+    CellLikelihood,
+    Family,
+    FloatArray,
+    compare_with_control,
+    compute_identity_mean,
+    measure_control_from_moments,
+    require_statistics,
+)
+from bayes_hte.layout import ParameterDraws
+from bayes_hte.priors import ValueHolder
+from bayes_hte.schema import EffectScale
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
 
 
-def statistics(cells: xr.Dataset) -> xr.Dataset:
-    """mean and se, and n where it is known; se from the moments where those are given.
+def select_statistics(cells: xr.Dataset) -> xr.Dataset:
+    """Select mean and se, and n where it is known; compute se from the moments where those are given.
 
     A cell of one unit, or without variation (a small segment in which nobody bought), says nothing about
     its own spread: its standard error takes the arm's pooled within-cell variance instead.
     """
     if "se" in cells:
-        names = ["mean", "se", "n"] if "n" in cells else ["mean", "se"]
-        return need(cells, names, family="mean", why="give mean and se")
-    found = need(cells, ["n", "mean", "ss"], family="mean", why="give rows, n with mean and sd, or mean and se")
-    n, ss = found["n"], found["ss"]
-    freedom = (n - 1).where(n > 0, 0).sum("segment")
-    pooled = ss.sum("segment") / freedom.where(freedom > 0)
-    if not bool((pooled > 0).all()):
-        raise DataError("the outcome does not vary within an arm: its standard error cannot be estimated")
-    variance = (ss / (n - 1).where(n > 1)).where(ss > 0, pooled)
-    return xr.Dataset({"n": n, "mean": found["mean"], "se": np.sqrt(variance / n.where(n > 0))}).assign_attrs(
-        cells.attrs, control_location=list(spread_over_units(found))
+        statistic_names = ["mean", "se", "n"] if "n" in cells else ["mean", "se"]
+        return require_statistics(cells, statistic_names, family="mean", why="give mean and se")
+    cell_statistics = require_statistics(
+        cells, ["n", "mean", "ss"], family="mean", why="give rows, n with mean and sd, or mean and se"
     )
+    n, ss = cell_statistics["n"], cell_statistics["ss"]
+    # s² of an arm = Σ_s ss_s / Σ_s (n_s − 1)
+    arm_freedom = (n - 1).where(n > 0, 0).sum("segment")
+    pooled_variance = ss.sum("segment") / arm_freedom.where(arm_freedom > 0)
+    if not bool((pooled_variance > 0).all()):
+        raise DataError("the outcome does not vary within an arm: its standard error cannot be estimated")
+    # se² = ss / (n − 1) / n
+    unit_variance = (ss / (n - 1).where(n > 1)).where(ss > 0, pooled_variance)
+    return xr.Dataset(
+        {"n": n, "mean": cell_statistics["mean"], "se": np.sqrt(unit_variance / n.where(n > 0))}
+    ).assign_attrs(cells.attrs, control_location=list(measure_control_from_moments(cell_statistics)))
 
 
-def likelihood(cells: xr.Dataset, eta: "TensorVariable", nuisance: "dict[str, TensorVariable]", given: Given) -> None:
-    """The central limit theorem."""
+def add_likelihood(
+    long_cells: xr.Dataset,
+    eta: "TensorVariable",
+    nuisance_variables: "dict[str, TensorVariable]",
+    hold_value: ValueHolder,
+) -> None:
+    """Add the observed means: normal around their expectation, by the central limit theorem."""
     import pymc as pm
 
-    mean, se = given("mean", cells["mean"].values), given("se", cells["se"].values)
+    cell_means, se = hold_value("mean", long_cells["mean"].values), hold_value("se", long_cells["se"].values)
 
-    pm.Normal("mean", eta, se, observed=mean, dims="cell")
+    pm.Normal("mean", eta, se, observed=cell_means, dims="cell")
 
 
-def arrays(cells: xr.Dataset) -> dict[str, Array]:
-    """The mean and its precision, 0 where there is none."""
-    se = cells["se"].values.astype(float)
-    there = np.isfinite(se)
+def pack_arrays(cell_statistics: xr.Dataset) -> dict[str, FloatArray]:
+    """Pack the means and their precisions, 0 where there is no mean."""
+    se = cell_statistics["se"].values.astype(float)
+    has_mean = np.isfinite(se)
+    # constant = −log se − ½ log 2π
     return {
-        "mean": np.where(there, cells["mean"].values, 0.0),
-        "precision": np.where(there, se**-2.0, 0.0),
-        "constant": np.where(there, -np.log(se) - 0.5 * np.log(2 * np.pi), 0.0),
+        "mean": np.where(has_mean, cell_statistics["mean"].values, 0.0),
+        "precision": np.where(has_mean, se**-2.0, 0.0),
+        "constant": np.where(has_mean, -np.log(se) - 0.5 * np.log(2 * np.pi), 0.0),
     }
 
 
-def density(data: CellData, eta: Array, sigma: Array | None = None) -> Array:
-    """Normal log density of the mean."""
-    return np.asarray(data["constant"] - 0.5 * data["precision"] * (data["mean"] - eta) ** 2)
+def compute_log_density(
+    arm_data: ArmCellData, eta: FloatArray, nuisance_values: FloatArray | None = None
+) -> FloatArray:
+    """Compute the normal log density of the mean."""
+    # log p = constant − (mean − eta)² / (2 se²)
+    return np.asarray(arm_data["constant"] - 0.5 * arm_data["precision"] * (arm_data["mean"] - eta) ** 2)
 
 
-def derivatives(data: CellData, eta: Array, sigma: Array | None = None) -> tuple[Array, Array]:
-    """Residual over variance, and the precision."""
-    return data["precision"] * (data["mean"] - eta), np.broadcast_to(data["precision"], eta.shape)
+def compute_derivatives(
+    arm_data: ArmCellData, eta: FloatArray, nuisance_values: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Compute residual over variance, and the precision."""
+    return arm_data["precision"] * (arm_data["mean"] - eta), np.broadcast_to(arm_data["precision"], eta.shape)
 
 
-def guess(data: CellData) -> Array:
-    """The mean itself."""
-    return data["mean"]
+def guess_eta(arm_data: ArmCellData) -> FloatArray:
+    """Guess the mean itself."""
+    return arm_data["mean"]
 
 
-CURVE = Curve(arrays, density, derivatives, guess, quadratic=True)
+CELL_LIKELIHOOD = CellLikelihood(pack_arrays, compute_log_density, compute_derivatives, guess_eta, is_quadratic=True)
 
 
-def predictive(
-    cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters, rng: np.random.Generator
+def simulate_data(
+    long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws, rng: np.random.Generator
 ) -> dict[str, xr.DataArray]:
-    """Replicated cell means."""
-    return {"mean": eta.copy(data=rng.normal(eta.values, cells["se"].values))}
+    """Simulate cell means."""
+    return {"mean": eta.copy(data=rng.normal(eta.values, long_cells["se"].values))}
 
 
-def raw(cells: xr.Dataset, scale: Scale) -> xr.Dataset:
-    """Difference in means with its standard error."""
-    return against_control(cells["mean"], cells["se"] ** 2, scale)
+def estimate_raw_effects(cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
+    """Estimate differences in means, or ratios less one, with their standard errors."""
+    return compare_with_control(cell_statistics["mean"], cell_statistics["se"] ** 2, scale)
 
 
-def effect_variance(cells: xr.Dataset, parameters: Parameters) -> xr.DataArray:
-    """se² of the treated mean plus that of the control's; infinite where an arm was not seen."""
-    variance = (cells["se"] ** 2).fillna(np.inf)
-    return variance.isel(arm=slice(1, None)) + variance.isel(arm=0, drop=True)
+def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> xr.DataArray:
+    """Compute se² of the treated mean plus that of the control's; infinite where an arm was not seen."""
+    mean_variance = (cell_statistics["se"] ** 2).fillna(np.inf)
+    return mean_variance.isel(arm=slice(1, None)) + mean_variance.isel(arm=0, drop=True)
 
 
-def control_location(cells: xr.Dataset) -> tuple[float, float]:
-    """Mean and SD over the control's units; from the standard errors where only those are known."""
-    if "control_location" in cells.attrs:
-        mean, sd = cells.attrs["control_location"]
-        return float(mean), float(sd)
-    if "n" not in cells:
+def measure_control_outcome(cell_statistics: xr.Dataset) -> tuple[float, float]:
+    """Measure mean and SD over the control's units; from the standard errors where only those are known."""
+    if "control_location" in cell_statistics.attrs:
+        control_mean, control_sd = cell_statistics.attrs["control_location"]
+        return float(control_mean), float(control_sd)
+    if "n" not in cell_statistics:
         raise ModelError(
             'units = "control_sd" needs the number of units behind every mean: give n, or write priors in the '
             'outcome\'s own units (units = "link")'
         )
-    control = cells.isel(arm=0)
-    n = control["n"]
-    ss = (control["se"] ** 2 * n * (n - 1)).fillna(0.0)
-    return spread_over_units(xr.Dataset({"n": cells["n"], "mean": cells["mean"], "ss": ss.expand_dims(arm=1, axis=1)}))
+    control_cells = cell_statistics.isel(arm=0)
+    n = control_cells["n"]
+    # se² = ss / (n − 1) / n, solved for ss
+    ss = (control_cells["se"] ** 2 * n * (n - 1)).fillna(0.0)
+    return measure_control_from_moments(
+        xr.Dataset({"n": cell_statistics["n"], "mean": cell_statistics["mean"], "ss": ss.expand_dims(arm=1, axis=1)})
+    )
 
 
 FAMILY = Family(
     name="mean",
     link="identity",
-    ratio=None,
-    percent=False,
+    ratio_name=None,
+    mean_is_probability=False,
     has_baseline=True,
-    statistics=statistics,
-    likelihood=likelihood,
-    curve=CURVE,
-    log_likelihood=CURVE.log_likelihood,
-    predictive=predictive,
-    predictive_names=("mean",),
-    mean=identity,
-    raw=raw,
-    effect_variance=effect_variance,
-    control_location=control_location,
+    select_statistics=select_statistics,
+    add_likelihood=add_likelihood,
+    cell_likelihood=CELL_LIKELIHOOD,
+    compute_log_likelihood=CELL_LIKELIHOOD.compute_log_likelihood,
+    simulate_data=simulate_data,
+    simulated_names=("mean",),
+    compute_mean=compute_identity_mean,
+    estimate_raw_effects=estimate_raw_effects,
+    compute_effect_variance=compute_effect_variance,
+    measure_control_outcome=measure_control_outcome,
 )

@@ -15,155 +15,200 @@ from scipy import special
 
 from bayes_hte.errors import DataError
 from bayes_hte.families import binomial, normal
-from bayes_hte.families.family import Family, against_control, exponential, need, no_spread, on_log_scale
-from bayes_hte.layout import Parameters, linear_predictor, variant_values
-from bayes_hte.priors import Given
-from bayes_hte.schema import Scale
-from bayes_hte.structure import AMOUNT, CHANCE
+from bayes_hte.families.family import (
+    Family,
+    compare_on_log_scale,
+    compare_with_control,
+    compute_exponential_mean,
+    refuse_control_sd,
+    require_statistics,
+)
+from bayes_hte.layout import ParameterDraws, compute_linear_predictor, select_variant_values
+from bayes_hte.priors import ValueHolder
+from bayes_hte.schema import EffectScale
+from bayes_hte.structure import AMOUNT_PREFIX, CHANCE_PREFIX
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
 
 
-def statistics(cells: xr.Dataset) -> xr.Dataset:
-    """Units, those with a positive outcome, moments of its logarithm, and the mean of all for the raw estimate."""
-    names = ["n", "positive", "log_mean", "log_ss", "mean", "ss"]
-    found = need(cells, names, family="two_part", why='make the cells with metric="two_part"')
-    if int(found["positive"].sum()) == 0:
+def select_statistics(cells: xr.Dataset) -> xr.Dataset:
+    """Select units, units with a positive outcome, moments of its logarithm, and those of all for raw estimates."""
+    statistic_names = ["n", "positive", "log_mean", "log_ss", "mean", "ss"]
+    cell_statistics = require_statistics(
+        cells, statistic_names, family="two_part", why='make the cells with metric="two_part"'
+    )
+    if int(cell_statistics["positive"].sum()) == 0:
         raise DataError("no positive outcome in any cell: there is nothing to compare")
-    if float(found["log_ss"].sum()) <= 0:
+    if float(cell_statistics["log_ss"].sum()) <= 0:
         raise DataError("positive outcomes do not vary within any cell: use family binomial for whether there was one")
-    return found
+    return cell_statistics
 
 
-def chance(cells: xr.Dataset) -> xr.Dataset:
-    """The first part as counts."""
-    return cells[["n"]].assign(events=cells["positive"]).assign_attrs(cells.attrs)
+def select_chance_counts(cell_statistics: xr.Dataset) -> xr.Dataset:
+    """Select the first part as statistics of the binomial family."""
+    return cell_statistics[["n"]].assign(events=cell_statistics["positive"]).assign_attrs(cell_statistics.attrs)
 
 
-def amount(cells: xr.Dataset) -> xr.Dataset:
-    """The second part as moments."""
-    names = {"positive": "n", "log_mean": "mean", "log_ss": "ss"}
-    return cells[list(names)].rename(names).assign_attrs(cells.attrs)
+def select_amount_moments(cell_statistics: xr.Dataset) -> xr.Dataset:
+    """Select the second part as statistics of the normal family."""
+    moment_names = {"positive": "n", "log_mean": "mean", "log_ss": "ss"}
+    return cell_statistics[list(moment_names)].rename(moment_names).assign_attrs(cell_statistics.attrs)
 
 
-def likelihood(
-    cells: xr.Dataset, eta: "dict[str, TensorVariable]", nuisance: "dict[str, TensorVariable]", given: Given
+def add_likelihood(
+    long_cells: xr.Dataset,
+    eta: "dict[str, TensorVariable]",
+    nuisance_variables: "dict[str, TensorVariable]",
+    hold_value: ValueHolder,
 ) -> None:
-    """Binomial × normal of the logarithm, through its sufficient statistics."""
+    """Add the observed counts and moments: binomial × normal of the logarithm, by its sufficient statistics."""
     import pymc as pm
 
-    sigma, arm = nuisance["sigma"], cells["arm_index"].values
-    bought = np.flatnonzero(cells["positive"].values > 0)
-    n, positive = given("n", cells["n"].values), given("positive", cells["positive"].values)
-    log_mean = given("log_mean", cells["log_mean"].values[bought])
-    root = given("root_positive", np.sqrt(cells["positive"].values[bought]))
-    total, freedom = normal.within_arm(amount(cells).assign(arm_index=cells["arm_index"]))
-    seen = np.flatnonzero((freedom > 0) & (total > 0))
-    log_ss, half = given("log_ss", total[seen]), given("half_freedom", freedom[seen] / 2)
-
-    pm.Binomial("positive", n=n, logit_p=eta[CHANCE], observed=positive, dims="cell")
-    pm.Normal("log_mean", eta[AMOUNT][bought], sigma[arm[bought]] / root, observed=log_mean)
-    pm.Gamma("log_ss", alpha=half, beta=0.5 / sigma[seen] ** 2, observed=log_ss)
-
-
-def headline(parameters: Parameters) -> dict[str, xr.DataArray]:
-    """effect and baseline, of the log of the mean outcome, from the draws of both parts."""
-    variance = 0.5 * parameters["sigma"] ** 2
-    baseline = _log_mean(
-        parameters[f"{CHANCE}baseline"], parameters[f"{AMOUNT}baseline"], variance.isel(variant=0, drop=True)
+    sigma, arm_index = nuisance_variables["sigma"], long_cells["arm_index"].values
+    # A cell without positive outcomes has no mean of their logarithms.
+    positive_cells = np.flatnonzero(long_cells["positive"].values > 0)
+    n = hold_value("n", long_cells["n"].values)
+    positive_counts = hold_value("positive", long_cells["positive"].values)
+    log_mean = hold_value("log_mean", long_cells["log_mean"].values[positive_cells])
+    root_positive = hold_value("root_positive", np.sqrt(long_cells["positive"].values[positive_cells]))
+    arm_squares, arm_freedom = normal.sum_squares_within_arms(
+        select_amount_moments(long_cells).assign(arm_index=long_cells["arm_index"])
     )
-    treated = _log_mean(
-        parameters[f"{CHANCE}baseline"] + parameters[f"{CHANCE}effect"],
-        parameters[f"{AMOUNT}baseline"] + parameters[f"{AMOUNT}effect"],
-        variance.isel(variant=slice(1, None)).rename(variant="arm"),
+    # SS ~ Gamma(N / 2, rate 1 / (2 sigma²)), as in the normal family
+    observed_arms = np.flatnonzero((arm_freedom > 0) & (arm_squares > 0))
+    log_ss = hold_value("log_ss", arm_squares[observed_arms])
+    half_freedom = hold_value("half_freedom", arm_freedom[observed_arms] / 2)
+
+    pm.Binomial("positive", n=n, logit_p=eta[CHANCE_PREFIX], observed=positive_counts, dims="cell")
+    pm.Normal(
+        "log_mean",
+        eta[AMOUNT_PREFIX][positive_cells],
+        sigma[arm_index[positive_cells]] / root_positive,
+        observed=log_mean,
     )
-    effect = (treated - baseline).transpose(*parameters[f"{CHANCE}effect"].dims)
-    return {"effect": effect, "baseline": baseline.transpose(*parameters[f"{CHANCE}baseline"].dims)}
+    pm.Gamma("log_ss", alpha=half_freedom, beta=0.5 / sigma[observed_arms] ** 2, observed=log_ss)
 
 
-def _log_mean(log_odds: xr.DataArray, log_amount: xr.DataArray, half_variance: xr.DataArray) -> xr.DataArray:
+def combine_two_parts(parameter_draws: ParameterDraws) -> dict[str, xr.DataArray]:
+    """Combine the draws of both parts to effect and baseline of the log of the mean outcome."""
+    half_variance = 0.5 * parameter_draws["sigma"] ** 2
+    baseline = _combine_log_mean(
+        parameter_draws[f"{CHANCE_PREFIX}baseline"],
+        parameter_draws[f"{AMOUNT_PREFIX}baseline"],
+        half_variance.isel(variant=0, drop=True),
+    )
+    treated_log_mean = _combine_log_mean(
+        parameter_draws[f"{CHANCE_PREFIX}baseline"] + parameter_draws[f"{CHANCE_PREFIX}effect"],
+        parameter_draws[f"{AMOUNT_PREFIX}baseline"] + parameter_draws[f"{AMOUNT_PREFIX}effect"],
+        half_variance.isel(variant=slice(1, None)).rename(variant="arm"),
+    )
+    # effect = log(treated mean / control mean)
+    effect = (treated_log_mean - baseline).transpose(*parameter_draws[f"{CHANCE_PREFIX}effect"].dims)
+    return {"effect": effect, "baseline": baseline.transpose(*parameter_draws[f"{CHANCE_PREFIX}baseline"].dims)}
+
+
+def _combine_log_mean(log_odds: xr.DataArray, log_amount: xr.DataArray, half_variance: xr.DataArray) -> xr.DataArray:
+    # log mean = log p + amount + sigma² / 2
     log_chance = log_odds.copy(data=special.log_expit(log_odds.values))
     return log_chance + log_amount + half_variance
 
 
-def _predictors(cells: xr.Dataset, parameters: Parameters) -> tuple[xr.DataArray, xr.DataArray]:
-    parts = (
-        linear_predictor(cells, {"effect": parameters[f"{prefix}effect"], "baseline": parameters[f"{prefix}baseline"]})
-        for prefix in (CHANCE, AMOUNT)
+def _predict_both_parts(long_cells: xr.Dataset, parameter_draws: ParameterDraws) -> tuple[xr.DataArray, xr.DataArray]:
+    part_predictors = (
+        compute_linear_predictor(
+            long_cells,
+            {"effect": parameter_draws[f"{part_prefix}effect"], "baseline": parameter_draws[f"{part_prefix}baseline"]},
+        )
+        for part_prefix in (CHANCE_PREFIX, AMOUNT_PREFIX)
     )
-    first, second = parts
-    return first, second
+    chance_eta, amount_eta = part_predictors
+    return chance_eta, amount_eta
 
 
-def log_likelihood(cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters) -> xr.DataArray:
-    """Log density of the cell's units, both parts."""
-    first, second = _predictors(cells, parameters)
-    counted = binomial.CURVE.log_likelihood(chance(cells), first, parameters)
-    chosen = special.gammaln(cells["n"] + 1) - special.gammaln(cells["positive"] + 1)
-    chosen = chosen - special.gammaln(cells["n"] - cells["positive"] + 1)
-    part = amount(cells).assign(arm_index=cells["arm_index"], mean=amount(cells)["mean"].fillna(0.0))
-    measured = normal.log_likelihood(part, second, parameters)
-    # Units are known one by one here, not only how many of them were positive.
-    return (counted - chosen + measured).transpose(*eta.dims)
+def compute_log_likelihood(long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws) -> xr.DataArray:
+    """Compute the log density of each cell's units, both parts together."""
+    chance_eta, amount_eta = _predict_both_parts(long_cells, parameter_draws)
+    chance_density = binomial.CELL_LIKELIHOOD.compute_log_likelihood(
+        select_chance_counts(long_cells), chance_eta, parameter_draws
+    )
+    # Units are known one by one here, not only how many of them were positive: without log C(n, positive).
+    log_choose = special.gammaln(long_cells["n"] + 1) - special.gammaln(long_cells["positive"] + 1)
+    log_choose = log_choose - special.gammaln(long_cells["n"] - long_cells["positive"] + 1)
+    amount_moments = select_amount_moments(long_cells).assign(
+        arm_index=long_cells["arm_index"], mean=select_amount_moments(long_cells)["mean"].fillna(0.0)
+    )
+    amount_density = normal.compute_log_likelihood(amount_moments, amount_eta, parameter_draws)
+    return (chance_density - log_choose + amount_density).transpose(*eta.dims)
 
 
-def predictive(
-    cells: xr.Dataset, eta: xr.DataArray, parameters: Parameters, rng: np.random.Generator
+def simulate_data(
+    long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws, rng: np.random.Generator
 ) -> dict[str, xr.DataArray]:
-    """Replicated numbers of positive outcomes, and means of their logarithm where there were any."""
-    first, second = _predictors(cells, parameters)
-    positive = rng.binomial(cells["n"].values, special.expit(first.values))
-    sigma = variant_values(cells, parameters["sigma"]).transpose(*second.dims).values
-    se = sigma / np.sqrt(np.maximum(cells["positive"].values, 1))
-    return {"positive": first.copy(data=positive), "log_mean": second.copy(data=rng.normal(second.values, se))}
+    """Simulate numbers of positive outcomes, and means of their logarithm where there were any."""
+    chance_eta, amount_eta = _predict_both_parts(long_cells, parameter_draws)
+    simulated_positive = rng.binomial(long_cells["n"].values, special.expit(chance_eta.values))
+    sigma = select_variant_values(long_cells, parameter_draws["sigma"]).transpose(*amount_eta.dims).values
+    se = sigma / np.sqrt(np.maximum(long_cells["positive"].values, 1))
+    return {
+        "positive": chance_eta.copy(data=simulated_positive),
+        "log_mean": amount_eta.copy(data=rng.normal(amount_eta.values, se)),
+    }
 
 
-def raw(cells: xr.Dataset, scale: Scale) -> xr.Dataset:
-    """Difference or ratio of plain means with Welch's standard error, which assumes no distribution."""
-    n = cells["n"]
-    variance = cells["ss"] / (n - 1).where(n > 1) / n
-    return on_log_scale(cells["mean"], variance) if scale == "link" else against_control(cells["mean"], variance, scale)
+def estimate_raw_effects(cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
+    """Estimate differences or ratios of plain means with Welch's standard error, whatever the distribution."""
+    n = cell_statistics["n"]
+    mean_variance = cell_statistics["ss"] / (n - 1).where(n > 1) / n
+    if scale == "link":
+        return compare_on_log_scale(cell_statistics["mean"], mean_variance)
+    return compare_with_control(cell_statistics["mean"], mean_variance, scale)
 
 
-def effect_variance(cells: xr.Dataset, parameters: Parameters) -> xr.DataArray:
-    """Delta method for the log ratio of means: what n and the expected number of positive outcomes tell of both parts.
+def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> xr.DataArray:
+    """Compute the variance of a log ratio of means by the delta method, from n and expected positive outcomes.
 
     The log of the mean moves by 1 − p per log-odds, and by 1 per unit of the log amount.
     """
-    log_odds = parameters[f"{CHANCE}baseline"]
-    control = _of_arm(cells["n"].isel(arm=0, drop=True), log_odds, parameters["sigma"].isel(variant=0, drop=True))
-    sigma = parameters["sigma"].isel(variant=slice(1, None)).rename(variant="arm")
-    return control + _of_arm(cells["n"].isel(arm=slice(1, None)), log_odds + parameters[f"{CHANCE}effect"], sigma)
+    log_odds = parameter_draws[f"{CHANCE_PREFIX}baseline"]
+    control_variance = _compute_arm_variance(
+        cell_statistics["n"].isel(arm=0, drop=True), log_odds, parameter_draws["sigma"].isel(variant=0, drop=True)
+    )
+    sigma = parameter_draws["sigma"].isel(variant=slice(1, None)).rename(variant="arm")
+    return control_variance + _compute_arm_variance(
+        cell_statistics["n"].isel(arm=slice(1, None)), log_odds + parameter_draws[f"{CHANCE_PREFIX}effect"], sigma
+    )
 
 
-def _of_arm(n: xr.DataArray, log_odds: xr.DataArray, sigma: xr.DataArray) -> xr.DataArray:
-    p = binomial.probability(log_odds)
+def _compute_arm_variance(n: xr.DataArray, log_odds: xr.DataArray, sigma: xr.DataArray) -> xr.DataArray:
+    positive_chance = binomial.invert_logit(log_odds)
+    # Var log mean ≈ (1 − p)² / (n p (1 − p)) + sigma² / (n p)
     with np.errstate(divide="ignore"):
-        return (1 - p) / (n * p) + sigma**2 / (n * p)
+        return (1 - positive_chance) / (n * positive_chance) + sigma**2 / (n * positive_chance)
 
 
-def between_variance(posterior: xr.Dataset) -> xr.DataArray:
-    """Of the log ratio of means between segments, to first order: (1 − p)² tau² of chances + tau² of amounts."""
-    p = binomial.probability(posterior[f"{CHANCE}baseline"])
-    found: xr.DataArray = (1 - p) ** 2 * posterior[f"{CHANCE}effect_between"] ** 2
-    return found + posterior[f"{AMOUNT}effect_between"] ** 2
+def compute_between_variance(posterior: xr.Dataset) -> xr.DataArray:
+    """Compute the variance of log ratios of means between segments, to first order."""
+    # (1 − p)² tau² of chances + tau² of amounts
+    control_chance = binomial.invert_logit(posterior[f"{CHANCE_PREFIX}baseline"])
+    chance_variance: xr.DataArray = (1 - control_chance) ** 2 * posterior[f"{CHANCE_PREFIX}effect_between"] ** 2
+    return chance_variance + posterior[f"{AMOUNT_PREFIX}effect_between"] ** 2
 
 
 FAMILY = Family(
     name="two_part",
     link="log",
-    ratio="ratio of means",
-    percent=False,
+    ratio_name="ratio of means",
+    mean_is_probability=False,
     has_baseline=True,
-    statistics=statistics,
-    likelihood=likelihood,
-    curve=None,
-    log_likelihood=log_likelihood,
-    predictive=predictive,
-    predictive_names=("positive", "log_mean"),
-    mean=exponential,
-    raw=raw,
-    effect_variance=effect_variance,
-    control_location=no_spread,
+    select_statistics=select_statistics,
+    add_likelihood=add_likelihood,
+    cell_likelihood=None,
+    compute_log_likelihood=compute_log_likelihood,
+    simulate_data=simulate_data,
+    simulated_names=("positive", "log_mean"),
+    compute_mean=compute_exponential_mean,
+    estimate_raw_effects=estimate_raw_effects,
+    compute_effect_variance=compute_effect_variance,
+    measure_control_outcome=refuse_control_sd,
 )

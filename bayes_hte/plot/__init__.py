@@ -11,9 +11,9 @@ matplotlib is loaded with this package and by nothing else in bayes_hte.
 """
 
 from bayes_hte.plot.forest import forest
-from bayes_hte.plot.prior import Belief, prior
+from bayes_hte.plot.prior import ArmBelief, prior
 from bayes_hte.plot.shrinkage import shrinkage
 from bayes_hte.plot.trace import trace
 from bayes_hte.plot.write import save, svg
 
-__all__ = ["Belief", "forest", "prior", "save", "shrinkage", "svg", "trace"]
+__all__ = ["ArmBelief", "forest", "prior", "save", "shrinkage", "svg", "trace"]

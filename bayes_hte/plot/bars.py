@@ -10,81 +10,91 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 
-from bayes_hte.plot.axis import bare, fitting_ticks
-from bayes_hte.plot.canvas import GRID, INK, POOLED, RAW
-from bayes_hte.plot.rows import Block, Estimate, weights
+from bayes_hte.plot.axis import choose_fitting_ticks, strip_axes
+from bayes_hte.plot.canvas import GRID_COLOR, INK_COLOR, POOLED_COLOR, RAW_COLOR
+from bayes_hte.plot.rows import ArmBlock, Estimate, weigh_estimates
 
-LARGEST_SIDE = 12.0
-SMALLEST_SIDE = 4.0  # smaller would vanish in the interval's own line
-RAW_LIFT, POOLED_DROP = 5.2, 2.8
+MAX_POINT_SIDE = 12.0
+MIN_POINT_SIDE = 4.0  # smaller would vanish in the interval's own line
+RAW_RISE, POOLED_DROP = 5.2, 2.8  # points from the middle of a row: the raw interval stands above the pooled one
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A row, the height of its middle, and the side of its point."""
+class PlacedEstimate:
+    """An estimate, the height of its row's middle, and the side of its point, both in points."""
 
-    row: Estimate
-    y: float
-    side: float = LARGEST_SIDE
-
-
-def raw_interval(row: Estimate, ci_prob: float) -> tuple[float, float]:
-    """Normal interval of the unpooled estimate."""
-    half = NormalDist().inv_cdf(0.5 + ci_prob / 2) * row.raw_se
-    return row.raw - half, row.raw + half
+    estimate: Estimate
+    y_middle: float
+    point_side: float = MAX_POINT_SIDE
 
 
-def limits(blocks: Sequence[Block], ci_prob: float) -> tuple[float, float]:
-    """Ends of the axis: the pooled intervals, zero and the averages, whatever a wild row does.
+def compute_raw_interval(estimate: Estimate, ci_prob: float) -> tuple[float, float]:
+    """Compute the normal interval of the unpooled estimate."""
+    # ŷ ± z SE, z = Φ⁻¹((1 + p) / 2)
+    half_width = NormalDist().inv_cdf(0.5 + ci_prob / 2) * estimate.raw_se
+    return estimate.raw_effect - half_width, estimate.raw_effect + half_width
+
+
+def choose_axis_limits(arm_blocks: Sequence[ArmBlock], ci_prob: float) -> tuple[float, float]:
+    """Choose the ends of the axis: the pooled intervals, zero and the averages, whatever a wild row does.
 
     An end reaches at most three typical half-widths beyond the outermost effect, and effects themselves are
     followed for six spreads; raw intervals may widen the axis by a third. What goes beyond is clipped.
     """
-    rows = [row for block in blocks for row in block.rows]
-    known = [row for row in rows if row.known]
-    averages = [value for block in blocks for value in (block.ate.low, block.ate.high)]
-    kept = [0.0, *(value for value in averages if math.isfinite(value))]
-    if known:
-        kept += _typical_reach(known)
-    low, high = min(kept), max(kept)
+    estimates = [estimate for block in arm_blocks for estimate in block.estimates]
+    known_estimates = [estimate for estimate in estimates if estimate.is_known]
+    average_bounds = [value for block in arm_blocks for value in (block.ate.ci_low, block.ate.ci_high)]
+    shown_values = [0.0, *(value for value in average_bounds if math.isfinite(value))]
+    if known_estimates:
+        shown_values += _compute_typical_reach(known_estimates)
+    low, high = min(shown_values), max(shown_values)
+    # A span of zero would leave an axis without length.
     span = (high - low) or 1.0
-    raws = [value for row in rows for value in raw_interval(row, ci_prob) if math.isfinite(value)]
-    low = max(min([low, *raws]), low - span / 3)
-    high = min(max([high, *raws]), high + span / 3)
+    raw_bounds = [
+        value for estimate in estimates for value in compute_raw_interval(estimate, ci_prob) if math.isfinite(value)
+    ]
+    low = max(min([low, *raw_bounds]), low - span / 3)
+    high = min(max([high, *raw_bounds]), high + span / 3)
     margin = 0.03 * ((high - low) or 1.0)
     return low - margin, high + margin
 
 
-def _typical_reach(rows: Sequence[Estimate]) -> tuple[float, float]:
-    effects = np.array([row.effect for row in rows])
-    half = float(np.median([(row.high - row.low) / 2 for row in rows]))
-    first, third = np.quantile(effects, [0.25, 0.75])
-    spread = max(float(third - first), half)
-    effects = effects.clip(first - 6 * spread, third + 6 * spread)
-    low = max(min([row.low for row in rows]), effects.min() - 3 * half)
-    high = min(max([row.high for row in rows]), effects.max() + 3 * half)
+def _compute_typical_reach(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    # Quartiles and medians hold still when a few rows are wild: range and SD would follow those.
+    effects = np.array([estimate.effect for estimate in estimates])
+    median_half_width = float(np.median([(estimate.ci_high - estimate.ci_low) / 2 for estimate in estimates]))
+    first_quartile, third_quartile = np.quantile(effects, [0.25, 0.75])
+    spread = max(float(third_quartile - first_quartile), median_half_width)
+    effects = effects.clip(first_quartile - 6 * spread, third_quartile + 6 * spread)
+    low = max(min([estimate.ci_low for estimate in estimates]), effects.min() - 3 * median_half_width)
+    high = min(max([estimate.ci_high for estimate in estimates]), effects.max() + 3 * median_half_width)
     return float(low), float(high)
 
 
-def sides(rows: Sequence[Estimate]) -> list[float]:
-    """Side of each point in points: the *area* is in proportion to the row's weight."""
-    sizes, _ = weights(rows)
-    largest = max(sizes, default=0.0) or 1.0
-    return [max(LARGEST_SIDE * math.sqrt(size / largest), SMALLEST_SIDE) for size in sizes]
+def compute_point_sides(estimates: Sequence[Estimate]) -> list[float]:
+    """Compute the side of each point in points, so that the *area* is in proportion to the row's weight."""
+    point_weights, _ = weigh_estimates(estimates)
+    largest_weight = max(point_weights, default=0.0) or 1.0
+    # side² ∝ weight
+    return [
+        max(MAX_POINT_SIDE * math.sqrt(point_weight / largest_weight), MIN_POINT_SIDE) for point_weight in point_weights
+    ]
 
 
-def draw_axis(axes: Axes, ends: tuple[float, float], *, width: float, size: float, scale: float) -> list[float]:
-    """Set the limits and the ticks that fit the width; the ticks are returned."""
-    bare(axes, size=size, scale=scale)
-    axes.set_xlim(*ends)
+def draw_axis(
+    axes: Axes, axis_limits: tuple[float, float], *, axis_width: float, font_size: float, shrink_factor: float
+) -> list[float]:
+    """Set the limits and the ticks that fit the width; return the ticks' positions."""
+    strip_axes(axes, font_size=font_size, shrink_factor=shrink_factor)
+    axes.set_xlim(*axis_limits)
     axes.set_yticks([])
-    ticks, labels = fitting_ticks(ends, width, size)
-    axes.set_xticks(ticks, labels=labels)
-    return ticks
+    tick_positions, tick_labels = choose_fitting_ticks(axis_limits, axis_width, font_size)
+    axes.set_xticks(tick_positions, labels=tick_labels)
+    return tick_positions
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class GuideBand:
     """Heights over which lines guide the eye, and the average effect there."""
 
     top: float
@@ -92,81 +102,104 @@ class Band:
     ate: float
 
 
-def draw_guides(axes: Axes, bands: Sequence[Band], ticks: Sequence[float], *, scale: float) -> None:
-    """Grid, null line and the average effect in each band; one artist for each, as artists are what takes time."""
-    grid = [(tick, band.top, band.bottom) for band in bands for tick in ticks]
-    averages = [(band.ate, band.top, band.bottom) for band in bands if math.isfinite(band.ate)]
-    null = [(0.0, band.top, band.bottom) for band in bands]
-    _upright(axes, grid, color=GRID, linewidth=0.7 * scale, zorder=0.5)
-    _upright(axes, null, color=INK, linewidth=1.0 * scale, zorder=1)
-    _upright(axes, averages, color=POOLED, linewidth=1.0 * scale, linestyles=(0, (4.0, 2.6)), zorder=1.1)
+def draw_guides(
+    axes: Axes, guide_bands: Sequence[GuideBand], tick_positions: Sequence[float], *, shrink_factor: float
+) -> None:
+    """Draw grid, null line and average effect in each band; one artist for each, as artists are what takes time."""
+    grid_lines = [(tick, band.top, band.bottom) for band in guide_bands for tick in tick_positions]
+    average_lines = [(band.ate, band.top, band.bottom) for band in guide_bands if math.isfinite(band.ate)]
+    null_lines = [(0.0, band.top, band.bottom) for band in guide_bands]
+    _draw_vertical_lines(axes, grid_lines, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5)
+    _draw_vertical_lines(axes, null_lines, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1)
+    _draw_vertical_lines(
+        axes, average_lines, color=POOLED_COLOR, linewidth=1.0 * shrink_factor, linestyles=(0, (4.0, 2.6)), zorder=1.1
+    )
 
 
-def _upright(axes: Axes, lines: Sequence[tuple[float, float, float]], **look: Any) -> None:
-    """Vertical lines: where, from, to."""
-    axes.vlines([x for x, *_ in lines], [top for _, top, _ in lines], [bottom for *_, bottom in lines], **look)
+def _draw_vertical_lines(axes: Axes, line_ends: Sequence[tuple[float, float, float]], **line_style: Any) -> None:
+    """Draw vertical lines, given as position, top and bottom."""
+    axes.vlines(
+        [x_position for x_position, *_ in line_ends],
+        [top for _, top, _ in line_ends],
+        [bottom for *_, bottom in line_ends],
+        **line_style,
+    )
 
 
-def draw_rows(axes: Axes, placed: Sequence[Placed], *, ci_prob: float, scale: float) -> None:
-    """Raw estimates above the middle of each row, light; pooled ones below it, dark."""
-    raw = [item for item in placed if _inside(axes, item.row.raw)]
-    raw_bars = [(*raw_interval(item.row, ci_prob), item.y - RAW_LIFT) for item in placed]
-    _intervals(axes, raw_bars, color=RAW, width=1.2, scale=scale)
+def draw_estimates(
+    axes: Axes, placed_estimates: Sequence[PlacedEstimate], *, ci_prob: float, shrink_factor: float
+) -> None:
+    """Draw raw estimates above the middle of each row, light, and pooled ones below it, dark."""
+    raw_in_view = [point for point in placed_estimates if _is_inside(axes, point.estimate.raw_effect)]
+    raw_bars = [
+        (*compute_raw_interval(point.estimate, ci_prob), point.y_middle - RAW_RISE) for point in placed_estimates
+    ]
+    _draw_intervals(axes, raw_bars, color=RAW_COLOR, line_width=1.2, shrink_factor=shrink_factor)
     axes.scatter(
-        [item.row.raw for item in raw],
-        [item.y - RAW_LIFT for item in raw],
-        s=(3.9 * scale) ** 2,
+        [point.estimate.raw_effect for point in raw_in_view],
+        [point.y_middle - RAW_RISE for point in raw_in_view],
+        s=(3.9 * shrink_factor) ** 2,
         facecolor="white",
-        edgecolor=RAW,
-        linewidth=1.1 * scale,
+        edgecolor=RAW_COLOR,
+        linewidth=1.1 * shrink_factor,
         zorder=3,
         gid="raw",
     )
-    bars = [(item.row.low, item.row.high, item.y + POOLED_DROP) for item in placed]
-    _intervals(axes, bars, color=POOLED, width=2.4, scale=scale)
-    shown = [item for item in placed if _inside(axes, item.row.effect)]
+    pooled_bars = [
+        (point.estimate.ci_low, point.estimate.ci_high, point.y_middle + POOLED_DROP) for point in placed_estimates
+    ]
+    _draw_intervals(axes, pooled_bars, color=POOLED_COLOR, line_width=2.4, shrink_factor=shrink_factor)
+    pooled_in_view = [point for point in placed_estimates if _is_inside(axes, point.estimate.effect)]
     axes.scatter(
-        [item.row.effect for item in shown],
-        [item.y + POOLED_DROP for item in shown],
-        s=[(item.side * scale) ** 2 for item in shown],
+        [point.estimate.effect for point in pooled_in_view],
+        [point.y_middle + POOLED_DROP for point in pooled_in_view],
+        s=[(point.point_side * shrink_factor) ** 2 for point in pooled_in_view],
         marker="s",
-        color=POOLED,
+        color=POOLED_COLOR,
         edgecolor="white",
-        linewidth=0.5 * scale,
+        linewidth=0.5 * shrink_factor,
         zorder=4,
         gid="pooled",
     )
 
 
-def _inside(axes: Axes, value: float) -> bool:
-    low, high = axes.get_xlim()
-    return low <= value <= high
+def _is_inside(axes: Axes, value: float) -> bool:
+    left_end, right_end = axes.get_xlim()
+    return left_end <= value <= right_end
 
 
-def _intervals(
-    axes: Axes, bars: Sequence[tuple[float, float, float]], *, color: str, width: float, scale: float
+def _draw_intervals(
+    axes: Axes,
+    interval_bars: Sequence[tuple[float, float, float]],
+    *,
+    color: str,
+    line_width: float,
+    shrink_factor: float,
 ) -> None:
-    """Lines that end in an arrow head where they leave the axis."""
-    first, last = axes.get_xlim()
-    known = [bar for bar in bars if all(map(math.isfinite, bar))]
-    lines = [(min(max(low, first), last), max(min(high, last), first), y) for low, high, y in known]
+    """Draw intervals, given as lower end, upper end and height; an arrow head shows where one leaves the axis."""
+    left_end, right_end = axes.get_xlim()
+    # An interval wholly beyond one end shrinks to a point there, under its arrow head.
+    finite_bars = [bar for bar in interval_bars if all(map(math.isfinite, bar))]
+    clipped_bars = [
+        (min(max(low, left_end), right_end), max(min(high, right_end), left_end), y) for low, high, y in finite_bars
+    ]
     axes.hlines(
-        [y for *_, y in lines],
-        [low for low, *_ in lines],
-        [high for _, high, _ in lines],
+        [y for *_, y in clipped_bars],
+        [low for low, *_ in clipped_bars],
+        [high for _, high, _ in clipped_bars],
         color=color,
-        linewidth=width * scale,
+        linewidth=line_width * shrink_factor,
         zorder=2,
     )
-    for marker, edge, beyond in (
-        ("<", first, [y for low, _, y in known if low < first]),
-        (">", last, [y for _, high, y in known if high > last]),
+    for marker, axis_end, heights_beyond in (
+        ("<", left_end, [y for low, _, y in finite_bars if low < left_end]),
+        (">", right_end, [y for _, high, y in finite_bars if high > right_end]),
     ):
         axes.scatter(
-            [edge] * len(beyond),
-            beyond,
+            [axis_end] * len(heights_beyond),
+            heights_beyond,
             marker=marker,
-            s=((4.2 + width) * scale) ** 2,
+            s=((4.2 + line_width) * shrink_factor) ** 2,
             color=color,
             linewidth=0,
             clip_on=False,
@@ -175,17 +208,34 @@ def _intervals(
         )
 
 
-def clipped(blocks: Sequence[Block], ends: tuple[float, float], ci_prob: float) -> bool:
-    """Whether any interval goes beyond the axis."""
-    rows = [row for block in blocks for row in block.rows]
-    values = [value for row in rows for value in (row.low, row.high, *raw_interval(row, ci_prob))]
-    return any(value < ends[0] or value > ends[1] for value in values)
+def has_clipped_interval(arm_blocks: Sequence[ArmBlock], axis_limits: tuple[float, float], ci_prob: float) -> bool:
+    """Tell whether any interval goes beyond the axis."""
+    estimates = [estimate for block in arm_blocks for estimate in block.estimates]
+    interval_bounds = [
+        bound
+        for estimate in estimates
+        for bound in (estimate.ci_low, estimate.ci_high, *compute_raw_interval(estimate, ci_prob))
+    ]
+    return any(bound < axis_limits[0] or bound > axis_limits[1] for bound in interval_bounds)
 
 
-def draw_diamond(axes: Axes, item: Placed, *, scale: float) -> None:
-    """The average effect: as wide as its interval."""
-    row, y, half = item.row, item.y, 6.5
-    corners = [(row.low, y), (row.effect, y - half), (row.high, y), (row.effect, y + half)]
+def draw_diamond(axes: Axes, placed_average: PlacedEstimate, *, shrink_factor: float) -> None:
+    """Draw the average effect as a diamond that is as wide as its interval."""
+    average_effect, y, half_height = placed_average.estimate, placed_average.y_middle, 6.5
+    corners = [
+        (average_effect.ci_low, y),
+        (average_effect.effect, y - half_height),
+        (average_effect.ci_high, y),
+        (average_effect.effect, y + half_height),
+    ]
     axes.add_patch(
-        Polygon(corners, closed=True, facecolor=INK, edgecolor=INK, linewidth=0.6 * scale, zorder=4, gid="diamond")
+        Polygon(
+            corners,
+            closed=True,
+            facecolor=INK_COLOR,
+            edgecolor=INK_COLOR,
+            linewidth=0.6 * shrink_factor,
+            zorder=4,
+            gid="diamond",
+        )
     )

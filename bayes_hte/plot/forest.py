@@ -7,16 +7,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from bayes_hte.asked import described
+from bayes_hte.asked import describe_value
 from bayes_hte.errors import DataError
 from bayes_hte.plot import bars
-from bayes_hte.plot.axis import effect_label
+from bayes_hte.plot.axis import label_effect_axis
 from bayes_hte.plot.narrow import draw_narrow
-from bayes_hte.plot.page import Page
-from bayes_hte.plot.rows import Order, ordered, read
+from bayes_hte.plot.page import ForestContent
+from bayes_hte.plot.rows import RowOrder, read_blocks, sort_block
 from bayes_hte.plot.wide import draw_wide
 
-LAYOUTS = ("wide", "narrow")
+LAYOUT_NAMES = ("wide", "narrow")
 
 
 def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
@@ -30,7 +30,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     axis_label: str | None = None,
     pooled: str = "partially pooled",
     ci_prob: float = 0.95,
-    order: Order = "effect",
+    order: RowOrder = "effect",
     group_by: str | None = "auto",
     layout: Literal["wide", "narrow"] = "wide",
     title: str | None = None,
@@ -38,7 +38,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
 ) -> Figure | SubFigure:
-    """Raw and pooled effect of every segment, under the average effect of its arm.
+    """Draw the raw and the pooled effect of every segment, under the average effect of its arm.
 
     Each segment has one row: units per arm, the raw estimate and its interval (light), the partially
     pooled one (dark), its numbers, and the probability that the effect is positive. The null line is
@@ -108,39 +108,45 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     """
     if figure is not None and ax is not None:
         raise DataError("both figure and ax are given; give the one to draw into")
-    for what, chosen, known in (("order", order, get_args(Order)), ("layout", layout, LAYOUTS)):
-        if chosen not in known:
-            raise DataError(f"no {what} {described(chosen)}; there are {', '.join(known)}")
-    heading_by = _heading_dimension(dimensions, group_by)
-    factor = 100.0 if percent else 1.0
-    blocks = [
-        ordered(block, order) for block in read(table, ate, dimensions=dimensions, group_by=heading_by, factor=factor)
+    # The options come from callers who have no type checker: a typo must not draw something else.
+    for option_name, option, known_options in (("order", order, get_args(RowOrder)), ("layout", layout, LAYOUT_NAMES)):
+        if option not in known_options:
+            raise DataError(f"no {option_name} {describe_value(option)}; there are {', '.join(known_options)}")
+    heading_by = _choose_heading_dimension(dimensions, group_by)
+    effect_factor = 100.0 if percent else 1.0
+    arm_blocks = [
+        sort_block(block, order)
+        for block in read_blocks(
+            table, ate, dimension_names=dimensions, group_by=heading_by, effect_factor=effect_factor
+        )
     ]
-    page = Page(
-        blocks=tuple(blocks),
-        heading=_heading(dimensions, heading_by),
-        control=control,
+    # The limits are chosen again where the axis is drawn: they depend on the content only, not on the layout.
+    content = ForestContent(
+        arm_blocks=tuple(arm_blocks),
+        label_heading=_write_label_heading(dimensions, heading_by),
+        control_name=control,
         ci_prob=ci_prob,
-        axis_label=effect_label(unit, percent=percent) if axis_label is None else axis_label,
-        pooled=pooled,
+        axis_label=label_effect_axis(unit, percent=percent) if axis_label is None else axis_label,
+        pooled_name=pooled,
         title=title or "",
         caption=caption or "",
-        clipped=bars.clipped(blocks, bars.limits(blocks, ci_prob), ci_prob),
+        has_clipping=bars.has_clipped_interval(arm_blocks, bars.choose_axis_limits(arm_blocks, ci_prob), ci_prob),
     )
-    canvas = (draw_wide if layout == "wide" else draw_narrow)(page, ax if ax is not None else figure)
-    owner = canvas.axes.get_figure()
-    assert owner is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
-    return owner
+    canvas = (draw_wide if layout == "wide" else draw_narrow)(content, ax if ax is not None else figure)
+    drawn_figure = canvas.axes.get_figure()
+    assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
+    return drawn_figure
 
 
-def _heading_dimension(dimensions: Sequence[str], group_by: str | None) -> str | None:
-    if group_by is None or group_by in dimensions:
+def _choose_heading_dimension(dimension_names: Sequence[str], group_by: str | None) -> str | None:
+    if group_by is None or group_by in dimension_names:
         return group_by
     if group_by != "auto":
-        raise DataError(f"cannot group by {group_by!r}; the dimensions are {list(dimensions)}")
-    return dimensions[0] if len(dimensions) > 1 else None
+        raise DataError(f"cannot group by {group_by!r}; the dimensions are {list(dimension_names)}")
+    # With one dimension every heading would have a single row.
+    return dimension_names[0] if len(dimension_names) > 1 else None
 
 
-def _heading(dimensions: Sequence[str], heading_by: str | None) -> str:
-    rest = ", ".join(name for name in dimensions if name != heading_by)
-    return " / ".join(part for part in (heading_by, rest) if part) or "segment"
+def _write_label_heading(dimension_names: Sequence[str], heading_dimension: str | None) -> str:
+    other_dimensions = ", ".join(name for name in dimension_names if name != heading_dimension)
+    return " / ".join(part for part in (heading_dimension, other_dimensions) if part) or "segment"

@@ -1,4 +1,4 @@
-"""What the prior believes of segments' effects, and what the data made of it."""
+"""Densities of segments' effects before and after the data."""
 
 from dataclasses import dataclass
 
@@ -7,43 +7,44 @@ import numpy.typing as npt
 from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte.errors import DataError
-from bayes_hte.plot import text as words
-from bayes_hte.plot.axis import bare, effect_label, fitting_ticks
-from bayes_hte.plot.canvas import INK, POOLED, QUIET, RAW, Canvas, Ink, open_canvas
+from bayes_hte.plot.axis import choose_fitting_ticks, label_effect_axis, strip_axes
+from bayes_hte.plot.canvas import INK_COLOR, POOLED_COLOR, QUIET_COLOR, RAW_COLOR, Canvas, TextStyle, open_canvas
+from bayes_hte.plot.text import shorten_text
 
-Array = npt.NDArray[np.float64]
+EffectArray = npt.NDArray[np.float64]
 
-_WIDTH, _MARGIN, _PANEL, _HEAD, _FOOT = 620.0, 14.0, 120.0, 46.0, 24.0
-_BEFORE, _AFTER = "#c3cad2", "#a9c3df"
-_SMOOTH = np.hanning(9) / np.hanning(9).sum()
-_BINS = 160
-_CENTRAL = 0.99
+_FIGURE_WIDTH, _MARGIN, _PANEL_HEIGHT, _HEADER_HEIGHT, _FOOTER_HEIGHT = 620.0, 14.0, 120.0, 46.0, 24.0
+_PRIOR_COLOR, _POSTERIOR_COLOR = "#c3cad2", "#a9c3df"
+# Counts in narrow bins are noisy: a bell over nine of them is smooth, and no wider than a twentieth of the axis.
+_SMOOTHING_WEIGHTS = np.hanning(9) / np.hanning(9).sum()
+_BIN_COUNT = 160  # under four points wide, so that a curve has no corners
+_SHOWN_PRIOR_SHARE = 0.99
 """Share of the prior that is shown: the tails of some priors have no end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """One arm.
+class ArmBelief:
+    """Draws of segments' effects in one arm, before and after the data.
 
     Attributes
     ----------
     arm : str
-    prior : ndarray
+    prior_draws : ndarray
         Draws of one segment's effect before the data.
-    posterior : ndarray or None
-        Draws of all segments' effects after them; None before.
-    raw : ndarray
+    posterior_draws : ndarray or None
+        Draws of all segments' effects after the data; None before a fit.
+    raw_effects : ndarray
         Estimates of segments on their own; NaN where there are none.
     """
 
     arm: str
-    prior: Array
-    posterior: Array | None
-    raw: Array
+    prior_draws: EffectArray
+    posterior_draws: EffectArray | None
+    raw_effects: EffectArray
 
 
 def prior(
-    beliefs: list[Belief],
+    beliefs: list[ArmBelief],
     *,
     title: str | None = None,
     axis_label: str | None = None,
@@ -55,7 +56,7 @@ def prior(
 
     Parameters
     ----------
-    beliefs : list of Belief
+    beliefs : list of ArmBelief
     title, axis_label : str, optional
         Over the figure, and under its axis.
     percent : bool
@@ -74,64 +75,86 @@ def prior(
     DataError
         If there is no arm, or a prior without finite draws.
     """
-    if not beliefs or not all(np.isfinite(each.prior).all() and len(each.prior) for each in beliefs):
+    if not beliefs or not all(np.isfinite(belief.prior_draws).all() and len(belief.prior_draws) for belief in beliefs):
         raise DataError("there is no prior to draw, or it is not finite on this scale: try scale='link'")
-    height = _HEAD + len(beliefs) * _PANEL + _FOOT
-    canvas = open_canvas(where, _WIDTH, height)
-    factor = 100.0 if percent else 1.0
-    ends = _ends(beliefs, factor)
+    height = _HEADER_HEIGHT + len(beliefs) * _PANEL_HEIGHT + _FOOTER_HEIGHT
+    canvas = open_canvas(where, _FIGURE_WIDTH, height)
+    effect_factor = 100.0 if percent else 1.0
+    axis_limits = _choose_axis_limits(beliefs, effect_factor)
     heading = title or "Effects of segments: what the prior allows"
-    canvas.write(_MARGIN, 16, heading, Ink(13.0, bold=True))
-    canvas.write(_MARGIN, 34, _key(beliefs), Ink(10.0, QUIET))
-    for number, belief in enumerate(beliefs):
-        _panel(canvas, belief, ends, factor, _HEAD + number * _PANEL)
-    label = axis_label or effect_label(unit, percent=percent)
-    canvas.write(canvas.width / 2, height - 14, label, Ink(11.0), "center")
+    canvas.write_line(_MARGIN, 16, heading, TextStyle(13.0, bold=True))
+    canvas.write_line(_MARGIN, 34, _write_key(beliefs), TextStyle(10.0, QUIET_COLOR))
+    for panel_index, belief in enumerate(beliefs):
+        _draw_panel(canvas, belief, axis_limits, effect_factor, _HEADER_HEIGHT + panel_index * _PANEL_HEIGHT)
+    label = axis_label or label_effect_axis(unit, percent=percent)
+    canvas.write_line(canvas.width / 2, height - 14, label, TextStyle(11.0), "center")
     figure = canvas.axes.figure
     assert figure is not None  # noqa: S101 - only for the type checker: the axes were made with a figure
     return figure
 
 
-def _key(beliefs: list[Belief]) -> str:
-    after = "; blue: all segments after the data" if any(each.posterior is not None for each in beliefs) else ""
-    return f"grey: one segment before the data{after}; ticks: raw estimates"
+def _write_key(beliefs: list[ArmBelief]) -> str:
+    posterior_key = (
+        "; blue: all segments after the data" if any(belief.posterior_draws is not None for belief in beliefs) else ""
+    )
+    return f"grey: one segment before the data{posterior_key}; ticks: raw estimates"
 
 
-def _ends(beliefs: list[Belief], factor: float) -> tuple[float, float]:
-    tail = (1 - _CENTRAL) / 2
-    both = [np.quantile(each.prior, [tail, 1 - tail]) for each in beliefs]
-    both += [np.quantile(each.posterior, [0.001, 0.999]) for each in beliefs if each.posterior is not None]
-    return factor * float(min(low for low, _ in both)), factor * float(max(high for _, high in both))
+def _choose_axis_limits(beliefs: list[ArmBelief], effect_factor: float) -> tuple[float, float]:
+    tail_probability = (1 - _SHOWN_PRIOR_SHARE) / 2
+    quantile_pairs = [np.quantile(belief.prior_draws, [tail_probability, 1 - tail_probability]) for belief in beliefs]
+    # More of the posterior is shown: its tails hold the segments that differ most.
+    quantile_pairs += [
+        np.quantile(belief.posterior_draws, [0.001, 0.999]) for belief in beliefs if belief.posterior_draws is not None
+    ]
+    low, high = min(low for low, _ in quantile_pairs), max(high for _, high in quantile_pairs)
+    return effect_factor * float(low), effect_factor * float(high)
 
 
-def _shape(draws: Array, edges: Array) -> Array:
-    """Density up to its height: each curve is as high as the panel."""
-    height, _ = np.histogram(draws, bins=edges)
-    smooth = np.convolve(height, _SMOOTH, mode="same")
-    return np.asarray(smooth / max(smooth.max(), 1e-300))
+def _estimate_density(effect_draws: EffectArray, bin_edges: EffectArray) -> EffectArray:
+    """Estimate a density at the middles of bins, scaled so that each curve is as high as the panel."""
+    bin_counts, _ = np.histogram(effect_draws, bins=bin_edges)
+    smoothed_counts = np.convolve(bin_counts, _SMOOTHING_WEIGHTS, mode="same")
+    return np.asarray(smoothed_counts / max(smoothed_counts.max(), 1e-300))
 
 
-def _panel(canvas: Canvas, belief: Belief, ends: tuple[float, float], factor: float, top: float) -> None:
+def _draw_panel(
+    canvas: Canvas, belief: ArmBelief, axis_limits: tuple[float, float], effect_factor: float, panel_top: float
+) -> None:
     width = canvas.width - 2 * _MARGIN
-    axes = canvas.inset((_MARGIN, top, width, _PANEL - 26))
-    edges = np.linspace(*ends, _BINS + 1)
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    if belief.posterior is not None:
-        axes.fill_between(middle, 0, _shape(factor * belief.posterior, edges), color=_AFTER, linewidth=0)
-        axes.plot(middle, _shape(factor * belief.posterior, edges), color=POOLED, linewidth=1.2 * canvas.scale)
-    before = _shape(factor * belief.prior, edges)
-    axes.fill_between(middle, 0, before, color=_BEFORE, alpha=0.5, linewidth=0)
-    axes.plot(middle, before, color=QUIET, linewidth=1.2 * canvas.scale)
-    raw = factor * belief.raw[np.isfinite(belief.raw)]
-    inside = raw[(raw >= ends[0]) & (raw <= ends[1])]
-    axes.vlines(inside, -0.12, -0.02, color=RAW, linewidth=1.0 * canvas.scale)
-    axes.axvline(0.0, color=INK, linewidth=0.8 * canvas.scale)
-    axes.set_xlim(*ends)
+    axes = canvas.add_inset_axes((_MARGIN, panel_top, width, _PANEL_HEIGHT - 26))
+    edges = np.linspace(*axis_limits, _BIN_COUNT + 1)
+    bin_middles = 0.5 * (edges[1:] + edges[:-1])
+    if belief.posterior_draws is not None:
+        axes.fill_between(
+            bin_middles,
+            0,
+            _estimate_density(effect_factor * belief.posterior_draws, edges),
+            color=_POSTERIOR_COLOR,
+            linewidth=0,
+        )
+        axes.plot(
+            bin_middles,
+            _estimate_density(effect_factor * belief.posterior_draws, edges),
+            color=POOLED_COLOR,
+            linewidth=1.2 * canvas.shrink_factor,
+        )
+    prior_density = _estimate_density(effect_factor * belief.prior_draws, edges)
+    axes.fill_between(bin_middles, 0, prior_density, color=_PRIOR_COLOR, alpha=0.5, linewidth=0)
+    axes.plot(bin_middles, prior_density, color=QUIET_COLOR, linewidth=1.2 * canvas.shrink_factor)
+    finite_raw_effects = effect_factor * belief.raw_effects[np.isfinite(belief.raw_effects)]
+    raw_in_view = finite_raw_effects[(finite_raw_effects >= axis_limits[0]) & (finite_raw_effects <= axis_limits[1])]
+    # Below zero density there is room for the ticks of raw estimates.
+    axes.vlines(raw_in_view, -0.12, -0.02, color=RAW_COLOR, linewidth=1.0 * canvas.shrink_factor)
+    axes.axvline(0.0, color=INK_COLOR, linewidth=0.8 * canvas.shrink_factor)
+    axes.set_xlim(*axis_limits)
     axes.set_ylim(-0.14, 1.05)
     axes.set_yticks([])
-    ticks, labels = fitting_ticks(ends, width, 10.0)
-    axes.set_xticks(ticks, labels)
-    bare(axes, size=10.0, scale=canvas.scale)
-    outside = len(raw) - len(inside)
-    said = words.shorten(belief.arm) + (f"   ({outside} raw estimates outside)" if outside else "")
-    canvas.write(_MARGIN, top + 8, said, Ink(11.0, bold=True))
+    tick_positions, tick_labels = choose_fitting_ticks(axis_limits, width, 10.0)
+    axes.set_xticks(tick_positions, tick_labels)
+    strip_axes(axes, font_size=10.0, shrink_factor=canvas.shrink_factor)
+    raw_outside_count = len(finite_raw_effects) - len(raw_in_view)
+    panel_title = shorten_text(belief.arm) + (
+        f"   ({raw_outside_count} raw estimates outside)" if raw_outside_count else ""
+    )
+    canvas.write_line(_MARGIN, panel_top + 8, panel_title, TextStyle(11.0, bold=True))

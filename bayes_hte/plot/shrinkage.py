@@ -7,16 +7,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte.errors import DataError
-from bayes_hte.plot import text as words
-from bayes_hte.plot.axis import effect_label
-from bayes_hte.plot.canvas import POOLED, QUIET, RAW, Canvas, Ink, leading, open_canvas, room
-from bayes_hte.plot.panel import SIZE, SMALL, draw_panel, frame, information, movers
-from bayes_hte.plot.rows import Block, read
+from bayes_hte.plot.axis import label_effect_axis
+from bayes_hte.plot.canvas import (
+    POOLED_COLOR,
+    QUIET_COLOR,
+    RAW_COLOR,
+    Canvas,
+    TextStyle,
+    compute_leading,
+    measure_target,
+    open_canvas,
+)
+from bayes_hte.plot.panel import (
+    SMALL_SIZE,
+    TEXT_SIZE,
+    choose_information,
+    choose_panel_axes,
+    draw_panel,
+    select_plottable,
+)
+from bayes_hte.plot.rows import ArmBlock, read_blocks
+from bayes_hte.plot.text import measure_width, shorten_text, wrap_text
 
-_LARGE, _MARGIN = 13.0, 14.0
-_WIDTH, _PANEL = 620.0, 260.0
-_LEFT, _RIGHT = 56.0, 42.0  # room for the tick labels, and for "ATE"
-_HEADING, _UNDER = 26.0, 48.0
+_TITLE_SIZE, _MARGIN = 13.0, 14.0
+_FIGURE_WIDTH, _PANEL_HEIGHT = 620.0, 260.0
+# Design points, as all lengths here. Left and right there is room for the tick labels, and for "ATE".
+_LEFT_WIDTH, _RIGHT_WIDTH = 56.0, 42.0
+_HEADING_HEIGHT, _AXIS_HEIGHT = 26.0, 48.0
 
 
 def shrinkage(
@@ -34,7 +51,7 @@ def shrinkage(
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
 ) -> Figure | SubFigure:
-    """Arrows from each segment's raw estimate to its pooled one, small segments on the left.
+    """Draw arrows from each segment's raw estimate to its pooled one, small segments on the left.
 
     Parameters
     ----------
@@ -87,57 +104,94 @@ def shrinkage(
     """
     if figure is not None and ax is not None:
         raise DataError("both figure and ax are given; give the one to draw into")
-    factor = 100.0 if percent else 1.0
-    blocks = read(table, ate, dimensions=dimensions, group_by=None, factor=factor)
-    if not _moved(blocks):
+    effect_factor = 100.0 if percent else 1.0
+    arm_blocks = read_blocks(table, ate, dimension_names=dimensions, group_by=None, effect_factor=effect_factor)
+    if not _count_plottable(arm_blocks):
         raise DataError("no segment has a raw estimate, so there is no shrinkage to plot")
-    label = effect_label(unit, percent=percent) if axis_label is None else axis_label
-    place = ax if ax is not None else figure
-    given = room(place)
-    width = max(_WIDTH, given[0]) if given else _WIDTH
-    titles = words.wrap(title or "", (width - 2 * _MARGIN) / 1.1, _LARGE)
-    notes = [line for note in _notes(blocks, caption) for line in words.wrap(note, width - 2 * _MARGIN, SMALL)]
-    top = _MARGIN + len(titles) * leading(_LARGE) + leading(SIZE) + 8
-    heading = _HEADING if len(blocks) > 1 else 0.0
-    panels = len(blocks) * (heading + _PANEL + _UNDER)
-    canvas = open_canvas(place, _WIDTH, top + panels + (len(notes) + 2) * leading(SMALL))
-
-    canvas.lines(_MARGIN, _MARGIN / 2 + leading(_LARGE) / 2, titles, Ink(_LARGE, bold=True))
-    canvas.write(_MARGIN, top - 8 - leading(SIZE) / 2, label, Ink(SIZE, QUIET))
-    common = frame(blocks)
-    for index, block in enumerate(blocks):
-        start = top + index * (heading + _PANEL + _UNDER)
-        if heading:
-            canvas.write(_MARGIN, start + heading / 2, words.shorten(block.arm), Ink(SIZE, bold=True))
-        box = (_LEFT, start + heading, canvas.width - _LEFT - _RIGHT, _PANEL)
-        draw_panel(canvas, block, common, box, labels)
-    _draw_key(canvas, top + panels, pooled)
-    canvas.lines(_MARGIN, top + panels + 1.5 * leading(SMALL), notes, Ink(SMALL, QUIET))
-    owner = canvas.axes.get_figure()
-    assert owner is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
-    return owner
-
-
-def _moved(blocks: Sequence[Block]) -> int:
-    """How many estimates the plot can show."""
-    rows = [row for block in blocks for row in block.rows]
-    return len(movers(rows, information(rows)))
-
-
-def _notes(blocks: Sequence[Block], caption: str | None) -> list[str]:
-    count = sum(len(block.rows) for block in blocks)
-    absent = count - _moved(blocks)
-    note = f"{absent} of {count} segments have no raw estimate of their own and are not shown." if absent else ""
-    return [text for text in (note, caption) if text]
-
-
-def _draw_key(canvas: Canvas, top: float, pooled: str) -> None:
-    y, scale = top + leading(SMALL) / 2, canvas.scale
-    canvas.axes.scatter(
-        [_MARGIN + 4], [y], s=(4.4 * scale) ** 2, facecolor="white", edgecolor=RAW, linewidth=1.1 * scale
+    effect_label = label_effect_axis(unit, percent=percent) if axis_label is None else axis_label
+    drawing_target = ax if ax is not None else figure
+    target_size = measure_target(drawing_target)
+    figure_width = max(_FIGURE_WIDTH, target_size[0]) if target_size else _FIGURE_WIDTH
+    # Bold letters are a tenth wider than the plain ones that are measured.
+    title_lines = wrap_text(title or "", (figure_width - 2 * _MARGIN) / 1.1, _TITLE_SIZE)
+    note_lines = [
+        note_line
+        for footnote in _write_notes(arm_blocks, caption)
+        for note_line in wrap_text(footnote, figure_width - 2 * _MARGIN, SMALL_SIZE)
+    ]
+    panels_top = _MARGIN + len(title_lines) * compute_leading(_TITLE_SIZE) + compute_leading(TEXT_SIZE) + 8
+    heading_height = _HEADING_HEIGHT if len(arm_blocks) > 1 else 0.0
+    panels_height = len(arm_blocks) * (heading_height + _PANEL_HEIGHT + _AXIS_HEIGHT)
+    # Two lines more than the notes have: the key above them, and a margin below.
+    canvas = open_canvas(
+        drawing_target, _FIGURE_WIDTH, panels_top + panels_height + (len(note_lines) + 2) * compute_leading(SMALL_SIZE)
     )
-    canvas.write(_MARGIN + 14, y, "raw, not pooled", Ink(SMALL, QUIET))
-    x = _MARGIN + 14 + words.width("raw, not pooled", SMALL) + 18
-    for step, marker in ((4, "^"), (13, "v")):
-        canvas.axes.scatter([x + step], [y], s=(6.0 * scale) ** 2, color=POOLED, linewidth=0, marker=marker)
-    canvas.write(x + 22, y, f"{pooled}; the band is the interval of the average effect (ATE)", Ink(SMALL, QUIET))
+
+    canvas.write_lines(
+        _MARGIN, _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2, title_lines, TextStyle(_TITLE_SIZE, bold=True)
+    )
+    canvas.write_line(
+        _MARGIN, panels_top - 8 - compute_leading(TEXT_SIZE) / 2, effect_label, TextStyle(TEXT_SIZE, QUIET_COLOR)
+    )
+    # Common axes: arms can be compared by eye.
+    panel_axes = choose_panel_axes(arm_blocks)
+    for panel_index, block in enumerate(arm_blocks):
+        panel_top = panels_top + panel_index * (heading_height + _PANEL_HEIGHT + _AXIS_HEIGHT)
+        if heading_height:
+            canvas.write_line(
+                _MARGIN, panel_top + heading_height / 2, shorten_text(block.arm), TextStyle(TEXT_SIZE, bold=True)
+            )
+        panel_box = (_LEFT_WIDTH, panel_top + heading_height, canvas.width - _LEFT_WIDTH - _RIGHT_WIDTH, _PANEL_HEIGHT)
+        draw_panel(canvas, block, panel_axes, panel_box, labels)
+    _draw_key(canvas, panels_top + panels_height, pooled)
+    canvas.write_lines(
+        _MARGIN,
+        panels_top + panels_height + 1.5 * compute_leading(SMALL_SIZE),
+        note_lines,
+        TextStyle(SMALL_SIZE, QUIET_COLOR),
+    )
+    drawn_figure = canvas.axes.get_figure()
+    assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
+    return drawn_figure
+
+
+def _count_plottable(arm_blocks: Sequence[ArmBlock]) -> int:
+    """Count the estimates that the plot can show."""
+    estimates = [estimate for block in arm_blocks for estimate in block.estimates]
+    return len(select_plottable(estimates, choose_information(estimates)))
+
+
+def _write_notes(arm_blocks: Sequence[ArmBlock], caption: str | None) -> list[str]:
+    segment_count = sum(len(block.estimates) for block in arm_blocks)
+    absent_count = segment_count - _count_plottable(arm_blocks)
+    absence_note = (
+        f"{absent_count} of {segment_count} segments have no raw estimate of their own and are not shown."
+        if absent_count
+        else ""
+    )
+    return [text for text in (absence_note, caption) if text]
+
+
+def _draw_key(canvas: Canvas, key_top: float, pooled_name: str) -> None:
+    y, shrink_factor = key_top + compute_leading(SMALL_SIZE) / 2, canvas.shrink_factor
+    canvas.axes.scatter(
+        [_MARGIN + 4],
+        [y],
+        s=(4.4 * shrink_factor) ** 2,
+        facecolor="white",
+        edgecolor=RAW_COLOR,
+        linewidth=1.1 * shrink_factor,
+    )
+    canvas.write_line(_MARGIN + 14, y, "raw, not pooled", TextStyle(SMALL_SIZE, QUIET_COLOR))
+    x = _MARGIN + 14 + measure_width("raw, not pooled", SMALL_SIZE) + 18
+    # An arrow may point both ways: the key shows one of each, side by side.
+    for x_offset, marker in ((4, "^"), (13, "v")):
+        canvas.axes.scatter(
+            [x + x_offset], [y], s=(6.0 * shrink_factor) ** 2, color=POOLED_COLOR, linewidth=0, marker=marker
+        )
+    canvas.write_line(
+        x + 22,
+        y,
+        f"{pooled_name}; the band is the interval of the average effect (ATE)",
+        TextStyle(SMALL_SIZE, QUIET_COLOR),
+    )

@@ -1,6 +1,6 @@
 """Words and numbers as they are printed, and how wide they are.
 
-Segment names come from data, so every one of them is treated as hostile: `clean` is applied to all text
+Segment names come from data, so every one of them is treated as hostile: `clean_text` is applied to all text
 before it is measured or drawn.
 """
 
@@ -13,182 +13,188 @@ import numpy as np
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 
-FAMILY = "DejaVu Sans"
+FONT_FAMILY = "DejaVu Sans"
 """Comes with matplotlib, so that widths are the same on every machine; Verdana has nearly the same ones."""
 ELLIPSIS = "…"
-UNKNOWN = "–"
-LONGEST_NAME = 40
-LONGEST_LABEL = 64  # several names in a row: segments differ in any of them
-_DIRECTION = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+UNKNOWN_TEXT = "–"
+MAX_NAME_COLUMNS = 40  # about a third of the width of a page
+MAX_LABEL_COLUMNS = 64  # several names in a row: segments differ in any of them
+_DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """These marks could turn the text that follows a name around."""
 
 
-def clean(text: str) -> str:
-    """One printable line: white space becomes a space, what cannot be printed becomes �.
+def clean_text(text: str) -> str:
+    r"""Make one printable line of a text: white space becomes a space, what cannot be printed becomes �.
 
     Examples
     --------
-    >>> clean("two\\nlines\\x00")
+    >>> clean_text("two\nlines\x00")
     'two lines�'
     """
-    line = " ".join(text.split())
-    if line.isascii() and line.isprintable():  # most names
-        return line
-    return "".join(_printable(character) for character in line)
+    one_line = " ".join(text.split())
+    if one_line.isascii() and one_line.isprintable():  # most names
+        return one_line
+    return "".join(_replace_unprintable(character) for character in one_line)
 
 
-def _printable(character: str) -> str:
-    if character in _DIRECTION:
+def _replace_unprintable(character: str) -> str:
+    if character in _DIRECTION_MARKS:
         return ""
     # Cc, Cs and Cn hold everything that XML 1.0 forbids.
     return "\ufffd" if unicodedata.category(character) in {"Cc", "Cs", "Cn", "Co"} else character
 
 
-def shorten(text: str, longest: int = LONGEST_NAME) -> str:
+def shorten_text(text: str, max_columns: int = MAX_NAME_COLUMNS) -> str:
     """Cut the middle out of a long name: names often differ only in how they end.
 
     Wide (East Asian) characters count twice.
 
     Examples
     --------
-    >>> shorten("a very long name, new customer", 15)
+    >>> shorten_text("a very long name, new customer", 15)
     'a very…customer'
     """
-    line = clean(text)
-    if sum(map(_columns, line)) <= longest:
-        return line
-    kept = longest
-    while sum(map(_columns, _cut(line, kept))) > longest:
-        kept -= 1
-    return _cut(line, kept)
+    one_line = clean_text(text)
+    if sum(map(_count_columns, one_line)) <= max_columns:
+        return one_line
+    # A wide character takes two columns, so that `max_columns` characters may still be too many.
+    kept_columns = max_columns
+    while sum(map(_count_columns, _cut_middle(one_line, kept_columns))) > max_columns:
+        kept_columns -= 1
+    return _cut_middle(one_line, kept_columns)
 
 
-def _cut(line: str, kept: int) -> str:
-    tail = kept // 2 + (kept % 2)
-    return line[: kept - tail - 1].rstrip() + ELLIPSIS + line[len(line) - tail :].lstrip()
+def _cut_middle(line: str, kept_columns: int) -> str:
+    tail_length = kept_columns // 2 + (kept_columns % 2)
+    return line[: kept_columns - tail_length - 1].rstrip() + ELLIPSIS + line[len(line) - tail_length :].lstrip()
 
 
-def _columns(character: str) -> int:
+def _count_columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def fit(text: str, room: float, size: float) -> str:
-    """`text`, cut until it is at most `room` points wide."""
-    line = shorten(text, 10 * LONGEST_NAME)
-    kept = len(line)
-    while kept > 4 and width(line, size) > room:
-        kept -= 1
-        line = shorten(text, kept)
-    return line
+def cut_to_width(text: str, max_width: float, font_size: float) -> str:
+    """Cut the middle out of a text until it is at most `max_width` points wide."""
+    shortened_text = shorten_text(text, 10 * MAX_NAME_COLUMNS)
+    kept_columns = len(shortened_text)
+    while kept_columns > 4 and measure_width(shortened_text, font_size) > max_width:
+        kept_columns -= 1
+        shortened_text = shorten_text(text, kept_columns)
+    return shortened_text
 
 
-def wrap(text: str, room: float, size: float) -> list[str]:
-    """Break `text` at spaces into lines at most `room` points wide; an endless word is cut."""
-    lines: list[str] = []
-    for word in clean(text).split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and width(longer, size) <= room:
-            lines[-1] = longer
+def wrap_text(text: str, max_width: float, font_size: float) -> list[str]:
+    """Break a text at spaces into lines at most `max_width` points wide; an endless word is cut."""
+    text_lines: list[str] = []
+    for word in clean_text(text).split(" "):
+        longer_line = f"{text_lines[-1]} {word}" if text_lines else word
+        if text_lines and measure_width(longer_line, font_size) <= max_width:
+            text_lines[-1] = longer_line
         elif word:
-            lines.append(fit(word, room, size))
-    return lines
+            text_lines.append(cut_to_width(word, max_width, font_size))
+    return text_lines
 
 
 @cache
-def width(text: str, size: float, *, bold: bool = False) -> float:
-    """Width in points of one line of text.
+def measure_width(text: str, font_size: float, *, bold: bool = False) -> float:
+    """Measure the width of one line of text in points.
 
     A character that the font lacks counts as one em: a browser will show it in another font, and East
     Asian characters and emoji are that wide.
     """
-    known = _characters()
-    line = "".join(character if ord(character) in known else "W" for character in clean(text))
-    return float(text_to_path.get_text_width_height_descent(line, font(size, bold=bold), ismath=False)[0])
+    font_characters = _read_font_characters()
+    measurable_text = "".join(character if ord(character) in font_characters else "W" for character in clean_text(text))
+    return float(
+        text_to_path.get_text_width_height_descent(measurable_text, make_font(font_size, bold=bold), ismath=False)[0]
+    )
 
 
 @cache
-def font(size: float, *, bold: bool = False) -> FontProperties:
-    """The bundled font; matplotlib copies what it is given."""
-    return FontProperties(family=FAMILY, size=size, weight="bold" if bold else "normal")
+def make_font(font_size: float, *, bold: bool = False) -> FontProperties:
+    """Make the bundled font in a size; it can be shared, because matplotlib copies what it is given."""
+    return FontProperties(family=FONT_FAMILY, size=font_size, weight="bold" if bold else "normal")
 
 
-def widest(texts: Iterable[str], size: float, *, bold: bool = False) -> float:
-    """Width in points of the widest of some lines; 0 if there are none."""
-    return max((width(text, size, bold=bold) for text in texts), default=0.0)
+def measure_widest(text_lines: Iterable[str], font_size: float, *, bold: bool = False) -> float:
+    """Measure the widest of some lines in points; 0 if there are none."""
+    return max((measure_width(text_line, font_size, bold=bold) for text_line in text_lines), default=0.0)
 
 
 @cache
-def _characters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=FAMILY))).get_charmap())
+def _read_font_characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=FONT_FAMILY))).get_charmap())
 
 
-def decimals(widths: Iterable[float]) -> int:
-    """Decimals that show an interval of typical width with two significant digits.
+def choose_decimals(interval_widths: Iterable[float]) -> int:
+    """Choose the decimals that show an interval of typical width with two significant digits.
 
     Examples
     --------
-    >>> decimals([3.4, 3.1, 5.0]), decimals([0.034]), decimals([340.0])
+    >>> choose_decimals([3.4, 3.1, 5.0]), choose_decimals([0.034]), choose_decimals([340.0])
     (1, 3, 0)
     """
-    finite = [value for value in widths if math.isfinite(value) and value > 0]
-    if not finite:
+    finite_widths = [value for value in interval_widths if math.isfinite(value) and value > 0]
+    if not finite_widths:
         return 2
-    return min(max(0, 1 - math.floor(math.log10(np.median(finite)))), 9)
+    # Two significant digits of w need 1 − ⌊log₁₀ w⌋ decimals.
+    return min(max(0, 1 - math.floor(math.log10(np.median(finite_widths)))), 9)
 
 
-def number(value: float, places: int, *, sign: bool = True) -> str:
-    """A number with thousands separators, a true minus sign and, where asked, a plus sign.
+def format_number(value: float, decimal_places: int, *, sign: bool = True) -> str:
+    """Write a number with thousands separators, a true minus sign and, with `sign`, a plus sign.
 
     Examples
     --------
-    >>> number(7.94, 1), number(-0.04, 1), number(-1234.5, 0)
+    >>> format_number(7.94, 1), format_number(-0.04, 1), format_number(-1234.5, 0)
     ('+7.9', '0.0', '−1,234')
     """
     if not math.isfinite(value):
-        return UNKNOWN
-    rounded = round(value, places)
-    if rounded == 0:
-        return f"{0:.{places}f}"
-    return f"{rounded:{'+' if sign else ''},.{places}f}".replace("-", "−")
+        return UNKNOWN_TEXT
+    rounded_value = round(value, decimal_places)
+    # What rounds to zero has no sign: "−0.0" would claim one.
+    if rounded_value == 0:
+        return f"{0:.{decimal_places}f}"
+    return f"{rounded_value:{'+' if sign else ''},.{decimal_places}f}".replace("-", "−")
 
 
-def interval(low: float, high: float, places: int) -> str:
-    """An interval in words, because a dash between signed numbers misleads."""
-    return f"{number(low, places)} to {number(high, places)}"
+def format_interval(low: float, high: float, decimal_places: int) -> str:
+    """Write an interval with the word "to", because a dash between signed numbers misleads."""
+    return f"{format_number(low, decimal_places)} to {format_number(high, decimal_places)}"
 
 
-def count(value: float) -> str:
-    """A number of units.
+def format_count(unit_count: float) -> str:
+    """Write a number of units.
 
     Examples
     --------
-    >>> count(3216.0), count(float("nan"))
+    >>> format_count(3216.0), format_count(float("nan"))
     ('3,216', '–')
     """
-    return f"{value:,.0f}" if math.isfinite(value) else UNKNOWN
+    return f"{unit_count:,.0f}" if math.isfinite(unit_count) else UNKNOWN_TEXT
 
 
-def probability(value: float) -> str:
-    """Three digits; never 0 or 1, which no finite number of draws can show.
+def format_probability(value: float) -> str:
+    """Write a probability with three digits, and never as 0 or 1, which no finite number of draws can show.
 
     Examples
     --------
-    >>> probability(0.9484), probability(0.99996), probability(0.0)
+    >>> format_probability(0.9484), format_probability(0.99996), format_probability(0.0)
     ('.948', '> .999', '< .001')
     """
     if not math.isfinite(value):
-        return UNKNOWN
+        return UNKNOWN_TEXT
+    # From here on three digits would round to 1.000.
     if value >= 0.9995:
         return "> .999"
     return "< .001" if value < 0.0005 else f"{value:.3f}".removeprefix("0")
 
 
-def percentage(share: float) -> str:
-    """The probability of an interval.
+def format_percentage(share: float) -> str:
+    """Write the probability of an interval in percent.
 
     Examples
     --------
-    >>> percentage(0.95), percentage(0.975)
+    >>> format_percentage(0.95), format_percentage(0.975)
     ('95 %', '97.5 %')
     """
     return f"{100 * share:.4g} %"

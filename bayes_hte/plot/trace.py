@@ -12,75 +12,101 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from bayes_hte.errors import DataError
-from bayes_hte.plot import text as words
-from bayes_hte.plot.axis import Ends, bare, effect_label, fitting_ticks, round_ticks
-from bayes_hte.plot.canvas import GRID, INK, POOLED, QUIET, RAW, Canvas, Ink, leading, open_canvas, room
+from bayes_hte.plot.axis import AxisLimits, choose_fitting_ticks, choose_round_ticks, label_effect_axis, strip_axes
+from bayes_hte.plot.canvas import (
+    GRID_COLOR,
+    INK_COLOR,
+    POOLED_COLOR,
+    QUIET_COLOR,
+    RAW_COLOR,
+    Canvas,
+    TextStyle,
+    compute_leading,
+    measure_target,
+    open_canvas,
+)
+from bayes_hte.plot.text import (
+    choose_decimals,
+    cut_to_width,
+    format_number,
+    format_percentage,
+    measure_widest,
+    measure_width,
+    shorten_text,
+    wrap_text,
+)
 
-Array = npt.NDArray[np.float64]
+TauArray = npt.NDArray[np.float64]
 
-_LARGE, _SIZE, _SMALL, _MARGIN = 13.0, 11.0, 10.0, 14.0
-_WIDTH, _NARROWEST = 620.0, 390.0  # a page, a phone: in between the design is as wide as its place
-_LEFT = 50.0  # room for the tick labels
-_HEADING, _ENDS, _UPPER, _BETWEEN, _LOWER, _UNDER = 24.0, 18.0, 270.0, 22.0, 54.0, 52.0
-_NAMES, _LEADER = 0.33, 18.0  # names take at most this share of the width; thin lines lead to them
-_NAME, _SAMPLE, _GAP = 1.25 * _SMALL, 26.0, 16.0  # from name to name; a mark of the key, and from one to the next
-_BAND, _TAIL, _BODY = "#ebf1f8", "#dce6f2", "#a9c3df"
-_TURNING = "#b04a0c"  # burnt orange: 5:1 against white, distinct from blue for every kind of colour vision
-_KINDS = {"other": "#b3bcc6", "other-turning": "#d9a57f", "named": POOLED, "turning": _TURNING}
-_DASHES = (0, (4.0, 2.6))
-_CROWD = 40  # where there are more lines, those without a name are thinner, or they would run together
+_TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE, _MARGIN = 13.0, 11.0, 10.0, 14.0
+_PAGE_WIDTH, _PHONE_WIDTH = 620.0, 390.0  # in between the design is as wide as its place
+_LEFT_WIDTH = 50.0  # room for the tick labels
+# From the top of a panel: arm, "fully pooled" and "not pooled", curves, posterior in words, density, ticks and label.
+_HEADING_HEIGHT, _ENDS_HEIGHT, _EFFECTS_HEIGHT = 24.0, 18.0, 270.0
+_SUMMARY_HEIGHT, _DENSITY_HEIGHT, _AXIS_HEIGHT = 22.0, 54.0, 52.0
+_MAX_NAME_SHARE, _LEADER_LENGTH = 0.33, 18.0  # names take at most this share of the width; thin lines lead to them
+_NAME_SPACING = 1.25 * _SMALL_SIZE
+_KEY_MARK_WIDTH, _KEY_GAP = 26.0, 16.0  # from the start of a mark to its text, and from there to the next mark
+_BAND_COLOR, _TAIL_COLOR, _INTERVAL_COLOR = "#ebf1f8", "#dce6f2", "#a9c3df"
+_SIGN_CHANGE_COLOR = "#b04a0c"  # burnt orange: 5:1 against white, distinct from blue for every kind of colour vision
+_CURVE_COLORS = {"other": "#b3bcc6", "other-turning": "#d9a57f", "named": POOLED_COLOR, "turning": _SIGN_CHANGE_COLOR}
+_DASH_PATTERN = (0, (4.0, 2.6))
+_CROWDED_COUNT = 40  # where there are more lines, those without a name are thinner, or they would run together
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """The posterior of tau: its density, median and central interval, which are points of its grid."""
+class TauPosterior:
+    """Posterior of tau in one arm: density, median and central interval, whose values are points of the grid."""
 
-    tau: Array
-    density: Array
-    low: float
+    tau_grid: TauArray
+    density: TauArray
+    ci_low: float
     median: float
-    high: float
+    ci_high: float
 
-    def said(self, interval: str) -> str:
-        """The posterior in words, with two digits of the median."""
-        places = words.decimals([self.median])
-        low, median, high = (words.number(value, places, sign=False) for value in (self.low, self.median, self.high))
-        return f"posterior median {median}, {interval} {low} to {high}"
+    def describe_interval(self, interval_name: str) -> str:
+        """Describe median and interval in words, with two digits of the median."""
+        decimal_places = choose_decimals([self.median])
+        low, median, high = (
+            format_number(value, decimal_places, sign=False) for value in (self.ci_low, self.median, self.ci_high)
+        )
+        return f"posterior median {median}, {interval_name} {low} to {high}"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One segment: its effect at every tau, what it weighs, and whether its sign hinges on tau."""
+class EffectCurve:
+    """Effect of one segment at every tau, its weight, and whether its sign hinges on tau."""
 
-    label: str
-    tau: Array
-    effect: Array
+    segment_label: str
+    tau_grid: TauArray
+    effects: TauArray
     weight: float
-    turns: bool
+    changes_sign: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """One arm: its lines, of which the first few are named, and the posterior of tau."""
+class TracePanel:
+    """Curves of one arm, of which the first `named_count` are named, and the posterior of tau."""
 
     arm: str
-    lines: tuple[Line, ...]
-    names: int
-    belief: Belief
+    curves: tuple[EffectCurve, ...]
+    named_count: int
+    posterior: TauPosterior
 
-    def chosen(self, kind: str) -> list[Line]:
-        """The lines of one colour."""
-        lines = self.lines[self.names :] if kind.startswith("other") else self.lines[: self.names]
-        return [line for line in lines if line.turns == kind.endswith("turning")]
+    def select_curves(self, curve_kind: str) -> list[EffectCurve]:
+        """Select the curves of one colour, by a key of _CURVE_COLORS."""
+        is_other = curve_kind.startswith("other")
+        candidates = self.curves[self.named_count :] if is_other else self.curves[: self.named_count]
+        return [curve for curve in candidates if curve.changes_sign == curve_kind.endswith("turning")]
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """What panels have in common: the axis of effects, the largest weight, and the room for names."""
+class SharedAxes:
+    """Measures that all panels share: limits of effects, the largest weight, and the width of names in points."""
 
-    ends: Ends
-    heaviest: float
-    names: float
+    effect_limits: AxisLimits
+    max_weight: float
+    name_width: float
 
 
 def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
@@ -99,7 +125,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
 ) -> Figure | SubFigure:
-    """Every segment's effect given tau, the SD of effects between segments, above the posterior of tau.
+    """Draw every segment's effect given tau, the SD of effects between segments, above the posterior of tau.
 
     Parameters
     ----------
@@ -159,242 +185,350 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     """
     if figure is not None and ax is not None:
         raise DataError("both figure and ax are given; give the one to draw into")
-    found = _read(table, density, dimensions, ci_prob, 100.0 if percent else 1.0)
-    panels = [_panel(arm, lines, belief, labels) for arm, (lines, belief) in found.items()]
-    place = ax if ax is not None else figure
-    given = room(place)
-    width = max(given[0], _NARROWEST) if given else _WIDTH
-    interval = f"{words.percentage(ci_prob)} interval"
-    inner = 0.95 * (width - 2 * _MARGIN)  # small text is wider on a screen, where letters start at whole pixels
-    titles = words.wrap(title or "", inner / 1.1, _LARGE)
-    quantity = words.wrap(effect_label(unit, percent=percent) if axis_label is None else axis_label, inner, _SIZE)
-    key = _key(panels, interval, inner)
-    note = _note(panels, interval, _weights(table)[1])
-    notes = words.wrap(note, inner, _SMALL) + words.wrap(caption or "", inner, _SMALL)
-    start = _MARGIN + len(titles) * leading(_LARGE) + len(quantity) * leading(_SIZE) + 8
-    heading = _HEADING if len(panels) > 1 else 0.0
-    each = heading + _ENDS + _UPPER + _BETWEEN + _LOWER + _UNDER
-    end = start + len(panels) * each
-    canvas = open_canvas(place, width, end + (len(key) + len(notes) + 1) * leading(_SMALL))
+    curves_by_arm = _read_curves(table, density, dimensions, ci_prob, 100.0 if percent else 1.0)
+    panels = [_rank_curves(arm, curves, posterior, labels) for arm, (curves, posterior) in curves_by_arm.items()]
+    drawing_target = ax if ax is not None else figure
+    target_size = measure_target(drawing_target)
+    figure_width = max(target_size[0], _PHONE_WIDTH) if target_size else _PAGE_WIDTH
+    interval_name = f"{format_percentage(ci_prob)} interval"
+    # Small text is wider on a screen, where letters start at whole pixels; bold text is a tenth wider.
+    text_width = 0.95 * (figure_width - 2 * _MARGIN)
+    title_lines = wrap_text(title or "", text_width / 1.1, _TITLE_SIZE)
+    effect_label = label_effect_axis(unit, percent=percent) if axis_label is None else axis_label
+    label_lines = wrap_text(effect_label, text_width, _TEXT_SIZE)
+    key_rows = _lay_out_key(panels, interval_name, text_width)
+    sign_note = _write_note(panels, interval_name, _weigh_rows(table)[1])
+    note_lines = wrap_text(sign_note, text_width, _SMALL_SIZE) + wrap_text(caption or "", text_width, _SMALL_SIZE)
+    title_bottom = _MARGIN + len(title_lines) * compute_leading(_TITLE_SIZE)
+    panels_top = title_bottom + len(label_lines) * compute_leading(_TEXT_SIZE) + 8
+    heading_height = _HEADING_HEIGHT if len(panels) > 1 else 0.0
+    panel_height = heading_height + _ENDS_HEIGHT + _EFFECTS_HEIGHT + _SUMMARY_HEIGHT + _DENSITY_HEIGHT + _AXIS_HEIGHT
+    panels_bottom = panels_top + len(panels) * panel_height
+    footer_height = (len(key_rows) + len(note_lines) + 1) * compute_leading(_SMALL_SIZE)
+    canvas = open_canvas(drawing_target, figure_width, panels_bottom + footer_height)
 
-    canvas.lines(_MARGIN, _MARGIN / 2 + leading(_LARGE) / 2, titles, Ink(_LARGE, bold=True))
-    canvas.lines(_MARGIN, start - 8 - (len(quantity) - 0.5) * leading(_SIZE), quantity, Ink(_SIZE, QUIET))
-    frame = _frame(panels, width)
-    for index, panel in enumerate(panels):
-        top = start + index * each + heading + _ENDS
-        if heading:
-            canvas.write(_MARGIN, top - _ENDS - heading / 2, words.shorten(panel.arm), Ink(_SIZE, bold=True))
-        _draw_panel(canvas, panel, frame, top, interval)
-        label = words.fit(tau_label, canvas.width - _LEFT - _MARGIN, _SIZE)
-        canvas.write(_LEFT, top + _UPPER + _BETWEEN + _LOWER + 30, label, Ink(_SIZE))
-    _draw_key(canvas, key, end)
-    canvas.lines(_MARGIN, end + (len(key) + 0.5) * leading(_SMALL), notes, Ink(_SMALL, QUIET))
-    owner = canvas.axes.get_figure()
-    assert owner is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
-    return owner
+    title_middle = _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2
+    canvas.write_lines(_MARGIN, title_middle, title_lines, TextStyle(_TITLE_SIZE, bold=True))
+    label_middle = panels_top - 8 - (len(label_lines) - 0.5) * compute_leading(_TEXT_SIZE)
+    canvas.write_lines(_MARGIN, label_middle, label_lines, TextStyle(_TEXT_SIZE, QUIET_COLOR))
+    shared_axes = _choose_shared_axes(panels, figure_width)
+    for panel_index, panel in enumerate(panels):
+        panel_top = panels_top + panel_index * panel_height + heading_height + _ENDS_HEIGHT
+        if heading_height:
+            heading_middle = panel_top - _ENDS_HEIGHT - heading_height / 2
+            canvas.write_line(_MARGIN, heading_middle, shorten_text(panel.arm), TextStyle(_TEXT_SIZE, bold=True))
+        _draw_panel(canvas, panel, shared_axes, panel_top, interval_name)
+        tau_text = cut_to_width(tau_label, canvas.width - _LEFT_WIDTH - _MARGIN, _TEXT_SIZE)
+        density_bottom = panel_top + _EFFECTS_HEIGHT + _SUMMARY_HEIGHT + _DENSITY_HEIGHT
+        canvas.write_line(_LEFT_WIDTH, density_bottom + 30, tau_text, TextStyle(_TEXT_SIZE))
+    _draw_key(canvas, key_rows, panels_bottom)
+    notes_middle = panels_bottom + (len(key_rows) + 0.5) * compute_leading(_SMALL_SIZE)
+    canvas.write_lines(_MARGIN, notes_middle, note_lines, TextStyle(_SMALL_SIZE, QUIET_COLOR))
+    drawn_figure = canvas.axes.get_figure()
+    assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
+    return drawn_figure
 
 
-def _read(
-    table: pd.DataFrame, density: pd.DataFrame, dimensions: Sequence[str], ci_prob: float, factor: float
-) -> dict[str, tuple[list[Line], Belief]]:
-    """The lines of every arm and the posterior of its tau, in the order of the table."""
+def _read_curves(
+    effect_table: pd.DataFrame,
+    density_table: pd.DataFrame,
+    dimension_names: Sequence[str],
+    ci_prob: float,
+    effect_factor: float,
+) -> dict[str, tuple[list[EffectCurve], TauPosterior]]:
+    """Read the curves of every arm and the posterior of its tau, in the order of the table."""
     if not 0 < ci_prob < 1:
         raise DataError(f"ci_prob must be between 0 and 1, found {ci_prob}")
-    weights, _ = _weights(table)
-    found: dict[str, list[Line]] = {}
-    beliefs = {arm: _belief(arm, rows, ci_prob) for (arm,), rows in _parts(density, ["arm"], "density").items()}
-    for (arm, *levels), rows in _parts(table, ["arm", *dimensions], "effect").items():
-        if arm not in beliefs:
-            raise DataError(f"the table of density lacks the arm {arm!r}; it has {sorted(beliefs)}")
-        lines = found.setdefault(arm, [])
-        lines.append(_line((arm, *levels), rows, beliefs[arm], factor, weights[rows.index[-1]]))
-        if not np.array_equal(lines[0].tau, lines[-1].tau):
-            raise DataError(f"{lines[0].label!r} and {lines[-1].label!r} in arm {arm!r} have different grids of tau")
-    return {arm: (lines, beliefs[arm]) for arm, lines in found.items()}
+    row_weights, _ = _weigh_rows(effect_table)
+    curves_by_arm: dict[str, list[EffectCurve]] = {}
+    posterior_by_arm = {
+        arm: _summarise_tau(arm, arm_rows, ci_prob)
+        for (arm,), arm_rows in _split_table(density_table, ["arm"], "density").items()
+    }
+    for (arm, *level_names), arm_rows in _split_table(effect_table, ["arm", *dimension_names], "effect").items():
+        if arm not in posterior_by_arm:
+            raise DataError(f"the table of density lacks the arm {arm!r}; it has {sorted(posterior_by_arm)}")
+        arm_curves = curves_by_arm.setdefault(arm, [])
+        # At the largest tau an effect owes least to other segments: its precision is the segment's own.
+        curve_weight = row_weights[arm_rows.index[-1]]
+        arm_curves.append(
+            _read_curve((arm, *level_names), arm_rows, posterior_by_arm[arm], effect_factor, curve_weight)
+        )
+        if not np.array_equal(arm_curves[0].tau_grid, arm_curves[-1].tau_grid):
+            both_labels = f"{arm_curves[0].segment_label!r} and {arm_curves[-1].segment_label!r}"
+            raise DataError(f"{both_labels} in arm {arm!r} have different grids of tau")
+    return {arm: (arm_curves, posterior_by_arm[arm]) for arm, arm_curves in curves_by_arm.items()}
 
 
-def _panel(arm: str, lines: Sequence[Line], belief: Belief, labels: int) -> Panel:
-    """The lines that are furthest from where all of them meet, at the median of tau, come first."""
-    common = np.mean([line.effect[0] for line in lines])
-    ranked = sorted(lines, key=lambda line: -abs(np.interp(belief.median, line.tau, line.effect) - common))
-    return Panel(arm, tuple(ranked), min(max(labels, 0), len(lines), int(_UPPER / _NAME)), belief)
+def _rank_curves(arm: str, curves: Sequence[EffectCurve], posterior: TauPosterior, max_names: int) -> TracePanel:
+    """Put the curves first that are furthest, at the median of tau, from where all of them meet."""
+    common_effect = np.mean([curve.effects[0] for curve in curves])
+    ranked_curves = sorted(
+        curves, key=lambda curve: -abs(np.interp(posterior.median, curve.tau_grid, curve.effects) - common_effect)
+    )
+    # As many names as have room under each other.
+    named_count = min(max(max_names, 0), len(curves), int(_EFFECTS_HEIGHT / _NAME_SPACING))
+    return TracePanel(arm, tuple(ranked_curves), named_count, posterior)
 
 
-def _parts(table: pd.DataFrame, columns: Sequence[str], value: str) -> dict[tuple[str, ...], pd.DataFrame]:
-    """The rows of every combination of values, in the order in which they first occur."""
-    missing = [name for name in (*columns, "tau", value) if name not in table.columns]
-    if missing:
-        raise DataError(f"the table of {value} lacks the columns {missing}; it has {list(map(str, table.columns))}")
+def _split_table(
+    table: pd.DataFrame, key_columns: Sequence[str], value_column: str
+) -> dict[tuple[str, ...], pd.DataFrame]:
+    """Split a table by the values of its key columns, in the order in which they first occur."""
+    missing_columns = [
+        column_name for column_name in (*key_columns, "tau", value_column) if column_name not in table.columns
+    ]
+    if missing_columns:
+        raise DataError(
+            f"the table of {value_column} lacks the columns {missing_columns}; it has {list(map(str, table.columns))}"
+        )
     if table.empty:
-        raise DataError(f"the table of {value} has no rows, so there is nothing to plot")
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, key in enumerate(zip(*([str(level) for level in table[name]] for name in columns), strict=True)):
-        places.setdefault(key, []).append(place)
-    return {key: table.iloc[chosen].set_axis(chosen) for key, chosen in places.items()}
+        raise DataError(f"the table of {value_column} has no rows, so there is nothing to plot")
+    positions_by_key: dict[tuple[str, ...], list[int]] = {}
+    for row_position, level_key in enumerate(
+        zip(*([str(level) for level in table[column_name]] for column_name in key_columns), strict=True)
+    ):
+        positions_by_key.setdefault(level_key, []).append(row_position)
+    return {level_key: table.iloc[positions].set_axis(positions) for level_key, positions in positions_by_key.items()}
 
 
-def _floats(rows: pd.DataFrame, name: str) -> Array:
-    if name not in rows.columns:
-        return np.full(len(rows), np.nan)
-    return np.asarray(rows[name].astype("Float64").to_numpy(na_value=np.nan), dtype=float)
+def _read_floats(table_rows: pd.DataFrame, column_name: str) -> TauArray:
+    if column_name not in table_rows.columns:
+        return np.full(len(table_rows), np.nan)
+    return np.asarray(table_rows[column_name].astype("Float64").to_numpy(na_value=np.nan), dtype=float)
 
 
-def _curve(rows: pd.DataFrame, name: str, where: str) -> tuple[Array, Array]:
-    """tau and a value at each."""
-    tau, values = _floats(rows, "tau"), _floats(rows, name)
-    if not (np.isfinite(tau).all() and np.isfinite(values).all()):
-        raise DataError(f"{where}: every tau and {name} must be a finite number")
-    if len(tau) < 2 or tau[0] < 0 or (np.diff(tau) <= 0).any():
-        raise DataError(f"{where}: tau must increase over at least two rows, from 0 or more; found {tau[:5].tolist()}")
-    return tau, values
+def _read_tau_grid(table_rows: pd.DataFrame, column_name: str, rows_description: str) -> tuple[TauArray, TauArray]:
+    """Read a grid of tau and the values of a column at its points."""
+    tau_grid, column_values = _read_floats(table_rows, "tau"), _read_floats(table_rows, column_name)
+    if not (np.isfinite(tau_grid).all() and np.isfinite(column_values).all()):
+        raise DataError(f"{rows_description}: every tau and {column_name} must be a finite number")
+    if len(tau_grid) < 2 or tau_grid[0] < 0 or (np.diff(tau_grid) <= 0).any():
+        first_values = tau_grid[:5].tolist()
+        raise DataError(
+            f"{rows_description}: tau must increase over at least two rows, from 0 or more; found {first_values}"
+        )
+    return tau_grid, column_values
 
 
-def _belief(arm: str, rows: pd.DataFrame, ci_prob: float) -> Belief:
-    where = f"the density of tau in arm {arm!r}"
-    tau, density = _curve(rows, "density", where)
+def _summarise_tau(arm: str, density_rows: pd.DataFrame, ci_prob: float) -> TauPosterior:
+    rows_description = f"the density of tau in arm {arm!r}"
+    tau_grid, density = _read_tau_grid(density_rows, "density", rows_description)
     if density.min() < 0 or density.max() == 0:
-        raise DataError(f"{where} must be positive somewhere and negative nowhere")
+        raise DataError(f"{rows_description} must be positive somewhere and negative nowhere")
     # The density is linear between its points, its integral is not: 32 steps between them make it nearly so.
-    fine = np.interp(np.linspace(0, len(tau) - 1, 32 * (len(tau) - 1) + 1), np.arange(len(tau)), tau)
-    heights = np.interp(fine, tau, density)
-    mass = np.concatenate([[0.0], np.cumsum(np.diff(fine) * (heights[1:] + heights[:-1]))])
-    low, median, high = np.interp([(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2], mass / mass[-1], fine).tolist()
-    grid = np.unique([*tau, low, median, high])
-    return Belief(grid, np.interp(grid, tau, density), low, median, high)
+    fine_grid = np.interp(
+        np.linspace(0, len(tau_grid) - 1, 32 * (len(tau_grid) - 1) + 1), np.arange(len(tau_grid)), tau_grid
+    )
+    fine_density = np.interp(fine_grid, tau_grid, density)
+    # F(τ) up to a constant, by the trapezoidal rule; the quantiles solve F(τ) = p.
+    cumulated_mass = np.concatenate([[0.0], np.cumsum(np.diff(fine_grid) * (fine_density[1:] + fine_density[:-1]))])
+    ci_low, median, ci_high = np.interp(
+        [(1 - ci_prob) / 2, 0.5, (1 + ci_prob) / 2], cumulated_mass / cumulated_mass[-1], fine_grid
+    ).tolist()
+    complete_grid = np.unique([*tau_grid, ci_low, median, ci_high])
+    return TauPosterior(complete_grid, np.interp(complete_grid, tau_grid, density), ci_low, median, ci_high)
 
 
-def _line(key: tuple[str, ...], rows: pd.DataFrame, belief: Belief, factor: float, weight: float) -> Line:
-    label = ", ".join(map(words.shorten, key[1:]))
-    tau, effect = _curve(rows, "effect", f"segment {label!r} in arm {key[0]!r}")
-    inside = np.interp([belief.low, *tau[(tau > belief.low) & (tau < belief.high)], belief.high], tau, effect)
-    return Line(label, tau, factor * effect, weight, bool(inside.min() < 0 < inside.max()))
+def _read_curve(
+    curve_key: tuple[str, ...],
+    curve_rows: pd.DataFrame,
+    posterior: TauPosterior,
+    effect_factor: float,
+    curve_weight: float,
+) -> EffectCurve:
+    segment_label = ", ".join(map(shorten_text, curve_key[1:]))
+    tau_grid, effects = _read_tau_grid(curve_rows, "effect", f"segment {segment_label!r} in arm {curve_key[0]!r}")
+    # A curve is linear between its points: within the interval, its extremes are at points or at the ends.
+    inner_tau = tau_grid[(tau_grid > posterior.ci_low) & (tau_grid < posterior.ci_high)]
+    effects_inside = np.interp([posterior.ci_low, *inner_tau, posterior.ci_high], tau_grid, effects)
+    changes_sign = bool(effects_inside.min() < 0 < effects_inside.max())
+    return EffectCurve(segment_label, tau_grid, effect_factor * effects, curve_weight, changes_sign)
 
 
-def _weights(table: pd.DataFrame) -> tuple[Array, str]:
-    """What makes the line of a row thicker: units, or the precision of the effect where no units are known."""
-    units, sd = _floats(table, "n_control") + _floats(table, "n_treated"), _floats(table, "sd")
-    if (units > 0).any():
-        return np.where(units > 0, units, 0.0), "more units"
+def _weigh_rows(effect_table: pd.DataFrame) -> tuple[TauArray, str]:
+    """Weigh the rows by units or, where no units are known, by the precision of the effect; name what weighs more."""
+    unit_counts = _read_floats(effect_table, "n_control") + _read_floats(effect_table, "n_treated")
+    if (unit_counts > 0).any():
+        return np.where(unit_counts > 0, unit_counts, 0.0), "more units"
+    # Precision: w = 1 / SD².
+    sd = _read_floats(effect_table, "sd")
     return np.divide(1.0, sd**2, out=np.zeros(len(sd)), where=sd > 0), "a smaller standard error"
 
 
-def _frame(panels: Sequence[Panel], width: float) -> Frame:
-    lines = [line for panel in panels for line in panel.lines]
-    effects = np.concatenate([[0.0], *(line.effect for line in lines)])
+def _choose_shared_axes(panels: Sequence[TracePanel], figure_width: float) -> SharedAxes:
+    curves = [curve for panel in panels for curve in panel.curves]
+    effects = np.concatenate([[0.0], *(curve.effects for curve in curves)])
     low, high = float(effects.min()), float(effects.max())
     margin = 0.06 * (high - low) or 1.0
-    names = words.widest((line.label for panel in panels for line in panel.lines[: panel.names]), _SMALL)
-    heaviest = max(line.weight for line in lines) or 1.0
-    return Frame((low - margin, high + margin), heaviest, min(names + 1, _NAMES * width))
+    name_width = measure_widest(
+        (curve.segment_label for panel in panels for curve in panel.curves[: panel.named_count]), _SMALL_SIZE
+    )
+    max_weight = max(curve.weight for curve in curves) or 1.0
+    return SharedAxes((low - margin, high + margin), max_weight, min(name_width + 1, _MAX_NAME_SHARE * figure_width))
 
 
-def _key(panels: Sequence[Panel], interval: str, room: float) -> list[list[tuple[str, str]]]:
-    """What marks mean and their kind, as many to a row as there is room for."""
-    named = "furthest from the common effect" if any(len(p.lines) > p.names for p in panels) else "segment"
-    turns = "changes sign inside the band"
-    means = {"named": named, "other-turning": turns, "turning": turns, "other": "other segments"}
+def _lay_out_key(panels: Sequence[TracePanel], interval_name: str, max_width: float) -> list[list[tuple[str, str]]]:
+    """Lay out the meanings of marks and their kinds, as many to a row as there is room for."""
+    has_unnamed = any(len(panel.curves) > panel.named_count for panel in panels)
+    named_meaning = "furthest from the common effect" if has_unnamed else "segment"
+    change_meaning = "changes sign inside the band"
+    meaning_by_kind = {
+        "named": named_meaning,
+        "other-turning": change_meaning,
+        "turning": change_meaning,
+        "other": "other segments",
+    }
     # Of two kinds that mean the same, the darker stays.
-    items = {text: kind for kind, text in means.items() if any(panel.chosen(kind) for panel in panels)}
-    rows: list[list[tuple[str, str]]] = [[]]
-    for item in (items | {f"{interval} of tau": "band", "its median": "median"}).items():
-        taken = sum(_SAMPLE + words.width(text, _SMALL) + _GAP for text, _ in (*rows[-1], item))
-        rows += [[]] if rows[-1] and taken - _GAP > room else []
-        rows[-1].append(item)
-    return rows
+    kind_by_meaning = {
+        meaning: mark_kind
+        for mark_kind, meaning in meaning_by_kind.items()
+        if any(panel.select_curves(mark_kind) for panel in panels)
+    }
+    key_rows: list[list[tuple[str, str]]] = [[]]
+    for key_item in (kind_by_meaning | {f"{interval_name} of tau": "band", "its median": "median"}).items():
+        row_width = sum(
+            _KEY_MARK_WIDTH + measure_width(meaning, _SMALL_SIZE) + _KEY_GAP for meaning, _ in (*key_rows[-1], key_item)
+        )
+        key_rows += [[]] if key_rows[-1] and row_width - _KEY_GAP > max_width else []
+        key_rows[-1].append(key_item)
+    return key_rows
 
 
-def _note(panels: Sequence[Panel], interval: str, meaning: str) -> str:
-    lines = [line for panel in panels for line in panel.lines]
-    count = sum(line.turns for line in lines)
-    turned = f"{count} of {len(lines)} segments change{'s' * (count == 1)}" if count else "No segment changes"
-    thicker = f" Thicker lines have {meaning}." if len({line.weight for line in lines}) > 1 else ""
-    return f"{turned} sign inside the {interval} of tau.{thicker}"
+def _write_note(panels: Sequence[TracePanel], interval_name: str, weight_meaning: str) -> str:
+    curves = [curve for panel in panels for curve in panel.curves]
+    changing_count = sum(curve.changes_sign for curve in curves)
+    changing_phrase = f"{changing_count} of {len(curves)} segments change{'s' * (changing_count == 1)}"
+    change_clause = changing_phrase if changing_count else "No segment changes"
+    # Thickness is explained only where it differs.
+    weight_sentence = f" Thicker lines have {weight_meaning}." if len({curve.weight for curve in curves}) > 1 else ""
+    return f"{change_clause} sign inside the {interval_name} of tau.{weight_sentence}"
 
 
-def _draw_panel(canvas: Canvas, panel: Panel, frame: Frame, top: float, interval: str) -> None:
-    """One arm: its lines, their names, and the posterior of tau on the same horizontal axis."""
-    belief, scale, end = panel.belief, canvas.scale, float(panel.lines[0].tau[-1])
-    wide = canvas.width - _LEFT - _LEADER - frame.names - _MARGIN
-    upper = canvas.inset((_LEFT, top, wide, _UPPER))
-    lower = canvas.inset((_LEFT, top + _UPPER + _BETWEEN, wide, _LOWER))
-    lower.sharex(upper)
-    upper.set_xlim(0.0, end)
-    for inner in (upper, lower):
-        bare(inner, size=_SMALL, scale=scale)
-        inner.axvline(belief.median, color=POOLED, linewidth=scale, linestyle=_DASHES, zorder=2.5)
-    ticks, marks = fitting_ticks((0.0, end), wide, _SMALL)
-    lower.set_xticks(ticks, labels=marks)
-    lower.set_yticks([])
-    _draw_density(lower, belief, scale)
-    _draw_lines(upper, panel, frame, scale)
-    if panel.names:
-        _draw_names(canvas, panel, frame, (_LEFT + wide, top))
-    canvas.write(_LEFT, top - _ENDS / 2, "← fully pooled", Ink(_SMALL, QUIET))
-    canvas.write(_LEFT + wide, top - _ENDS / 2, "not pooled →", Ink(_SMALL, QUIET), "right")
+def _draw_panel(
+    canvas: Canvas, panel: TracePanel, shared_axes: SharedAxes, panel_top: float, interval_name: str
+) -> None:
+    """Draw one arm: curves, their names, and the posterior of tau on the same horizontal axis."""
+    posterior, shrink_factor, tau_end = panel.posterior, canvas.shrink_factor, float(panel.curves[0].tau_grid[-1])
+    axes_width = canvas.width - _LEFT_WIDTH - _LEADER_LENGTH - shared_axes.name_width - _MARGIN
+    effect_axes = canvas.add_inset_axes((_LEFT_WIDTH, panel_top, axes_width, _EFFECTS_HEIGHT))
+    gap_top, density_top = panel_top + _EFFECTS_HEIGHT, panel_top + _EFFECTS_HEIGHT + _SUMMARY_HEIGHT
+    density_axes = canvas.add_inset_axes((_LEFT_WIDTH, density_top, axes_width, _DENSITY_HEIGHT))
+    density_axes.sharex(effect_axes)
+    effect_axes.set_xlim(0.0, tau_end)
+    for inset_axes in (effect_axes, density_axes):
+        strip_axes(inset_axes, font_size=_SMALL_SIZE, shrink_factor=shrink_factor)
+        inset_axes.axvline(
+            posterior.median, color=POOLED_COLOR, linewidth=shrink_factor, linestyle=_DASH_PATTERN, zorder=2.5
+        )
+    tick_positions, tick_labels = choose_fitting_ticks((0.0, tau_end), axes_width, _SMALL_SIZE)
+    density_axes.set_xticks(tick_positions, labels=tick_labels)
+    density_axes.set_yticks([])
+    _draw_density(density_axes, posterior, shrink_factor)
+    _draw_curves(effect_axes, panel, shared_axes, shrink_factor)
+    if panel.named_count:
+        _draw_names(canvas, panel, shared_axes, (_LEFT_WIDTH + axes_width, panel_top))
+    ends_middle, ends_style = panel_top - _ENDS_HEIGHT / 2, TextStyle(_SMALL_SIZE, QUIET_COLOR)
+    canvas.write_line(_LEFT_WIDTH, ends_middle, "← fully pooled", ends_style)
+    canvas.write_line(_LEFT_WIDTH + axes_width, ends_middle, "not pooled →", ends_style, "right")
 
-    start, middle, stop = (_LEFT + min(tau / end, 1.0) * wide for tau in (belief.low, belief.median, belief.high))
-    y, bottom, said = top + _UPPER, top + _UPPER + _BETWEEN + _LOWER, belief.said(interval)
-    canvas.axes.fill_between([start, stop], top, bottom, color=_BAND, linewidth=0, zorder=0, gid="band")
-    x = min(middle + 6, canvas.width - _MARGIN - words.width(said, _SMALL))
-    canvas.write(x, y + _BETWEEN / 2, said, Ink(_SMALL, POOLED))
-    if x > middle and belief.median < end:  # the line goes on through the gap, unless through the words
-        ends = [middle, middle], [y, y + _BETWEEN]
-        canvas.axes.add_line(Line2D(*ends, color=POOLED, linewidth=scale, linestyle=_DASHES, zorder=1))
-
-
-def _draw_density(lower: Axes, belief: Belief, scale: float) -> None:
-    lower.set_ylim(0.0, 1.06 * belief.density.max())
-    body = (belief.tau >= belief.low) & (belief.tau <= belief.high)
-    lower.fill_between(belief.tau, belief.density, color=_TAIL, linewidth=0, zorder=1, gid="density")
-    lower.fill_between(belief.tau[body], belief.density[body], color=_BODY, linewidth=0, zorder=1.1, gid="interval")
-    lower.plot(belief.tau, belief.density, color=POOLED, linewidth=1.1 * scale, zorder=2)
-
-
-def _draw_lines(upper: Axes, panel: Panel, frame: Frame, scale: float) -> None:
-    upper.set_ylim(*frame.ends)
-    ticks, marks = round_ticks(frame.ends, 6)
-    upper.set_yticks(ticks, labels=marks)
-    upper.tick_params(length=0, labelbottom=False)
-    upper.spines["bottom"].set_visible(False)
-    for tick in ticks:
-        upper.axhline(tick, color=GRID, linewidth=0.7 * scale, zorder=0.5)
-    upper.axhline(0.0, color=INK, linewidth=1.0 * scale, zorder=3)  # above the veil
-    quiet = 0.6 * min(1.0, (_CROWD / len(panel.lines)) ** 0.4)
-    for order, (kind, color) in enumerate(_KINDS.items()):
-        lines, thick = panel.chosen(kind), quiet if kind.startswith("other") else 1.0
-        curves = [np.column_stack([line.tau, line.effect]) for line in lines]
-        # The square root keeps small segments visible.
-        widths = [scale * thick * (0.8 + 1.6 * (line.weight / frame.heaviest) ** 0.5) for line in lines]
-        drawn = LineCollection(curves, colors=color, linewidths=widths, zorder=2 + order / 10, gid=kind)
-        upper.add_collection(drawn, autolim=False)
-    for start, stop in ((0.0, panel.belief.low), (panel.belief.high, upper.get_xlim()[1])):
-        upper.axvspan(start, max(start, stop), color="white", alpha=0.5, linewidth=0, zorder=2.4)
+    interval_left, median_x, interval_right = (
+        _LEFT_WIDTH + min(tau / tau_end, 1.0) * axes_width
+        for tau in (posterior.ci_low, posterior.median, posterior.ci_high)
+    )
+    interval_text = posterior.describe_interval(interval_name)
+    panel_bottom = density_top + _DENSITY_HEIGHT
+    canvas.axes.fill_between(
+        [interval_left, interval_right], panel_top, panel_bottom, color=_BAND_COLOR, linewidth=0, zorder=0, gid="band"
+    )
+    text_left = min(median_x + 6, canvas.width - _MARGIN - measure_width(interval_text, _SMALL_SIZE))
+    canvas.write_line(text_left, gap_top + _SUMMARY_HEIGHT / 2, interval_text, TextStyle(_SMALL_SIZE, POOLED_COLOR))
+    # The line of the median goes on through the gap, unless through the words.
+    if text_left > median_x and posterior.median < tau_end:
+        line_ends = [median_x, median_x], [gap_top, density_top]
+        canvas.axes.add_line(
+            Line2D(*line_ends, color=POOLED_COLOR, linewidth=shrink_factor, linestyle=_DASH_PATTERN, zorder=1)
+        )
 
 
-def _draw_names(canvas: Canvas, panel: Panel, frame: Frame, corner: tuple[float, float]) -> None:
-    """Every name beside the end of its line, moved as little as keeps the names apart."""
+def _draw_density(density_axes: Axes, posterior: TauPosterior, shrink_factor: float) -> None:
+    density_axes.set_ylim(0.0, 1.06 * posterior.density.max())
+    in_interval = (posterior.tau_grid >= posterior.ci_low) & (posterior.tau_grid <= posterior.ci_high)
+    density_axes.fill_between(
+        posterior.tau_grid, posterior.density, color=_TAIL_COLOR, linewidth=0, zorder=1, gid="density"
+    )
+    density_axes.fill_between(
+        posterior.tau_grid[in_interval],
+        posterior.density[in_interval],
+        color=_INTERVAL_COLOR,
+        linewidth=0,
+        zorder=1.1,
+        gid="interval",
+    )
+    density_axes.plot(
+        posterior.tau_grid, posterior.density, color=POOLED_COLOR, linewidth=1.1 * shrink_factor, zorder=2
+    )
+
+
+def _draw_curves(effect_axes: Axes, panel: TracePanel, shared_axes: SharedAxes, shrink_factor: float) -> None:
+    effect_axes.set_ylim(*shared_axes.effect_limits)
+    tick_positions, tick_labels = choose_round_ticks(shared_axes.effect_limits, 6)
+    effect_axes.set_yticks(tick_positions, labels=tick_labels)
+    effect_axes.tick_params(length=0, labelbottom=False)
+    effect_axes.spines["bottom"].set_visible(False)
+    for tick in tick_positions:
+        effect_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5)
+    effect_axes.axhline(0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=3)  # above the veil
+    unnamed_thickness = 0.6 * min(1.0, (_CROWDED_COUNT / len(panel.curves)) ** 0.4)
+    for color_order, (curve_kind, color) in enumerate(_CURVE_COLORS.items()):
+        curves = panel.select_curves(curve_kind)
+        thickness = unnamed_thickness if curve_kind.startswith("other") else 1.0
+        polylines = [np.column_stack([curve.tau_grid, curve.effects]) for curve in curves]
+        # Width = thickness (0.8 + 1.6 √(w / w_max)); the square root keeps small segments visible.
+        line_widths = [
+            shrink_factor * thickness * (0.8 + 1.6 * (curve.weight / shared_axes.max_weight) ** 0.5) for curve in curves
+        ]
+        collection = LineCollection(
+            polylines, colors=color, linewidths=line_widths, zorder=2 + color_order / 10, gid=curve_kind
+        )
+        effect_axes.add_collection(collection, autolim=False)
+    for veil_start, veil_stop in ((0.0, panel.posterior.ci_low), (panel.posterior.ci_high, effect_axes.get_xlim()[1])):
+        effect_axes.axvspan(veil_start, max(veil_start, veil_stop), color="white", alpha=0.5, linewidth=0, zorder=2.4)
+
+
+def _draw_names(canvas: Canvas, panel: TracePanel, shared_axes: SharedAxes, top_right: tuple[float, float]) -> None:
+    """Write every name beside the end of its curve, moved as little as keeps the names apart."""
     from scipy.optimize import isotonic_regression
 
-    low, high = frame.ends
-    right, top = corner
-    named = sorted(panel.lines[: panel.names], key=lambda line: -line.effect[-1])
-    starts = top + _UPPER * (high - np.array([line.effect[-1] for line in named])) / (high - low)
-    steps = _NAME * np.arange(len(named))
-    places = steps + np.clip(isotonic_regression(starts - steps).x, top, top + _UPPER - steps[-1])
-    for line, start, place in zip(named, starts.tolist(), places.tolist(), strict=True):
-        xs, ys = [right + 2, right + _LEADER - 4], [start, place]
-        canvas.axes.add_line(Line2D(xs, ys, color=RAW, linewidth=0.6 * canvas.scale, zorder=1))
-        ink = Ink(_SMALL, _TURNING if line.turns else POOLED)
-        canvas.write(right + _LEADER, place, words.fit(line.label, frame.names, _SMALL), ink)
+    lowest_effect, highest_effect = shared_axes.effect_limits
+    right, top = top_right
+    named_curves = sorted(panel.curves[: panel.named_count], key=lambda curve: -curve.effects[-1])
+    effect_drops = highest_effect - np.array([curve.effects[-1] for curve in named_curves])
+    curve_ends = top + _EFFECTS_HEIGHT * effect_drops / (highest_effect - lowest_effect)
+    # min Σ (yᵢ − endᵢ)² with yᵢ₊₁ ≥ yᵢ + spacing: without i · spacing, this is isotonic regression.
+    name_offsets = _NAME_SPACING * np.arange(len(named_curves))
+    name_positions = name_offsets + np.clip(
+        isotonic_regression(curve_ends - name_offsets).x, top, top + _EFFECTS_HEIGHT - name_offsets[-1]
+    )
+    for curve, curve_end, name_position in zip(named_curves, curve_ends.tolist(), name_positions.tolist(), strict=True):
+        leader_x, leader_y = [right + 2, right + _LEADER_LENGTH - 4], [curve_end, name_position]
+        leader_width = 0.6 * canvas.shrink_factor
+        canvas.axes.add_line(Line2D(leader_x, leader_y, color=RAW_COLOR, linewidth=leader_width, zorder=1))
+        text_style = TextStyle(_SMALL_SIZE, _SIGN_CHANGE_COLOR if curve.changes_sign else POOLED_COLOR)
+        short_label = cut_to_width(curve.segment_label, shared_axes.name_width, _SMALL_SIZE)
+        canvas.write_line(right + _LEADER_LENGTH, name_position, short_label, text_style)
 
 
-def _draw_key(canvas: Canvas, rows: Sequence[Sequence[tuple[str, str]]], top: float) -> None:
-    for index, row in enumerate(rows):
-        x, y = _MARGIN, top + (index + 0.5) * leading(_SMALL)
-        for text, kind in row:
-            color, width = {"band": (_BODY, 8.0), "median": (POOLED, 1.0)}.get(kind) or (_KINDS[kind], 1.8)
-            mark = Line2D([x, x + _SAMPLE - 6], [y, y], linestyle=_DASHES if kind == "median" else "-", zorder=1)
-            mark.set(color=color, linewidth=width * canvas.scale, solid_capstyle="butt")
-            canvas.axes.add_line(mark)
-            canvas.write(x + _SAMPLE, y, text, Ink(_SMALL, QUIET))
-            x += _SAMPLE + words.width(text, _SMALL) + _GAP
+def _draw_key(canvas: Canvas, key_rows: Sequence[Sequence[tuple[str, str]]], key_top: float) -> None:
+    for row_index, key_row in enumerate(key_rows):
+        x, y = _MARGIN, key_top + (row_index + 0.5) * compute_leading(_SMALL_SIZE)
+        for meaning, mark_kind in key_row:
+            other_marks = {"band": (_INTERVAL_COLOR, 8.0), "median": (POOLED_COLOR, 1.0)}
+            color, line_width = other_marks.get(mark_kind) or (_CURVE_COLORS[mark_kind], 1.8)
+            key_mark = Line2D([x, x + _KEY_MARK_WIDTH - 6], [y, y], zorder=1)
+            if mark_kind == "median":
+                key_mark.set_linestyle(_DASH_PATTERN)
+            key_mark.set(color=color, linewidth=line_width * canvas.shrink_factor, solid_capstyle="butt")
+            canvas.axes.add_line(key_mark)
+            canvas.write_line(x + _KEY_MARK_WIDTH, y, meaning, TextStyle(_SMALL_SIZE, QUIET_COLOR))
+            x += _KEY_MARK_WIDTH + measure_width(meaning, _SMALL_SIZE) + _KEY_GAP

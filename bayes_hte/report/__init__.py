@@ -7,31 +7,35 @@ import xarray as xr
 from markupsafe import Markup
 
 from bayes_hte.diagnose import Diagnosis
-from bayes_hte.report.content import collect
+from bayes_hte.report.content import collect_page
 from bayes_hte.spec import Plan
-from bayes_hte.summary import Question
-from bayes_hte.views import Tables
+from bayes_hte.summary import EffectQuestion
+from bayes_hte.views import ResultTables
 
 __all__ = ["render"]
 
 
 def render(
-    tree: xr.DataTree, question: Question, diagnosis: Diagnosis, plan: Plan | None, tables: Tables | None = None
+    fit_tree: xr.DataTree,
+    question: EffectQuestion,
+    diagnosis: Diagnosis,
+    plan: Plan | None,
+    result_tables: ResultTables | None = None,
 ) -> str:
-    """The whole report as one self-contained HTML page.
+    """Render the whole report as one self-contained HTML page.
 
     Parameters
     ----------
-    tree : xarray.DataTree
+    fit_tree : xarray.DataTree
         A fit's posterior.
-    question : Question
+    question : EffectQuestion
         Scale, interval, smallest effect that matters.
     diagnosis : Diagnosis
         Whether the draws can be trusted; a failure is the first line of the page.
     plan : Plan or None
         Title, question, unit, and whether the segments were declared before the test.
-    tables : Tables, optional
-        What the fit says to this very question, where that is known already.
+    result_tables : ResultTables, optional
+        Tables of this fit for this question, where they are computed already.
 
     Returns
     -------
@@ -48,10 +52,13 @@ def render(
     Names come from data and are treated as hostile: the template escapes every text; only the figures, which
     `bayes_hte.plot.svg` has escaped, and the package's own style sheet enter as markup.
     """
-    home = files("bayes_hte.report")
+    package_files = files("bayes_hte.report")
+    # A name that the template misspells is an error, not an empty place on the page.
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string((home / "template.html.j2").read_text(encoding="utf-8"))
-    style = Markup((home / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
-    return template.render(report=collect(tree, question, diagnosis, plan, tables), style=style).lstrip()
+    page_template = environment.from_string((package_files / "template.html.j2").read_text(encoding="utf-8"))
+    style_sheet = Markup((package_files / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+    return page_template.render(
+        report=collect_page(fit_tree, question, diagnosis, plan, result_tables), style=style_sheet
+    ).lstrip()

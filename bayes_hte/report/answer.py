@@ -7,265 +7,324 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from bayes_hte.report.notation import NBSP, Measure, counted, listing, name, p_is, percent, probability
-from bayes_hte.spec.model import Pooling
-from bayes_hte.summary import Question
+from bayes_hte.report.notation import (
+    NBSP,
+    EffectFormat,
+    format_counted_noun,
+    format_interval_probability,
+    format_percent_probability,
+    isolate_name,
+    join_names,
+    state_probability,
+)
+from bayes_hte.spec.model import PoolingKind
+from bayes_hte.summary import EffectQuestion
 
-CALL: Final = 0.95
+CALL_PROBABILITY: Final = 0.95
 """A sign is called where its probability is above this: the convention that readers bring."""
-CALLED: Final = f"P{NBSP}>{NBSP}{percent(CALL)}"
-ALMOST_CERTAIN: Final = 0.995
-PROBABLE: Final = 0.8
+CALL_CRITERION: Final = f"P{NBSP}>{NBSP}{format_interval_probability(CALL_PROBABILITY)}"
+ALMOST_CERTAIN_PROBABILITY: Final = 0.995  # what rounds to "P = 100 %" in whole percent
+TENDENCY_PROBABILITY: Final = 0.8
 """Below this the average is not worth a tendency: one in five would be wrong."""
-BORROWED: Final = 0.8
+MOSTLY_BORROWED_FACTOR: Final = 0.8
 """Above this share of the estimate comes from the other segments, the segment itself was hardly tested."""
 
 Verdict = Literal["helps", "harms", "not known", "not tested"]
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """One row of the table with what is concluded from it."""
+class SegmentReading:
+    """Row of one segment in the table of effects, with the verdict that is read from it."""
 
-    label: str
-    row: dict[str, Any]
-    tested: bool
+    segment_label: str
+    table_row: dict[str, Any]
+    is_tested: bool
     verdict: Verdict
 
     @property
-    def called(self) -> bool:
+    def is_called(self) -> bool:
         """Whether the sign is called."""
         return self.verdict in ("helps", "harms")
 
     @property
-    def wrong(self) -> float:
-        """The probability that the sign that would be called is wrong."""
-        return float(min(self.row["p_positive"], self.row["p_negative"]))
+    def wrong_sign_probability(self) -> float:
+        """Local false sign rate: the probability that the likelier sign is wrong."""
+        return float(min(self.table_row["p_positive"], self.table_row["p_negative"]))
 
 
 @dataclass(frozen=True, slots=True)
-class Overall:
-    """By how much the mean of all units changes, where effects are reported on another scale.
+class MeanOutcomeChange:
+    """Change in the mean outcome of all units, where effects are reported on another scale.
 
     Attributes
     ----------
-    words : str
+    change_text : str
         The absolute average effect with its unit.
-    surely : str
+    sign_text : str
         Which sign it has, and how probable that is.
-    opposite : bool
+    is_opposite : bool
         Whether it has the other sign than the average of the segments' effects.
     """
 
-    words: str
-    surely: str
-    opposite: bool
+    change_text: str
+    sign_text: str
+    is_opposite: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """All that is known of one arm.
+class ArmResult:
+    """Results for one arm, from which its sentences and tables are written.
 
     Attributes
     ----------
     arm, control, outcome : str
         Names; the control is "" for published estimates.
-    segments : tuple of Segment
-    ate : dict
-        The row of `summary.ate`.
-    spread : dict
-        Quantities of `summary.heterogeneity` by name.
-    distinct : tuple of str
-        Segments whose effect differs from the average with a probability above `CALL`.
+    readings : tuple of SegmentReading
+        One per segment, in the order of the cell table.
+    ate_row : dict
+        Row of `summary.tabulate_ate`.
+    heterogeneity : dict
+        Rows of `answers.tabulate_heterogeneity` by the name of the quantity.
+    distinct_segments : tuple of str
+        Segments whose effect differs from the average with a probability above `CALL_PROBABILITY`.
     pooling : str
-    question : Question
-    measure : Measure
-    overall : Overall, optional
-        Absent on the absolute scale, which says it already.
+    question : EffectQuestion
+    effect_format : EffectFormat
+    mean_change : MeanOutcomeChange, optional
+        Absent on the absolute scale, where the average effect is the change in the mean.
     """
 
     arm: str
     control: str
     outcome: str
-    segments: tuple[Segment, ...]
-    ate: dict[str, Any]
-    spread: dict[str, dict[str, Any]]
-    distinct: tuple[str, ...]
-    pooling: Pooling
-    question: Question
-    measure: Measure
-    overall: Overall | None = None
+    readings: tuple[SegmentReading, ...]
+    ate_row: dict[str, Any]
+    heterogeneity: dict[str, dict[str, Any]]
+    distinct_segments: tuple[str, ...]
+    pooling: PoolingKind
+    question: EffectQuestion
+    effect_format: EffectFormat
+    mean_change: MeanOutcomeChange | None = None
 
-    def labels(self, verdict: Verdict) -> list[str]:
-        """The segments with a verdict."""
-        return [segment.label for segment in self.segments if segment.verdict == verdict]
-
-
-def read(rows: pd.DataFrame, labels: Sequence[str], tested: Sequence[bool], question: Question) -> tuple[Segment, ...]:
-    """One arm's rows of the table with a verdict each; a segment without an arm never wins."""
-    found = []
-    for row, label, own in zip(rows.to_dict("records"), labels, tested, strict=True):
-        values = {str(key): value for key, value in row.items()}
-        found.append(Segment(label, values, own, _verdict(values, question) if own else "not tested"))
-    return tuple(found)
+    def select_labels(self, verdict: Verdict) -> list[str]:
+        """Select the labels of the segments with a verdict."""
+        return [reading.segment_label for reading in self.readings if reading.verdict == verdict]
 
 
-def _verdict(row: dict[str, Any], question: Question) -> Verdict:
-    up: Verdict = "helps" if question.higher_is_better else "harms"
-    down: Verdict = "harms" if question.higher_is_better else "helps"
-    if row["p_positive"] > CALL:
-        return up
-    return down if row["p_negative"] > CALL else "not known"
+def read_segments(
+    arm_table: pd.DataFrame, segment_labels: Sequence[str], tested_segments: Sequence[bool], question: EffectQuestion
+) -> tuple[SegmentReading, ...]:
+    """Read a verdict from each row of one arm's table; a segment that lacks an arm is "not tested"."""
+    readings = []
+    table_rows = arm_table.to_dict("records")
+    for record, segment_label, is_tested in zip(table_rows, segment_labels, tested_segments, strict=True):
+        table_row = {str(key): value for key, value in record.items()}
+        # Without an arm the effect comes from other segments, however probable its sign is.
+        verdict = _judge_segment(table_row, question) if is_tested else "not tested"
+        readings.append(SegmentReading(segment_label, table_row, is_tested, verdict))
+    return tuple(readings)
 
 
-def average_sentence(case: Case) -> str:
-    """What the arm does on average, and how sure that is."""
-    row, measure = case.ate, case.measure
-    effect = row["effect"]
-    within = f"{percent(case.question.ci_prob)} interval {measure.interval(row['ci_low'], row['ci_high'])}"
-    if not case.control:
-        of = "" if case.outcome == "effect" else f" on {name(case.outcome)}"
-        what = f"On average the effect{of} is {measure.signed(effect)}{measure.words} ({within})"
+def _judge_segment(table_row: dict[str, Any], question: EffectQuestion) -> Verdict:
+    positive_verdict: Verdict = "helps" if question.higher_is_better else "harms"
+    negative_verdict: Verdict = "harms" if question.higher_is_better else "helps"
+    if table_row["p_positive"] > CALL_PROBABILITY:
+        return positive_verdict
+    return negative_verdict if table_row["p_negative"] > CALL_PROBABILITY else "not known"
+
+
+def write_average_sentence(arm_result: ArmResult) -> str:
+    """Write what the arm does on average, and how sure that is."""
+    ate_row, effect_format = arm_result.ate_row, arm_result.effect_format
+    effect, outcome_name = ate_row["effect"], isolate_name(arm_result.outcome)
+    interval_text = effect_format.format_interval(ate_row["ci_low"], ate_row["ci_high"])
+    interval_phrase = f"({format_interval_probability(arm_result.question.ci_prob)} interval {interval_text})"
+    if not arm_result.control:
+        # Published estimates may be of any contrast: "raised" and "lowered" would say too much.
+        outcome_phrase = "" if arm_result.outcome == "effect" else f" on {outcome_name}"
+        effect_text = f"{effect_format.format_signed(effect)}{effect_format.unit_phrase}"
+        effect_clause = f"On average the effect{outcome_phrase} is {effect_text} {interval_phrase}"
     else:
-        did = "raised" if effect > 0 else "lowered"
-        what = f"On average {name(case.arm)} {did} {name(case.outcome)} by {measure.size(effect)} ({within})"
-    if case.overall is not None and case.overall.opposite:
-        return f"{what}, if segments’ own effects are averaged; but the mean of all units went the other way."
-    return f"{what}; {_sureness(row, case.question)}."
+        change_phrase = f"{'raised' if effect > 0 else 'lowered'} {outcome_name}"
+        effect_text = effect_format.format_magnitude(effect)
+        effect_clause = f"On average {isolate_name(arm_result.arm)} {change_phrase} by {effect_text} {interval_phrase}"
+    # Certainty about a sign that is not that of the mean would mislead.
+    if arm_result.mean_change is not None and arm_result.mean_change.is_opposite:
+        return f"{effect_clause}, if segments’ own effects are averaged; but the mean of all units went the other way."
+    return f"{effect_clause}; {_phrase_certainty(ate_row, arm_result.question)}."
 
 
-def _sureness(row: dict[str, Any], question: Question) -> str:
-    helps = row["p_positive"] if question.higher_is_better else row["p_negative"]
-    harms = row["p_negative"] if question.higher_is_better else row["p_positive"]
-    verb, chance = ("help", helps) if helps >= harms else ("harm", harms)
-    if chance >= ALMOST_CERTAIN:
-        return f"it is almost certain to {verb} ({p_is(chance)})"
-    if chance > CALL:
-        return f"it very probably {verb}s ({p_is(chance)})"
-    if chance > PROBABLE:
-        return f"it probably {verb}s, but that is not settled ({p_is(chance)})"
-    return f"whether it helps or harms is not known (it {verb}s with {p_is(chance)})"
-
-
-def segments_sentence(case: Case) -> str:
-    """In how many segments the sign is known, and which way."""
-    total = len(case.segments)
-    if total == 1:
-        return "There is one segment and nothing to compare it with: the average is its effect."
-    if case.pooling == "complete":
-        return (
-            f"The model assumes one common effect for all {total} segments: "
-            "it answers for everyone together and cannot tell one segment from another."
-        )
-    helps, harms = case.labels("helps"), case.labels("harms")
-    unknown, untested = case.labels("not known"), case.labels("not tested")
-    parts = [_helped(len(helps), total), _harmed(harms)]
-    if unknown:
-        parts.append(f"in {len(unknown)} the sign is not known: {listing(unknown)}")
-    if untested:
-        parts.append(f"{len(untested)} could not be tested, because an arm is missing: {listing(untested)}")
-    return "; ".join(parts) + "."
-
-
-def _helped(count: int, total: int) -> str:
-    sure = f"clearly ({CALLED})"
-    if count == 0:
-        return f"It helps {sure} in none of the {total} segments"
-    return f"It helps {sure} in {'all' if count == total else f'{count} of'} {total} segments"
-
-
-def _harmed(labels: list[str]) -> str:
-    if not labels:
-        return "none is clearly harmed"
-    return f"it clearly harms in {len(labels)}: {listing(labels)}"
-
-
-def notes(case: Case) -> list[str]:
-    """What must be kept in mind with the two sentences."""
-    found = [_overall(case), _difference(case), _borrowed(case), _wrong_signs(case), _rope(case)]
-    return [text for text in found if text]
-
-
-def _overall(case: Case) -> str:
-    """Ratios of small segments may point another way than the mean of all units."""
-    if case.overall is None or not case.overall.opposite:
-        return ""
+def _phrase_certainty(ate_row: dict[str, Any], question: EffectQuestion) -> str:
+    # Help and harm are signs of the effect only once it is known which direction is better.
+    p_helps = ate_row["p_positive"] if question.higher_is_better else ate_row["p_negative"]
+    p_harms = ate_row["p_negative"] if question.higher_is_better else ate_row["p_positive"]
+    likelier_verb, likelier_probability = ("help", p_helps) if p_helps >= p_harms else ("harm", p_harms)
+    if likelier_probability >= ALMOST_CERTAIN_PROBABILITY:
+        return f"it is almost certain to {likelier_verb} ({state_probability(likelier_probability)})"
+    if likelier_probability > CALL_PROBABILITY:
+        return f"it very probably {likelier_verb}s ({state_probability(likelier_probability)})"
+    if likelier_probability > TENDENCY_PROBABILITY:
+        return f"it probably {likelier_verb}s, but that is not settled ({state_probability(likelier_probability)})"
     return (
-        "Mind the scale: the average of the segments’ own effects and the change in the mean of all units have "
-        f"opposite signs. The latter, which is what happens if everyone gets the treatment, is {case.overall.words} "
-        f"({case.overall.surely})."
+        f"whether it helps or harms is not known (it {likelier_verb}s with {state_probability(likelier_probability)})"
     )
 
 
-def _difference(case: Case) -> str:
-    if len(case.segments) < 2 or case.pooling == "complete":
+def write_segments_sentence(arm_result: ArmResult) -> str:
+    """Write in how many segments the sign is known, and which way."""
+    segment_count = len(arm_result.readings)
+    if segment_count == 1:
+        return "There is one segment and nothing to compare it with: the average is its effect."
+    if arm_result.pooling == "complete":
+        return (
+            f"The model assumes one common effect for all {segment_count} segments: "
+            "it answers for everyone together and cannot tell one segment from another."
+        )
+    helped_labels, harmed_labels = arm_result.select_labels("helps"), arm_result.select_labels("harms")
+    unknown_labels, untested_labels = arm_result.select_labels("not known"), arm_result.select_labels("not tested")
+    clauses = [_phrase_helped(len(helped_labels), segment_count), _phrase_harmed(harmed_labels)]
+    if unknown_labels:
+        clauses.append(f"in {len(unknown_labels)} the sign is not known: {join_names(unknown_labels)}")
+    if untested_labels:
+        clauses.append(
+            f"{len(untested_labels)} could not be tested, because an arm is missing: {join_names(untested_labels)}"
+        )
+    return "; ".join(clauses) + "."
+
+
+def _phrase_helped(helped_count: int, segment_count: int) -> str:
+    certainty_phrase = f"clearly ({CALL_CRITERION})"
+    if helped_count == 0:
+        return f"It helps {certainty_phrase} in none of the {segment_count} segments"
+    share_phrase = "all" if helped_count == segment_count else f"{helped_count} of"
+    return f"It helps {certainty_phrase} in {share_phrase} {segment_count} segments"
+
+
+def _phrase_harmed(harmed_labels: list[str]) -> str:
+    if not harmed_labels:
+        return "none is clearly harmed"
+    return f"it clearly harms in {len(harmed_labels)}: {join_names(harmed_labels)}"
+
+
+def write_notes(arm_result: ArmResult) -> list[str]:
+    """Write what must be kept in mind with the two sentences."""
+    candidate_notes = [
+        _write_scale_note(arm_result),
+        _write_differences_note(arm_result),
+        _write_borrowing_note(arm_result),
+        _write_wrong_signs_note(arm_result),
+        _write_rope_note(arm_result),
+    ]
+    return [note for note in candidate_notes if note]
+
+
+def _write_scale_note(arm_result: ArmResult) -> str:
+    """Warn where the average of segments' ratios points another way than the mean of all units."""
+    mean_change = arm_result.mean_change
+    if mean_change is None or not mean_change.is_opposite:
         return ""
-    if case.pooling == "none":
+    return (
+        "Mind the scale: the average of the segments’ own effects and the change in the mean of all units have "
+        "opposite signs. The latter, which is what happens if everyone gets the treatment, is "
+        f"{mean_change.change_text} ({mean_change.sign_text})."
+    )
+
+
+def _write_differences_note(arm_result: ArmResult) -> str:
+    if len(arm_result.readings) < 2 or arm_result.pooling == "complete":
+        return ""
+    if arm_result.pooling == "none":
         return (
             "Segments were not pooled: each stands alone, and the largest and smallest effects among them "
             "are exaggerated by chance."
         )
-    every = case.spread["p_all_positive" if case.question.higher_is_better else "p_all_negative"]["value"]
-    spread = case.spread["spread"]
-    if case.distinct:
-        verb = "differs" if len(case.distinct) == 1 else "differ"
-        count = f"{len(case.distinct)} of {len(case.segments)} segments"
-        first = f"{count} clearly {verb} from the average ({CALLED}): {listing(case.distinct)}."
+    question, effect_format = arm_result.question, arm_result.effect_format
+    helped_quantity = "p_all_positive" if question.higher_is_better else "p_all_negative"
+    p_all_helped = arm_result.heterogeneity[helped_quantity]["value"]
+    if distinct_segments := arm_result.distinct_segments:
+        differ_phrase = f"clearly {'differs' if len(distinct_segments) == 1 else 'differ'} from the average"
+        first_sentence = (
+            f"{len(distinct_segments)} of {len(arm_result.readings)} segments {differ_phrase} ({CALL_CRITERION}): "
+            f"{join_names(distinct_segments)}."
+        )
     else:
-        first = "No segment clearly differs from the average; that is not proof that they are all alike."
+        first_sentence = "No segment clearly differs from the average; that is not proof that they are all alike."
+    spread_row = arm_result.heterogeneity["spread"]
+    interval_text = effect_format.format_interval(spread_row["ci_low"], spread_row["ci_high"])
     return (
-        f"{first} True effects differ between segments with an SD of {case.measure.size(spread['value'])} "
-        f"({percent(case.question.ci_prob)} interval "
-        f"{case.measure.interval(spread['ci_low'], spread['ci_high'])}); the probability that it helps in every "
-        f"segment is {probability(every)}."
+        f"{first_sentence} True effects differ between segments with an SD of "
+        f"{effect_format.format_magnitude(spread_row['value'])} ({format_interval_probability(question.ci_prob)} "
+        f"interval {interval_text}); the probability that it helps in every segment is "
+        f"{format_percent_probability(p_all_helped)}."
     )
 
 
-def _borrowed(case: Case) -> str:
-    if case.pooling != "partial":
+def _write_borrowing_note(arm_result: ArmResult) -> str:
+    if arm_result.pooling != "partial":
         return ""
-    few = [segment for segment in case.segments if segment.tested and segment.row["pooling"] > BORROWED]
-    if not few:
+    mostly_borrowed = [
+        reading
+        for reading in arm_result.readings
+        if reading.is_tested and reading.table_row["pooling"] > MOSTLY_BORROWED_FACTOR
+    ]
+    if not mostly_borrowed:
         return ""
-    if len(few) == len(case.segments) and len(few) > 1:
-        where = "Every segment's estimate is"
+    # A list of all segments would say less than "every".
+    if len(mostly_borrowed) == len(arm_result.readings) and len(mostly_borrowed) > 1:
+        estimate_phrase = "Every segment's estimate is"
     else:
-        where = f"In {listing([segment.label for segment in few])} the estimate is"
-    called = sum(segment.called for segment in few)
-    text = f"{where} mostly borrowed from the others (pooling factor above {BORROWED:g}): hardly tested on its own."
-    if not called:
-        return text
-    return f"{text} {counted(called, 'sign called above rests', 'signs called above rest')} on that."
+        estimate_phrase = f"In {join_names([reading.segment_label for reading in mostly_borrowed])} the estimate is"
+    called_count = sum(reading.is_called for reading in mostly_borrowed)
+    borrowing_sentence = (
+        f"{estimate_phrase} mostly borrowed from the others (pooling factor above {MOSTLY_BORROWED_FACTOR:g}): "
+        "hardly tested on its own."
+    )
+    if not called_count:
+        return borrowing_sentence
+    called_phrase = format_counted_noun(called_count, "sign called above rests", "signs called above rest")
+    return f"{borrowing_sentence} {called_phrase} on that."
 
 
-def _wrong_signs(case: Case) -> str:
-    called = [segment for segment in case.segments if segment.called]
-    if case.pooling == "complete" or len(case.segments) == 1:
+def _write_wrong_signs_note(arm_result: ArmResult) -> str:
+    # With one common effect all signs are right or wrong together: a share of them says nothing.
+    called_segments = [reading for reading in arm_result.readings if reading.is_called]
+    if arm_result.pooling == "complete" or len(arm_result.readings) == 1:
         return ""
-    if not called:
+    if not called_segments:
         return "No sign is called, so none can be wrong."
-    wrong = expected_wrong(called)
-    signs = counted(len(called), "sign", "signs")
-    return f"Of the {signs} called, {probability(wrong)} are expected to be wrong (the mean local false sign rate)."
+    expected_wrong_share = compute_false_sign_rate(called_segments)
+    called_phrase = format_counted_noun(len(called_segments), "sign", "signs")
+    return (
+        f"Of the {called_phrase} called, {format_percent_probability(expected_wrong_share)} are expected to be wrong "
+        "(the mean local false sign rate)."
+    )
 
 
-def expected_wrong(called: Sequence[Segment]) -> float:
-    """Expected share of wrong signs among the segments called: the mean of their local false sign rates."""
-    return sum(segment.wrong for segment in called) / len(called) if called else math.nan
+def compute_false_sign_rate(called_segments: Sequence[SegmentReading]) -> float:
+    """Compute the expected share of wrong signs among the segments called: the mean local false sign rate."""
+    if not called_segments:
+        return math.nan
+    # Σ_s min(P(effect_s > 0), P(effect_s < 0)) / S
+    return sum(reading.wrong_sign_probability for reading in called_segments) / len(called_segments)
 
 
-def _rope(case: Case) -> str:
-    rope = case.question.rope
-    if rope is None:
+def _write_rope_note(arm_result: ArmResult) -> str:
+    smallest_effect = arm_result.question.rope
+    if smallest_effect is None:
         return ""
-    matters = [segment.label for segment in case.segments if segment.tested and segment.row["p_benefit"] > CALL]
-    small = [segment.label for segment in case.segments if segment.tested and segment.row["p_rope"] > CALL]
-    total = len(case.segments)
-    text = f"The smallest effect that matters is {declared(case, rope)}: a larger benefit is clear in {len(matters)}"
-    return f"{text} of {total}, and in {len(small) or 'none'} the effect is clearly too small to matter."
+    tested_rows = [reading.table_row for reading in arm_result.readings if reading.is_tested]
+    benefit_count = sum(row["p_benefit"] > CALL_PROBABILITY for row in tested_rows)
+    too_small_count = sum(row["p_rope"] > CALL_PROBABILITY for row in tested_rows)
+    return (
+        f"The smallest effect that matters is {format_rope(arm_result, smallest_effect)}: a larger benefit is clear in "
+        f"{benefit_count} of {len(arm_result.readings)}, and in {too_small_count or 'none'} the effect is clearly too "
+        "small to matter."
+    )
 
 
-def declared(case: Case, rope: float) -> str:
-    """The smallest effect that matters, as it was stated."""
-    written = f"{case.measure.factor * rope:.3g}{case.measure.words}"
-    return "1 percentage point" if written == "1 percentage points" else written
+def format_rope(arm_result: ArmResult, smallest_effect: float) -> str:
+    """Write the smallest effect that matters with the digits in which it was stated."""
+    effect_format = arm_result.effect_format
+    rope_text = f"{effect_format.display_factor * smallest_effect:.3g}{effect_format.unit_phrase}"
+    # The one unit whose plural is written here; others are words of the plan.
+    return "1 percentage point" if rope_text == "1 percentage points" else rope_text

@@ -1,4 +1,4 @@
-"""What stands behind the numbers: trust, assumptions, data, how to get them again, and what the words mean."""
+"""The background of the numbers: trust, assumptions, data, how to get them again, and what the words mean."""
 
 import json
 import math
@@ -9,15 +9,15 @@ from types import MappingProxyType
 import xarray as xr
 
 from bayes_hte import schema, source, words
-from bayes_hte.cells.checks import findings
+from bayes_hte.cells.checks import collect_findings
 from bayes_hte.diagnose import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
-from bayes_hte.effects import cells_of, engine_of, is_own, model_of
+from bayes_hte.effects import describe_engine, get_fitted_cells, get_fitted_model, is_from_posterior
 from bayes_hte.families import Family
-from bayes_hte.plot.text import clean, count
-from bayes_hte.report.answer import Case
-from bayes_hte.report.notation import counted, measure, name
+from bayes_hte.plot.text import clean_text, format_count
+from bayes_hte.report.answer import ArmResult
+from bayes_hte.report.notation import choose_effect_format, format_counted_noun, isolate_name
 from bayes_hte.spec import Model, Plan
-from bayes_hte.spec.model import Pooling
+from bayes_hte.spec.model import PoolingKind
 
 GLOSSARY = (
     ("Segment", "One combination of levels of the dimensions, such as mobile and new customer."),
@@ -46,7 +46,7 @@ GLOSSARY = (
     ("Between-segment SD (τ)", "How much true effects differ from one segment to the next."),
 )
 
-POOLING: Mapping[Pooling, str] = MappingProxyType(
+POOLING_SENTENCES: Mapping[PoolingKind, str] = MappingProxyType(
     {
         "partial": "Small segments have noisy estimates of their own. The arrows show how far each was moved toward "
         "the others. The winners and losers of a raw comparison are mostly its smallest segments.",
@@ -59,46 +59,49 @@ POOLING: Mapping[Pooling, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Plain text and pairs for the second half of the page; what is `unfair` stands before the answer."""
+    """Plain text and pairs for the second half of the page; `validity_warnings` stand before the answer."""
 
-    sentences: list[str]
-    mathematics: str
+    assumption_sentences: list[str]
+    model_mathematics: str
     in_outcome_units: bool
-    pymc: str
-    data: list[tuple[str, str]]
-    unfair: list[str]
-    warnings: list[str]
-    command: str
-    versions: list[tuple[str, str]]
-    hashes: list[tuple[str, str]]
+    pymc_source: str
+    data_facts: list[tuple[str, str]]
+    validity_warnings: list[str]
+    data_warnings: list[str]
+    rerun_command: str
+    version_facts: list[tuple[str, str]]
+    file_hashes: list[tuple[str, str]]
     model_json: str
     glossary: tuple[tuple[str, str], ...]
 
 
-def collect(tree: xr.DataTree, plan: Plan | None) -> Background:
-    """Everything behind the numbers of a fit."""
-    model, cells = model_of(tree), cells_of(tree)
-    own, found = is_own(tree), findings(cells)
-    resolved = Model.model_validate_json(tree.attrs["resolved_model"])
+def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
+    """Collect assumptions, data, warnings and provenance of a fit."""
+    model, cells = get_fitted_model(fit_tree), get_fitted_cells(fit_tree)
+    is_own_model, check_findings = is_from_posterior(fit_tree), collect_findings(cells)
+    # The mathematics shows the priors as they were used: in the outcome's units, with all defaults.
+    resolved_model = Model.model_validate_json(fit_tree.attrs["resolved_model"])
+    own_model_sentence = f"{model.title}: a model of your own, of which only the draws are known here."
     return Background(
-        sentences=[f"{model.title}: a model of your own, of which only the draws are known here."] if own
-        else words.sentences(model),
-        mathematics="" if own else "\n".join(words.mathematics(resolved)),
+        assumption_sentences=[own_model_sentence] if is_own_model else words.describe_model(model),
+        model_mathematics="" if is_own_model else "\n".join(words.write_mathematics(resolved_model)),
         in_outcome_units=model.units != "link",
-        pymc="" if own else source.pymc_text(resolved),
-        data=_data(cells, plan),
-        unfair=[_sentence(warning) for warning in found.unfair],
-        warnings=[_sentence(warning) for warning in found.others],
-        command=_command(tree, plan),
-        versions=_versions(tree),
-        hashes=_hashes(tree),
-        model_json="" if own else json.dumps(json.loads(tree.attrs["model"]), indent=2, ensure_ascii=False),
+        pymc_source="" if is_own_model else source.write_pymc_source(resolved_model),
+        data_facts=_list_data_facts(cells, plan),
+        validity_warnings=[_make_sentence(warning) for warning in check_findings.validity_warnings],
+        data_warnings=[_make_sentence(warning) for warning in check_findings.other_findings],
+        rerun_command=_write_rerun_command(fit_tree, plan),
+        version_facts=_list_versions(fit_tree),
+        file_hashes=_list_file_hashes(fit_tree),
+        model_json=""
+        if is_own_model
+        else json.dumps(json.loads(fit_tree.attrs["model"]), indent=2, ensure_ascii=False),
         glossary=GLOSSARY,
-    )  # fmt: skip
+    )
 
 
-def status(plan: Plan | None) -> str:
-    """Whether the segments were declared before the test."""
+def describe_status(plan: Plan | None) -> str:
+    """Describe whether the segments were declared before the test."""
     if plan is None:
         return "No plan file says that these segments were declared before the test: treat them as exploratory."
     if plan.exploratory:
@@ -106,112 +109,130 @@ def status(plan: Plan | None) -> str:
     return "The segments were declared before the test, in the plan file."
 
 
-def trust(diagnosis: Diagnosis) -> list[str]:
-    """The diagnosis in words."""
-    numbers = _of_certificate(diagnosis) if diagnosis.pareto_k is not None else _of_chains(diagnosis)
-    again = ["A first attempt did not pass and was repeated with smaller steps and more tuning."]
-    first = (
+def describe_diagnosis(diagnosis: Diagnosis) -> list[str]:
+    """Describe the diagnosis: the verdict, the problems, and the numbers behind it."""
+    # Only the exact engine reports Pareto k; chains have R-hat instead.
+    numbers_sentence = (
+        _describe_exact_draws(diagnosis) if diagnosis.pareto_k is not None else _describe_chains(diagnosis)
+    )
+    refit_sentences = ["A first attempt did not pass and was repeated with smaller steps and more tuning."]
+    verdict_sentence = (
         "The draws behind every number in this report passed their checks."
         if diagnosis.ok
         else "The draws behind this report did NOT pass their checks. Do not act on any number in it."
     )
-    problems = [clean(problem) for problem in diagnosis.problems]
-    return [first, *problems, numbers, *(again if diagnosis.refitted else [])]
+    problem_sentences = [clean_text(problem) for problem in diagnosis.problems]
+    return [verdict_sentence, *problem_sentences, numbers_sentence, *(refit_sentences if diagnosis.refitted else [])]
 
 
-def _of_chains(diagnosis: Diagnosis) -> str:
-    fewest = min(diagnosis.ess_bulk_min, diagnosis.ess_tail_min)
-    rhat = f"{diagnosis.rhat_max:.3f}" if math.isfinite(diagnosis.rhat_max) else "undefined"
+def _describe_chains(diagnosis: Diagnosis) -> str:
+    smallest_ess = min(diagnosis.ess_bulk_min, diagnosis.ess_tail_min)
+    rhat_text = f"{diagnosis.rhat_max:.3f}" if math.isfinite(diagnosis.rhat_max) else "undefined"
     return (
-        f"R-hat, which compares the chains, is at most {rhat} ({MAX_RHAT} is allowed); the least certain quantity "
-        f"has {fewest:,.0f} effective draws ({MIN_ESS:.0f} are needed); "
-        f"{counted(diagnosis.divergences, 'transition', 'transitions')} diverged (0 are allowed)."
+        f"R-hat, which compares the chains, is at most {rhat_text} ({MAX_RHAT} is allowed); the least certain quantity "
+        f"has {smallest_ess:,.0f} effective draws ({MIN_ESS:.0f} are needed); "
+        f"{format_counted_noun(diagnosis.divergences, 'transition', 'transitions')} diverged (0 are allowed)."
     )
 
 
-def _of_certificate(diagnosis: Diagnosis) -> str:
-    error = diagnosis.quadrature_error or 0.0
-    weights = (
+def _describe_exact_draws(diagnosis: Diagnosis) -> str:
+    quadrature_error = diagnosis.quadrature_error or 0.0
+    # k = −∞: there were no importance weights.
+    weights_clause = (
         "Everything was integrated by quadrature; "
         if diagnosis.pareto_k == -math.inf
         else f"Pareto k, the tail of the importance weights, is {max(diagnosis.pareto_k or 0.0, 0.0):.2f} "
         f"({MAX_PARETO_K} is allowed); "
     )
     return (
-        f"The posterior was computed, not sampled by MCMC. {weights}{diagnosis.ess_bulk_min:,.0f} points are effective "
-        f"({MIN_ESS:.0f} are needed); a finer quadrature rule changes the log density by {error:.1g} "
-        f"({MAX_QUADRATURE_ERROR} is allowed)."
+        f"The posterior was computed, not sampled by MCMC. {weights_clause}{diagnosis.ess_bulk_min:,.0f} points are "
+        f"effective ({MIN_ESS:.0f} are needed); a finer quadrature rule changes the log density by "
+        f"{quadrature_error:.1g} ({MAX_QUADRATURE_ERROR} is allowed)."
     )
 
 
-def centre(case: Case, family: Family, *, units: bool) -> str:
-    """What the average effect and the common effect say, and why they are two numbers; `units` says if n is known."""
-    average = f"ATE ({case.measure.signed(case.ate['effect'])}{case.measure.words})"
-    weights = (
-        "counts every unit once" if units else "gives all segments one weight, as the numbers of units are unknown"
+def explain_averages(arm_result: ArmResult, family: Family, *, has_unit_counts: bool) -> str:
+    """Explain the average effect and the common effect, and why they are two numbers."""
+    effect_format, mean_change = arm_result.effect_format, arm_result.mean_change
+    ate_phrase = f"ATE ({effect_format.format_signed(arm_result.ate_row['effect'])}{effect_format.unit_phrase})"
+    weights_clause = (
+        "counts every unit once"
+        if has_unit_counts
+        else "gives all segments one weight, as the numbers of units are unknown"
     )
-    if case.overall is not None:
-        first = (
-            f"The {average} {weights}; it is an average of the segments’ own effects on this scale. If everyone gets "
-            f"the treatment, the mean of all {'units' if units else 'segments'} changes by {case.overall.words}."
+    if mean_change is not None:
+        # An average of ratios is not the ratio of averages: the reader needs both.
+        ate_sentence = (
+            f"The {ate_phrase} {weights_clause}; it is an average of the segments’ own effects on this scale. If "
+            f"everyone gets the treatment, the mean of all {'units' if has_unit_counts else 'segments'} changes by "
+            f"{mean_change.change_text}."
         )
     else:
-        all_treated = " and answers what happens if everyone gets the treatment" if units else ""
-        first = f"The {average} {weights}{all_treated}."
-    if "effect_mean" not in case.spread:
-        return first
-    row = case.spread["effect_mean"]
-    written = measure(family, "link", "", [row["ci_high"] - row["ci_low"]])
-    common = f"The common effect ({written.signed(row['value'])}{written.words})"
-    if case.pooling == "complete":
-        return f"{first} {common} is that of every segment, by assumption."
-    if not units:
-        return f"{first} {common} is the value that segments shrink to."
+        all_treated = " and answers what happens if everyone gets the treatment" if has_unit_counts else ""
+        ate_sentence = f"The {ate_phrase} {weights_clause}{all_treated}."
+    # Models without pooling have no common effect.
+    if "effect_mean" not in arm_result.heterogeneity:
+        return ate_sentence
+    common_row = arm_result.heterogeneity["effect_mean"]
+    link_format = choose_effect_format(family, "link", "", [common_row["ci_high"] - common_row["ci_low"]])
+    common_phrase = f"The common effect ({link_format.format_signed(common_row['value'])}{link_format.unit_phrase})"
+    if arm_result.pooling == "complete":
+        return f"{ate_sentence} {common_phrase} is that of every segment, by assumption."
+    if not has_unit_counts:
+        return f"{ate_sentence} {common_phrase} is the value that segments shrink to."
     return (
-        f"Two averages: {first[:1].lower()}{first[1:]} {common} counts every segment once and is the value that "
-        "segments shrink to. They part when large segments respond unlike small ones."
+        f"Two averages: {ate_sentence[:1].lower()}{ate_sentence[1:]} {common_phrase} counts every segment once and is "
+        "the value that segments shrink to. They part when large segments respond unlike small ones."
     )
 
 
-def _data(cells: xr.Dataset, plan: Plan | None) -> list[tuple[str, str]]:
-    there = schema.present(cells)
-    found = []
+def _list_data_facts(cells: xr.Dataset, plan: Plan | None) -> list[tuple[str, str]]:
+    cell_has_data = schema.has_data(cells)
+    data_facts = []
     if plan is not None and plan.source:
-        found.append(("Source", clean(plan.source)))
-    if source := str(cells.attrs.get("source", "")):
-        found.append(("Read from", clean(source)))
+        data_facts.append(("Source", clean_text(plan.source)))
+    if recorded_source := str(cells.attrs.get("source", "")):
+        data_facts.append(("Read from", clean_text(recorded_source)))
     if "n" in cells:
-        units = cells["n"].sum(schema.SEGMENT)
-        found += [(f"Units in {name(str(arm))}", count(float(units.sel(arm=arm)))) for arm in units[schema.ARM].values]
+        arm_units = cells["n"].sum(schema.SEGMENT)
+        data_facts += [
+            (f"Units in {isolate_name(str(arm))}", format_count(float(arm_units.sel(arm=arm))))
+            for arm in arm_units[schema.ARM].values
+        ]
     else:
-        found.append(("Units", "not known"))
-    found.append(("Segments", f"{cells.sizes[schema.SEGMENT]:,}"))
-    found.append(("Cells with data", f"{int(there.sum()):,} of {there.size:,}"))
-    return found
+        data_facts.append(("Units", "not known"))
+    data_facts.append(("Segments", f"{cells.sizes[schema.SEGMENT]:,}"))
+    data_facts.append(("Cells with data", f"{int(cell_has_data.sum()):,} of {cell_has_data.size:,}"))
+    return data_facts
 
 
-def _sentence(text: str) -> str:
-    cleaned = clean(text)
-    return f"{cleaned[:1].upper()}{cleaned[1:]}."
+def _make_sentence(warning_text: str) -> str:
+    # Warnings are written to follow "note: ", in lower case and without a full stop.
+    cleaned_text = clean_text(warning_text)
+    return f"{cleaned_text[:1].upper()}{cleaned_text[1:]}."
 
 
-def _command(tree: xr.DataTree, plan: Plan | None) -> str:
+def _write_rerun_command(fit_tree: xr.DataTree, plan: Plan | None) -> str:
     if plan is not None:
         return "bayes-hte run plan.toml"
-    draws = tree["posterior"].sizes["chain"] * tree["posterior"].sizes["draw"]
-    return f"bayes_hte.fit(cells, model, draws={draws}, seed={int(tree.attrs['seed'])})"
+    draw_count = fit_tree["posterior"].sizes["chain"] * fit_tree["posterior"].sizes["draw"]
+    return f"bayes_hte.fit(cells, model, draws={draw_count}, seed={int(fit_tree.attrs['seed'])})"
 
 
-def _versions(tree: xr.DataTree) -> list[tuple[str, str]]:
-    posterior = tree["posterior"]
+def _list_versions(fit_tree: xr.DataTree) -> list[tuple[str, str]]:
+    posterior = fit_tree["posterior"]
     return [
-        ("Seed", str(tree.attrs["seed"])),
-        ("Engine", engine_of(tree)),
+        ("Seed", str(fit_tree.attrs["seed"])),
+        ("Engine", describe_engine(fit_tree)),
         ("Draws", f"{posterior.sizes['chain']} chains × {posterior.sizes['draw']:,} draws"),
-        ("Versions", ", ".join(json.loads(tree.attrs["versions"]))),
+        ("Versions", ", ".join(json.loads(fit_tree.attrs["versions"]))),
     ]
 
 
-def _hashes(tree: xr.DataTree) -> list[tuple[str, str]]:
-    named = {"data_sha256": "Data", "model_sha256": "Model file", "plan_sha256": "Plan file"}
-    return [(label, str(tree.attrs[key])) for key, label in named.items() if key in tree.attrs]
+def _list_file_hashes(fit_tree: xr.DataTree) -> list[tuple[str, str]]:
+    label_by_attribute = {"data_sha256": "Data", "model_sha256": "Model file", "plan_sha256": "Plan file"}
+    return [
+        (file_label, str(fit_tree.attrs[attribute_name]))
+        for attribute_name, file_label in label_by_attribute.items()
+        if attribute_name in fit_tree.attrs
+    ]

@@ -1,4 +1,4 @@
-"""What single dimensions do: effects within their levels, and their shares of all differences."""
+"""Single dimensions: effects within their levels, and their shares of all differences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,68 +7,73 @@ from typing import Any
 import xarray as xr
 
 from bayes_hte import marginal, schema
-from bayes_hte.effects import cells_of, model_of
-from bayes_hte.plot.text import clean, shorten
-from bayes_hte.report.answer import Case
-from bayes_hte.report.notation import listing, percent, probability, share
-from bayes_hte.report.tables import LONGEST_LEVEL
-from bayes_hte.summary import Question
+from bayes_hte.effects import get_fitted_cells, get_fitted_model
+from bayes_hte.plot.text import clean_text, shorten_text
+from bayes_hte.report.answer import ArmResult
+from bayes_hte.report.notation import format_interval_probability, format_percent_probability, format_share, join_names
+from bayes_hte.report.tables import MAX_LEVEL_COLUMNS
+from bayes_hte.summary import EffectQuestion
 
-MOST_LEVELS = 40
+MAX_LEVELS = 40
 """A dimension with more is left to `Fit.marginal`: nobody reads the rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class LevelRow:
     """One level of a dimension: names, effect, interval, probabilities of signs."""
 
-    dimension: str
-    level: str
-    effect: str
-    interval: str
+    dimension_name: str
+    level_name: str
+    effect_text: str
+    interval_text: str
     p_positive: str
     p_negative: str
 
 
-def levels(tree: xr.DataTree, case: Case) -> list[Level]:
-    """The effect within every level of every dimension; empty for one dimension, whose levels are the segments."""
-    cells = cells_of(tree)
-    dimensions = schema.dimensions(cells)
-    if len(dimensions) < 2:
+def build_level_rows(fit_tree: xr.DataTree, arm_result: ArmResult) -> list[LevelRow]:
+    """Build a row for every level of every dimension; none for one dimension, whose levels are the segments."""
+    cells = get_fitted_cells(fit_tree)
+    dimension_names = schema.list_dimensions(cells)
+    if len(dimension_names) < 2:
         return []
-    found = []
-    for dimension in dimensions:
-        if len(set(cells[dimension].values.astype(str))) > MOST_LEVELS:
+    level_rows = []
+    for dimension_name in dimension_names:
+        # Skipped before it is computed: a table of thousands of levels takes time.
+        if len(set(cells[dimension_name].values.astype(str))) > MAX_LEVELS:
             continue
-        rows = marginal.marginal(tree, dimension, case.question)
-        found += [_level(case, dimension, row) for row in rows[rows["arm"] == case.arm].to_dict("records")]
-    return found
+        marginal_table = marginal.tabulate_marginal_effects(fit_tree, dimension_name, arm_result.question)
+        level_rows += [
+            _build_level_row(arm_result, dimension_name, table_row)
+            for table_row in marginal_table[marginal_table["arm"] == arm_result.arm].to_dict("records")
+        ]
+    return level_rows
 
 
-def _level(case: Case, dimension: str, row: Mapping[Any, Any]) -> Level:
-    return Level(
-        shorten(clean(dimension)),
-        shorten(clean(str(row["level"])), LONGEST_LEVEL),
-        case.measure.signed(row["effect"]),
-        case.measure.interval(row["ci_low"], row["ci_high"], sign=True),
-        probability(row["p_positive"]),
-        probability(row["p_negative"]),
+def _build_level_row(arm_result: ArmResult, dimension_name: str, table_row: Mapping[Any, Any]) -> LevelRow:
+    return LevelRow(
+        shorten_text(clean_text(dimension_name)),
+        shorten_text(clean_text(str(table_row["level"])), MAX_LEVEL_COLUMNS),
+        arm_result.effect_format.format_signed(table_row["effect"]),
+        arm_result.effect_format.format_interval(table_row["ci_low"], table_row["ci_high"], with_sign=True),
+        format_percent_probability(table_row["p_positive"]),
+        format_percent_probability(table_row["p_negative"]),
     )
 
 
-def drivers(tree: xr.DataTree, arm: str, question: Question) -> str:
-    """Which part of the model the differences between segments come from; empty where it has no parts."""
-    effect = model_of(tree).effect
-    if not effect.by and not effect.covariates:
+def write_drivers_sentence(fit_tree: xr.DataTree, arm: str, question: EffectQuestion) -> str:
+    """Write which parts of the model the differences between segments come from; "" where it has no parts."""
+    effect_model = get_fitted_model(fit_tree).effect
+    if not effect_model.by and not effect_model.covariates:
         return ""
-    rows = marginal.variance_shares(tree, question)
-    rows = rows[rows["arm"] == arm].sort_values("share", ascending=False)
-    parts = [
-        f"{shorten(clean(str(row['source'])))} {share(row['share'])} "
-        f"({share(row['share_low'])} to {share(row['share_high'])})"
-        for row in rows.to_dict("records")
+    share_table = marginal.tabulate_variance_shares(fit_tree, question)
+    share_table = share_table[share_table["arm"] == arm].sort_values("share", ascending=False)
+    share_phrases = [
+        f"{shorten_text(clean_text(str(share_row['source'])))} {format_share(share_row['share'])} "
+        f"({format_share(share_row['share_low'])} to {format_share(share_row['share_high'])})"
+        for share_row in share_table.to_dict("records")
     ]
     return (
-        f"Of the variance of true effects between these segments belong to {listing(parts)}, "
-        f"with {percent(question.ci_prob)} intervals; “rest” is what no single dimension or covariate explains."
+        f"Of the variance of true effects between these segments belong to {join_names(share_phrases)}, with "
+        f"{format_interval_probability(question.ci_prob)} intervals; “rest” is what no single dimension or covariate "
+        "explains."
     )

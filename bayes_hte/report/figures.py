@@ -10,76 +10,88 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bayes_hte.plot.write import element
+from bayes_hte.plot.write import build_svg_element
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
-_PRECISE = re.compile(r"-?\d+\.\d+")
-_STYLE = re.compile(r"[\w\s:;#.,%()'\"-]+")
+_DECIMAL_NUMBER = re.compile(r"-?\d+\.\d+")
+_HARMLESS_STYLE = re.compile(r"[\w\s:;#.,%()'\"-]+")
 """All that a style may hold: it is moved out of an attribute into a style sheet, where < would end the sheet."""
-_LINK = re.compile(r"(?:url\(|^)#([^)]+)")
+_ID_REFERENCE = re.compile(r"(?:url\(|^)#([^)]+)")
 """An id that is used: as a clip path, a marker, or the target of a link."""
-_NO_TURN = re.compile(r"rotate\(-?0 [^)]*\)")
-_NUMERIC = frozenset({"d", "transform", "x", "y", "width", "height", "cx", "cy", "r"})
+_ZERO_ROTATION = re.compile(r"rotate\(-?0 [^)]*\)")
+_NUMERIC_ATTRIBUTES = frozenset({"d", "transform", "x", "y", "width", "height", "cx", "cy", "r"})
 
 
 @dataclass(slots=True)
-class Sheet:
-    """Collects the styles of all figures of one page; every style becomes one class."""
+class FigureStyles:
+    """Styles of all figures of one page, collected while they are added; every style becomes one class."""
 
-    classes: dict[str, str] = field(default_factory=dict)
-    count: int = 0
+    class_by_style: dict[str, str] = field(default_factory=dict)
+    figure_count: int = 0
 
-    def name(self, style: str) -> str:
-        """The class that stands for a style."""
-        return self.classes.setdefault(style, f"f{len(self.classes)}")
+    def name_class(self, css_style: str) -> str:
+        """Name the class that stands for a style; the name is short, because it stands at every mark."""
+        return self.class_by_style.setdefault(css_style, f"f{len(self.class_by_style)}")
 
-    def css(self) -> Markup:
-        """The rules; safe, because `add` admits only harmless styles."""
-        return Markup("".join(f".{name}{{{style}}}" for style, name in self.classes.items()))  # noqa: S704
+    def write_css(self) -> Markup:
+        """Write the rules; they are safe, because `add_figure` admits only harmless styles."""
+        return Markup("".join(f".{class_name}{{{css_style}}}" for css_style, class_name in self.class_by_style.items()))  # noqa: S704
 
-    def add(self, figure: "Figure | SubFigure", description: str) -> Markup:
-        """A figure as an element of the page."""
-        self.count += 1
-        root = element(figure, description=description, prefix=f"p{self.count}")
-        del root.attrib["xmlns"]  # HTML knows what an <svg> is
-        self._shrink(root)
+    def add_figure(self, figure: "Figure | SubFigure", description: str) -> Markup:
+        """Add a figure to the page, and return its element."""
+        self.figure_count += 1
+        svg_root = build_svg_element(figure, description=description, id_prefix=f"p{self.figure_count}")
+        del svg_root.attrib["xmlns"]  # HTML knows what an <svg> is
+        self._shrink_markup(svg_root)
         # Names inside are text and attributes, which an XML writer escapes.
-        return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704
+        return Markup(ET.tostring(svg_root, encoding="unicode"))  # noqa: S704
 
-    def _shrink(self, root: ET.Element) -> None:
-        used = {name for node in root.iter() for value in node.attrib.values() for name in _LINK.findall(value)}
-        short = {name: f"p{self.count}{index}" for index, name in enumerate(sorted(used))}
-        for node in root.iter():
-            for key, value in list(node.attrib.items()):
-                self._shorten(node, key, value, short)
-        _unwrap(root)
+    def _shrink_markup(self, svg_root: ET.Element) -> None:
+        used_ids = {
+            used_id
+            for svg_node in svg_root.iter()
+            for attribute_value in svg_node.attrib.values()
+            for used_id in _ID_REFERENCE.findall(attribute_value)
+        }
+        short_ids = {used_id: f"p{self.figure_count}{id_index}" for id_index, used_id in enumerate(sorted(used_ids))}
+        for svg_node in svg_root.iter():
+            for attribute_name, attribute_value in list(svg_node.attrib.items()):
+                self._shorten_attribute(svg_node, attribute_name, attribute_value, short_ids)
+        _unwrap_groups(svg_root)
 
-    def _shorten(self, node: ET.Element, key: str, value: str, short: dict[str, str]) -> None:
-        if key == "id":
-            node.attrib.pop(key)
-            if value in short:
-                node.set(key, short[value])
-        elif key == "style" and _STYLE.fullmatch(value):
-            node.attrib.pop(key)
-            node.set("class", self.name(re.sub(r"\s*([:;,])\s*", r"\1", value)))
-        elif key == "transform" and _NO_TURN.fullmatch(value):
-            node.attrib.pop(key)
-        elif key == "href":
-            node.set(key, f"#{short[value[1:]]}")
-        elif "url(#" in value and key != "aria-label":
-            node.set(key, re.sub(r"#([^)]+)", lambda found: f"#{short[found[1]]}", value))
-        elif key in _NUMERIC:
-            node.set(key, " ".join(_PRECISE.sub(lambda found: f"{float(found[0]):.5g}", value).split()))
+    def _shorten_attribute(
+        self, svg_node: ET.Element, attribute_name: str, attribute_value: str, short_ids: dict[str, str]
+    ) -> None:
+        if attribute_name == "id":
+            svg_node.attrib.pop(attribute_name)
+            if attribute_value in short_ids:
+                svg_node.set(attribute_name, short_ids[attribute_value])
+        elif attribute_name == "style" and _HARMLESS_STYLE.fullmatch(attribute_value):
+            svg_node.attrib.pop(attribute_name)
+            svg_node.set("class", self.name_class(re.sub(r"\s*([:;,])\s*", r"\1", attribute_value)))
+        elif attribute_name == "transform" and _ZERO_ROTATION.fullmatch(attribute_value):
+            svg_node.attrib.pop(attribute_name)
+        # Every target is in `short_ids`, which was made from all references.
+        elif attribute_name == "href":
+            svg_node.set(attribute_name, f"#{short_ids[attribute_value[1:]]}")
+        elif "url(#" in attribute_value and attribute_name != "aria-label":
+            svg_node.set(attribute_name, re.sub(r"#([^)]+)", lambda match: f"#{short_ids[match[1]]}", attribute_value))
+        # Five digits are a hundredth of a point on the widest figure.
+        elif attribute_name in _NUMERIC_ATTRIBUTES:
+            svg_node.set(
+                attribute_name,
+                " ".join(_DECIMAL_NUMBER.sub(lambda match: f"{float(match[0]):.5g}", attribute_value).split()),
+            )
 
 
-def _unwrap(parent: ET.Element) -> None:
+def _unwrap_groups(svg_parent: ET.Element) -> None:
     """Lift what stands in groups that say nothing: matplotlib wraps every text in one."""
-    for child in list(parent):
-        _unwrap(child)
-        if child.tag == "g" and not child.attrib:
-            place = list(parent).index(child)
-            parent.remove(child)
-            for offset, grandchild in enumerate(list(child)):
-                parent.insert(place + offset, grandchild)
+    for svg_child in list(svg_parent):
+        _unwrap_groups(svg_child)
+        if svg_child.tag == "g" and not svg_child.attrib:
+            child_index = list(svg_parent).index(svg_child)
+            svg_parent.remove(svg_child)
+            for offset, grandchild in enumerate(list(svg_child)):
+                svg_parent.insert(child_index + offset, grandchild)

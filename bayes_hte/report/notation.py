@@ -1,4 +1,4 @@
-"""Numbers and names as the report writes them: the same digits as the figures, probabilities never 0 or 1."""
+"""Write numbers and names in the report's sentences: digits as in the figures, probabilities never 0 or 1."""
 
 import math
 import unicodedata
@@ -6,129 +6,146 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bayes_hte.families import Family
-from bayes_hte.plot.text import UNKNOWN, clean, decimals, number, percentage, shorten
-from bayes_hte.schema import Scale
+from bayes_hte.plot.text import (
+    UNKNOWN_TEXT,
+    choose_decimals,
+    clean_text,
+    format_number,
+    format_percentage,
+    shorten_text,
+)
+from bayes_hte.schema import EffectScale
 
+# Between a number and its unit, so that no line begins with "%".
 NBSP = "\N{NO-BREAK SPACE}"
-SEPARATOR = "·"
+LEVEL_SEPARATOR = "·"
 """Stands between the levels of a segment's name; a line may end with it, not start."""
-NAMED = 5
-"""How many names a sentence lists before it counts the rest."""
+MAX_LISTED_NAMES = 5
+"""Names that a sentence lists before it counts the others: more are not read, and the table has them all."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """How effects of one arm are written.
+class EffectFormat:
+    """Digits and units in which the effects of one arm are written.
 
     Attributes
     ----------
-    factor : float
+    display_factor : float
         100 where effects are shown in percent or percentage points.
-    places : int
-        Decimals.
-    words : str
-        What follows a number in a sentence.
-    heading : str
-        The same at the head of a column.
+    decimal_places : int
+    unit_phrase : str
+        Unit after a number in a sentence, with the space before it.
+    column_heading : str
+        Unit at the head of a column.
     """
 
-    factor: float
-    places: int
-    words: str
-    heading: str
+    display_factor: float
+    decimal_places: int
+    unit_phrase: str
+    column_heading: str
 
-    def signed(self, value: float) -> str:
-        """``+4.5``, ``−0.3``."""
-        return number(self.factor * value, self.places)
+    def format_signed(self, effect: float) -> str:
+        """Write an effect with its sign: ``+4.5``, ``−0.3``."""
+        return format_number(self.display_factor * effect, self.decimal_places)
 
-    def plain(self, value: float) -> str:
-        """``4.5``, ``−0.3``."""
-        return number(self.factor * value, self.places, sign=False)
+    def format_unsigned(self, effect: float) -> str:
+        """Write an effect without a plus sign: ``4.5``, ``−0.3``."""
+        return format_number(self.display_factor * effect, self.decimal_places, sign=False)
 
-    def size(self, value: float) -> str:
-        """The amount without its direction, with its unit: ``4.5 percentage points``."""
-        return f"{self.plain(abs(value))}{self.words}"
+    def format_magnitude(self, effect: float) -> str:
+        """Write the absolute value of an effect with its unit: ``4.5 percentage points``."""
+        return f"{self.format_unsigned(abs(effect))}{self.unit_phrase}"
 
-    def interval(self, low: float, high: float, *, sign: bool = False) -> str:
-        """``3.9 to 5.1``."""
-        write = self.signed if sign else self.plain
-        return f"{write(low)} to {write(high)}"
+    def format_interval(self, lower_bound: float, upper_bound: float, *, with_sign: bool = False) -> str:
+        """Write the ends of an interval of effects: ``3.9 to 5.1``."""
+        format_bound = self.format_signed if with_sign else self.format_unsigned
+        return f"{format_bound(lower_bound)} to {format_bound(upper_bound)}"
 
 
-def measure(family: Family, scale: Scale, unit: str, widths: Iterable[float]) -> Measure:
-    """The measure of effects on a scale; `widths` of the intervals decide how many digits mean something."""
-    unit = clean(unit)
+def choose_effect_format(
+    family: Family, scale: EffectScale, outcome_unit: str, interval_widths: Iterable[float]
+) -> EffectFormat:
+    """Choose factor, digits and unit of effects on a scale; narrow intervals make more digits mean something."""
+    outcome_unit = clean_text(outcome_unit)
+    # Probabilities are shown in percentage points, ratios as their logarithm, all else in the outcome's unit.
     match scale:
         case "relative":
-            factor, words, heading = 100.0, " % relative to the control", "% relative to the control"
-        case "absolute" if family.percent:
-            factor, words, heading = 100.0, " percentage points", "percentage points"
-        case "link" if family.ratio:
-            factor, words, heading = 1.0, f" in {logarithm(family)}", f"log {family.ratio}"
+            factor, phrase, heading = (100.0, " % relative to the control", "% relative to the control")
+        case "absolute" if family.mean_is_probability:
+            factor, phrase, heading = 100.0, " percentage points", "percentage points"
+        case "link" if family.ratio_name:
+            factor, phrase, heading = (1.0, f" in {name_link_scale(family)}", f"log {family.ratio_name}")
         case _:
-            factor, words, heading = 1.0, f" {unit}" if unit else "", unit
-    return Measure(factor, decimals(factor * width for width in widths), words, heading)
+            factor, phrase, heading = 1.0, f" {outcome_unit}" if outcome_unit else "", outcome_unit
+    return EffectFormat(
+        factor, choose_decimals(factor * interval_width for interval_width in interval_widths), phrase, heading
+    )
 
 
-def logarithm(family: Family) -> str:
-    """What the link scale of a family is called in a sentence; empty where it is the outcome's own."""
-    if not family.ratio:
+def name_link_scale(family: Family) -> str:
+    """Name the link scale of a family in a sentence; give "" where it is the scale of the outcome."""
+    if not family.ratio_name:
         return ""
-    return "log-odds" if family.ratio == "odds ratio" else f"the log {family.ratio}"
+    return "log-odds" if family.ratio_name == "odds ratio" else f"the log {family.ratio_name}"
 
 
-def probability(value: float) -> str:
-    """Three digits in percent; never 0 % or 100 %, which no finite number of draws can show.
+def format_percent_probability(probability: float) -> str:
+    """Write a probability in percent with one decimal, and never as 0 % or 100 %.
+
+    No finite number of draws can show that something is impossible or certain.
 
     Examples
     --------
-    >>> [probability(p).replace(NBSP, " ") for p in (0.5714, 0.99996, 0.0)]
+    >>> [format_percent_probability(p).replace(NBSP, " ") for p in (0.5714, 0.99996, 0.0)]
     ['57.1 %', '> 99.9 %', '< 0.1 %']
     """
-    if not math.isfinite(value):
-        return UNKNOWN
-    if value >= 0.9995:
+    if not math.isfinite(probability):
+        return UNKNOWN_TEXT
+    # Beyond 99.95 % one decimal would round to 100.0 %; below 0.05 %, to 0.0 %.
+    if probability >= 0.9995:
         return f">{NBSP}99.9{NBSP}%"
-    return f"<{NBSP}0.1{NBSP}%" if value < 0.0005 else f"{100 * value:.1f}{NBSP}%"
+    return f"<{NBSP}0.1{NBSP}%" if probability < 0.0005 else f"{100 * probability:.1f}{NBSP}%"
 
 
-def percent(probability_of_interval: float) -> str:
-    """``95 %``, unbroken."""
-    return percentage(probability_of_interval).replace(" ", NBSP)
+def format_interval_probability(interval_probability: float) -> str:
+    """Write the probability of an interval, which no line break divides: ``95 %``."""
+    return format_percentage(interval_probability).replace(" ", NBSP)
 
 
-def p_is(value: float) -> str:
-    """``P = 57.1 %`` or ``P > 99.9 %``."""
-    text = probability(value)
-    return f"P{NBSP}{text}" if text[0] in "<>" else f"P{NBSP}={NBSP}{text}"
+def state_probability(probability: float) -> str:
+    """State a probability as an equation or a bound: ``P = 57.1 %``, ``P > 99.9 %``."""
+    probability_text = format_percent_probability(probability)
+    return f"P{NBSP}{probability_text}" if probability_text[0] in "<>" else f"P{NBSP}={NBSP}{probability_text}"
 
 
-def share(value: float) -> str:
-    """A share of units or of variation, which may be 0 or all."""
-    return f"{100 * value:.0f}{NBSP}%" if math.isfinite(value) else UNKNOWN
+def format_share(share: float) -> str:
+    """Write a share of units or of variation in whole percent; it may be 0 % or 100 %."""
+    return f"{100 * share:.0f}{NBSP}%" if math.isfinite(share) else UNKNOWN_TEXT
 
 
-def name(text: str) -> str:
-    """A name from data inside a sentence: printable, short, and unable to turn the sentence around."""
-    short = shorten(text).replace(f" {SEPARATOR}", f"{NBSP}{SEPARATOR}")
-    turned = any(unicodedata.bidirectional(character) in {"R", "AL", "AN"} for character in short)
-    return f"\u2068{short}\u2069" if turned else short
+def isolate_name(name_from_data: str) -> str:
+    """Make a name from data safe inside a sentence: printable, short, and unable to turn the sentence around."""
+    short_name = shorten_text(name_from_data).replace(f" {LEVEL_SEPARATOR}", f"{NBSP}{LEVEL_SEPARATOR}")
+    is_right_to_left = any(unicodedata.bidirectional(character) in {"R", "AL", "AN"} for character in short_name)
+    # FIRST STRONG ISOLATE … POP DIRECTIONAL ISOLATE: without it, Arabic letters reorder the numbers after them.
+    return f"\u2068{short_name}\u2069" if is_right_to_left else short_name
 
 
-def listing(names: Sequence[str]) -> str:
-    """``a, b and c``; after a few, how many more.
+def join_names(names_from_data: Sequence[str]) -> str:
+    """Join names to ``a, b and c``; after a few of them, count the others.
 
     Examples
     --------
-    >>> listing(["a", "b", "c"]), listing(list("abcdefgh"))
+    >>> join_names(["a", "b", "c"]), join_names(list("abcdefgh"))
     ('a, b and c', 'a, b, c, d, e and 3 more')
     """
-    shown = [name(text) for text in names]
-    if len(shown) > NAMED + 1:
-        return f"{', '.join(shown[:NAMED])} and {len(shown) - NAMED} more"
-    return " and ".join(part for part in (", ".join(shown[:-1]), shown[-1]) if part)
+    isolated_names = [isolate_name(name) for name in names_from_data]
+    # "and 1 more" is as long as the name it hides.
+    if len(isolated_names) > MAX_LISTED_NAMES + 1:
+        return f"{', '.join(isolated_names[:MAX_LISTED_NAMES])} and {len(isolated_names) - MAX_LISTED_NAMES} more"
+    return " and ".join(part for part in (", ".join(isolated_names[:-1]), isolated_names[-1]) if part)
 
 
-def counted(count: int, one: str, many: str) -> str:
-    """``1 segment``, ``2 segments``."""
-    return f"{count:,} {one if count == 1 else many}"
+def format_counted_noun(noun_count: int, singular_noun: str, plural_noun: str) -> str:
+    """Write a count with its noun: ``1 segment``, ``2 segments``."""
+    return f"{noun_count:,} {singular_noun if noun_count == 1 else plural_noun}"

@@ -1,4 +1,4 @@
-"""Whether the priors matter: power-scaling sensitivities in two sentences and a short table."""
+"""The part of the priors: power-scaling sensitivities in two sentences and a short table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,67 +9,78 @@ import xarray as xr
 
 from bayes_hte import sensitivity
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.plot.text import clean, shorten
-from bayes_hte.report.notation import listing
-from bayes_hte.sensitivity import NOTICEABLE
-from bayes_hte.summary import Question
+from bayes_hte.plot.text import clean_text, shorten_text
+from bayes_hte.report.notation import join_names
+from bayes_hte.sensitivity import MIN_NOTICEABLE_SENSITIVITY
+from bayes_hte.summary import EffectQuestion
 
-MOST_ROWS = 12
+MAX_SENSITIVITY_ROWS = 12
 """What segments share comes first; of the segments the most sensitive ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One quantity, its two sensitivities, and what they say."""
+class SensitivityRow:
+    """Row of one quantity: its two sensitivities, and what follows from them."""
 
-    quantity: str
-    prior: str
-    data: str
+    quantity_name: str
+    prior_sensitivity: str
+    data_sensitivity: str
     diagnosis: str
 
 
 @dataclass(frozen=True, slots=True)
-class Priors:
+class PriorNotes:
     """Two sentences and the table under them."""
 
-    summary: str
-    lines: list[Line]
+    summary_sentences: str
+    sensitivity_rows: list[SensitivityRow]
 
 
-def collect(tree: xr.DataTree, question: Question) -> Priors:
-    """How much the reported numbers owe to the priors."""
+def collect_prior_notes(fit_tree: xr.DataTree, question: EffectQuestion) -> PriorNotes:
+    """Collect how much the reported numbers owe to the priors."""
     try:
-        found = sensitivity.sensitivity(tree, question)
+        sensitivity_table = sensitivity.tabulate_sensitivity(fit_tree, question)
+    # Very large fits and callers' own models are not examined: the page says why.
     except (DataError, ModelError) as nothing:
-        return Priors(f"Whether the priors matter was not examined: {nothing}.", [])
-    known = found.dropna()
-    if known.empty:
-        return Priors("Whether the priors matter could not be computed from these draws.", [])
-    shared = known[~known["quantity"].str.startswith("effect[")]
-    segments = known.drop(shared.index).sort_values("prior", ascending=False)
-    shown = pd.concat([shared, segments]).head(MOST_ROWS)
-    return Priors(_summary(known), [_line(row) for row in shown.to_dict("records")])
+        return PriorNotes(f"Whether the priors matter was not examined: {nothing}.", [])
+    # Quantities whose draws do not vary have no sensitivity: NaN.
+    known_sensitivities = sensitivity_table.dropna()
+    if known_sensitivities.empty:
+        return PriorNotes("Whether the priors matter could not be computed from these draws.", [])
+    # What segments share comes first, as it moves all of them.
+    shared_quantities = known_sensitivities[~known_sensitivities["quantity"].str.startswith("effect[")]
+    segment_quantities = known_sensitivities.drop(shared_quantities.index).sort_values("prior", ascending=False)
+    shown_sensitivities = pd.concat([shared_quantities, segment_quantities]).head(MAX_SENSITIVITY_ROWS)
+    return PriorNotes(
+        _write_summary(known_sensitivities),
+        [_build_sensitivity_row(sensitivity_record) for sensitivity_record in shown_sensitivities.to_dict("records")],
+    )
 
 
-def _summary(found: pd.DataFrame) -> str:
-    moved = found[found["prior"] >= NOTICEABLE].sort_values("prior", ascending=False)
-    means = f"{NOTICEABLE:g} or more is noticeable: it moves a number by a third of its SD when the prior counts twice"
-    if moved.empty:
+def _write_summary(sensitivity_table: pd.DataFrame) -> str:
+    moved_quantities = sensitivity_table[sensitivity_table["prior"] >= MIN_NOTICEABLE_SENSITIVITY].sort_values(
+        "prior", ascending=False
+    )
+    threshold_meaning = (
+        f"{MIN_NOTICEABLE_SENSITIVITY:g} or more is noticeable: it moves a number by a third of its SD when the prior "
+        "counts twice"
+    )
+    if moved_quantities.empty:
         return (
-            f"The priors hardly matter: of {len(found):,} numbers examined none is noticeably sensitive to them; the "
-            f"largest sensitivity is {found['prior'].max():.2f} ({means})."
+            f"The priors hardly matter: of {len(sensitivity_table):,} numbers examined none is noticeably sensitive to "
+            f"them; the largest sensitivity is {sensitivity_table['prior'].max():.2f} ({threshold_meaning})."
         )
     return (
-        f"The priors matter for {len(moved):,} of {len(found):,} numbers examined: "
-        f"{listing([str(name) for name in moved['quantity']])} ({means}). "
+        f"The priors matter for {len(moved_quantities):,} of {len(sensitivity_table):,} numbers examined: "
+        f"{join_names([str(quantity_name) for quantity_name in moved_quantities['quantity']])} ({threshold_meaning}). "
         "Say so with the results, and fit again under other priors before acting on these numbers."
     )
 
 
-def _line(row: Mapping[Any, Any]) -> Line:
-    return Line(
-        shorten(clean(str(row["quantity"])), 60),
-        f"{row['prior']:.2f}",
-        f"{row['likelihood']:.2f}",
-        str(row["diagnosis"]),
+def _build_sensitivity_row(table_row: Mapping[Any, Any]) -> SensitivityRow:
+    return SensitivityRow(
+        shorten_text(clean_text(str(table_row["quantity"])), 60),
+        f"{table_row['prior']:.2f}",
+        f"{table_row['likelihood']:.2f}",
+        str(table_row["diagnosis"]),
     )

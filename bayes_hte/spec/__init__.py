@@ -1,4 +1,4 @@
-"""What is believed (`Model`) and what is asked (`Plan`): closed schemas, read from TOML, running no code.
+"""Schemas of models and plans, read from TOML: what is believed (`Model`) and what is asked (`Plan`). Runs no code.
 
 Names are imported when they are first used: who only reads a plan does not wait for models.
 """
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_hte.spec.distributions import Distribution
-    from bayes_hte.spec.files import read_model, read_plan, shipped_models
+    from bayes_hte.spec.files import list_shipped_models, read_model, read_plan
     from bayes_hte.spec.model import Model, Pool
     from bayes_hte.spec.plan import Plan
 
-_HOMES = {
+_MODULE_BY_NAME = {
     "Distribution": "distributions",
     "Model": "model",
     "Plan": "plan",
     "Pool": "model",
     "read_model": "files",
     "read_plan": "files",
-    "shipped_models": "files",
+    "list_shipped_models": "files",
 }
 
-__all__ = ["Distribution", "Model", "Plan", "Pool", "read_model", "read_plan", "shipped_models"]
+__all__ = ["Distribution", "Model", "Plan", "Pool", "list_shipped_models", "read_model", "read_plan"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"bayes_hte.spec.{_HOMES[name]}"), name)
+    if name in _MODULE_BY_NAME:
+        return getattr(import_module(f"bayes_hte.spec.{_MODULE_BY_NAME[name]}"), name)
     raise AttributeError(f"module 'bayes_hte.spec' has no attribute {name!r}")

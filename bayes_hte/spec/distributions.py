@@ -11,115 +11,120 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bayes_hte.errors import ModelError
 
-Positive = Annotated[FiniteFloat, Field(gt=0)]
+# Finite as well: TOML has inf, with which no density can be computed.
+PositiveNumber = Annotated[FiniteFloat, Field(gt=0)]
 
 
-class _Base(BaseModel):
-    """Frozen and closed: an unknown parameter is an error, and so is text or a boolean for a number."""
+class _DistributionBase(BaseModel):
+    """Base of all distributions: an unknown parameter is an error, and so is text or a boolean for a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Normal(_Base):
+class Normal(_DistributionBase):
     """Normal with mean `mu` and standard deviation `sigma`."""
 
     dist: Literal["Normal"] = "Normal"
     mu: FiniteFloat = 0.0
-    sigma: Positive = 1.0
+    sigma: PositiveNumber = 1.0
 
 
-class StudentT(_Base):
+class StudentT(_DistributionBase):
     """Student's t with `nu` degrees of freedom, location `mu`, scale `sigma`."""
 
     dist: Literal["StudentT"] = "StudentT"
-    nu: Positive
+    nu: PositiveNumber
     mu: FiniteFloat = 0.0
-    sigma: Positive = 1.0
+    sigma: PositiveNumber = 1.0
 
 
-class HalfNormal(_Base):
+class HalfNormal(_DistributionBase):
     """Normal(0, sigma) folded at zero."""
 
     dist: Literal["HalfNormal"] = "HalfNormal"
-    sigma: Positive = 1.0
+    sigma: PositiveNumber = 1.0
 
 
-class HalfStudentT(_Base):
+class HalfStudentT(_DistributionBase):
     """Student's t with location 0 folded at zero."""
 
     dist: Literal["HalfStudentT"] = "HalfStudentT"
-    nu: Positive = 1.0
-    sigma: Positive = 1.0
+    nu: PositiveNumber = 1.0
+    sigma: PositiveNumber = 1.0
 
 
-class HalfCauchy(_Base):
+class HalfCauchy(_DistributionBase):
     """Cauchy with scale `beta` folded at zero: very heavy tail."""
 
     dist: Literal["HalfCauchy"] = "HalfCauchy"
-    beta: Positive
+    beta: PositiveNumber
 
 
-class Exponential(_Base):
+class Exponential(_DistributionBase):
     """Exponential with rate `lam`, or with mean `scale`: give one."""
 
     dist: Literal["Exponential"] = "Exponential"
-    lam: Positive | None = None
-    scale: Positive | None = None
+    lam: PositiveNumber | None = None
+    scale: PositiveNumber | None = None
 
     @model_validator(mode="after")
-    def _one_parameter(self) -> Self:
+    def _check_one_parameter(self) -> Self:
         if (self.lam is None) == (self.scale is None):
             raise ValueError("give exactly one of lam (rate) and scale (mean)")
         return self
 
     @property
     def mean(self) -> float:
-        """The mean, whichever parameter was given."""
+        """Mean of the distribution, from either parameter."""
+        # E(x) = 1 / λ
         return self.scale if self.scale is not None else 1.0 / float(self.lam or math.nan)
 
 
-class Gamma(_Base):
+class Gamma(_DistributionBase):
     """Gamma with shape `alpha` and rate `beta`, or with mean `mu` and standard deviation `sigma`."""
 
     dist: Literal["Gamma"] = "Gamma"
-    alpha: Positive | None = None
-    beta: Positive | None = None
-    mu: Positive | None = None
-    sigma: Positive | None = None
+    alpha: PositiveNumber | None = None
+    beta: PositiveNumber | None = None
+    mu: PositiveNumber | None = None
+    sigma: PositiveNumber | None = None
 
     @model_validator(mode="after")
-    def _one_pair(self) -> Self:
-        given = {name for name in ("alpha", "beta", "mu", "sigma") if getattr(self, name) is not None}
-        if given not in ({"alpha", "beta"}, {"mu", "sigma"}):
+    def _check_one_pair(self) -> Self:
+        stated_parameters = {
+            parameter for parameter in ("alpha", "beta", "mu", "sigma") if getattr(self, parameter) is not None
+        }
+        if stated_parameters not in ({"alpha", "beta"}, {"mu", "sigma"}):
             raise ValueError("give alpha and beta (shape and rate), or mu and sigma (mean and SD)")
         return self
 
     @property
     def shape_rate(self) -> tuple[float, float]:
-        """Shape and rate, whichever pair was given."""
+        """Shape and rate of the distribution, from either pair of parameters."""
         if self.alpha is not None and self.beta is not None:
             return self.alpha, self.beta
+        # α = μ² / σ², β = μ / σ²
         mu, sigma = float(self.mu or math.nan), float(self.sigma or math.nan)
         return mu**2 / sigma**2, mu / sigma**2
 
 
-class InverseGamma(_Base):
+class InverseGamma(_DistributionBase):
     """Inverse gamma with shape `alpha` and scale `beta`."""
 
     dist: Literal["InverseGamma"] = "InverseGamma"
-    alpha: Positive
-    beta: Positive = 1.0
+    alpha: PositiveNumber
+    beta: PositiveNumber = 1.0
 
 
-class LogNormal(_Base):
+class LogNormal(_DistributionBase):
     """The logarithm is Normal(mu, sigma)."""
 
     dist: Literal["LogNormal"] = "LogNormal"
     mu: FiniteFloat = 0.0
-    sigma: Positive = 1.0
+    sigma: PositiveNumber = 1.0
 
 
-class Uniform(_Base):
+class Uniform(_DistributionBase):
     """Uniform between `lower` and `upper`."""
 
     dist: Literal["Uniform"] = "Uniform"
@@ -127,17 +132,17 @@ class Uniform(_Base):
     upper: FiniteFloat = 1.0
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_bounds_ascending(self) -> Self:
         if not self.lower < self.upper:
             raise ValueError(f"lower ({self.lower}) must be less than upper ({self.upper})")
         return self
 
 
-class LKJ(_Base):
+class LKJ(_DistributionBase):
     """Correlation of two quantities: (1 + correlation) / 2 is Beta(eta, eta); 1 is uniform, more favours 0."""
 
     dist: Literal["LKJ"] = "LKJ"
-    eta: Positive = 2.0
+    eta: PositiveNumber = 2.0
 
 
 Distribution = Annotated[
@@ -155,17 +160,18 @@ Distribution = Annotated[
     Field(discriminator="dist"),
 ]
 
-_SCALE_LIKE = (HalfNormal, HalfStudentT, HalfCauchy, Exponential, Gamma, InverseGamma, LogNormal)
+# Their support is (0, ∞) whatever the parameters are; that of a Uniform depends on them.
+_POSITIVE_DISTRIBUTIONS = (HalfNormal, HalfStudentT, HalfCauchy, Exponential, Gamma, InverseGamma, LogNormal)
 
 
-def is_positive(dist: Distribution) -> bool:
-    """Whether the distribution puts no mass below zero, as a standard deviation needs."""
-    return isinstance(dist, _SCALE_LIKE) or (isinstance(dist, Uniform) and dist.lower >= 0)
+def is_positive(prior: Distribution) -> bool:
+    """Tell whether a prior puts no mass below zero, as one of a standard deviation must."""
+    return isinstance(prior, _POSITIVE_DISTRIBUTIONS) or (isinstance(prior, Uniform) and prior.lower >= 0)
 
 
-def bounds(dist: Distribution) -> tuple[float, float] | None:
-    """The ends of a bounded support; None where the support has no end, or only one at 0."""
-    match dist:
+def find_support_bounds(prior: Distribution) -> tuple[float, float] | None:
+    """Find the ends of a bounded support; give None where the support has no end, or only one at 0."""
+    match prior:
         case Uniform(lower=lower, upper=upper):
             return lower, upper
         case LKJ():
@@ -173,38 +179,41 @@ def bounds(dist: Distribution) -> tuple[float, float] | None:
     return None
 
 
-def rescaled(dist: Distribution, factor: float, shift: float = 0.0) -> Distribution:  # noqa: PLR0911 (a table of cases)
-    """The distribution of ``shift + factor * x``.
+def rescale_distribution(prior: Distribution, scale_factor: float, shift_by: float = 0.0) -> Distribution:  # noqa: PLR0911 (a table of cases)
+    """Put a prior of x into other units: give the distribution of ``shift_by + scale_factor * x``.
 
     Raises
     ------
     ModelError
-        If a shift is asked of a distribution that has no location.
+        If a distribution without a location is to be shifted.
     """
-    match dist:
-        case LKJ():
-            return dist
+    match prior:
+        case LKJ():  # a correlation has no units
+            return prior
         case Normal(mu=mu, sigma=sigma):
-            return Normal(mu=shift + factor * mu, sigma=factor * sigma)
+            return Normal(mu=shift_by + scale_factor * mu, sigma=scale_factor * sigma)
         case StudentT(nu=nu, mu=mu, sigma=sigma):
-            return StudentT(nu=nu, mu=shift + factor * mu, sigma=factor * sigma)
+            return StudentT(nu=nu, mu=shift_by + scale_factor * mu, sigma=scale_factor * sigma)
         case Uniform(lower=lower, upper=upper):
-            return Uniform(lower=shift + factor * lower, upper=shift + factor * upper)
-    if shift:
-        raise ModelError(f"{dist.dist} cannot be centred on the data; use Normal, StudentT or Uniform")
-    match dist:
+            return Uniform(lower=shift_by + scale_factor * lower, upper=shift_by + scale_factor * upper)
+    # The distributions below begin at 0 and would not do so after a shift.
+    if shift_by:
+        raise ModelError(f"{prior.dist} cannot be centred on the data; use Normal, StudentT or Uniform")
+    match prior:
         case HalfNormal(sigma=sigma):
-            return HalfNormal(sigma=factor * sigma)
+            return HalfNormal(sigma=scale_factor * sigma)
         case HalfStudentT(nu=nu, sigma=sigma):
-            return HalfStudentT(nu=nu, sigma=factor * sigma)
+            return HalfStudentT(nu=nu, sigma=scale_factor * sigma)
         case HalfCauchy(beta=beta):
-            return HalfCauchy(beta=factor * beta)
+            return HalfCauchy(beta=scale_factor * beta)
         case Exponential():
-            return Exponential(scale=factor * dist.mean)
+            return Exponential(scale=scale_factor * prior.mean)
         case Gamma():
-            alpha, beta = dist.shape_rate
-            return Gamma(alpha=alpha, beta=beta / factor)
+            # x ~ Gamma(α, β) ⇒ c x ~ Gamma(α, β / c), as β is a rate
+            alpha, beta = prior.shape_rate
+            return Gamma(alpha=alpha, beta=beta / scale_factor)
         case InverseGamma(alpha=alpha, beta=beta):
-            return InverseGamma(alpha=alpha, beta=factor * beta)
+            return InverseGamma(alpha=alpha, beta=scale_factor * beta)
         case LogNormal(mu=mu, sigma=sigma):
-            return LogNormal(mu=mu + math.log(factor), sigma=sigma)
+            # ln(c x) = ln c + ln x
+            return LogNormal(mu=mu + math.log(scale_factor), sigma=sigma)

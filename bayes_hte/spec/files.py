@@ -1,4 +1,4 @@
-"""Reading plan and model files: TOML, a closed schema, and errors that name the way out. Runs no code."""
+"""Read plan and model files: TOML, a closed schema, and errors that name the way out. Runs no code."""
 
 import hashlib
 import os
@@ -9,52 +9,54 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from bayes_hte.asked import described, path_of
+from bayes_hte.asked import check_path, describe_value
 from bayes_hte.errors import ModelError, PlanError, SpecError
 from bayes_hte.spec.plan import Plan
-from bayes_hte.spec.sentences import sentences
+from bayes_hte.spec.sentences import explain_errors
 
 if TYPE_CHECKING:
     from bayes_hte.spec.model import Model
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-MAX_BYTES = 1_000_000
+_PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+MAX_FILE_BYTES = 1_000_000
 """A plan or model is a page of text; anything longer is another file given by mistake."""
 
 
-def models_folder() -> Path:
-    """Where the shipped models are: inside a wheel, or beside the package in a checkout."""
-    packaged = _PACKAGE / "_models"
-    return packaged if packaged.is_dir() else _PACKAGE.parent / "models"
+def find_models_folder() -> Path:
+    """Find the folder of the shipped models: inside a wheel, or beside the package in a checkout."""
+    packaged_folder = _PACKAGE_FOLDER / "_models"
+    return packaged_folder if packaged_folder.is_dir() else _PACKAGE_FOLDER.parent / "models"
 
 
-def shipped_models() -> list[str]:
-    """Names that `read_model` knows without a path.
+def list_shipped_models() -> list[str]:
+    """List the names of models that `read_model` knows without a path.
 
     Examples
     --------
-    >>> from bayes_hte.spec import shipped_models
-    >>> "conversion" in shipped_models()
+    >>> from bayes_hte.spec import list_shipped_models
+    >>> "conversion" in list_shipped_models()
     True
     """
-    return sorted(path.stem for path in models_folder().glob("*.toml"))
+    return sorted(path.stem for path in find_models_folder().glob("*.toml"))
 
 
-def model_path(source: str | Path, folder: Path | None = None) -> Path:
-    """The file of a model: a shipped name, or a path relative to `folder`."""
-    if not isinstance(source, str | os.PathLike):
+def find_model_file(name_or_path: str | Path, folder: Path | None = None) -> Path:
+    """Find the file of a model, from a shipped name or from a path relative to `folder`."""
+    if not isinstance(name_or_path, str | os.PathLike):
         raise ModelError(
-            f"{described(source)} is no model; give the path of a .toml file, a Model made with hte.Model(family=…), "
-            f"or one of the shipped {shipped_models()}"
+            f"{describe_value(name_or_path)} is no model; give the path of a .toml file, a Model made with "
+            f"hte.Model(family=…), or one of the shipped {list_shipped_models()}"
         )
-    if str(source) in shipped_models():
-        return models_folder() / f"{source}.toml"
-    path = (folder or Path()) / source
+    if str(name_or_path) in list_shipped_models():
+        return find_models_folder() / f"{name_or_path}.toml"
+    # Shipped names have no suffix and files must have one: neither can hide the other.
+    path = (folder or Path()) / name_or_path
     if path.suffix != ".toml":
-        close = get_close_matches(str(source), shipped_models(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
+        close_names = get_close_matches(str(name_or_path), list_shipped_models(), n=1)
+        suggestion = f"; did you mean {close_names[0]!r}?" if close_names else "."
         raise ModelError(
-            f"no model {str(source)!r}{hint} Shipped are {shipped_models()}; a model of yours is a .toml file"
+            f"no model {str(name_or_path)!r}{suggestion} Shipped are {list_shipped_models()}; a model of yours is a "
+            ".toml file"
         )
     return path
 
@@ -82,9 +84,10 @@ def read_model(source: str | Path) -> "Model":
     >>> hte.read_model("conversion").family
     'binomial'
     """
+    # Who only reads a plan does not wait for the schema of models.
     from bayes_hte.spec.model import Model
 
-    return parse(model_path(source), Model, ModelError)
+    return read_spec_file(find_model_file(source), Model, ModelError)
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -104,40 +107,59 @@ def read_plan(path: str | Path) -> Plan:
     PlanError
         If the file is missing or not valid; the message names the key.
     """
-    return parse(path_of(path, "the plan", PlanError), Plan, PlanError)
+    return read_spec_file(check_path(path, "the plan", PlanError), Plan, PlanError)
 
 
-def parse[T: BaseModel](path: Path, kind: type[T], error: type[SpecError]) -> T:
-    """Validate one TOML file against its schema."""
+def read_spec_file[T: BaseModel](path: Path, schema_class: type[T], error_class: type[SpecError]) -> T:
+    """Read one TOML file and validate it against its schema.
+
+    Raises
+    ------
+    SpecError
+        Of the class `error_class`, if the file is missing, too long, no TOML, or breaks the schema.
+    """
     try:
-        size = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
+        size_in_bytes = path.stat().st_size
+        # The size first: a data file of 10 GB given by mistake must not be read.
+        toml_text = path.read_text(encoding="utf-8") if size_in_bytes <= MAX_FILE_BYTES else ""
     except FileNotFoundError:
-        raise error(f"no file {path}; the folder has {_neighbours(path)}") from None
-    except (OSError, ValueError) as problem:  # also no UTF-8, and NUL in the path
-        raise error(f"{path} cannot be read: {problem}") from problem
-    if size > MAX_BYTES:
-        raise error(f"{path} has {size:,} bytes; a {kind.__name__.lower()} file is a page of text")
+        raise error_class(f"no file {path}; the folder has {_list_sibling_files(path)}") from None
+    except (OSError, ValueError) as read_error:  # also no UTF-8, and NUL in the path
+        raise error_class(f"{path} cannot be read: {read_error}") from read_error
+    if size_in_bytes > MAX_FILE_BYTES:
+        raise error_class(
+            f"{path} has {size_in_bytes:,} bytes; a {schema_class.__name__.lower()} file is a page of text"
+        )
     try:
-        content = tomllib.loads(text)
-    except (ValueError, RecursionError) as problem:  # also a number of 5,000 digits, and 10,000 brackets
-        raise error(f"{path} is not valid TOML: {problem}") from problem
-    return validate(content, kind, error, where=str(path))
+        toml_content = tomllib.loads(toml_text)
+    except (ValueError, RecursionError) as toml_error:  # also a number of 5,000 digits, and 10,000 brackets
+        raise error_class(f"{path} is not valid TOML: {toml_error}") from toml_error
+    return validate_content(toml_content, schema_class, error_class, error_prefix=str(path))
 
 
-def validate[T: BaseModel](content: dict[str, Any], kind: type[T], error: type[SpecError], *, where: str) -> T:
-    """Build the value, turning pydantic's report into sentences."""
+def validate_content[T: BaseModel](
+    toml_content: dict[str, Any], schema_class: type[T], error_class: type[SpecError], *, error_prefix: str
+) -> T:
+    """Build a plan or a model from the content of its file, or explain the errors in sentences.
+
+    Raises
+    ------
+    SpecError
+        Of the class `error_class`; the message begins with `error_prefix` and names each wrong key.
+    """
     try:
-        return kind.model_validate(content)
-    except ValidationError as problem:
-        raise error(f"{where}: " + "; ".join(sentences(problem.errors(), kind, content))) from None
+        return schema_class.model_validate(toml_content)
+    except ValidationError as validation_error:
+        raise error_class(
+            f"{error_prefix}: " + "; ".join(explain_errors(validation_error.errors(), schema_class, toml_content))
+        ) from None
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+def hash_file(path: Path) -> str:
+    """Compute the SHA-256 of a file's bytes, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _neighbours(path: Path) -> str:
-    found = sorted(item.name for item in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-    return ", ".join(found) if found else "no .toml files"
+def _list_sibling_files(path: Path) -> str:
+    file_names = sorted(toml_file.name for toml_file in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+    return ", ".join(file_names) if file_names else "no .toml files"

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bayes_hte.spec.distributions import LKJ, Distribution, Normal, StudentT, Uniform, is_positive
 
+# The names are written out, not taken from the registry of families, which imports this module.
 FamilyName = Literal[
     "binomial",
     "normal",
@@ -19,10 +20,10 @@ FamilyName = Literal[
     "ordinal",
     "piecewise_exponential",
 ]
-Pooling = Literal["partial", "none", "complete"]
-Units = Literal["link", "control_sd"]
-Shape = Literal["normal", "student_t", "horseshoe"]
-NUISANCE: Mapping[str, str] = MappingProxyType(
+PoolingKind = Literal["partial", "none", "complete"]
+PriorUnits = Literal["link", "control_sd"]
+EffectShape = Literal["normal", "student_t", "horseshoe"]
+NUISANCE_BY_FAMILY: Mapping[str, str] = MappingProxyType(
     {
         "normal": "sigma",
         "two_part": "sigma",
@@ -33,14 +34,16 @@ NUISANCE: Mapping[str, str] = MappingProxyType(
 )
 """The nuisance parameter that a family needs; families not listed have none."""
 EVERY_DIMENSION = "*"
-Text = Annotated[str, Field(min_length=1)]
+"""In `by`: stands for all dimensions of the data, so that a shipped model can be crossed without naming them."""
+ColumnName = Annotated[str, Field(min_length=1)]
 
 
-class _Closed(BaseModel):
+class _ModelTable(BaseModel):
+    # Closed, so that a misspelt key is an error and no prior silently stays at its default.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Pool(_Closed):
+class Pool(_ModelTable):
     """Priors for the two numbers that pool one coefficient over segments, and the levels that share a part of it.
 
     Attributes
@@ -58,16 +61,17 @@ class Pool(_Closed):
 
     mean: Distribution
     between: Distribution | None = None
-    by: tuple[Text, ...] = ()
+    by: tuple[ColumnName, ...] = ()
     by_between: Distribution | None = None
 
     @model_validator(mode="after")
-    def _scales_are_positive(self) -> Self:
-        for name, prior in (("between", self.between), ("by_between", self.by_between)):
+    def _check_scales_positive(self) -> Self:
+        for prior_key, prior in (("between", self.between), ("by_between", self.by_between)):
             if prior is not None and not is_positive(prior):
-                raise ValueError(f"{name} is a standard deviation; {prior.dist} can be negative")
+                raise ValueError(f"{prior_key} is a standard deviation; {prior.dist} can be negative")
         if self.by_between is not None and not self.by:
             raise ValueError("by_between is the SD between levels of the dimensions in by: name them, or delete it")
+        # The union of distributions accepts LKJ anywhere; it has a place in `correlation` only.
         if isinstance(self.mean, LKJ):
             raise ValueError("LKJ is a prior of a correlation, not of a mean")
         if len(set(self.by)) < len(self.by):
@@ -99,24 +103,24 @@ class Effect(Pool):
         One between-segment SD for all arms, instead of one for each.
     """
 
-    shape: Shape = "normal"
+    shape: EffectShape = "normal"
     nu: Annotated[FiniteFloat, Field(ge=2)] | None = None
     slab: Annotated[FiniteFloat, Field(gt=0)] | None = None
-    covariates: tuple[Text, ...] = ()
+    covariates: tuple[ColumnName, ...] = ()
     slope: Distribution | None = None
     correlation: LKJ | None = None
-    strata: Text | None = None
+    strata: ColumnName | None = None
     shared_between: bool = False
 
     @model_validator(mode="after")
-    def _coherent_structure(self) -> Self:
-        problem = _shape_problem(self) or _structure_problem(self)
-        if problem:
-            raise ValueError(problem)
+    def _check_structure(self) -> Self:
+        reason = _why_shape_invalid(self) or _why_structure_invalid(self)
+        if reason:
+            raise ValueError(reason)
         return self
 
 
-def _shape_problem(effect: Effect) -> str | None:
+def _why_shape_invalid(effect: Effect) -> str | None:
     if effect.nu is not None and effect.shape != "student_t":
         return 'nu is a parameter of shape = "student_t"'
     if effect.slab is not None and effect.shape != "horseshoe":
@@ -126,13 +130,14 @@ def _shape_problem(effect: Effect) -> str | None:
     return None
 
 
-def _structure_problem(effect: Effect) -> str | None:
+def _why_structure_invalid(effect: Effect) -> str | None:
     if bool(effect.covariates) != (effect.slope is not None):
         return "covariates and slope, the prior of their coefficients, go together"
     if isinstance(effect.slope, LKJ):
         return "LKJ is a prior of a correlation, not of a slope"
     if effect.correlation is not None and effect.shape != "normal":
         return f'a correlation with the baseline needs shape = "normal", not "{effect.shape}"'
+    # Each of these would need an SD, a shape or a correlation for every set of levels: no such model is built.
     if effect.by and (effect.strata or effect.shape == "horseshoe" or effect.correlation is not None):
         return "by goes with covariates and student_t, not with strata, horseshoe or a correlation"
     return None
@@ -144,11 +149,12 @@ class Baseline(Pool):
     `mean` is absent for family ``ordinal``, whose cutpoints play its role.
     """
 
+    # Wider than in Pool, because the cutpoints of an ordinal outcome hold its level.
     mean: Distribution | None = None  # type: ignore[assignment]
     pooling: Literal["partial", "none"] = "partial"
 
     @model_validator(mode="after")
-    def _between_fits_pooling(self) -> Self:
+    def _check_between_fits_pooling(self) -> Self:
         if self.pooling == "partial" and self.between is None:
             raise ValueError('baseline.pooling = "partial" needs a prior for baseline.between')
         if self.pooling == "none" and self.between is not None:
@@ -158,7 +164,7 @@ class Baseline(Pool):
         return self
 
 
-class Amount(_Closed):
+class Amount(_ModelTable):
     """The second part of family ``two_part``: the logarithm of positive outcomes, identity link.
 
     Attributes
@@ -171,7 +177,7 @@ class Amount(_Closed):
     baseline: Baseline
 
 
-class Nuisance(_Closed):
+class Nuisance(_ModelTable):
     """Priors of what is needed for the likelihood and reported only in passing; a family needs one of them at most.
 
     Attributes
@@ -192,23 +198,31 @@ class Nuisance(_Closed):
     hazards: Distribution | None = None
 
     @model_validator(mode="after")
-    def _scales_are_positive(self) -> Self:
-        for name, what, prior in (("sigma", "a standard deviation", self.sigma), ("alpha", "positive", self.alpha)):
+    def _check_supports(self) -> Self:
+        for prior_key, requirement, prior in (
+            ("sigma", "a standard deviation", self.sigma),
+            ("alpha", "positive", self.alpha),
+        ):
             if prior is not None and not is_positive(prior):
-                raise ValueError(f"{name} is {what}; {prior.dist} can be negative")
-        for name, prior in (("cutpoints", self.cutpoints), ("hazards", self.hazards)):
+                raise ValueError(f"{prior_key} is {requirement}; {prior.dist} can be negative")
+        # A bounded or positive prior would forbid hazards below the first one's, and cutpoints below even odds.
+        for prior_key, prior in (("cutpoints", self.cutpoints), ("hazards", self.hazards)):
             if prior is not None and not isinstance(prior, Normal | StudentT):
-                raise ValueError(f"{name} can be negative and have no bound: use Normal or StudentT, not {prior.dist}")
+                raise ValueError(
+                    f"{prior_key} can be negative and have no bound: use Normal or StudentT, not {prior.dist}"
+                )
         return self
 
     @property
-    def given(self) -> dict[str, Distribution]:
-        """The priors that are stated, by name."""
-        found = {name: getattr(self, name) for name in ("sigma", "alpha", "cutpoints", "hazards")}
-        return {name: prior for name, prior in found.items() if prior is not None}
+    def stated_priors(self) -> dict[str, Distribution]:
+        """Priors that the file states, by key."""
+        prior_by_name = {
+            prior_key: getattr(self, prior_key) for prior_key in ("sigma", "alpha", "cutpoints", "hazards")
+        }
+        return {name: prior for name, prior in prior_by_name.items() if prior is not None}
 
 
-class Model(_Closed):
+class Model(_ModelTable):
     """A hierarchical model of treatment effects: outcome family, pooling and priors.
 
     Attributes
@@ -230,7 +244,7 @@ class Model(_Closed):
     amount : Amount or None
         Effect and baseline of the logarithm of positive outcomes; family ``two_part`` only.
     nuisance : Nuisance or None
-        Present for the families in `NUISANCE`.
+        Present for the families in `NUISANCE_BY_FAMILY`.
     title, notes : str
         For people: one line, and the mathematics with the reasons.
 
@@ -246,8 +260,8 @@ class Model(_Closed):
     """
 
     family: FamilyName
-    pooling: Pooling = "partial"
-    units: Units = "link"
+    pooling: PoolingKind = "partial"
+    units: PriorUnits = "link"
     effect: Effect
     baseline: Baseline | None = None
     amount: Amount | None = None
@@ -256,22 +270,25 @@ class Model(_Closed):
     notes: str = ""
 
     @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        problem = _pooling_problem(self) or _table_problem(self) or _units_problem(self)
-        if problem:
-            raise ValueError(problem)
+    def _check_consistency(self) -> Self:
+        reason = _why_pooling_invalid(self) or _why_tables_invalid(self) or _why_units_invalid(self)
+        if reason:
+            raise ValueError(reason)
         return self
 
 
-def _pooling_problem(model: Model) -> str | None:
-    pools = [("effect", model.effect)] + ([("amount.effect", model.amount.effect)] if model.amount else [])
+def _why_pooling_invalid(model: Model) -> str | None:
+    named_pools = [("effect", model.effect)] + ([("amount.effect", model.amount.effect)] if model.amount else [])
     if model.pooling == "partial":
-        lacking = [name for name, pool in pools if pool.between is None]
+        pools_without_between = [name for name, pool in named_pools if pool.between is None]
         return (
-            f'pooling = "partial" needs a prior for {lacking[0]}.between, the between-segment SD' if lacking else None
+            f'pooling = "partial" needs a prior for {pools_without_between[0]}.between, the between-segment SD'
+            if pools_without_between
+            else None
         )
+    # All that says how segments differ around a common effect means nothing where they share all of it, or none.
     effect = model.effect
-    structured = {
+    partial_pooling_keys = {
         "by": effect.by,
         "covariates": effect.covariates,
         "shape": effect.shape != "normal",
@@ -279,33 +296,43 @@ def _pooling_problem(model: Model) -> str | None:
         "strata": effect.strata,
         "shared_between": effect.shared_between,
     }
-    asked = [name for name, value in structured.items() if value]
-    return f'effect.{asked[0]} says how effects are partially pooled: it needs pooling = "partial"' if asked else None
+    stated_keys = [pool_name for pool_name, value in partial_pooling_keys.items() if value]
+    return (
+        f'effect.{stated_keys[0]} says how effects are partially pooled: it needs pooling = "partial"'
+        if stated_keys
+        else None
+    )
 
 
-def _table_problem(model: Model) -> str | None:
+def _why_tables_invalid(model: Model) -> str | None:
     if model.family == "estimate" and model.baseline is not None:
         return 'family = "estimate" has no baseline: delete the table [baseline]'
     if model.family != "estimate" and model.baseline is None:
         return f'family = "{model.family}" needs the table [baseline]'
+    # Either the family without its second part, or a second part of another family.
     if (model.family == "two_part") != (model.amount is not None):
-        told = "needs the tables [amount.effect] and [amount.baseline]" if model.amount is None else "has no [amount]"
-        return f'family = "{model.family}" {told}'
-    return _nuisance_problem(model) or _baseline_problem(model)
+        wrong_tables = (
+            "needs the tables [amount.effect] and [amount.baseline]" if model.amount is None else "has no [amount]"
+        )
+        return f'family = "{model.family}" {wrong_tables}'
+    return _why_nuisance_invalid(model) or _why_baseline_invalid(model)
 
 
-def _nuisance_problem(model: Model) -> str | None:
-    wanted, given = NUISANCE.get(model.family), list(model.nuisance.given) if model.nuisance is not None else []
-    if wanted is None and model.nuisance is not None:
+def _why_nuisance_invalid(model: Model) -> str | None:
+    needed_prior, stated_names = (
+        NUISANCE_BY_FAMILY.get(model.family),
+        list(model.nuisance.stated_priors) if model.nuisance is not None else [],
+    )
+    if needed_prior is None and model.nuisance is not None:
         return f'family = "{model.family}" has no nuisance parameter: delete the table [nuisance]'
-    if wanted is not None and given != [wanted]:
-        return f'family = "{model.family}" needs [nuisance] with a prior for {wanted}' + (
-            f", and nothing else; given: {', '.join(given)}" if given else ""
+    if needed_prior is not None and stated_names != [needed_prior]:
+        return f'family = "{model.family}" needs [nuisance] with a prior for {needed_prior}' + (
+            f", and nothing else; given: {', '.join(stated_names)}" if stated_names else ""
         )
     return None
 
 
-def _baseline_problem(model: Model) -> str | None:
+def _why_baseline_invalid(model: Model) -> str | None:
     baseline = model.baseline
     if baseline is None:
         return "a correlation with the baseline needs a baseline" if model.effect.correlation is not None else None
@@ -313,31 +340,37 @@ def _baseline_problem(model: Model) -> str | None:
         return 'family = "ordinal" has cutpoints in place of baseline.mean: delete it, and pool baselines partially'
     if model.family != "ordinal" and baseline.mean is None:
         return "baseline.mean is missing: the prior of the control's mean on the link scale"
+    # Correlated are one normal offset of the baseline and one of the effect in each segment: without pooling, or with
+    # levels, a baseline has no such offset.
     if model.effect.correlation is not None and (baseline.pooling != "partial" or baseline.by):
         return "a correlation between baseline and effect needs a baseline that is partially pooled, without by"
-    return None if model.amount is None else _amount_problem(model, model.amount)
+    return None if model.amount is None else _why_amount_invalid(model, model.amount)
 
 
-def _amount_problem(model: Model, amount: Amount) -> str | None:
+def _why_amount_invalid(model: Model, amount: Amount) -> str | None:
     if amount.baseline.mean is None:
         return "amount.baseline.mean is missing: the prior of the log of a typical positive outcome"
-    if _structured(model):
+    if _has_structure(model):
         return 'family = "two_part" pools both of its parts one way: by, covariates, shapes and strata are not for it'
     return None
 
 
-def _structured(model: Model) -> bool:
-    effect, baselines = model.effect, (model.baseline, model.amount.baseline if model.amount else None)
-    parts = (effect.by, effect.covariates, effect.shape != "normal", effect.correlation, effect.strata)
-    nested = any(pool is not None and pool.by for pool in (*baselines, model.amount.effect if model.amount else None))
-    return any(map(bool, parts)) or effect.shared_between or nested
+def _has_structure(model: Model) -> bool:
+    effect, baseline_pools = model.effect, (model.baseline, model.amount.baseline if model.amount else None)
+    effect_structure = (effect.by, effect.covariates, effect.shape != "normal", effect.correlation, effect.strata)
+    has_levels = any(
+        pool is not None and pool.by for pool in (*baseline_pools, model.amount.effect if model.amount else None)
+    )
+    return any(map(bool, effect_structure)) or effect.shared_between or has_levels
 
 
-def _units_problem(model: Model) -> str | None:
+def _why_units_invalid(model: Model) -> str | None:
     if model.units == "link":
         return None
+    # Priors are multiplied by the SD of the outcome: that is a change of units on an identity link only.
     if model.family not in ("normal", "mean"):
         return f'units = "control_sd" needs unit-level outcomes on an identity link; family is "{model.family}"'
+    # baseline.mean = ȳ_control + s_control · x: only distributions with a location can be shifted so.
     if model.baseline is not None and not isinstance(model.baseline.mean, Normal | StudentT | Uniform):
         return "baseline.mean is centred on the data under control_sd; use Normal, StudentT or Uniform"
     return None

@@ -13,48 +13,52 @@ from pydantic import (
     model_validator,
 )
 
-from bayes_hte.asked import described
-from bayes_hte.schema import Scale
+from bayes_hte.asked import describe_value
+from bayes_hte.schema import EffectScale
 
-Text = Annotated[str, Field(min_length=1)]
-Sampler = Literal["auto", "exact", "nuts"]
-Shares = Annotated[dict[Text, Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=2)]
+NonEmptyText = Annotated[str, Field(min_length=1)]
+SamplerName = Literal["auto", "exact", "nuts"]
+ArmShares = Annotated[dict[NonEmptyText, Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=2)]
 """Planned share of the units by arm, or numbers in proportion to them: ``{ old = 0.5, new = 0.5 }``."""
 
 
-def _either(wanted: str) -> WrapValidator:
-    """Say once what a value may be, where each of several kinds would say why it is not that."""
+def _expect_one_of(expected_values: str) -> WrapValidator:
+    """State once which values a key may have, where each member of a union would explain why it is not met."""
 
-    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    def check_value(toml_value: Any, validate_value: ValidatorFunctionWrapHandler) -> Any:
         try:
-            return handler(value)
-        except ValidationError:
-            raise ValueError(f"should be {wanted}, not {described(value)}") from None
+            return validate_value(toml_value)
+        except ValidationError:  # pydantic's own report has a sentence for each member of the union
+            raise ValueError(f"should be {expected_values}, not {describe_value(toml_value)}") from None
 
-    return WrapValidator(check)
+    return WrapValidator(check_value)
 
 
-Cap = Annotated[FiniteFloat | tuple[FiniteFloat, FiniteFloat], _either("a number, or a list of two, the smaller first")]
-Least = Annotated[int, Field(ge=2)]
-Rare = Annotated[
-    Least | dict[Text, Least],
-    _either("a number of rows, 2 or more, or such numbers by dimension, as in { country = 50 }"),
+# Aliases of values that several tables of a plan share, or that are unions: their message names all members at once.
+OutcomeCap = Annotated[
+    FiniteFloat | tuple[FiniteFloat, FiniteFloat], _expect_one_of("a number, or a list of two, the smaller first")
 ]
-Bins = Annotated[
+CountFromTwo = Annotated[int, Field(ge=2)]
+RareThreshold = Annotated[
+    CountFromTwo | dict[NonEmptyText, CountFromTwo],
+    _expect_one_of("a number of rows, 2 or more, or such numbers by dimension, as in { country = 50 }"),
+]
+BinDefinition = Annotated[
     Annotated[int, Field(ge=2, le=100)]
     | Literal["day", "week", "month", "quarter", "year"]
     | Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=99)],
-    _either(
+    _expect_one_of(
         'a number from 2 to 100, a list of cuts such as [18, 35, 65], or "day", "week", "month", "quarter", "year"'
     ),
 ]
 
 
-class _Closed(BaseModel):
+class _PlanTable(BaseModel):
+    # Closed, so that a misspelt key is an error and nothing silently stays at its default.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Rows(_Closed):
+class Rows(_PlanTable):
     """One row per unit.
 
     Attributes
@@ -92,28 +96,28 @@ class Rows(_Closed):
     """
 
     form: Literal["rows"] = "rows"
-    path: Text | None = None
-    outcome: Text
-    arm: Text
-    control: Text
-    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    path: NonEmptyText | None = None
+    outcome: NonEmptyText
+    arm: NonEmptyText
+    control: NonEmptyText
+    segments: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)]
     drop_missing: bool = False
-    exposure: Text | None = None
+    exposure: NonEmptyText | None = None
     metric: Literal["mean", "histogram", "two_part"] | None = None
-    denominator: Text | None = None
-    weights: Text | None = None
-    cluster: Text | None = None
-    cuped: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    cap: Cap | None = None
-    cap_quantile: Cap | None = None
-    bins: dict[Text, Bins] | None = None
-    rare: Rare | None = None
-    unit: Text | None = None
-    balance: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    shares: Shares | None = None
+    denominator: NonEmptyText | None = None
+    weights: NonEmptyText | None = None
+    cluster: NonEmptyText | None = None
+    cuped: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)] | None = None
+    cap: OutcomeCap | None = None
+    cap_quantile: OutcomeCap | None = None
+    bins: dict[NonEmptyText, BinDefinition] | None = None
+    rare: RareThreshold | None = None
+    unit: NonEmptyText | None = None
+    balance: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)] | None = None
+    shares: ArmShares | None = None
 
 
-class Times(_Closed):
+class Times(_PlanTable):
     """One row per unit: the time until an event, or until the unit was last seen.
 
     Attributes
@@ -139,34 +143,34 @@ class Times(_Closed):
     """
 
     form: Literal["times"] = "times"
-    path: Text | None = None
-    outcome: Text = "event"
-    time: Text
-    event: Text
-    arm: Text
-    control: Text
-    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
+    path: NonEmptyText | None = None
+    outcome: NonEmptyText = "event"
+    time: NonEmptyText
+    event: NonEmptyText
+    arm: NonEmptyText
+    control: NonEmptyText
+    segments: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)]
     breaks: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
     horizon: Annotated[FiniteFloat, Field(gt=0)] | None = None
     drop_missing: bool = False
-    shares: Shares | None = None
+    shares: ArmShares | None = None
 
 
-class Levels(_Closed):
+class Levels(_PlanTable):
     """One row per segment, arm and value of the outcome, with the number of units that have it; `shares` as in Rows."""
 
     form: Literal["levels"] = "levels"
-    path: Text | None = None
-    outcome: Text = "outcome"
-    arm: Text
-    control: Text
-    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
-    value: Text
-    count: Text
-    shares: Shares | None = None
+    path: NonEmptyText | None = None
+    outcome: NonEmptyText = "outcome"
+    arm: NonEmptyText
+    control: NonEmptyText
+    segments: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)]
+    value: NonEmptyText
+    count: NonEmptyText
+    shares: ArmShares | None = None
 
 
-class Summary(_Closed):
+class Summary(_PlanTable):
     """One row per segment and arm.
 
     Columns are n and events; or events and non_events; or n, mean and sd; or n, total and sum_squares; or mean and se;
@@ -175,34 +179,35 @@ class Summary(_Closed):
     """
 
     form: Literal["summary"] = "summary"
-    path: Text | None = None
-    outcome: Text = "outcome"
-    arm: Text
-    control: Text
-    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
-    n: Text | None = None
-    events: Text | None = None
-    non_events: Text | None = None
-    mean: Text | None = None
-    sd: Text | None = None
-    total: Text | None = None
-    sum_squares: Text | None = None
-    se: Text | None = None
-    exposure: Text | None = None
-    positive: Text | None = None
-    log_mean: Text | None = None
-    log_sd: Text | None = None
-    covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    shares: Shares | None = None
+    path: NonEmptyText | None = None
+    outcome: NonEmptyText = "outcome"
+    arm: NonEmptyText
+    control: NonEmptyText
+    segments: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)]
+    n: NonEmptyText | None = None
+    events: NonEmptyText | None = None
+    non_events: NonEmptyText | None = None
+    mean: NonEmptyText | None = None
+    sd: NonEmptyText | None = None
+    total: NonEmptyText | None = None
+    sum_squares: NonEmptyText | None = None
+    se: NonEmptyText | None = None
+    exposure: NonEmptyText | None = None
+    positive: NonEmptyText | None = None
+    log_mean: NonEmptyText | None = None
+    log_sd: NonEmptyText | None = None
+    covariates: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)] | None = None
+    shares: ArmShares | None = None
 
 
+# The statistics that a table can hold of one arm: the keys of [data.arms.<arm>].
 ArmRole = Literal[
     "n", "events", "non_events", "mean", "sd", "total", "sum_squares", "se", "exposure", "positive", "log_mean",
     "log_sd",
 ]  # fmt: skip
 
 
-class Wide(_Closed):
+class Wide(_PlanTable):
     """One row per segment, with columns for each arm.
 
     `arms` says for each arm what its columns mean and what they are called, in the words of Summary:
@@ -210,31 +215,31 @@ class Wide(_Closed):
     """
 
     form: Literal["wide"] = "wide"
-    path: Text | None = None
-    outcome: Text = "outcome"
-    arms: Annotated[dict[Text, dict[ArmRole, Text]], Field(min_length=2)]
-    control: Text
-    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
-    covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    shares: Shares | None = None
+    path: NonEmptyText | None = None
+    outcome: NonEmptyText = "outcome"
+    arms: Annotated[dict[NonEmptyText, dict[ArmRole, NonEmptyText]], Field(min_length=2)]
+    control: NonEmptyText
+    segments: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)]
+    covariates: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)] | None = None
+    shares: ArmShares | None = None
 
 
-class Table(_Closed):
+class Table(_PlanTable):
     """A table of any form but rows of units, whose columns' names leave no doubt; what is said here is not guessed.
 
     `shares` as in Rows.
     """
 
     form: Literal["table"] = "table"
-    path: Text | None = None
-    outcome: Text | None = None
-    arm: Text | None = None
-    control: Text | None = None
-    segments: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    shares: Shares | None = None
+    path: NonEmptyText | None = None
+    outcome: NonEmptyText | None = None
+    arm: NonEmptyText | None = None
+    control: NonEmptyText | None = None
+    segments: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)] | None = None
+    shares: ArmShares | None = None
 
 
-class Estimates(_Closed):
+class Estimates(_PlanTable):
     """One row per segment: a published effect, and its standard error or the covariance of all.
 
     `covariance` is a CSV or Parquet file, relative to the plan file, with the square matrix; its header names the
@@ -242,18 +247,19 @@ class Estimates(_Closed):
     """
 
     form: Literal["estimates"] = "estimates"
-    path: Text | None = None
-    outcome: Text = "effect"
-    segments: Annotated[tuple[Text, ...], Field(min_length=1)]
-    estimate: Text
-    se: Text | None = None
-    covariance: Text | None = None
-    arm: Text | None = None
-    n: Text | None = None
-    covariates: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    path: NonEmptyText | None = None
+    outcome: NonEmptyText = "effect"
+    segments: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)]
+    estimate: NonEmptyText
+    se: NonEmptyText | None = None
+    covariance: NonEmptyText | None = None
+    arm: NonEmptyText | None = None
+    n: NonEmptyText | None = None
+    covariates: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _has_uncertainty(self) -> Self:
+    def _check_uncertainty(self) -> Self:
+        # Both may be stated: the covariance then says how estimates depend, and its diagonal is checked against se.
         if self.se is None and self.covariance is None:
             raise ValueError(
                 "estimates need their uncertainty: name the column of standard errors as se, or covariance"
@@ -261,18 +267,21 @@ class Estimates(_Closed):
         return self
 
 
-Data = Annotated[Rows | Summary | Wide | Table | Levels | Times | Estimates, Field(discriminator="form")]
+# `form` tells which table [data] is, so that errors speak of its keys only.
+DataTable = Annotated[Rows | Summary | Wide | Table | Levels | Times | Estimates, Field(discriminator="form")]
 
 
-class Sampling(_Closed):
+class Sampling(_PlanTable):
     """How the posterior is drawn: a run with the same seed and versions gives the same numbers."""
 
-    sampler: Sampler = "auto"
+    sampler: SamplerName = "auto"
+    # Monte-Carlo error of an end of a 95 % interval, in SDs: √(0.025 · 0.975 / draws) / φ(1.96), 4 % with 4000 draws.
+    # With 400 each end has only ten draws beyond it.
     draws: Annotated[int, Field(ge=400, le=1_000_000)] = 4000
     seed: Annotated[int, Field(ge=0)] = 1
 
 
-class Reporting(_Closed):
+class Reporting(_PlanTable):
     """How effects are shown.
 
     Attributes
@@ -290,14 +299,15 @@ class Reporting(_Closed):
         False when the outcome is bad (deaths, churn): words and ``p_harm`` turn round.
     """
 
-    scale: Scale = "absolute"
+    scale: EffectScale = "absolute"
+    # An interval that is wrong as often as right is none to act on, and one of 100 % has no ends.
     ci_prob: Annotated[FiniteFloat, Field(gt=0.5, lt=1)] = 0.95
     rope: Annotated[FiniteFloat, Field(gt=0)] | None = None
     unit: str = ""
     higher_is_better: bool = True
 
 
-class Privacy(_Closed):
+class Privacy(_PlanTable):
     """What is done about small cells before anything is written.
 
     Attributes
@@ -308,11 +318,12 @@ class Privacy(_Closed):
         ``suppress`` leaves small segments out, ``merge`` puts them together in one.
     """
 
-    min_units: Least
+    min_units: CountFromTwo
+    # The words and the default of `cells.protect`.
     small: Literal["suppress", "merge"] = "suppress"
 
 
-class Plan(_Closed):
+class Plan(_PlanTable):
     """The analysis that was declared before the test.
 
     Attributes
@@ -336,26 +347,28 @@ class Plan(_Closed):
     report : Reporting
     """
 
-    title: Text
+    title: NonEmptyText
     question: str = ""
     exploratory: bool = False
     source: str = ""
-    model: Text
+    model: NonEmptyText
     planned_effect: FiniteFloat | None = None
-    data: Data
+    data: DataTable
     privacy: Privacy | None = None
     sampling: Sampling = Sampling()
     report: Reporting = Reporting()
 
     @model_validator(mode="before")
     @classmethod
-    def _rows_unless_said(cls, content: Any) -> Any:
+    def _default_form_to_rows(cls, content: Any) -> Any:
+        # Rows are what most plans have: `form = "rows"` need not be written.
         if isinstance(content, dict) and isinstance(content.get("data"), dict):
             return {**content, "data": {"form": "rows", **content["data"]}}
         return content
 
     @model_validator(mode="after")
-    def _relative_needs_baseline(self) -> Self:
+    def _check_relative_scale(self) -> Self:
+        # relative effect = (treated mean − control mean) / control mean
         if isinstance(self.data, Estimates) and self.report.scale == "relative":
             raise ValueError('report.scale = "relative" needs the control\'s mean, which published estimates lack')
         return self

@@ -310,7 +310,7 @@ def test_adjusted_cells_are_fitted_saved_and_read_again(tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = hte.load(tmp_path / "fit.nc")
     xr.testing.assert_allclose(again.cells, fit.cells)
-    assert schema.kind_of(again.cells) == "means"
+    assert schema.identify_kind(again.cells) == "means"
     raw = cells["mean"].sel(arm="new") - cells["mean"].sel(arm="old")
     table = fit.table(scale="absolute")
     close(table[table["arm"] == "new"]["raw"], raw)
@@ -335,6 +335,6 @@ def test_clusters_in_several_arms_come_before_any_result():
 def test_how_much_cuped_brought_is_said():
     cells = read(people(), cuped=["before", "age"])
     middle = float(cells["variance_reduction"].median())
-    assert schema.notes(cells)[-1].startswith(
+    assert schema.list_notes(cells)[-1].startswith(
         f"adjusting for before, age (CUPED) took away {middle:.0%} of the variance"
     )

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_rows
-from bayes_hte.cells.sources import _connect
+from bayes_hte.cells.sources import _connect_to_duckdb
 from bayes_hte.errors import DataError
 
 
@@ -30,7 +30,7 @@ def read(data: Any, **changes: Any) -> xr.Dataset:
 
 
 def test_files_have_no_way_to_a_network():
-    with _connect() as connection:
+    with _connect_to_duckdb() as connection:
         for name in ("autoinstall_known_extensions", "autoload_known_extensions"):
             assert connection.execute("select current_setting(?)", [name]).fetchone() == (False,)
 

@@ -6,8 +6,8 @@ import xarray as xr
 from scipy import stats
 
 from bayes_hte import schema
-from bayes_hte.cells.balance import before
-from bayes_hte.cells.checks import findings
+from bayes_hte.cells.balance import pool_pretreatment_moments
+from bayes_hte.cells.checks import collect_findings
 
 
 def measured(groups, names=("age",), arms=("old", "new"), **more) -> xr.Dataset:
@@ -30,7 +30,7 @@ def measured(groups, names=("age",), arms=("old", "new"), **more) -> xr.Dataset:
         coords={"segment": labels, "arm": list(arms), "pre_covariate": list(names), "device": ("segment", labels)},
         attrs={"outcome": "y", "control": arms[0], "dimensions": '["device"]', "notes": "[]"},
     )
-    return schema.check(cells)
+    return schema.check_cell_table(cells)
 
 
 def drawn(rng, sizes, shift=0.0, covariates=1):
@@ -47,7 +47,7 @@ def drawn(rng, sizes, shift=0.0, covariates=1):
 
 def test_pooling_segments_is_pooling_units():
     groups = [*drawn(np.random.default_rng(1), [[30, 40], [50, 20]], covariates=2), [np.zeros((0, 2)), np.ones((4, 2))]]
-    found = before(measured(groups, names=("age", "visits")))
+    found = pool_pretreatment_moments(measured(groups, names=("age", "visits")))
     for j in (0, 1):
         units = np.concatenate([row[j] for row in groups])
         assert found.n[j].tolist() == [len(units)] * 2
@@ -57,7 +57,7 @@ def test_pooling_segments_is_pooling_units():
 
 def test_a_covariate_that_differs_is_said_with_its_means():
     groups = drawn(np.random.default_rng(2), [[500, 480], [300, 310]], shift=4.0)
-    (sentence,) = findings(measured(groups)).unfair
+    (sentence,) = collect_findings(measured(groups)).validity_warnings
     old, new = (np.concatenate([row[j] for row in groups])[:, 0] for j in (0, 1))
     p = max(stats.ttest_ind(old, new, equal_var=equal).pvalue for equal in (True, False))
     d = (new.mean() - old.mean()) / np.sqrt((old.var(ddof=1) + new.var(ddof=1)) / 2)
@@ -71,7 +71,7 @@ def test_a_covariate_that_differs_is_said_with_its_means():
 def test_of_several_arms_the_furthest_is_named_and_covariates_are_corrected_for():
     groups = drawn(np.random.default_rng(3), [[400, 400, 400]], shift=6.0, covariates=3)
     cells = measured(groups, names=("age", "b\nc", "d"), arms=("old", "new", "newer"))
-    (sentence,) = findings(cells).unfair
+    (sentence,) = collect_findings(cells).validity_warnings
     assert sentence.startswith("1 covariate differs between the arms already before treatment: 'age' (mean ")
     assert " in newer, " in sentence
     assert " in new, " not in sentence
@@ -81,21 +81,21 @@ def test_many_covariates_that_differ_are_counted():
     rng = np.random.default_rng(4)
     groups = [[rng.normal(0, 1, (300, 5)), rng.normal(1, 1, (300, 5))]]
     names = ("a", "b\nc", "<i>", "W" * 200, "e")
-    (sentence,) = findings(measured(groups, names=names)).unfair
+    (sentence,) = collect_findings(measured(groups, names=names)).validity_warnings
     assert sentence.startswith("5 covariates differ between the arms already before treatment: ")
     assert "; and 2 more; randomisation" in sentence
     assert "\n" not in sentence
 
 
 def test_a_covariate_that_each_arm_has_only_one_value_of_differs():
-    (sentence,) = findings(measured([[np.zeros((50, 1)), np.ones((50, 1))]])).unfair
+    (sentence,) = collect_findings(measured([[np.zeros((50, 1)), np.ones((50, 1))]])).validity_warnings
     assert "'age' (mean 0 in old, 1 in new; p < 1e-99)" in sentence
-    assert findings(measured([[np.ones((50, 1)), np.ones((50, 1))]])).unfair == ()
+    assert collect_findings(measured([[np.ones((50, 1)), np.ones((50, 1))]])).validity_warnings == ()
 
 
 def test_covariates_without_units_say_nothing():
     for groups in ([[np.zeros((50, 1)), np.zeros((0, 1))]], [[np.ones((1, 1)), np.zeros((1, 1))]]):
-        assert findings(measured(groups)).unfair == ()
+        assert collect_findings(measured(groups)).validity_warnings == ()
 
 
 def cells_with(n, missing, **more):
@@ -105,7 +105,7 @@ def cells_with(n, missing, **more):
 
 def test_numbers_missing_at_different_rates_are_said():
     n, missing = [[960, 900], [970, 930]], [[40, 100], [30, 70]]
-    (sentence,) = findings(cells_with(n, missing)).unfair
+    (sentence,) = collect_findings(cells_with(n, missing)).validity_warnings
     p = stats.chi2_contingency([[1930, 1830], [70, 170]], correction=False).pvalue
     assert sentence == (
         "numbers are missing at different rates in the arms: 3.5 % of the rows in old, 8.5 % of the rows in new "
@@ -116,10 +116,10 @@ def test_numbers_missing_at_different_rates_are_said():
 
 def test_rows_missing_are_compared_with_rows_not_with_units():
     n, missing = [[100, 100]], [[40, 70]]
-    assert findings(cells_with(n, missing, n_rows=[[4000, 3970]])).unfair == ()
-    assert len(findings(cells_with(n, [[40, 170]], n_rows=[[4000, 3970]])).unfair) == 1
+    assert collect_findings(cells_with(n, missing, n_rows=[[4000, 3970]])).validity_warnings == ()
+    assert len(collect_findings(cells_with(n, [[40, 170]], n_rows=[[4000, 3970]])).validity_warnings) == 1
 
 
 @pytest.mark.parametrize(("missing", "sentences"), [([[0, 0]], 0), ([[0, 3]], 0), ([[0, 20]], 1)])
 def test_a_few_missing_numbers_are_compared_exactly(missing, sentences):
-    assert len(findings(cells_with([[1000, 1000 - missing[0][1]]], missing)).unfair) == sentences
+    assert len(collect_findings(cells_with([[1000, 1000 - missing[0][1]]], missing)).validity_warnings) == sentences

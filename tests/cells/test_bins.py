@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from bayes_hte import schema
 from bayes_hte.cells import from_rows
-from bayes_hte.cells.bins import PERIODS, _shortest
-from bayes_hte.cells.labels import bin_label
+from bayes_hte.cells.bins import PERIOD_NAMES, _find_shortest_number
+from bayes_hte.cells.labels import format_bin_label
 from bayes_hte.errors import DataError
 
 KEYS: dict[str, Any] = {"outcome": "y", "arm": "arm", "control": "old"}
@@ -72,10 +72,10 @@ def test_stated_cuts_are_those_of_pandas_in_every_engine(engine, column):
     edges = [18, 24.5, 65]
     cells = read(engine(columns), segments=[column], bins={column: edges})
     ends = [-math.inf, *edges, math.inf]
-    labels = [bin_label(low, high) for low, high in itertools.pairwise(ends)]
+    labels = [format_bin_label(low, high) for low, high in itertools.pairwise(ends)]
     same(by_level(cells), of_pandas(columns, pd.cut(columns[column], ends, right=False, labels=labels)))
     assert cells["segment"].values.tolist() == ["< 18", "18 to < 24.5", "24.5 to < 65", "65 or more"]
-    assert schema.notes(cells) == [f"{column} is cut at 18, 24.5, 65"]
+    assert schema.list_notes(cells) == [f"{column} is cut at 18, 24.5, 65"]
 
 
 def test_a_bin_includes_its_lower_end(engine):
@@ -100,14 +100,14 @@ def test_a_number_of_bins_has_the_same_names_in_every_engine(engine):
     cells = read(engine(columns), segments=["income"], bins={"income": 7})
     expected = read(pd.DataFrame(columns), segments=["income"], bins={"income": 7})
     assert cells["segment"].values.tolist() == expected["segment"].values.tolist()
-    assert schema.notes(cells) == schema.notes(expected)
+    assert schema.list_notes(cells) == schema.list_notes(expected)
 
 
 def test_cuts_at_quantiles_have_no_more_digits_than_it_takes():
     rows = pd.DataFrame({"arm": ["old", "new"] * 4, "y": range(8), "paid": [1.0, 2.0, 2.857, 2.9, 3.1416, 3.2, 9, 12]})
     cells = read(rows, segments=["paid"], bins={"paid": 2})
     assert cells["segment"].values.tolist() == ["< 3", "3 or more"]
-    assert schema.notes(cells) == ["paid is cut at 3"]
+    assert schema.list_notes(cells) == ["paid is cut at 3"]
 
 
 @settings(deadline=None, max_examples=300)
@@ -118,7 +118,7 @@ def test_cuts_at_quantiles_have_no_more_digits_than_it_takes():
 def test_the_shortest_number_lies_between_its_bounds(one, other):
     below, above = sorted([one, other])
     if below < above:
-        assert below < _shortest(below, above) <= above
+        assert below < _find_shortest_number(below, above) <= above
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_shortest_number_lies_between_its_bounds(one, other):
     [(17, 18, 18), (17, 33, 30), (2.8571, 3.1416, 3), (-0.02, 0, 0), (-3.2, -2.9, -3), (0.1, 0.30000000000000004, 0.3)],
 )
 def test_a_cut_has_the_fewest_digits_that_part_two_values(below, above, expected):
-    assert _shortest(below, above) == expected
+    assert _find_shortest_number(below, above) == expected
 
 
 def test_ties_at_a_quantile_give_fewer_bins():
@@ -160,7 +160,7 @@ def test_missing_and_infinite_numbers_form_the_missing_level(engine, bins):
     assert cells["segment"].values[-1] == schema.MISSING_LEVEL
     assert int(cells["n"].sel(segment=schema.MISSING_LEVEL).sum()) == 36
     assert int(cells["n"].sum()) == 120
-    assert "36 units have no value for age; they form the level (missing)" in schema.notes(cells)
+    assert "36 units have no value for age; they form the level (missing)" in schema.list_notes(cells)
 
 
 def test_numbers_that_are_all_missing_cannot_be_cut_by_number():
@@ -190,17 +190,17 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("period", PERIODS)
+@pytest.mark.parametrize("period", PERIOD_NAMES)
 def test_periods_of_datetimes_are_those_of_pandas_in_every_engine(engine, period):
     columns = people(600)  # enough that days are no id
     cells = read(engine(columns), segments=["seen"], bins={"seen": period})
     periods = pd.Series(columns["seen"]).dt.to_period(OF_PANDAS[period])
     same(by_level(cells), of_pandas(columns, [NAMES[period](each) for each in periods]))
     assert cells["segment"].values.tolist() == list(dict.fromkeys(NAMES[period](each) for each in sorted(periods)))
-    assert schema.notes(cells) == [f"seen is put together by {period}"]
+    assert schema.list_notes(cells) == [f"seen is put together by {period}"]
 
 
-@pytest.mark.parametrize("period", PERIODS)
+@pytest.mark.parametrize("period", PERIOD_NAMES)
 def test_periods_of_dates_are_those_of_pandas_in_every_engine(engine, request, period):
     columns = people(600)
     dates = [None if i % 50 == 0 else when.date() for i, when in enumerate(columns["seen"])]
@@ -214,7 +214,7 @@ def test_periods_of_dates_are_those_of_pandas_in_every_engine(engine, request, p
     periods = pd.Series(pd.to_datetime(pd.Series(dates))).dt.to_period(OF_PANDAS[period])
     expected = [schema.MISSING_LEVEL if each is pd.NaT else NAMES[period](each) for each in periods]
     same(by_level(cells), of_pandas(columns, expected))
-    assert f"seen is put together by {period}" in schema.notes(cells)
+    assert f"seen is put together by {period}" in schema.list_notes(cells)
 
 
 def test_times_with_a_zone_are_put_together_by_its_clock(engine):
@@ -247,7 +247,7 @@ def test_every_zone_has_a_clock_and_is_said(kind, zone):
     cells = read(table, segments=["seen"], bins={"seen": "day"})
     expected = rows.groupby(rows["seen"].dt.strftime("%Y-%m-%d")).size()
     assert cells["n"].sum("arm").to_series().to_dict() == expected.to_dict()
-    assert schema.notes(cells) == [f"seen is put together by day, by the clock of {zone}"]
+    assert schema.list_notes(cells) == [f"seen is put together by day, by the clock of {zone}"]
 
 
 @pytest.mark.parametrize("machine", ["UTC", "America/New_York", "Asia/Tokyo"])
@@ -280,7 +280,7 @@ def test_hostile_names_of_dimensions_are_only_names(engine, bins):
     expected = read(pd.DataFrame(columns), segments=["age"], bins={"age": bins})
     ages = columns.pop("age")
     cells = read(engine(columns | dict.fromkeys(HOSTILE, ages)), segments=HOSTILE, bins=dict.fromkeys(HOSTILE, bins))
-    assert schema.dimensions(cells) == HOSTILE
+    assert schema.list_dimensions(cells) == HOSTILE
     for name in HOSTILE:
         assert cells[name].values.tolist() == expected["age"].values.tolist()
     np.testing.assert_allclose(cells["mean"].values, expected["mean"].values, rtol=1e-12)
@@ -309,7 +309,7 @@ def test_several_dimensions_are_cut_each_in_its_own_way(engine):
     asked = {"age": [30], "income": 2, "seen": "year"}
     cells = read(engine(columns), segments=["age", "income", "seen"], bins=asked)
     assert len(set(cells["age"].values)) == len(set(cells["income"].values)) == len(set(cells["seen"].values)) == 2
-    assert [note.split(" ")[0] for note in schema.notes(cells)] == ["age", "income", "seen"]
+    assert [note.split(" ")[0] for note in schema.list_notes(cells)] == ["age", "income", "seen"]
 
 
 WRONG: dict[str, tuple[Any, str]] = {

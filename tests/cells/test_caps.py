@@ -105,13 +105,13 @@ def test_the_outcome_and_a_note_state_the_cap(engine):
     beyond = sum(value > 20 for value in columns["revenue"])
     cells = read(engine(columns), cap=20)
     assert cells.attrs["outcome"] == "revenue (at most 20)"
-    assert schema.notes(cells) == [
+    assert schema.list_notes(cells) == [
         f"{beyond} of 300 outcomes in 'revenue' lie beyond the cap; revenue (at most 20)",
     ]
     cells = read(engine(columns), outcome="change", cap=(-1.5, 2.5))
     outside = sum(not -1.5 <= value <= 2.5 for value in columns["change"])
     assert cells.attrs["outcome"] == "change (at least -1.5, at most 2.5)"
-    assert schema.notes(cells)[0].startswith(f"{outside} of 300 outcomes in 'change' lie beyond the cap; ")
+    assert schema.list_notes(cells)[0].startswith(f"{outside} of 300 outcomes in 'change' lie beyond the cap; ")
 
 
 def test_a_ratio_states_its_cap_too():
@@ -123,14 +123,14 @@ def test_a_value_of_a_quantile_is_stated():
     rows = pd.DataFrame(people())
     cells = read(rows, cap_quantile=0.9)
     assert cells.attrs["outcome"] == f"revenue (at most {np.quantile(rows['revenue'], 0.9):.6g})"
-    assert schema.notes(cells)[0].startswith("30 of 300 outcomes in 'revenue' lie beyond the cap")
+    assert schema.list_notes(cells)[0].startswith("30 of 300 outcomes in 'revenue' lie beyond the cap")
 
 
 def test_a_cap_that_no_outcome_reaches_changes_nothing():
     rows = pd.DataFrame(people())
     cells = read(rows, cap=1e9)
     same_numbers(cells, read(rows))
-    assert schema.notes(cells)[0].startswith("0 of 300 outcomes")
+    assert schema.list_notes(cells)[0].startswith("0 of 300 outcomes")
 
 
 def test_tables_with_different_caps_cannot_be_merged():

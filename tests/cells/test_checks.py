@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import check, from_estimates, from_rows, from_summary, from_times
-from bayes_hte.cells.checks import findings
+from bayes_hte.cells.checks import collect_findings
 from bayes_hte.errors import DataError
 
 
@@ -135,10 +135,10 @@ def test_cells_of_two_parts_without_revenue_have_no_variation():
 
 def test_what_makes_the_comparison_unfair_comes_first():
     rows = [(None, "old", 900, 90), (None, "new", 600, 60), ("tv", "old", 400, 40), ("tv", "new", 700, 0)]
-    found = findings(counts(rows).assign_attrs(shares='{"old": 0.5, "new": 0.5}'))
-    assert [sentence.split(" ")[0] for sentence in found.unfair] == ["the"]
-    assert found.others[0] == "2 rows have no value for device; they form the level (missing)"
-    assert check(counts(rows)) == (*found.unfair, *found.others)
+    found = collect_findings(counts(rows).assign_attrs(shares='{"old": 0.5, "new": 0.5}'))
+    assert [sentence.split(" ")[0] for sentence in found.validity_warnings] == ["the"]
+    assert found.other_findings[0] == "2 rows have no value for device; they form the level (missing)"
+    assert check(counts(rows)) == (*found.validity_warnings, *found.other_findings)
 
 
 def test_labels_cannot_break_a_sentence():

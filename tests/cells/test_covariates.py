@@ -31,7 +31,7 @@ def test_covariates_follow_their_segments_in_every_engine(engine):
     assert cells.covariate.values.tolist() == ["x y", "size"]
     assert cells.device.values.tolist() == ["tv", "web"]
     assert cells.covariates.values.tolist() == [[2, 9.5], [0, 3]]
-    assert schema.kind_of(cells) == "moments"
+    assert schema.identify_kind(cells) == "moments"
     xr.testing.assert_identical(cells.drop_vars(["covariates", "covariate"]), cells_of("tv", "web"))
 
 
@@ -93,7 +93,7 @@ def test_estimates_bring_their_covariates_in_every_engine(engine):
     cells = from_estimates(engine(ESTIMATES), segments=["trial"], arm="arm", estimate="y", se="se", covariates=["dose"])
     assert cells.covariates.sel(covariate="dose").values.tolist() == [10, 20, 5]
     assert cells.segment.values.tolist() == ["A", "B", "C"]
-    assert schema.kind_of(cells) == "estimates"
+    assert schema.identify_kind(cells) == "estimates"
 
 
 def test_estimates_may_have_a_covariance_and_covariates():
@@ -123,12 +123,12 @@ def test_a_summary_brings_its_covariates_in_every_engine(engine):
     cells = summary(engine(SUMMARY))
     assert cells.device.values.tolist() == ["mobile", "tv"]
     assert cells.covariates.values.tolist() == [[1], [4.5]]
-    assert schema.kind_of(cells) == "counts"
+    assert schema.identify_kind(cells) == "counts"
 
 
 def test_a_plain_csv_with_covariates_is_read_without_duckdb(tmp_path, monkeypatch):
     pd.DataFrame(SUMMARY).to_csv(tmp_path / "s.csv", index=False)
-    monkeypatch.setattr("bayes_hte.cells.records.opened", None)
+    monkeypatch.setattr("bayes_hte.cells.records.open_table", None)
     assert summary(tmp_path / "s.csv").covariates.values.tolist() == [[1], [4.5]]
 
 

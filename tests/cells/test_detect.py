@@ -69,7 +69,7 @@ def evaluated(call: str, table: Any) -> xr.Dataset:
 def test_the_call_that_is_said_is_the_call_that_is_made(columns, call):
     table = pd.DataFrame(LONG | columns)
     cells = from_table(table, control="old")
-    assert schema.notes(cells) == [f"read as {call}"]
+    assert schema.list_notes(cells) == [f"read as {call}"]
     xr.testing.assert_identical(cells.drop_attrs(), evaluated(call, table).drop_attrs())
 
 
@@ -80,7 +80,10 @@ def test_values_with_counts_are_levels():
     cells = from_table(table, control="old")
     expected = from_levels(table, **BASE, value="value", count="users")
     xr.testing.assert_identical(cells.drop_attrs(), expected.drop_attrs())
-    assert "read as from_levels(table, arm='arm', control='old', segments=['device'], value=" in schema.notes(cells)[0]
+    assert (
+        "read as from_levels(table, arm='arm', control='old', segments=['device'], value="
+        in schema.list_notes(cells)[0]
+    )
 
 
 def test_estimates_are_found_with_and_without_an_arm():
@@ -91,15 +94,15 @@ def test_estimates_are_found_with_and_without_an_arm():
     )
     assert cells.attrs["outcome"] == "score"
     said = "read as from_estimates(table, segments=['school'], estimate='yi', se='sei', outcome='score')"
-    assert schema.notes(cells) == [said]
+    assert schema.list_notes(cells) == [said]
     by_arm = from_table(schools.assign(treatment=["x", "y"]), segments=["school"])
     assert by_arm.arm.values.tolist() == ["x", "y"]
 
 
 def test_estimates_with_a_control_are_the_means_of_arms_when_the_caller_says_so():
     table = pd.DataFrame(LONG | {"estimate": [1.0, 2, 3, 4], "se": [1.0, 1, 1, 1]})
-    assert schema.kind_of(from_table(table, control="old")) == "means"
-    assert schema.kind_of(from_table(table)) == "estimates"
+    assert schema.identify_kind(from_table(table, control="old")) == "means"
+    assert schema.identify_kind(from_table(table)) == "estimates"
     with pytest.raises(DataError, match=r"2 ways: as from_estimates\(.* or as from_summary\(.* mean='estimate'"):
         from_table(table.replace("old", "Control"))
 
@@ -120,7 +123,7 @@ def test_wide_tables_are_long_ones_however_columns_are_spelt_and_ordered(order, 
     long = pd.DataFrame(COUNTS).replace({"arm": {"old": arms[0], "new": arms[1]}})
     expected = from_summary(long, **BASE | {"control": arms[0]}, n="users", events="buyers")
     xr.testing.assert_identical(cells.drop_attrs(), expected.drop_attrs())
-    call = schema.notes(cells)[0].removeprefix("read as ")
+    call = schema.list_notes(cells)[0].removeprefix("read as ")
     xr.testing.assert_identical(evaluated(call, table).drop_attrs(), expected.drop_attrs())
 
 
@@ -130,7 +133,7 @@ def test_the_order_of_columns_and_rows_is_irrelevant(order, rows):
     table = pd.DataFrame(COUNTS | {"conversion rate": [0.1] * 4})[order].iloc[list(rows)]
     cells = from_table(table, control="old")
     xr.testing.assert_identical(cells.drop_attrs(), EXPECTED.drop_attrs())
-    assert schema.notes(cells)[1:] == ["not used: 'conversion rate'"]
+    assert schema.list_notes(cells)[1:] == ["not used: 'conversion rate'"]
 
 
 def test_tables_are_read_from_every_engine(engine):
@@ -177,7 +180,7 @@ def test_the_data_set_of_bcg_trials_is_read_by_its_names():
     }
     expected = from_wide(table, segments=["trial"], arms=arms, control="control")
     xr.testing.assert_identical(cells.drop_attrs(), expected.drop_attrs())
-    assert schema.notes(cells)[1:] == ["the control is 'control', as its name says", "not used: 'ablat'"]
+    assert schema.list_notes(cells)[1:] == ["the control is 'control', as its name says", "not used: 'ablat'"]
 
 
 @pytest.mark.parametrize("label", ["control", "Placebo", "CONTROL"])
@@ -185,20 +188,20 @@ def test_a_control_is_known_by_its_name_and_shows_which_column_is_the_arm(label)
     table = pd.DataFrame(COUNTS).rename(columns={"arm": "drug"}).replace("old", label)
     cells = from_table(table)
     assert cells.attrs["control"] == label
-    assert schema.dimensions(cells) == ["device"]
-    assert schema.notes(cells)[1] == f"the control is {label!r}, as its name says"
+    assert schema.list_dimensions(cells) == ["device"]
+    assert schema.list_notes(cells)[1] == f"the control is {label!r}, as its name says"
 
 
 def test_what_the_caller_says_is_taken():
     table = pd.DataFrame(COUNTS | {"group": ["a", "a", "b", "b"], "age": [1, 1, 2, 2], "users_before": [1, 2, 3, 4]})
     cells = from_table(table, control="old", arm="arm", segments=["device", "age"])
-    assert schema.dimensions(cells) == ["device", "age"]
-    assert schema.notes(cells)[1:] == ["not used: 'group', 'users_before'"]
+    assert schema.list_dimensions(cells) == ["device", "age"]
+    assert schema.list_notes(cells)[1:] == ["not used: 'group', 'users_before'"]
 
 
 def test_a_column_that_is_a_dimension_means_nothing_else():
     table = pd.DataFrame(COUNTS).rename(columns={"device": "visitors"})
-    assert schema.dimensions(from_table(table, control="old", segments=["visitors"])) == ["visitors"]
+    assert schema.list_dimensions(from_table(table, control="old", segments=["visitors"])) == ["visitors"]
     with pytest.raises(DataError, match="can be read in 2 ways"):
         from_table(table, control="old")
 
@@ -271,13 +274,13 @@ def test_no_table_is_too_odd_for_an_answer(names, column, keywords):
         cells = from_table(table, **keywords)
     except DataError:
         return
-    call = schema.notes(cells)[0].removeprefix("read as ")
+    call = schema.list_notes(cells)[0].removeprefix("read as ")
     xr.testing.assert_identical(cells.drop_attrs(), evaluated(call, table).drop_attrs())
 
 
 def test_every_word_has_one_meaning():
-    lists = [f"{word}" for words in vocabulary._PLAIN.values() for word in words.split("|")]
-    lists += [word for words in vocabulary._COUNTED.values() for word in words.split()]
+    lists = [f"{word}" for words in vocabulary._PLAIN_NAMES.values() for word in words.split("|")]
+    lists += [word for words in vocabulary._COUNTED_NOUNS.values() for word in words.split()]
     assert len(set(lists)) == len(lists)
-    assert not {(word,) for word in vocabulary.DERIVED} & {*vocabulary.ROLE_OF, *vocabulary.ARMS}
-    assert not {*vocabulary.ARMS, *vocabulary.PERHAPS_ARMS} & {*vocabulary.ROLE_OF}
+    assert not {(word,) for word in vocabulary.DERIVED_WORDS} & {*vocabulary.ROLE_BY_WORDS, *vocabulary.ARM_WORDS}
+    assert not {*vocabulary.ARM_WORDS, *vocabulary.PERHAPS_ARM_WORDS} & {*vocabulary.ROLE_BY_WORDS}

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from bayes_hte import schema
 from bayes_hte.cells import from_rows, from_summary, from_times, sources, statistics
-from bayes_hte.cells.sources import fetch, opened, pick
+from bayes_hte.cells.sources import fetch_rows, open_table, pick_columns
 from bayes_hte.errors import DataError
 
 type Columns = dict[str, list[Any]]
@@ -99,7 +99,7 @@ def test_every_engine_agrees_with_exact_sums(every_engine):
         assert float(cell["mean"]) == pytest.approx(mean, rel=1e-12)
         assert float(cell.ss) == pytest.approx(math.fsum((value - mean) ** 2 for value in values), rel=1e-12)
     gone = sum(value is None for value in columns["spent"])
-    assert schema.notes(cells)[0] == f"{gone} of 1,000 outcomes in 'spent' are missing; dropped"
+    assert schema.list_notes(cells)[0] == f"{gone} of 1,000 outcomes in 'spent' are missing; dropped"
 
 
 ASKED: dict[str, dict[str, Any]] = {
@@ -154,7 +154,7 @@ def test_hostile_names_of_columns_and_levels_are_only_names(every_engine, reques
     columns |= {"'); --": ["old", "old", "new", "new"] * len(levels), '"': [1, 3, 4, 8] * len(levels)}
     columns |= {"C2": [0] * (4 * len(levels))}  # to DuckDB and Spark the same as c2
     cells = read(every_engine(columns), outcome='"', arm="'); --", segments=hostile)
-    assert schema.dimensions(cells) == hostile
+    assert schema.list_dimensions(cells) == hostile
     for each in hostile:
         assert Counter(cells[each].values.tolist()) == Counter(levels)
     assert cells["mean"].values.tolist() == [[2, 6]] * len(levels)
@@ -201,13 +201,13 @@ def test_outcomes_of_every_type_are_numbers(every_engine, request, kind):
 def test_missing_levels_form_a_level_of_their_own(every_engine):
     cells = read(every_engine(small(device=["mobile"] * 4 + [None] * 4)))
     assert cells.device.values.tolist() == ["mobile", schema.MISSING_LEVEL]
-    assert schema.notes(cells) == ["4 units have no value for device; they form the level (missing)"]
+    assert schema.list_notes(cells) == ["4 units have no value for device; they form the level (missing)"]
 
 
 def test_what_is_no_number_is_missing_or_infinite(every_engine):
     cells = read(every_engine(small(spent=[math.inf, 3.0, 4.0, 8.0, -math.inf, 2.0, 1.0, math.nan])), drop_missing=True)
     assert cells.n.values.tolist() == [[1, 2], [1, 1]]
-    assert schema.notes(cells) == ["1 of 8 outcomes in 'spent' are missing and 2 infinite; dropped"]
+    assert schema.list_notes(cells) == ["1 of 8 outcomes in 'spent' are missing and 2 infinite; dropped"]
 
 
 BAD = {
@@ -253,14 +253,14 @@ def test_the_engine_is_asked_once_and_answers_with_one_row_per_cell(every_engine
     answers: list[int] = []
 
     def counted(frame: Any, name: str) -> list[tuple[Any, ...]]:
-        rows = fetch(frame, name)
+        rows = fetch_rows(frame, name)
         answers.append(len(rows))
         return rows
 
     for module in (statistics, sources):
-        monkeypatch.setattr(module, "fetch", counted)
-    part = statistics._part
-    monkeypatch.setattr(statistics, "_part", lambda *args, **kw: [answers.append(0), part(*args, **kw)][1])
+        monkeypatch.setattr(module, "fetch_rows", counted)
+    part = statistics._query_partition
+    monkeypatch.setattr(statistics, "_query_partition", lambda *args, **kw: [answers.append(0), part(*args, **kw)][1])
     cells = read(every_engine(visitors(600) | {"spent": [*range(600)]}))
     assert int((cells.n > 0).sum()) == 15
     assert answers in ([15], [0, 0, 0])  # of Dask three partitions, one of them empty
@@ -410,10 +410,12 @@ def test_dask_pools_more_partitions_than_fit_one_level_of_the_tree(tmp_path):
 def test_dask_answers_with_no_more_groups_than_are_looked_at(limit, tmp_path):
     skip_without("dask")
     table = in_dask(table_in("pyarrow", visitors(), tmp_path), parts=20)
-    with opened(table, labels=["device", "arm"]) as source:
-        query = statistics.Query(moments=["c2"])
-        answer = statistics.ask(pick(source, ["device", "arm", "spent"]), ["c0", "c1"], query, name="it", limit=limit)
-    assert len(answer.rows) == len(answer.keys[0]) == len(answer.moments["c2"].ss) == limit + 1
+    with open_table(table, label_columns=["device", "arm"]) as source:
+        query = statistics.StatisticsQuery(moment_columns=["c2"])
+        answer = statistics.query_statistics(
+            pick_columns(source, ["device", "arm", "spent"]), ["c0", "c1"], query, table_name="it", group_limit=limit
+        )
+    assert len(answer.row_counts) == len(answer.key_columns[0]) == len(answer.column_moments["c2"].ss) == limit + 1
 
 
 @settings(max_examples=25, deadline=None)
@@ -424,8 +426,8 @@ def test_dask_answers_with_no_more_groups_than_are_looked_at(limit, tmp_path):
 def test_quantiles_of_dask_are_exact(values, probabilities):
     skip_without("dask")
     table = in_dask(pa.table({"x": pa.array(values, pa.float64())}), parts=4)
-    with opened(table, labels=[]) as source:
-        found = statistics.ask_quantiles(pick(source, ["x"]), "c0", probabilities, name="it")
+    with open_table(table, label_columns=[]) as source:
+        found = statistics.query_quantiles(pick_columns(source, ["x"]), "c0", probabilities, table_name="it")
     there = [value for value in values if value is not None]
     expected = np.quantile(there, probabilities) if there else [math.nan] * len(probabilities)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)

@@ -30,7 +30,7 @@ def read(table: Any, **changes: Any) -> xr.Dataset:
 
 def test_units_by_value_find_their_places_in_every_engine(engine):
     cells = read(engine(LONG), outcome="rating")
-    assert schema.kind_of(cells) == "histogram"
+    assert schema.identify_kind(cells) == "histogram"
     assert cells.attrs["outcome"] == "rating"
     assert cells.value.values.tolist() == [1, 3, 5]
     assert cells.histogram.values.tolist() == [[[6, 2, 0], [0, 0, 4]], [[0, 0, 9], [0, 0, 7]]]
@@ -59,7 +59,7 @@ def test_values_that_no_unit_has_are_left_out():
 def test_a_plain_csv_is_read_without_duckdb(tmp_path, monkeypatch):
     expected = read(long())
     long().to_csv(tmp_path / "long.csv", index=False)
-    monkeypatch.setattr("bayes_hte.cells.records.opened", None)
+    monkeypatch.setattr("bayes_hte.cells.records.open_table", None)
     xr.testing.assert_identical(read(tmp_path / "long.csv").drop_attrs(), expected.drop_attrs())
 
 

@@ -61,7 +61,7 @@ def test_merging_is_associative_and_commutative(one, two, three):
 
 def test_counts_add_up_and_stay_whole():
     merged = merge(counts_of([1, 2]), counts_of([3, 4]))
-    assert schema.kind_of(merged) == "counts"
+    assert schema.identify_kind(merged) == "counts"
     assert merged.n.values.tolist() == [[20, 40]]
     assert merged.events.values.tolist() == [[4, 6]]
     assert merged.events.dtype == np.int64
@@ -116,7 +116,7 @@ def test_one_table_is_returned_as_it_is():
 def test_notes_and_sources_are_kept():
     rows: list[Any] = [*FIRST * 2, (None, "old", 3.0)]
     merged = merge(cells_of(rows), cells_of(FIRST * 2))
-    assert schema.notes(merged) == ["1 unit has no value for device; it forms the level (missing)"]
+    assert schema.list_notes(merged) == ["1 unit has no value for device; it forms the level (missing)"]
     assert merged.attrs["source"] == "5 rows of pandas.DataFrame + 4 rows of pandas.DataFrame"
 
 

@@ -148,7 +148,7 @@ def test_covariates_are_kept():
     assert merged.segment.values.tolist() == ["a", "b", "c"]
     assert merged.covariates.sel(covariate=["size", "age"]).values.tolist() == [[1, 10], [2, 30], [3, 20]]
     assert int(merged.n.sum()) == 32
-    assert schema.kind_of(merged) == "two_part"
+    assert schema.identify_kind(merged) == "two_part"
 
 
 def test_covariates_of_one_table_suffice_if_they_are_of_all_segments():

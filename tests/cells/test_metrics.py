@@ -59,9 +59,9 @@ def small(**changes: Any) -> pd.DataFrame:
 def test_rates_add_up_events_and_exposure_in_every_engine(engine, dims):
     columns = experiment()
     cells = read(engine(columns), segments=dims, exposure="hours")
-    assert schema.kind_of(cells) == "rates"
+    assert schema.identify_kind(cells) == "rates"
     expected = rows_by_cell(columns, dims, "visits", "hours")
-    assert int(schema.present(cells).sum()) == len(expected)
+    assert int(schema.has_data(cells).sum()) == len(expected)
     for (segment, arm), rows in expected.items():
         cell = cells.sel(segment=segment, arm=arm)
         assert int(cell.n) == len(rows)
@@ -74,7 +74,7 @@ def test_cells_without_exposure_are_empty(engine):
     columns = {name: list(column) for name, column in small().items()}
     cells = read(engine(columns | {"hours": [1.0, 2, 0, 4, 0.5, 0.5, 0, 0], "visits": [1, 3, 0, 8, 0, 2, 0, 0]}),
                  exposure="hours")  # fmt: skip
-    assert schema.present(cells).values.tolist() == [[True, True], [True, False]]
+    assert schema.has_data(cells).values.tolist() == [[True, True], [True, False]]
     assert cells.exposure.values.tolist() == [[3, 4], [1, 0]]
 
 
@@ -82,7 +82,7 @@ def test_cells_without_exposure_are_empty(engine):
 def test_histograms_count_units_by_value_in_every_engine(engine, dims):
     columns = experiment()
     cells = read(engine(columns), segments=dims, metric="histogram")
-    assert schema.kind_of(cells) == "histogram"
+    assert schema.identify_kind(cells) == "histogram"
     assert cells.value.values.tolist() == sorted({float(visits) for visits in columns["visits"]})
     for (segment, arm), rows in rows_by_cell(columns, dims, "visits").items():
         counted = Counter(visits for (visits,) in rows)
@@ -106,7 +106,7 @@ def test_values_of_a_histogram_may_be_any_numbers_and_booleans(engine):
 def test_two_parts_keep_the_moments_of_logarithms_in_every_engine(engine, dims):
     columns = experiment()
     cells = read(engine(columns), outcome="revenue", segments=dims, metric="two_part")
-    assert schema.kind_of(cells) == "two_part"
+    assert schema.identify_kind(cells) == "two_part"
     for (segment, arm), rows in rows_by_cell(columns, dims, "revenue").items():
         revenue = np.array([value for (value,) in rows])
         logs = np.log(revenue[revenue > 0])
@@ -133,7 +133,7 @@ def test_numbers_may_be_of_any_dtype_with_gaps(dtype):
     for name, keywords in METRICS.items():
         cells = read(rows, **keywords, drop_missing=True).drop_vars("n_missing")
         xr.testing.assert_allclose(cells.drop_attrs(), read(small(), **keywords).drop_attrs(), rtol=1e-14)
-        assert schema.notes(cells) == ["1 of 9 outcomes in 'visits' is missing; dropped"], name
+        assert schema.list_notes(cells) == ["1 of 9 outcomes in 'visits' is missing; dropped"], name
 
 
 METRICS: dict[str, dict[str, Any]] = {
@@ -155,7 +155,7 @@ def test_dropping_is_the_same_as_never_having_had_the_rows(engine, metric):
     cells = cells.drop_vars("n_missing")
     left = {name: columns[name] + more[name][1:2] for name in columns}
     xr.testing.assert_allclose(cells.drop_attrs(), read(pd.DataFrame(left), **metric).drop_attrs(), rtol=1e-14)
-    assert schema.notes(cells) == [
+    assert schema.list_notes(cells) == [
         "1 of 11 outcomes in 'visits' is missing; dropped",
         "1 row has no arm in 'arm'; dropped",
         "1 unit has no value for device; it forms the level (missing)",
@@ -246,7 +246,7 @@ def test_a_thousand_values_are_not_too_many():
 
 
 def test_histograms_that_would_fill_the_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("bayes_hte.cells.histograms.MAX_NUMBERS", 23)
+    monkeypatch.setattr("bayes_hte.cells.histograms.MAX_HISTOGRAM_ENTRIES", 23)
     with pytest.raises(DataError, match="4 cells with 6 values of the outcome 'visits' are too many"):
         read(small(visits=[0, 1, 2, 3, 4, 5, 5, 5]), metric="histogram")
 
@@ -263,5 +263,5 @@ def renamed(cells: xr.Dataset) -> xr.Dataset:
 def test_the_fingerprint_knows_the_labels_of_all_dims(change: Callable[[xr.Dataset], xr.Dataset]) -> None:
     known = pd.DataFrame({"device": ["mobile", "tv"], "size": [1, 2]})
     cells = with_covariates(read(small(), metric="histogram"), known, ["size"])
-    assert schema.fingerprint(cells) == schema.fingerprint(cells.copy(deep=True))
-    assert schema.fingerprint(change(cells)) != schema.fingerprint(cells)
+    assert schema.hash_cell_table(cells) == schema.hash_cell_table(cells.copy(deep=True))
+    assert schema.hash_cell_table(change(cells)) != schema.hash_cell_table(cells)

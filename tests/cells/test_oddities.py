@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bayes_hte import schema
 from bayes_hte.cells import check, from_summary
-from bayes_hte.cells.oddities import outliers, reversals
+from bayes_hte.cells.oddities import describe_outliers, describe_reversals
 
 
 def cells_of(groups, arms=("old", "new")) -> xr.Dataset:
@@ -20,7 +20,7 @@ def cells_of(groups, arms=("old", "new")) -> xr.Dataset:
         return ("segment", "arm"), np.array([[function(v) if len(v) else empty for v in row] for row in rows], dtype)
 
     labels = [f"s{i}" for i in range(len(rows))]
-    return schema.check(
+    return schema.check_cell_table(
         xr.Dataset(
             {
                 "n": of(len, 0, np.int64),
@@ -39,7 +39,7 @@ def test_a_unit_that_carries_its_cell_is_said_with_the_mean_without_it():
     rng = np.random.default_rng(1)
     plain = rng.normal(5, 1, (4, 40))
     spoilt = np.append(plain[3], 400.0)
-    (sentence,) = outliers(cells_of([[plain[0], plain[1]], [plain[2], spoilt]]))
+    (sentence,) = describe_outliers(cells_of([[plain[0], plain[1]], [plain[2], spoilt]]))
     assert sentence == (
         "1 cell has one unit that makes up more than half of the variation of the outcome: s1, arm new, where the mean "
         f"of 41 units is {spoilt.mean():.4g} with it and {plain[3].mean():.4g} without it; check the record, cap the "
@@ -50,7 +50,7 @@ def test_a_unit_that_carries_its_cell_is_said_with_the_mean_without_it():
 def test_low_outliers_count_as_well_and_the_worst_is_named():
     rng = np.random.default_rng(2)
     high, low = np.append(rng.normal(0, 1, 30), 20.0), np.append(rng.normal(0, 1, 30), -1e6)
-    (sentence,) = outliers(cells_of([[high, low]]))
+    (sentence,) = describe_outliers(cells_of([[high, low]]))
     assert sentence.startswith(
         "2 cells have one unit that makes up more than half of the variation of the outcome, most"
     )
@@ -67,15 +67,15 @@ def test_the_share_of_a_unit_is_what_its_removal_takes_away(values, last):
 
 @pytest.mark.parametrize("n", [9, 10])
 def test_fewer_than_ten_units_have_no_outlier(n):
-    found = outliers(cells_of([[[*np.arange(n - 1) / 10, 1e4], np.arange(20)]]))
+    found = describe_outliers(cells_of([[[*np.arange(n - 1) / 10, 1e4], np.arange(20)]]))
     assert len(found) == (n == 10)
 
 
 def test_constant_cells_and_outcomes_of_0_or_1_have_no_outliers():
     one = cells_of([[[0.0] * 99 + [1.0], [2.0] * 50]])
-    assert len(outliers(one)) == 1
-    assert outliers(one.assign(events=one["n"] * 0)) == []
-    assert outliers(cells_of([[[2.0] * 50, [1.0] * 50]])) == []
+    assert len(describe_outliers(one)) == 1
+    assert describe_outliers(one.assign(events=one["n"] * 0)) == []
+    assert describe_outliers(cells_of([[[2.0] * 50, [1.0] * 50]])) == []
 
 
 def test_normal_outcomes_are_silent_but_for_one_in_a_thousand():
@@ -84,7 +84,7 @@ def test_normal_outcomes_are_silent_but_for_one_in_a_thousand():
     alarms = 0
     for _ in range(300):
         groups = [[rng.normal(size=n) for n in rng.integers(10, 40, 2)] for _ in range(20)]
-        alarms += bool(outliers(cells_of(groups)))
+        alarms += bool(describe_outliers(cells_of(groups)))
     assert alarms <= 4
 
 
@@ -107,7 +107,7 @@ def stones(n: str | None = "n") -> xr.Dataset:
 
 
 def test_simpsons_paradox_is_said_of_kidney_stones():
-    (sentence,) = reversals(stones())
+    (sentence,) = describe_reversals(stones())
     assert sentence == (
         "surgery is higher than nephrolithotomy in each of 2 segments, but lower when they are added up (0.78 against "
         "0.8257), because the arms have different shares of the segments (Simpson's paradox); read the effects by "
@@ -119,26 +119,28 @@ def test_simpsons_paradox_is_said_of_kidney_stones():
 def test_the_paradox_is_found_in_every_kind():
     n, rate = stones()["n"].values, (stones()["events"] / stones()["n"]).values
     moments = stones().drop_vars("events").assign(mean=(("segment", "arm"), rate), ss=(("segment", "arm"), n * 0.2))
-    assert reversals(moments) == reversals(stones())
+    assert describe_reversals(moments) == describe_reversals(stones())
     counted = np.stack([n - np.round(rate * n), np.round(rate * n)], axis=-1).astype(int)
     histogram = stones().drop_vars("events").assign_coords(value=[0.0, 1.0])
-    assert reversals(histogram.assign(histogram=(("segment", "arm", "value"), counted))) == reversals(stones())
+    assert describe_reversals(histogram.assign(histogram=(("segment", "arm", "value"), counted))) == describe_reversals(
+        stones()
+    )
     exposed = stones().assign(exposure=stones()["n"].astype(float))
-    assert reversals(exposed) == reversals(stones())
-    assert reversals(exposed.drop_vars("n")) == []  # 0.78 and 0.83 per unit of time may well be chance
-    assert len(reversals(exposed.drop_vars("n") * 100)) == 1
+    assert describe_reversals(exposed) == describe_reversals(stones())
+    assert describe_reversals(exposed.drop_vars("n")) == []  # 0.78 and 0.83 per unit of time may well be chance
+    assert len(describe_reversals(exposed.drop_vars("n") * 100)) == 1
 
 
 def test_other_directions_arms_and_empty_cells():
     lower = stones().assign(events=stones()["n"] - stones()["events"])
-    (sentence,) = reversals(lower)
+    (sentence,) = describe_reversals(lower)
     assert sentence.startswith("surgery is lower than nephrolithotomy in each of 2 segments, but higher when ")
     gone = stones().copy(deep=True)
     gone["n"][1, 1] = gone["events"][1, 1] = 0
-    assert reversals(gone) == []
-    assert reversals(stones().isel(segment=[0])) == []
+    assert describe_reversals(gone) == []
+    assert describe_reversals(stones().isel(segment=[0])) == []
     even = stones().assign(n=stones()["n"] * 0 + 300)
-    assert reversals(even) == []
+    assert describe_reversals(even) == []
 
 
 def test_a_sum_that_turns_round_by_chance_is_not_said():
@@ -149,4 +151,4 @@ def test_a_sum_that_turns_round_by_chance_is_not_said():
     assert events[:, 1].sum() / 2000 > events[:, 0].sum() / 2000
     cells = stones().assign(n=(("segment", "arm"), n[::-1]), events=(("segment", "arm"), events[::-1]))
     down = cells.assign(events=cells["n"] - cells["events"])
-    assert reversals(cells) == reversals(down) == []
+    assert describe_reversals(cells) == describe_reversals(down) == []

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from bayes_hte.cells import plain
-from bayes_hte.cells.plain import Rows
-from bayes_hte.cells.sources import fetch, opened, pick
+from bayes_hte.cells.plain import CsvRows
+from bayes_hte.cells.sources import fetch_rows, open_table, pick_columns
 
 WORDS = [
     "Men's e-mail", "No e-mail", "$200 or more", "women", "é", "日本", "<b>", "a.b", "week 1", "true", "T", "no", "NA",
@@ -22,12 +22,12 @@ NUMBERS = ["0", "1", "-1", "12", "007", "123456789012345", "12345678901234567890
 NAMES = ["device", "arm", "n", "a b", "é", "1", "2.5", "true", "null", "c0", "N"]
 
 
-def by_duckdb(path: Path, labels: list[str], numbers: list[str]) -> Rows:
-    with opened(path, labels=labels) as source:
-        return fetch(pick(source, [*labels, *numbers]), source.name)
+def by_duckdb(path: Path, labels: list[str], numbers: list[str]) -> CsvRows:
+    with open_table(path, label_columns=labels) as source:
+        return fetch_rows(pick_columns(source, [*labels, *numbers]), source.table_name)
 
 
-def exactly(rows: Rows) -> list[list[tuple[type, str]]]:
+def exactly(rows: CsvRows) -> list[list[tuple[type, str]]]:
     """Types and all digits; unlike ==, this tells -0.0 from 0.0."""
     return [[(type(value), repr(value)) for value in row] for row in rows]
 
@@ -59,7 +59,7 @@ def test_what_it_reads_is_what_duckdb_reads(tmp_path: Path, table: tuple[str, li
     text, labels, numbers = table
     path = tmp_path / "table.csv"
     path.write_bytes(text.encode())
-    found = plain.rows(path, labels, numbers)
+    found = plain.read_plain_csv(path, labels, numbers)
     if found is not None:
         assert exactly(found) == exactly(by_duckdb(path, labels, numbers))
 
@@ -70,9 +70,9 @@ def test_a_table_of_cells_is_plain(tmp_path: Path, end: str, last: bool) -> None
     path = tmp_path / "cells.csv"
     lines = ["spent,arm,n,mean,note", "$200 or more,Men's e-mail,10,1.5,x y", "under $200,No e-mail,0,-2e-3,z"]
     path.write_bytes((end.join(lines) + (end if last else "")).encode())
-    expected: Rows = [("$200 or more", "Men's e-mail", 10.0, 1.5), ("under $200", "No e-mail", 0.0, -0.002)]
-    assert plain.rows(path, ["spent", "arm"], ["n", "mean"]) == expected
-    assert plain.rows(str(path), ["arm"], []) == [("Men's e-mail",), ("No e-mail",)]
+    expected: CsvRows = [("$200 or more", "Men's e-mail", 10.0, 1.5), ("under $200", "No e-mail", 0.0, -0.002)]
+    assert plain.read_plain_csv(path, ["spent", "arm"], ["n", "mean"]) == expected
+    assert plain.read_plain_csv(str(path), ["arm"], []) == [("Men's e-mail",), ("No e-mail",)]
 
 
 GUESSED: dict[str, str | bytes] = {
@@ -100,7 +100,7 @@ GUESSED: dict[str, str | bytes] = {
     "a byte order mark": "\ufeffarm,n\na,1\n",
     "a control character": "arm,n\na\x07,1\n",
     "another encoding": "arm,n\né,1\n".encode("latin-1"),
-    "too many rows": "arm,n\n" + "a,1\n" * plain.MOST_LINES,
+    "too many rows": "arm,n\n" + "a,1\n" * plain.MAX_LINES,
     "a lack of the column": "arm,m\na,1\n",
 }
 
@@ -110,7 +110,7 @@ def test_what_must_be_guessed_is_left_to_duckdb(tmp_path: Path, case: str) -> No
     content = GUESSED[case]
     path = tmp_path / "table.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert plain.rows(path, ["arm"], ["n"] if case != "one column" else []) is None
+    assert plain.read_plain_csv(path, ["arm"], ["n"] if case != "one column" else []) is None
 
 
 def test_other_files_tables_and_patterns_are_left_to_duckdb(tmp_path: Path) -> None:
@@ -119,6 +119,8 @@ def test_other_files_tables_and_patterns_are_left_to_duckdb(tmp_path: Path) -> N
         (tmp_path / name).write_text(text)
     (tmp_path / "table.csv.gz").write_bytes(gzip.compress(text.encode()))
     others: list[Any] = ["table.tsv", "table.txt", "table.csv.gz", "*.csv", "absent.csv", ""]
-    assert all(plain.rows(tmp_path / name, ["arm"], ["n"]) is None for name in others)
-    assert all(plain.rows(data, ["arm"], ["n"]) is None for data in (None, 3, [("a", 1)], "https://a.b/c.csv"))
-    assert plain.rows(tmp_path / "one.csv", ["arm"], ["n"]) is not None
+    assert all(plain.read_plain_csv(tmp_path / name, ["arm"], ["n"]) is None for name in others)
+    assert all(
+        plain.read_plain_csv(data, ["arm"], ["n"]) is None for data in (None, 3, [("a", 1)], "https://a.b/c.csv")
+    )
+    assert plain.read_plain_csv(tmp_path / "one.csv", ["arm"], ["n"]) is not None

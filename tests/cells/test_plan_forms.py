@@ -10,9 +10,9 @@ import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
 from bayes_hte import cells, schema
-from bayes_hte.planned import aggregate
+from bayes_hte.planned import from_plan
 from bayes_hte.spec import read_plan
-from bayes_hte.spec.plan import Data, Estimates, Levels, Privacy, Rows, Summary, Table, Times, Wide
+from bayes_hte.spec.plan import DataTable, Estimates, Levels, Privacy, Rows, Summary, Table, Times, Wide
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
 OLD = {"n": "n"}
@@ -28,7 +28,7 @@ FORMS = [
 
 
 def test_all_forms_are_here():
-    assert {form for form, _, _ in FORMS} == set(get_args(get_args(Data)[0]))
+    assert {form for form, _, _ in FORMS} == set(get_args(get_args(DataTable)[0]))
 
 
 @pytest.mark.parametrize(("form", "function", "least"), FORMS)
@@ -84,7 +84,7 @@ def test_plans_of_before_say_what_they_said():
 @pytest.mark.parametrize(("form", "function", "least"), FORMS)
 def test_a_form_is_found_by_its_name(form, function, least):
     name = form.model_fields["form"].default
-    assert TypeAdapter(Data).validate_python(least | {"form": name}) == form(**least)
+    assert TypeAdapter(DataTable).validate_python(least | {"form": name}) == form(**least)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
         """
     )
     plan = read_plan(tmp_path / "plan.toml")
-    found = aggregate(plan, tmp_path)
+    found = from_plan(plan, tmp_path)
     asked: dict[str, Any] = {
         "denominator": "views",
         "weights": "weight",
@@ -162,7 +162,7 @@ def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
     made = cells.from_rows(rows, outcome="y", arm="arm", control="old", segments=["day", "device"], **asked)
     expected = cells.protect(cells.with_shares(made, {"old": 1, "new": 1}), 10, "merge")
     xr.testing.assert_allclose(found.drop_attrs(), expected.drop_attrs(), rtol=1e-10)
-    assert schema.notes(found) == schema.notes(expected)
+    assert schema.list_notes(found) == schema.list_notes(expected)
     assert found["segment"].values.tolist() == ["2026-03 · mobile", "2026-03 · tv", "2026-03 · (other)"]
 
 

@@ -116,8 +116,8 @@ def test_a_note_says_how_many_segments_and_what_became_of_them():
     cells = read(people(), "mean", ["country"])
     count = int((cells["n"].min("arm") < 14).sum())
     start = f"{count} segments of 5 with fewer than 14 units in an arm"
-    assert schema.notes(protect(cells, 14))[-1] == f"{start} are left out, to protect the people in them"
-    merged = schema.notes(protect(cells, 14, "merge"))[-1]
+    assert schema.list_notes(protect(cells, 14))[-1] == f"{start} are left out, to protect the people in them"
+    merged = schema.list_notes(protect(cells, 14, "merge"))[-1]
     assert merged == f"{start} together form the segment (other), to protect the people in them"
 
 
@@ -126,13 +126,13 @@ def test_what_is_too_few_even_together_is_left_out():
     rows.loc[:4, "country"], rows.loc[5:, "country"] = "MT", "DE"
     found = protect(read(rows, "mean", ["country"]), 10, "merge")
     assert found["segment"].values.tolist() == ["DE"]
-    assert "are left out, for together they are still too few" in schema.notes(found)[-1]
+    assert "are left out, for together they are still too few" in schema.list_notes(found)[-1]
 
 
 def test_nothing_is_said_where_nothing_is_small():
     cells = read(people(), "mean", ["plan"])
     found = protect(cells, 15)
-    assert schema.notes(found) == []
+    assert schema.list_notes(found) == []
     xr.testing.assert_equal(found.drop_attrs(), without_extremes(cells))
 
 
@@ -156,10 +156,10 @@ def test_notes_that_name_few_units_are_gone():
     rows.loc[:3, "y"] = np.nan
     rows.loc[10:40, "plan"] = None
     cells = from_rows(rows, outcome="y", segments=["country", "plan"], drop_missing=True, rare=30, cap=1.5, **KEYS)
-    notes = schema.notes(cells)
+    notes = schema.list_notes(cells)
     assert any(note.startswith("4 of 600 outcomes") for note in notes)
     assert any("LI (" in note for note in notes)
-    kept = schema.notes(protect(cells, 15))
+    kept = schema.list_notes(protect(cells, 15))
     assert not any(note.startswith("4 of 600") or "LI (" in note for note in kept)
     assert "31 units have no value for plan; they form the level (missing)" in kept
     assert any("lie beyond the cap" in note for note in kept)
@@ -180,7 +180,7 @@ def test_notes_that_name_few_units_are_gone():
 )
 def test_a_number_is_few_if_it_could_be_that_of_a_cell(note, kept):
     cells = read(people(), "mean", ["plan"]).assign_attrs(notes=json.dumps([note]))
-    assert schema.notes(protect(cells, 10)) == [note] * kept
+    assert schema.list_notes(protect(cells, 10)) == [note] * kept
 
 
 def test_summaries_and_estimates_can_be_suppressed_but_not_merged():

@@ -12,7 +12,7 @@ from scipy import stats
 
 from bayes_hte import schema
 from bayes_hte.cells import check, from_estimates, sample_ratio, with_shares
-from bayes_hte.cells.checks import findings
+from bayes_hte.cells.checks import collect_findings
 from bayes_hte.errors import DataError
 
 HALVES = {"old": 0.5, "new": 0.5}
@@ -26,13 +26,15 @@ def units(n, *, arms=("old", "new"), dims=None, **more) -> xr.Dataset:
     cells = xr.Dataset(
         {"n": (("segment", "arm"), n), "events": (("segment", "arm"), n // 10)},
         coords={"segment": labels, "arm": list(arms)} | {dim: ("segment", levels) for dim, levels in dims.items()},
-        attrs={"outcome": "y", "control": arms[0], "dimensions": schema.encode(dims), "notes": "[]"},
+        attrs={"outcome": "y", "control": arms[0], "dimensions": schema.encode_text_list(dims), "notes": "[]"},
     )
-    return schema.check(cells.assign({name: (("segment", "arm"), np.asarray(values)) for name, values in more.items()}))
+    return schema.check_cell_table(
+        cells.assign({name: (("segment", "arm"), np.asarray(values)) for name, values in more.items()})
+    )
 
 
 def unfair(cells: xr.Dataset, shares=None) -> tuple[str, ...]:
-    return findings(cells, shares).unfair
+    return collect_findings(cells, shares).validity_warnings
 
 
 # --- numbers
@@ -134,7 +136,7 @@ def test_cells_that_count_no_units_have_no_ratio(tmp_path):
 def test_shares_are_kept_as_parts_of_one_in_the_order_of_the_arms():
     cells = with_shares(units([[10, 10]]), {"new": 3, "old": 1})
     assert json.loads(cells.attrs["shares"]) == {"old": 0.25, "new": 0.75}
-    assert schema.fingerprint(cells) == schema.fingerprint(units([[10, 10]]))
+    assert schema.hash_cell_table(cells) == schema.hash_cell_table(units([[10, 10]]))
 
 
 @pytest.mark.parametrize(

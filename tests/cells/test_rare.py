@@ -71,20 +71,20 @@ def test_a_note_lists_the_levels_by_size():
     few = sorted(((level, size) for level, size in sizes.items() if size < 30), key=lambda item: (-item[1], item[0]))
     listed = ", ".join(f"{level} ({size})" for level, size in few)
     cells = read(rows, segments=["country"], rare=30)
-    assert f"3 levels of country with fewer than 30 rows form the level (other): {listed}" in schema.notes(cells)
+    assert f"3 levels of country with fewer than 30 rows form the level (other): {listed}" in schema.list_notes(cells)
 
 
 def test_a_note_lists_ten_levels_and_says_how_many_more_there_are():
     rows = pd.DataFrame({"arm": ["old", "new"] * 62, "y": range(124)})
     rows["country"] = ["DE"] * 100 + [f"c{i:02}" for i in range(12) for _ in range(2)]
-    (note,) = schema.notes(read(rows, segments=["country"], rare=10))
+    (note,) = schema.list_notes(read(rows, segments=["country"], rare=10))
     assert note.startswith("12 levels of country with fewer than 10 rows form the level (other): c00 (2), c01 (2), ")
     assert note.endswith("c09 (2) and 2 more")
 
 
 def test_nothing_is_said_or_changed_where_no_level_is_rare():
     rows = pd.DataFrame(people())
-    assert schema.notes(read(rows, segments=["plan"], rare=2)) == []
+    assert schema.list_notes(read(rows, segments=["plan"], rare=2)) == []
     same_numbers(read(rows, segments=["plan"], rare=2), read(rows, segments=["plan"]))
 
 
@@ -106,7 +106,7 @@ def test_levels_are_counted_in_the_rows_that_are_kept():
     rows.loc[rows["plan"] == "trial", "y"] = np.nan
     rows.loc[rows.index[rows["plan"] == "gift"][:3], "arm"] = "old"
     cells = read(rows, segments=["plan"], rare=5, drop_missing=True)
-    assert schema.notes(cells)[-1] == (
+    assert schema.list_notes(cells)[-1] == (
         "2 levels of plan with fewer than 5 rows form the level (other): gift (3), trial (0)"
     )
     assert int(cells["n"].sel(segment=OTHER_LEVEL).sum()) == 3

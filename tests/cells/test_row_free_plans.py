@@ -10,7 +10,7 @@ import xarray as xr
 from bayes_hte import schema
 from bayes_hte.cells import from_estimates, from_wide
 from bayes_hte.errors import PlanError
-from bayes_hte.planned import aggregate
+from bayes_hte.planned import from_plan
 from bayes_hte.spec import Plan, read_plan
 
 SCHOOLS = pd.DataFrame({"school": ["A", "B"], "y": [28.0, 8.0]})
@@ -23,7 +23,7 @@ def plan_of(folder: Path, data: str) -> Plan:
 
 
 def cells_of(folder: Path, data: str) -> xr.Dataset:
-    return aggregate(plan_of(folder, data), folder)
+    return from_plan(plan_of(folder, data), folder)
 
 
 ESTIMATES = 'form = "estimates"\npath = "y.csv"\nsegments = ["school"]\nestimate = "y"\n'
@@ -71,7 +71,9 @@ def test_a_plan_describes_a_wide_table(tmp_path):
 def test_a_plan_may_leave_a_table_to_its_names(tmp_path):
     TRIALS.to_csv(tmp_path / "t.csv", index=False)
     cells = cells_of(tmp_path, 'form = "table"\npath = "t.csv"')
-    assert schema.notes(cells)[0].startswith("read as from_wide(table, segments=['trial'], arms={'treated': {'events'")
+    assert schema.list_notes(cells)[0].startswith(
+        "read as from_wide(table, segments=['trial'], arms={'treated': {'events'"
+    )
     said = 'segments = ["trial"]\ncontrol = "treated"\noutcome = "y"'
     named = cells_of(tmp_path, f'form = "table"\npath = "t.csv"\n{said}')
     assert (named.attrs["control"], named.attrs["outcome"]) == ("treated", "y")

@@ -133,8 +133,8 @@ def test_the_attributes_describe_the_table():
     assert cells.attrs["outcome"] == "spent"
     assert cells.attrs["control"] == "old"
     assert cells.attrs["source"] == "8 rows of pandas.DataFrame"
-    assert schema.dimensions(cells) == ["device"]
-    assert schema.notes(cells) == []
+    assert schema.list_dimensions(cells) == ["device"]
+    assert schema.list_notes(cells) == []
 
 
 def test_a_file_is_named_without_its_folder(tmp_path):
@@ -171,7 +171,7 @@ def test_text_files_may_be_compressed_or_separated_otherwise(tmp_path, name, sep
 
 def test_a_dimension_called_segment_is_the_segment_coordinate():
     cells = read(small().rename(columns={"device": "segment"}), segments=["segment"])
-    assert schema.dimensions(cells) == ["segment"]
+    assert schema.list_dimensions(cells) == ["segment"]
     assert cells.segment.values.tolist() == ["mobile", "tv"]
 
 
@@ -241,7 +241,7 @@ def test_missing_levels_form_a_level_of_their_own_and_are_noted(engine):
     columns = {name: list(column) for name, column in small().items()} | {"device": ["mobile"] * 4 + [None] * 4}
     cells = read(engine(columns))
     assert cells.device.values.tolist() == ["mobile", schema.MISSING_LEVEL]
-    assert schema.notes(cells) == ["4 units have no value for device; they form the level (missing)"]
+    assert schema.list_notes(cells) == ["4 units have no value for device; they form the level (missing)"]
 
 
 def test_null_and_nan_are_one_missing_level():
@@ -298,7 +298,7 @@ def test_hostile_column_names_are_only_names(engine, request):
     unused = {"C2": [0] * 8}  # to DuckDB the same as c2
     cells = read(engine(columns | unused), outcome='"', arm="'); --", segments=HOSTILE)
     assert cells["mean"].values.tolist() == [[2, 6], [1, 3]]
-    assert schema.dimensions(cells) == HOSTILE
+    assert schema.list_dimensions(cells) == HOSTILE
     assert all(cells[name].values.tolist() == ["mobile", "tv"] for name in HOSTILE)
 
 
@@ -318,7 +318,7 @@ def test_dropping_missing_outcomes_leaves_the_others_and_says_so(engine):
     cells = read(engine(columns), drop_missing=True)
     assert cells.n.values.tolist() == [[1, 2], [2, 1]]
     assert cells["mean"].values.tolist() == [[1.0, 6.0], [1.0, 1.0]]
-    assert schema.notes(cells) == [
+    assert schema.list_notes(cells) == [
         "1 of 8 outcomes in 'spent' is missing; dropped",
         "1 row has no arm in 'arm'; dropped",
     ]
@@ -327,12 +327,12 @@ def test_dropping_missing_outcomes_leaves_the_others_and_says_so(engine):
 def test_dropping_leaves_out_infinite_outcomes_too():
     cells = read(small(spent=[np.inf, 3.0, 4.0, 8.0, -np.inf, 2.0, 1.0, np.nan]), drop_missing=True)
     assert cells.n.values.tolist() == [[1, 2], [1, 1]]
-    assert schema.notes(cells) == ["1 of 8 outcomes in 'spent' are missing and 2 infinite; dropped"]
+    assert schema.list_notes(cells) == ["1 of 8 outcomes in 'spent' are missing and 2 infinite; dropped"]
 
 
 @pytest.mark.parametrize("drop_missing", [True, False])
 def test_nothing_is_noted_when_nothing_is_missing(drop_missing):
-    assert schema.notes(read(small(), drop_missing=drop_missing)) == []
+    assert schema.list_notes(read(small(), drop_missing=drop_missing)) == []
 
 
 rows_of_units = st.lists(

@@ -126,7 +126,7 @@ def test_a_slice_keeps_all_arms_and_what_is_stated_of_the_table():
     assert second["arm"].values.tolist() == ["old", "new", "newer"]
     assert second["n"].sel(arm="newer").values.tolist() == [0, 0, 0]
     assert second.attrs["shares"] == cells.attrs["shares"]
-    assert schema.notes(second) == schema.notes(cells)
+    assert schema.list_notes(second) == schema.list_notes(cells)
     assert second.attrs["source"] == "day day 2 in 100 rows of pandas.DataFrame"
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 import bayes_hte as hte
 from bayes_hte import schema
 from bayes_hte.cells import check, from_rows, merge, protect, sample_ratio, split, with_shares
-from bayes_hte.cells.spanning import spanning
+from bayes_hte.cells.spanning import read_spanning_clusters
 from bayes_hte.errors import DataError
 
 KEYS: dict[str, Any] = {"outcome": "y", "arm": "arm", "control": "old", "cluster": "user"}
@@ -47,26 +47,26 @@ def test_clusters_are_counted_once_in_every_engine(every_engine, unknown):
     rows = sessions(unknown=unknown).drop(columns="date")
     rows.loc[rows["user"] == 3, "y"] = None
     table = every_engine({name: [None if pd.isna(v) else v for v in column] for name, column in rows.items()})
-    found = spanning(read(table, "plan", "device", drop_missing=True))
+    found = read_spanning_clusters(read(table, "plan", "device", drop_missing=True))
     assert found is not None
     complete = rows.dropna(subset="y").fillna({"device": "(missing)"})
     places = complete.groupby(["arm", "user"]).apply(lambda each: len(each[["plan", "device"]].drop_duplicates()))
-    assert found.clusters == places.groupby("arm").size().to_dict()
-    assert found.squares == (places**2).groupby("arm").sum().to_dict()
-    assert found.dims == ["device"]
-    assert found.slice_of == ""
+    assert found.clusters_by_arm == places.groupby("arm").size().to_dict()
+    assert found.squares_by_arm == (places**2).groupby("arm").sum().to_dict()
+    assert found.varying_dims == ["device"]
+    assert found.sliced_dim == ""
 
 
 def test_nothing_is_said_where_every_cluster_is_in_one_segment():
     cells = read(sessions(), "plan")
-    assert spanning(cells) is None
-    assert schema.notes(cells) == ["the units of analysis are 60 clusters in 'user'"]
+    assert read_spanning_clusters(cells) is None
+    assert schema.list_notes(cells) == ["the units of analysis are 60 clusters in 'user'"]
 
 
 def test_the_note_counts_clusters_in_several_arms_once():
     rows = sessions()
     rows.loc[0, "arm"] = "new" if rows.loc[0, "arm"] == "old" else "old"
-    (note,) = schema.notes(read(rows, "plan"))
+    (note,) = schema.list_notes(read(rows, "plan"))
     assert note.startswith("the units of analysis are 60 clusters in 'user'")
     assert "1 of 60 clusters" in json.loads(read(rows, "plan").attrs["doubts"])[0]
 
@@ -81,7 +81,7 @@ def test_slices_of_the_same_clusters_do_not_merge():
     assert sample_ratio(first)[["n_old", "n_new"]].iloc[0].tolist() == [users["old"], users["new"]]
     other = read(sessions(seed=2).assign(user=lambda rows: rows["user"] + 1000), "plan")
     merged = merge(first, other)  # different users
-    assert spanning(merged) is not None
+    assert read_spanning_clusters(merged) is not None
     with pytest.raises(DataError, match="several levels of 'date'"):
         merge(merged, days["2026-01-30"])
 
@@ -92,23 +92,23 @@ def test_slices_by_what_a_cluster_has_one_of_merge():
     total = merge(*split(cells, "plan").values())
     expected = read(rows, "date", bins={"date": "month"})
     xr.testing.assert_allclose(total[["n", "mean", "se"]], expected[["n", "mean", "se"]], rtol=1e-12)
-    assert spanning(total).dims == ["date"]
+    assert read_spanning_clusters(total).varying_dims == ["date"]
     assert np.isnan(sample_ratio(total)["p"].iloc[0])  # in how many months each user was is not known any more
 
 
 def test_merged_tables_add_up_their_clusters():
     one = sessions(40, seed=3)
     other = sessions(50, seed=4).assign(user=lambda rows: rows["user"] + 1000)
-    known = spanning(merge(read(one, "device"), read(other, "device")))
-    expected = spanning(read(pd.concat([one, other]), "device"))
+    known = read_spanning_clusters(merge(read(one, "device"), read(other, "device")))
+    expected = read_spanning_clusters(read(pd.concat([one, other]), "device"))
     assert known == expected
 
 
 def test_a_table_without_spanning_clusters_adds_its_units():
     one = sessions(40, seed=3)
     other = sessions(50, seed=4).assign(user=lambda rows: rows["user"] + 1000).drop_duplicates("user")
-    known = spanning(merge(read(one, "device"), read(other, "device")))
-    assert known == spanning(read(pd.concat([one, other]), "device"))
+    known = read_spanning_clusters(merge(read(one, "device"), read(other, "device")))
+    assert known == read_spanning_clusters(read(pd.concat([one, other]), "device"))
 
 
 @pytest.mark.parametrize("period", ["month", "quarter", "year"])
@@ -131,7 +131,7 @@ def test_arms_of_a_sound_experiment_have_their_shares():
     for seed in range(100):
         rows = sessions(200, 10, seed=seed).assign(device=lambda rows: rows["date"].dt.day.astype(str))
         cells = with_shares(read(rows, "device", "plan", balance=["before"]), HALVES)
-        alarms += len(check(cells)) - len(schema.notes(cells))
+        alarms += len(check(cells)) - len(schema.list_notes(cells))
         users = rows.groupby("arm")["user"].nunique()
         assert sample_ratio(cells)[["n_old", "n_new"]].iloc[0].tolist() == [users["old"], users["new"]]
     assert alarms <= 3
@@ -161,6 +161,6 @@ def test_what_was_before_is_compared_between_users():
 
 def test_protected_tables_and_saved_fits_keep_it(tmp_path):
     cells = read(sessions(200), "device")
-    assert spanning(protect(cells, 5)) == spanning(cells)
+    assert read_spanning_clusters(protect(cells, 5)) == read_spanning_clusters(cells)
     fit = hte.fit(cells, "metric")
-    assert spanning(hte.load(fit.save(tmp_path / "fit.nc")).cells) == spanning(cells)
+    assert read_spanning_clusters(hte.load(fit.save(tmp_path / "fit.nc")).cells) == read_spanning_clusters(cells)

@@ -72,7 +72,7 @@ def test_the_digits_that_are_left_are_named(mean):
     cells = read(summed(outcomes))
     true = [np.sum((np.array(values) - np.mean(values)) ** 2) for values in outcomes]
     found = cells.ss.sel(segment=["tv", "web"], arm=["new", "old"]).values.ravel()
-    notes = schema.notes(cells)
+    notes = schema.list_notes(cells)
     if mean < 1e5:
         assert notes == []
     else:  # eps times the condition number, which is mean² here; 1.5 for the rounding of both sums
@@ -87,9 +87,9 @@ def test_a_note_names_the_cell_and_counts_the_others():
     outcomes = drawn(0.0)
     outcomes[0] = drawn(1e6)[0]
     table = summed(outcomes)
-    assert "of the variance in segment 'tv', arm 'new', as the mean is large" in schema.notes(read(table))[0]
+    assert "of the variance in segment 'tv', arm 'new', as the mean is large" in schema.list_notes(read(table))[0]
     table = summed(drawn(1e6))
-    assert "and fewer than 6 in 3 other cells" in schema.notes(read(table))[0]
+    assert "and fewer than 6 in 3 other cells" in schema.list_notes(read(table))[0]
 
 
 def test_nothing_is_made_of_sums_that_leave_no_digit():
@@ -103,7 +103,7 @@ def test_sums_that_a_print_has_rounded_are_known_by_their_digits(spell, left):
     table = summed(outcomes)
     table["t"], table["q"] = ([float(spell % value) for value in table[name]] for name in ("t", "q"))
     cells = read(table)
-    note = schema.notes(cells)[0]
+    note = schema.list_notes(cells)[0]
     assert f"leave about {left} digit" in note
     assert "as their last digits may be rounded; give n, mean and sd to keep all" in note
     true = [np.sum((np.array(values) - np.mean(values)) ** 2) for values in outcomes]
@@ -119,7 +119,7 @@ def test_amounts_with_few_decimals_are_exact(decimals):
     table["t"] = [sum(values) / unit for values in coins]
     table["q"] = [sum(value**2 for value in values) / unit**2 for values in coins]
     cells = read(table)
-    assert schema.notes(cells) == []
+    assert schema.list_notes(cells) == []
     expected = [np.sum((np.array(values) - np.mean(values)) ** 2) / unit**2 for values in coins]
     np.testing.assert_allclose(cells.ss.sel(segment=["tv", "web"], arm=["new", "old"]).values.ravel(), expected, 1e-12)
 

@@ -48,7 +48,7 @@ def small(**changes: Any) -> pd.DataFrame:
 def test_every_engine_agrees_with_a_loop_over_the_rows(engine, dims, days):
     columns = trial(days=days)
     cells = read(engine(columns), segments=dims, breaks=[7, 30.5, 45])
-    assert schema.kind_of(cells) == "survival"
+    assert schema.identify_kind(cells) == "survival"
     assert cells.interval.values.tolist() == ["0–7", "7–30.5", "30.5–45", "45–60"]
     edges = [0, 7, 30.5, 45, 60]
     expected: dict[tuple[str, str], list[list[float]]] = {}
@@ -79,7 +79,7 @@ def test_by_default_events_are_divided_into_four_about_equal_parts(engine, days)
     if not days:  # ties go to one side
         parts = cells.failures.sum(["segment", "arm"]).values
         assert parts.max() - parts.min() <= 2
-    (note,) = schema.notes(cells)
+    (note,) = schema.list_notes(cells)
     assert note.startswith("time is cut at ")
     assert all(repr(float(cut)).removesuffix(".0") in note for cut in quantiles)
     assert cells.attrs["horizon"] == died.max()
@@ -101,7 +101,7 @@ def test_no_interval_of_its_own_choice_is_without_events(engine, days, died, cut
     cells = read(engine(columns))
     assert cells.start.values.tolist() == [0, *cuts]
     assert (cells.failures.sum(["segment", "arm"]) > 0).all()
-    assert len(schema.notes(cells)) == bool(cuts)
+    assert len(schema.list_notes(cells)) == bool(cuts)
 
 
 def test_a_time_equal_to_a_break_belongs_to_the_interval_that_ends_there():
@@ -121,7 +121,7 @@ def test_time_at_risk_adds_up_to_the_time_of_all_units():
 def test_without_breaks_there_is_one_interval():
     cells = read(small(), breaks=[])
     assert cells.interval.values.tolist() == ["0–60"]
-    assert schema.notes(cells) == []
+    assert schema.list_notes(cells) == []
 
 
 @pytest.mark.parametrize(("horizon", "expected"), [(None, 50.0), (60, 60.0), (0.5, 0.5)])
@@ -159,7 +159,7 @@ def test_dropping_is_the_same_as_never_having_had_the_rows(engine):
     expected = read(pd.DataFrame(left))
     xr.testing.assert_allclose(cells.drop_attrs(), expected.drop_attrs(), rtol=1e-14)
     assert cells.attrs["horizon"] == expected.attrs["horizon"] == 50
-    assert len(schema.notes(cells)) == 5
+    assert len(schema.list_notes(cells)) == 5
 
 
 def test_hostile_names_are_only_names(engine):
@@ -205,6 +205,6 @@ def test_bad_times_are_named_with_the_way_out(data, changes, message):
 
 def test_the_fingerprint_knows_breaks_and_horizon():
     one = read(small(), breaks=[30])
-    assert schema.fingerprint(one) != schema.fingerprint(read(small(), breaks=[30], horizon=20))
+    assert schema.hash_cell_table(one) != schema.hash_cell_table(read(small(), breaks=[30], horizon=20))
     moved = one.assign_coords(end=("interval", [30.0, 61.0]))
-    assert schema.fingerprint(one) != schema.fingerprint(moved)
+    assert schema.hash_cell_table(one) != schema.hash_cell_table(moved)

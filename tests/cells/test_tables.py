@@ -37,7 +37,7 @@ def read(table: Any, **changes: Any) -> xr.Dataset:
 
 def test_n_and_events_give_counts_in_every_engine(engine):
     cells = read(engine(SUMMARY), **COUNTS)
-    assert schema.kind_of(cells) == "counts"
+    assert schema.identify_kind(cells) == "counts"
     assert cells.n.values.tolist() == [[1000, 900], [50, 40]]
     assert cells.events.values.tolist() == [[100, 120], [5, 4]]
     assert cells.arm.values.tolist() == ["old", "new"]
@@ -45,14 +45,14 @@ def test_n_and_events_give_counts_in_every_engine(engine):
 
 def test_n_mean_and_sd_give_moments_in_every_engine(engine):
     cells = read(engine(SUMMARY), **MOMENTS)
-    assert schema.kind_of(cells) == "moments"
+    assert schema.identify_kind(cells) == "moments"
     np.testing.assert_allclose(cells.ss, [[25 * 999, 36 * 899], [4 * 49, 2.25 * 39]], rtol=1e-15)
 
 
 @pytest.mark.parametrize("n", [None, "users"])
 def test_mean_and_se_give_means(n):
     cells = read(summary(), **MEANS, n=n)
-    assert schema.kind_of(cells) == "means"
+    assert schema.identify_kind(cells) == "means"
     assert cells.se.values.tolist() == [[0.2, 0.25], [0.4, 0.3]]
     assert ("n" in cells) == (n is not None)
 
@@ -75,7 +75,7 @@ def test_a_row_without_units_and_a_missing_row_are_empty_cells(kind):
     nothing = {"bought": [None, 100, 120, 5], "mean": [None, 10.0, 12.0, 3.5], "sd": [None, 5.0, 6.0, 2.0]}
     with_zero = read(summary(users=[0, 1000, 900, 50], se=[None, 0.2, 0.25, 0.4], **nothing), **kind)
     xr.testing.assert_identical(with_zero.drop_attrs(), read(summary().iloc[1:], **kind).drop_attrs())
-    assert schema.present(with_zero).values.tolist() == [[True, True], [True, False]]
+    assert schema.has_data(with_zero).values.tolist() == [[True, True], [True, False]]
 
 
 def test_one_unit_needs_no_sd():
@@ -86,7 +86,7 @@ def test_one_unit_needs_no_sd():
 def test_rows_without_a_level_form_a_level_and_are_noted():
     cells = read(summary(device=[None, "mobile", "mobile", None]), **COUNTS)
     assert cells.device.values.tolist() == ["mobile", "(missing)"]
-    assert schema.notes(cells) == ["2 rows have no value for device; they form the level (missing)"]
+    assert schema.list_notes(cells) == ["2 rows have no value for device; they form the level (missing)"]
 
 
 RATES = {"events": "bought", "exposure": "hours"}
@@ -101,7 +101,7 @@ def more(**changes: Any) -> pd.DataFrame:
 @pytest.mark.parametrize("n", [None, "users"])
 def test_events_and_exposure_give_rates_in_every_engine(engine, n):
     cells = read(engine(MORE), **RATES, n=n)
-    assert schema.kind_of(cells) == "rates"
+    assert schema.identify_kind(cells) == "rates"
     assert cells.events.values.tolist() == [[100, 120], [5, 4]]
     assert cells.exposure.values.tolist() == [[90, 80], [4.5, 40.5]]
     assert ("n" in cells) == (n is not None)
@@ -109,7 +109,7 @@ def test_events_and_exposure_give_rates_in_every_engine(engine, n):
 
 def test_a_summary_in_two_parts_keeps_moments_of_logarithms_in_every_engine(engine):
     cells = read(engine(MORE), **TWO_PART)
-    assert schema.kind_of(cells) == "two_part"
+    assert schema.identify_kind(cells) == "two_part"
     assert cells.positive.values.tolist() == [[100, 120], [5, 4]]
     assert cells.log_mean.values.tolist() == [[2, 2.5], [0.5, 1]]
     np.testing.assert_allclose(cells.log_ss, [[99, 4 * 119], [0, 0.25 * 3]], rtol=1e-15)
@@ -141,12 +141,12 @@ def test_a_row_without_units_is_an_empty_cell_of_every_kind(kind):
     table = more(**{name: [None, *MORE[name][1:]] for name in ("bought", "mean", "sd", "hours", "lm", "ls")})
     cells = read(table.assign(users=[0, 1000, 900, 50]), **kind)
     xr.testing.assert_identical(cells.drop_attrs(), read(more().iloc[1:], **kind).drop_attrs())
-    assert schema.present(cells).values.tolist() == [[True, True], [True, False]]
+    assert schema.has_data(cells).values.tolist() == [[True, True], [True, False]]
 
 
 def test_cells_without_exposure_are_empty_whatever_their_units():
     cells = read(more(hours=[0, 90, 80, 4.5], bought=[None, 100, 120, 5]), **RATES)
-    assert schema.present(cells).values.tolist() == [[True, True], [True, False]]
+    assert schema.has_data(cells).values.tolist() == [[True, True], [True, False]]
 
 
 def test_one_positive_unit_needs_no_sd_and_none_no_mean_of_logarithms():
@@ -282,9 +282,9 @@ def effects(columns: Any = SCHOOLS, **changes: Any) -> xr.Dataset:
 
 def test_estimates_are_kept_in_every_engine(engine):
     cells = effects(engine(SCHOOLS), n="pupils")
-    assert schema.kind_of(cells) == "estimates"
+    assert schema.identify_kind(cells) == "estimates"
     assert cells.attrs["control"] == ""
-    assert cells.arm.values.tolist() == schema.treated_arms(cells) == ["treated"]
+    assert cells.arm.values.tolist() == schema.list_treated_arms(cells) == ["treated"]
     assert cells.estimate.values.tolist() == [[28.0], [8.0], [-3.0]]
     assert cells.se.values.tolist() == [[15.0], [10.0], [16.0]]
     assert cells.n.values.tolist() == [[20], [25], [30]]

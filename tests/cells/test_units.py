@@ -34,7 +34,7 @@ def more(columns: dict[str, list[Any]], *rows: tuple[Any, Any, Any]) -> dict[str
 
 def said(cells: xr.Dataset) -> list[str]:
     """The notes, and what makes the comparison of the arms doubtful."""
-    return [*schema.notes(cells), *json.loads(cells.attrs.get("doubts", "[]"))]
+    return [*schema.list_notes(cells), *json.loads(cells.attrs.get("doubts", "[]"))]
 
 
 def notes(data: Any, **asked: Any) -> list[str]:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bayes_hte import schema
 from bayes_hte.cells import from_summary, from_wide
-from bayes_hte.cells.forms import FORMS, ROLES
-from bayes_hte.cells.wide import Role
+from bayes_hte.cells.forms import SUMMARY_FORMS, SUMMARY_ROLES
+from bayes_hte.cells.wide import SummaryRole
 from bayes_hte.errors import DataError
 
 BCG = """
@@ -70,7 +70,7 @@ def pair(roles: Any, *, tv: str = "tv", old: str = "old", new: str = "new") -> t
     return one, from_wide(pd.DataFrame(wide), arms=arms, control=old, segments=["device"])
 
 
-@pytest.mark.parametrize("roles", FORMS, ids=lambda roles: " ".join(sorted(roles)))
+@pytest.mark.parametrize("roles", SUMMARY_FORMS, ids=lambda roles: " ".join(sorted(roles)))
 def test_every_form_of_a_summary_may_be_wide(roles):
     long, wide = pair(roles)
     xr.testing.assert_identical(wide.drop_attrs(), long.drop_attrs())
@@ -97,7 +97,7 @@ def test_order_of_rows_columns_and_arms_is_irrelevant(order, rows):
 def test_a_wide_table_is_read_from_every_engine(engine):
     columns = {name: TRIALS[name].tolist() for name in ("trial", "tpos", "tneg", "cpos", "cneg")}
     cells = from_wide(engine(columns), segments=["trial"], arms=TWO_BY_TWO, control="none")
-    assert schema.kind_of(cells) == "counts"
+    assert schema.identify_kind(cells) == "counts"
     assert cells.arm.values.tolist() == ["none", "vaccine"]
     assert cells.events.sel(segment="TPT Madras 1980").values.tolist() == [499, 505]
     assert cells.n.sel(segment="TPT Madras 1980").values.tolist() == [88391, 88391]
@@ -114,12 +114,12 @@ def test_an_arm_without_numbers_was_not_seen():
     table = TRIALS.iloc[:3].astype({"tpos": float, "tneg": float})
     table.loc[1, ["tpos", "tneg"]] = None
     cells = from_wide(table, segments=["trial"], arms=TWO_BY_TWO, control="none")
-    assert schema.present(cells).sel(arm="vaccine").values.tolist() == [True, False, True]
-    assert schema.notes(cells) == ["1 cell has no numbers in the table: nothing was seen there"]
+    assert schema.has_data(cells).sel(arm="vaccine").values.tolist() == [True, False, True]
+    assert schema.list_notes(cells) == ["1 cell has no numbers in the table: nothing was seen there"]
 
 
 def test_the_roles_of_arms_are_those_of_a_summary():
-    assert set(get_args(Role.__value__)) == ROLES
+    assert set(get_args(SummaryRole.__value__)) == SUMMARY_ROLES
 
 
 N = {"n": "tneg", "events": "tpos"}

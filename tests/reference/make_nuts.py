@@ -27,12 +27,12 @@ from nuts_families import MADE
 
 import bayes_hte as hte
 from bayes_hte import schema
-from bayes_hte.analysis import prepare
-from bayes_hte.drawn import headlined
-from bayes_hte.effects import average, effects, family_of, shares
-from bayes_hte.model import problem
-from bayes_hte.posterior import core, sample
-from bayes_hte.summary import monte_carlo_error
+from bayes_hte.analysis import prepare_analysis
+from bayes_hte.drawn import add_mean_outcome
+from bayes_hte.effects import average_over_segments, compute_effects, compute_population_shares, get_fitted_family
+from bayes_hte.model import build_problem
+from bayes_hte.posterior import build_fit_tree, sample_with_nuts
+from bayes_hte.summary import compute_mcse_of_chains
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"
@@ -74,7 +74,7 @@ def other_reference(name: str) -> dict[str, Any]:
 
 def from_plan(plan: str, what: str, **effort: Any) -> Case:
     """The cells and the model of one of the examples."""
-    prepared = prepare(EXAMPLES / plan)
+    prepared = prepare_analysis(EXAMPLES / plan)
     return Case(what, f"examples/{plan}: {prepared.plan.source}", prepared.cells, prepared.model, **effort)
 
 
@@ -211,10 +211,10 @@ def quantities(tree: xr.DataTree) -> xr.Dataset:
     posterior = tree["posterior"].to_dataset()
     aside = ("_offset", "_half")  # what only NUTS draws: offsets, and correlations as shares
     found = posterior[[name for name in map(str, posterior.data_vars) if not name.endswith(aside)]]
-    absolute = effects(tree, "absolute")
-    if family_of(tree).link != "identity":
+    absolute = compute_effects(tree, "absolute")
+    if get_fitted_family(tree).link != "identity":
         found["effect_absolute"] = absolute
-    found["ate_absolute"] = average(absolute, shares(tree["cells"].to_dataset()))
+    found["ate_absolute"] = average_over_segments(absolute, compute_population_shares(tree["cells"].to_dataset()))
     return found
 
 
@@ -242,7 +242,7 @@ def described(found: xr.Dataset) -> dict[str, Any]:
         }
     positive = found["effect"] > 0
     content["effect"]["p_positive"] = digits(positive.mean(("chain", "draw")), 6)
-    content["effect"]["p_mcse"] = digits(monte_carlo_error(positive), 3)
+    content["effect"]["p_mcse"] = digits(compute_mcse_of_chains(positive), 3)
     return content
 
 
@@ -257,22 +257,22 @@ def table(cells: xr.Dataset) -> dict[str, Any]:
         "control": cells.attrs["control"],
         "arm": cells["arm"].values.astype(str).tolist(),
         "segment": cells["segment"].values.astype(str).tolist(),
-        "dimensions": {name: cells[name].values.astype(str).tolist() for name in schema.dimensions(cells)},
+        "dimensions": {name: cells[name].values.astype(str).tolist() for name in schema.list_dimensions(cells)},
         "data": {
             str(name): values.astype(object).where(values.notnull(), None).values.tolist()
             for name, values in cells.data_vars.items()
         },
-        "sha256": schema.fingerprint(cells),
+        "sha256": schema.hash_cell_table(cells),
     }
 
 
 def run(case: Case) -> dict[str, Any]:
     """Sample, summarise, and refuse what did not converge."""
-    task = problem(case.cells, case.model)
-    drawn = sample(
+    task = build_problem(case.cells, case.model)
+    drawn = sample_with_nuts(
         task, draws=case.draws, seed=case.seed, target_accept=case.target_accept, tune=case.tune, progress=False
     )
-    tree = core(case.cells, replace(drawn, posterior=headlined(task, drawn.posterior)))
+    tree = build_fit_tree(case.cells, replace(drawn, posterior=add_mean_outcome(task, drawn.posterior)))
     tree.attrs["model"] = case.model.model_dump_json(exclude_none=True)
     found = quantities(tree)
     rhat = max(float(values.max()) for values in az.rhat(found).data_vars.values())
