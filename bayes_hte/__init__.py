@@ -9,34 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_hte import cells
-    from bayes_hte.analysis import fit, run
-    from bayes_hte.beliefs import learn_prior, prior_from_fit
+    from bayes_hte.analysis.fit_many import Fits, fit_many
+    from bayes_hte.analysis.from_posterior import from_posterior
+    from bayes_hte.analysis.load import load
+    from bayes_hte.analysis.priors.learned import learn_prior, prior_from_fit
+    from bayes_hte.analysis.priors.predictive import plot_prior, prior_predictive
+    from bayes_hte.analysis.priors.sweep import prior_sweep
+    from bayes_hte.analysis.result import Fit
+    from bayes_hte.analysis.run import fit, run
     from bayes_hte.cells import check
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
-    from bayes_hte.many import Fits, fit_many
-    from bayes_hte.own import from_posterior
-    from bayes_hte.prior_check import plot_prior, prior_predictive
-    from bayes_hte.result import Fit
-    from bayes_hte.saved import load
     from bayes_hte.spec import Model, Plan, read_model, read_plan
-    from bayes_hte.sweep import prior_sweep
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Fit": "result",
+    "Fit": "analysis.result",
     "check": "cells",
-    "load": "saved",
-    "plot_prior": "prior_check",
-    "prior_predictive": "prior_check",
-    "Fits": "many",
-    "from_posterior": "own",
-    "fit_many": "many",
-    "learn_prior": "beliefs",
-    "prior_from_fit": "beliefs",
-    "prior_sweep": "sweep",
-    "fit": "analysis",
-    "run": "analysis",
+    "load": "analysis.load",
+    "plot_prior": "analysis.priors.predictive",
+    "prior_predictive": "analysis.priors.predictive",
+    "Fits": "analysis.fit_many",
+    "from_posterior": "analysis.from_posterior",
+    "fit_many": "analysis.fit_many",
+    "learn_prior": "analysis.priors.learned",
+    "prior_from_fit": "analysis.priors.learned",
+    "prior_sweep": "analysis.priors.sweep",
+    "fit": "analysis.run",
+    "run": "analysis.run",
     "Model": "spec",
     "Plan": "spec",
     "read_model": "spec",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from bayes_hte import __version__
 
 if TYPE_CHECKING:
-    from bayes_hte.analysis import PreparedAnalysis
+    from bayes_hte.analysis.run import PreparedAnalysis
     from bayes_hte.spec import Model
 
 # argparse itself ends with 2 for wrong usage; 130 is 128 + SIGINT, as shells count.
@@ -100,13 +100,14 @@ def run_plan(arguments: Namespace) -> int:
 
     # The imports stand inside the stage: they take long enough for people to want to see what happens.
     with _time_stage("reading", quiet=quiet):
-        from bayes_hte import analysis, export, formats
+        from bayes_hte._support import csv_json
+        from bayes_hte.analysis import export, run
 
         _check_folder_writable(results_folder)
-        prepared = analysis.prepare_analysis(plan_file, data=arguments.data, drop_missing=arguments.drop_missing)
+        prepared = run.prepare_analysis(plan_file, data=arguments.data, drop_missing=arguments.drop_missing)
         _show_warnings(prepared, quiet=quiet)
     with _time_stage("fitting", quiet=quiet):
-        fit = analysis.fit_prepared_analysis(
+        fit = run.fit_prepared_analysis(
             prepared, draws=arguments.draws, seed=arguments.seed, progress=False if quiet else None
         )
     with _time_stage("reporting", quiet=quiet):
@@ -115,7 +116,7 @@ def run_plan(arguments: Namespace) -> int:
             fit, results_folder, result_tables=result_tables, report=not arguments.no_report
         )
     if arguments.json:
-        sys.stdout.write(formats.to_strict_json(export.build_summary(fit, result_tables)))
+        sys.stdout.write(csv_json.to_strict_json(export.build_summary(fit, result_tables)))
     else:
         _print_result(
             result_tables.brief_segment_table.to_string(
@@ -135,14 +136,14 @@ def _name_results_folder(plan_file: Path) -> str:
 
 def aggregate_data(arguments: Namespace) -> int:
     """Reduce the data to the cell table."""
-    from bayes_hte import planned
-    from bayes_hte.formats import to_safe_csv, to_strict_json
+    from bayes_hte._support.atomic_files import write_text_atomically
+    from bayes_hte._support.csv_json import to_safe_csv, to_strict_json
+    from bayes_hte.cells import from_plan
     from bayes_hte.spec.files import read_plan
-    from bayes_hte.storage import write_text_atomically
 
     plan = read_plan(arguments.plan)
-    cells = planned.from_plan(plan, arguments.plan.parent, data=arguments.data, drop_missing=arguments.drop_missing)
-    cell_rows = planned.tabulate_cells(cells)
+    cells = from_plan.from_plan(plan, arguments.plan.parent, data=arguments.data, drop_missing=arguments.drop_missing)
+    cell_rows = from_plan.tabulate_cells(cells)
     as_json = arguments.json or (arguments.out is not None and arguments.out.suffix == ".json")
     file_text = to_strict_json(cell_rows.to_dict(orient="records")) if as_json else to_safe_csv(cell_rows)
     # A pipe gets the file as it would be written; a terminal shows CR and control characters.
@@ -157,10 +158,11 @@ def aggregate_data(arguments: Namespace) -> int:
 
 def check_plan(arguments: Namespace) -> int:
     """Validate a plan, its model and its data, without fitting."""
-    from bayes_hte import analysis, formats
     from bayes_hte import cells as cell_tables
+    from bayes_hte._support import csv_json
+    from bayes_hte.analysis import run
 
-    prepared = analysis.prepare_analysis(arguments.plan, data=arguments.data, drop_missing=arguments.drop_missing)
+    prepared = run.prepare_analysis(arguments.plan, data=arguments.data, drop_missing=arguments.drop_missing)
     data_warnings, dim_sizes = list(cell_tables.check(prepared.cells)), prepared.cells.sizes
     if arguments.json:
         json_answer = {
@@ -169,7 +171,7 @@ def check_plan(arguments: Namespace) -> int:
             "arms": dim_sizes["arm"],
             "warnings": data_warnings,
         }
-        sys.stdout.write(formats.to_strict_json(json_answer))
+        sys.stdout.write(csv_json.to_strict_json(json_answer))
         return 0
     segment_count = f"{dim_sizes['segment']} segment{'s' * (dim_sizes['segment'] != 1)}"
     arm_count = f"{dim_sizes['arm']} arm{'s' * (dim_sizes['arm'] != 1)}"
@@ -188,16 +190,16 @@ def show_model(arguments: Namespace) -> int:
 
 
 def _format_model(model: "Model") -> str:
-    from bayes_hte import source, words
+    from bayes_hte.model.text import describe, pymc_source
 
-    text_lines = [model.title, *(f"    {line}" for line in words.write_mathematics(model)), ""]
-    text_lines += [*(f"- {line}" for line in words.describe_model(model)), "", source.write_pymc_source(model)]
+    text_lines = [model.title, *(f"    {line}" for line in describe.write_mathematics(model)), ""]
+    text_lines += [*(f"- {line}" for line in describe.describe_model(model)), "", pymc_source.write_pymc_source(model)]
     return "\n".join(text_lines)
 
 
 def _check_folder_writable(results_folder: Path) -> None:
     """Raise OutputError now, not after the fit, if the results cannot be written."""
-    from bayes_hte.export import make_staging_folder
+    from bayes_hte.analysis.export import make_staging_folder
 
     make_staging_folder(results_folder).rmdir()
 

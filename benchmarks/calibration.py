@@ -40,23 +40,25 @@ from numpy.typing import NDArray
 from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
-from bayes_hte import Model, diagnose, exact, read_model, schema
-from bayes_hte.drawn import CHAIN_COUNT, Draws, add_mean_outcome
-from bayes_hte.effects import (
+from bayes_hte import Model, read_model
+from bayes_hte.criticism import diagnostics
+from bayes_hte.errors import DataError
+from bayes_hte.estimands.effects import (
     average_over_segments,
     compute_population_shares,
     convert_to_scale,
     select_likelihood_parameters,
 )
-from bayes_hte.errors import DataError
-from bayes_hte.families.family import ArmCellData
-from bayes_hte.layout import ParameterDraws, build_long_form, compute_linear_predictor
-from bayes_hte.model import Problem, build_problem
-from bayes_hte.pooling import draw_from_prior
-from bayes_hte.posterior import list_versions
-from bayes_hte.spec import list_shipped_models
+from bayes_hte.inference import exact
+from bayes_hte.inference.draws import CHAIN_COUNT, Draws, add_mean_outcome
+from bayes_hte.inference.nuts.sample import list_versions
+from bayes_hte.model.families.family import ArmCellData
+from bayes_hte.model.long_form import ParameterDraws, build_long_form, compute_linear_predictor
+from bayes_hte.model.parameters import list_coefficients
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.model.pymc.pooling import draw_from_prior
+from bayes_hte.spec import cell_table, list_shipped_models
 from bayes_hte.spec.distributions import rescale_distribution
-from bayes_hte.structure import list_coefficients
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "calibration.json"
@@ -109,7 +111,7 @@ def simulate(name: str, rng: np.random.Generator) -> Experiment:
     """One experiment of a design."""
     truth = prior(_empty(name), rng)
     cells = DESIGNS[name].outcomes(DESIGNS[name].cells, truth.isel(chain=0, draw=0), rng)
-    return Experiment(truth, schema.check_cell_table(cells))
+    return Experiment(truth, cell_table.check_cell_table(cells))
 
 
 # ------------------------------------------------------------------------------ engines, five of them wrong
@@ -124,8 +126,8 @@ def by_nuts(task: Problem, *, draws: int, seed: int) -> Draws:
     """NUTS with machine code that all data sets of a design share, for what the exact engine does not solve."""
     import nutpie
 
-    from bayes_hte.compiled import compile_or_reuse
-    from bayes_hte.model import build_pymc_model
+    from bayes_hte.inference.nuts.compile_cache import compile_or_reuse
+    from bayes_hte.model.problem import build_pymc_model
 
     tree = nutpie.sample(
         compile_or_reuse(build_pymc_model(task, reusable=True)), draws=-(-draws // CHAIN_COUNT), tune=TUNE,
@@ -276,7 +278,7 @@ def doubts(drawn: Draws) -> tuple[str, ...]:
         count = int(drawn.sample_stats["diverging"].sum())
         return (f"{count} divergent transitions.",) if count else ()
     groups = {"posterior": drawn.posterior, "sample_stats": drawn.sample_stats}
-    return diagnose.list_certificate_warnings(xr.DataTree.from_dict(groups))
+    return diagnostics.list_certificate_warnings(xr.DataTree.from_dict(groups))
 
 
 def _compared(
@@ -548,7 +550,7 @@ def fingerprint(name: str) -> str:
         digest.update(_beliefs(read_model(shipped)).encode())
     own = [
         _beliefs(design.model),
-        schema.hash_cell_table(design.cells),
+        cell_table.hash_cell_table(design.cells),
         *design.watched,
         inspect.getsource(design.outcomes),
     ]

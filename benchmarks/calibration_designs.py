@@ -14,9 +14,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_hte import Model, schema
+from bayes_hte import Model
+from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX
+from bayes_hte.spec import cell_table
 from bayes_hte.spec.model import FamilyName
-from bayes_hte.structure import AMOUNT_PREFIX, CHANCE_PREFIX
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -105,11 +106,11 @@ def table(
     labels = [f"s{place + 1}" for place in range(len(next(iter(data.values()))))]
     dimensions = levels or {"size": labels}
     placed = {name: ("segment", list(values)) for name, values in dimensions.items()}
-    attrs = {"outcome": "y", "control": control, "dimensions": schema.encode_text_list(dimensions), "notes": "[]"}
+    attrs = {"outcome": "y", "control": control, "dimensions": cell_table.encode_text_list(dimensions), "notes": "[]"}
     attrs |= {"horizon": more.pop("horizon")} if "horizon" in more else {}
-    named = {name: (schema.CELL_VARIABLES[name].dims, np.asarray(values)) for name, values in data.items()}
+    named = {name: (cell_table.CELL_VARIABLES[name].dims, np.asarray(values)) for name, values in data.items()}
     coords = {"segment": labels, "arm": list(arms), **placed, **more}
-    return schema.check_cell_table(xr.Dataset(named, coords=coords, attrs=attrs))
+    return cell_table.check_cell_table(xr.Dataset(named, coords=coords, attrs=attrs))
 
 
 def counts(n: Counts, arms: Sequence[str] = TWO, **more: Any) -> xr.Dataset:

@@ -32,7 +32,8 @@ import xarray as xr
 from scipy.special import expit
 
 import bayes_hte as hte
-from bayes_hte import compiled, diagnose
+from bayes_hte.criticism import diagnostics
+from bayes_hte.inference.nuts import compile_cache
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "sampling.json"
@@ -44,7 +45,7 @@ UNITS = {"weak": (30, 200), "strong": (5_000, 50_000)}
 TAUS = (None, 0.05, 0.3)
 """Between-segment SDs in turn; None draws one from the prior."""
 FIRST, SECOND = (0.95, 1000), (0.995, 2500)
-"""target_accept and tuning steps, as in `bayes_hte.analysis`."""
+"""target_accept and tuning steps, as in `bayes_hte.analysis.run`."""
 DRAWS, CHAINS = 1000, 4
 MODEL = hte.read_model("conversion")
 PRIORS = {"baseline": (2.5, 1.0), "effect": (1.0, 0.5)}
@@ -188,11 +189,11 @@ class Run:
     gradients: int
 
 
-def attempt(data: Data, way: str, effort: tuple[float, int], seed: int) -> tuple[diagnose.Diagnosis, float, int]:
+def attempt(data: Data, way: str, effort: tuple[float, int], seed: int) -> tuple[diagnostics.Diagnosis, float, int]:
     """Sample and diagnose as `hte.fit` does; seconds of sampling, compilation left out."""
     import nutpie
 
-    machine = compiled.compile_or_reuse(model(data, way))
+    machine = compile_cache.compile_or_reuse(model(data, way))
     start = time.perf_counter()
     tree = nutpie.sample(
         machine,
@@ -208,7 +209,7 @@ def attempt(data: Data, way: str, effort: tuple[float, int], seed: int) -> tuple
     seconds = time.perf_counter() - start
     stats = tree["sample_stats"].to_dataset()
     return (
-        diagnose.diagnose_draws(as_fit(tree["posterior"].to_dataset(), stats, data)),
+        diagnostics.diagnose_draws(as_fit(tree["posterior"].to_dataset(), stats, data)),
         seconds,
         int(stats["n_steps"].sum()),
     )

@@ -5,7 +5,8 @@ python docs/models_readme.py
 
 from pathlib import Path
 
-from bayes_hte import read_model, source, words
+from bayes_hte import read_model
+from bayes_hte.model.text import describe, pymc_source
 from bayes_hte.spec.files import find_models_folder
 
 HEAD = """# Models: what we believe
@@ -62,12 +63,12 @@ def _section(path: Path) -> str:
             "",
             f"{model.title}. File: [`{path.name}`]({path.name}).",
             "",
-            *_block("text", words.write_mathematics(model)),
-            *(f"- {sentence}" for sentence in words.describe_model(model)),
+            *_block("text", describe.write_mathematics(model)),
+            *(f"- {sentence}" for sentence in describe.describe_model(model)),
             "",
             "As PyMC, given the arrays of the cell table in long form:",
             "",
-            *_block("python", [source.write_pymc_source(model)]),
+            *_block("python", [pymc_source.write_pymc_source(model)]),
         ]
     )
 

@@ -21,15 +21,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from paths import ROOT
 
 import bayes_hte as hte
-from bayes_hte import analysis, cli, report
-from bayes_hte.drawn import Draws
-from bayes_hte.model import Problem
+from bayes_hte import cli, report
+from bayes_hte.analysis import run
+from bayes_hte.inference.draws import Draws
+from bayes_hte.model.problem import Problem
 from bayes_hte.spec import list_shipped_models
 
 FILES = ["effects.csv", "fit.nc", "report.html", "summary.json"]
-EXAMPLES = sorted(Path(__file__).parent.parent.glob("examples/*/*.toml"))
+EXAMPLES = sorted(ROOT.glob("examples/*/*.toml"))
 PLANS = [path for path in EXAMPLES if "[data]" in path.read_text(encoding="utf-8")]
 ESC = "\x1b[31mred\x9b2J\x07\u202e"
 
@@ -56,8 +58,8 @@ class Sampler:
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     found = Sampler()
     monkeypatch.setattr(example_posterior, "DRAWS", 1000)
-    monkeypatch.setattr(analysis, "sample_with_nuts", found)
-    monkeypatch.setattr(analysis.exact, "beyond", lambda task: "NUTS can be made to fail in a test")
+    monkeypatch.setattr(run, "sample_with_nuts", found)
+    monkeypatch.setattr(run.exact, "beyond", lambda task: "NUTS can be made to fail in a test")
     return found
 
 
@@ -527,7 +529,7 @@ def test_control_characters_never_reach_the_terminal(call: Call, tmp_path: Path,
 
 
 def test_a_hostile_model_cannot_reach_the_terminal_either(call: Call, tmp_path: Path) -> None:
-    shipped = (analysis.find_model_file("conversion")).read_text(encoding="utf-8")
+    shipped = (run.find_model_file("conversion")).read_text(encoding="utf-8")
     title = '"\\u001b[2J\\u0007"'
     (tmp_path / "evil.toml").write_text(shipped.replace("title ", f"notes = {title}\ntitle = {title} #"))
     answer = call("show", "evil.toml")
@@ -564,7 +566,7 @@ def test_show_prints_mathematics_and_pymc(call: Call, name: str) -> None:
 
 
 def test_show_reads_a_model_of_yours(call: Call, tmp_path: Path) -> None:
-    text = analysis.find_model_file("conversion").read_text(encoding="utf-8").replace("sigma = 0.5", "sigma = 0.123")
+    text = run.find_model_file("conversion").read_text(encoding="utf-8").replace("sigma = 0.5", "sigma = 0.123")
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     assert "HalfNormal(sigma=0.123)" in call("show", "mine.toml").out
     assert call("show", "absent").code == 1

@@ -10,12 +10,12 @@ import nbclient
 import numpy as np
 import pandas as pd
 import pytest
+from paths import ROOT
 
 import bayes_hte as hte
-from bayes_hte.analysis import prepare_analysis
-from bayes_hte.effects import compute_effects
+from bayes_hte.analysis.run import prepare_analysis
+from bayes_hte.estimands.effects import compute_effects
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 PLANS = sorted(path for path in EXAMPLES.glob("*/*.toml") if path.name != "model.toml")
 FOLDERS = [

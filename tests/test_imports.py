@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 ENGINES = {"pymc", "pytensor", "nutpie", "numba", "arviz"}
 STATISTICS = {"arviz_base", "arviz_stats"}
 PAGES = {"matplotlib", "jinja2", "markupsafe"}

@@ -10,19 +10,19 @@ estimates ──from_estimates────┘                                   
                                                                   └──protect: without small cells
 """
 
-from bayes_hte.cells.checks import check
-from bayes_hte.cells.covariates import with_covariates
-from bayes_hte.cells.detect import from_table
-from bayes_hte.cells.histograms import from_levels
-from bayes_hte.cells.merging import merge
-from bayes_hte.cells.privacy import protect
-from bayes_hte.cells.randomisation import sample_ratio
-from bayes_hte.cells.rows import from_rows
-from bayes_hte.cells.shares import with_shares
-from bayes_hte.cells.slices import split
-from bayes_hte.cells.survival import from_times
-from bayes_hte.cells.tables import from_estimates, from_summary
-from bayes_hte.cells.wide import from_wide
+from bayes_hte.cells.checks.check import check
+from bayes_hte.cells.checks.sample_ratio import sample_ratio
+from bayes_hte.cells.combine.merge import merge
+from bayes_hte.cells.combine.planned_shares import with_shares
+from bayes_hte.cells.combine.protect import protect
+from bayes_hte.cells.combine.split import split
+from bayes_hte.cells.summaries.from_levels import from_levels
+from bayes_hte.cells.summaries.from_summary import from_estimates, from_summary
+from bayes_hte.cells.summaries.from_table import from_table
+from bayes_hte.cells.summaries.from_wide import from_wide
+from bayes_hte.cells.summaries.segment_covariates import with_covariates
+from bayes_hte.cells.units.from_rows import from_rows
+from bayes_hte.cells.units.from_times import from_times
 
 __all__ = [
     "check",

@@ -10,10 +10,10 @@
 matplotlib is loaded with this package and by nothing else in bayes_hte.
 """
 
-from bayes_hte.plot.forest import forest
+from bayes_hte.plot.drawing.write import save, svg
+from bayes_hte.plot.forest.figure import forest
 from bayes_hte.plot.prior import ArmBelief, prior
 from bayes_hte.plot.shrinkage import shrinkage
-from bayes_hte.plot.trace import trace
-from bayes_hte.plot.write import save, svg
+from bayes_hte.plot.tau_trace import trace
 
 __all__ = ["ArmBelief", "forest", "prior", "save", "shrinkage", "svg", "trace"]

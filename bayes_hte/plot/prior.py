@@ -7,9 +7,17 @@ import numpy.typing as npt
 from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte.errors import DataError
-from bayes_hte.plot.axis import choose_fitting_ticks, label_effect_axis, strip_axes
-from bayes_hte.plot.canvas import INK_COLOR, POOLED_COLOR, QUIET_COLOR, RAW_COLOR, Canvas, TextStyle, open_canvas
-from bayes_hte.plot.text import shorten_text
+from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis, strip_axes
+from bayes_hte.plot.drawing.canvas import (
+    INK_COLOR,
+    POOLED_COLOR,
+    QUIET_COLOR,
+    RAW_COLOR,
+    Canvas,
+    TextStyle,
+    open_canvas,
+)
+from bayes_hte.plot.drawing.text import shorten_text
 
 EffectArray = npt.NDArray[np.float64]
 

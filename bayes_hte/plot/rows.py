@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayes_hte.errors import DataError
-from bayes_hte.plot.text import shorten_text
+from bayes_hte.plot.drawing.text import shorten_text
 
 RowOrder = Literal["effect", "name", "given"]
 # In the order of the fields of Estimate.

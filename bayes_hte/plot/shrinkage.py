@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte.errors import DataError
-from bayes_hte.plot.axis import label_effect_axis
-from bayes_hte.plot.canvas import (
+from bayes_hte.plot.drawing.axis import label_effect_axis
+from bayes_hte.plot.drawing.canvas import (
     POOLED_COLOR,
     QUIET_COLOR,
     RAW_COLOR,
@@ -18,7 +18,7 @@ from bayes_hte.plot.canvas import (
     measure_target,
     open_canvas,
 )
-from bayes_hte.plot.panel import (
+from bayes_hte.plot.drawing.panel import (
     SMALL_SIZE,
     TEXT_SIZE,
     choose_information,
@@ -26,8 +26,8 @@ from bayes_hte.plot.panel import (
     draw_panel,
     select_plottable,
 )
+from bayes_hte.plot.drawing.text import measure_width, shorten_text, wrap_text
 from bayes_hte.plot.rows import ArmBlock, read_blocks
-from bayes_hte.plot.text import measure_width, shorten_text, wrap_text
 
 _TITLE_SIZE, _MARGIN = 13.0, 14.0
 _FIGURE_WIDTH, _PANEL_HEIGHT = 620.0, 260.0

@@ -6,11 +6,11 @@ import jinja2
 import xarray as xr
 from markupsafe import Markup
 
-from bayes_hte.diagnose import Diagnosis
-from bayes_hte.report.content import collect_page
+from bayes_hte.criticism.diagnostics import Diagnosis
+from bayes_hte.estimands.result_tables import ResultTables
+from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.report.page import collect_page
 from bayes_hte.spec import Plan
-from bayes_hte.summary import EffectQuestion
-from bayes_hte.views import ResultTables
 
 __all__ = ["render"]
 

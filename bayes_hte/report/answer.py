@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
+from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.report.notation import (
     NBSP,
     EffectFormat,
@@ -18,7 +19,6 @@ from bayes_hte.report.notation import (
     state_probability,
 )
 from bayes_hte.spec.model import PoolingKind
-from bayes_hte.summary import EffectQuestion
 
 CALL_PROBABILITY: Final = 0.95
 """A sign is called where its probability is above this: the convention that readers bring."""

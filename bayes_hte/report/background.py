@@ -8,15 +8,16 @@ from types import MappingProxyType
 
 import xarray as xr
 
-from bayes_hte import schema, source, words
-from bayes_hte.cells.checks import collect_findings
-from bayes_hte.diagnose import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
-from bayes_hte.effects import describe_engine, get_fitted_cells, get_fitted_model, is_from_posterior
-from bayes_hte.families import Family
-from bayes_hte.plot.text import clean_text, format_count
+from bayes_hte.cells.checks.check import collect_findings
+from bayes_hte.criticism.diagnostics import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
+from bayes_hte.estimands.effects import describe_engine, get_fitted_cells, get_fitted_model, is_from_posterior
+from bayes_hte.model.families import Family
+from bayes_hte.model.text import describe
+from bayes_hte.model.text import pymc_source as source
+from bayes_hte.plot.drawing.text import clean_text, format_count
 from bayes_hte.report.answer import ArmResult
 from bayes_hte.report.notation import choose_effect_format, format_counted_noun, isolate_name
-from bayes_hte.spec import Model, Plan
+from bayes_hte.spec import Model, Plan, cell_table
 from bayes_hte.spec.model import PoolingKind
 
 GLOSSARY = (
@@ -83,8 +84,8 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
     resolved_model = Model.model_validate_json(fit_tree.attrs["resolved_model"])
     own_model_sentence = f"{model.title}: a model of your own, of which only the draws are known here."
     return Background(
-        assumption_sentences=[own_model_sentence] if is_own_model else words.describe_model(model),
-        model_mathematics="" if is_own_model else "\n".join(words.write_mathematics(resolved_model)),
+        assumption_sentences=[own_model_sentence] if is_own_model else describe.describe_model(model),
+        model_mathematics="" if is_own_model else "\n".join(describe.write_mathematics(resolved_model)),
         in_outcome_units=model.units != "link",
         pymc_source="" if is_own_model else source.write_pymc_source(resolved_model),
         data_facts=_list_data_facts(cells, plan),
@@ -187,21 +188,21 @@ def explain_averages(arm_result: ArmResult, family: Family, *, has_unit_counts: 
 
 
 def _list_data_facts(cells: xr.Dataset, plan: Plan | None) -> list[tuple[str, str]]:
-    cell_has_data = schema.has_data(cells)
+    cell_has_data = cell_table.has_data(cells)
     data_facts = []
     if plan is not None and plan.source:
         data_facts.append(("Source", clean_text(plan.source)))
     if recorded_source := str(cells.attrs.get("source", "")):
         data_facts.append(("Read from", clean_text(recorded_source)))
     if "n" in cells:
-        arm_units = cells["n"].sum(schema.SEGMENT)
+        arm_units = cells["n"].sum(cell_table.SEGMENT)
         data_facts += [
             (f"Units in {isolate_name(str(arm))}", format_count(float(arm_units.sel(arm=arm))))
-            for arm in arm_units[schema.ARM].values
+            for arm in arm_units[cell_table.ARM].values
         ]
     else:
         data_facts.append(("Units", "not known"))
-    data_facts.append(("Segments", f"{cells.sizes[schema.SEGMENT]:,}"))
+    data_facts.append(("Segments", f"{cells.sizes[cell_table.SEGMENT]:,}"))
     data_facts.append(("Cells with data", f"{int(cell_has_data.sum()):,} of {cell_has_data.size:,}"))
     return data_facts
 

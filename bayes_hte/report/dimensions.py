@@ -6,13 +6,14 @@ from typing import Any
 
 import xarray as xr
 
-from bayes_hte import marginal, schema
-from bayes_hte.effects import get_fitted_cells, get_fitted_model
-from bayes_hte.plot.text import clean_text, shorten_text
+from bayes_hte.estimands import by_dimension
+from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_model
+from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.plot.drawing.text import clean_text, shorten_text
 from bayes_hte.report.answer import ArmResult
 from bayes_hte.report.notation import format_interval_probability, format_percent_probability, format_share, join_names
-from bayes_hte.report.tables import MAX_LEVEL_COLUMNS
-from bayes_hte.summary import EffectQuestion
+from bayes_hte.report.segment_table import MAX_LEVEL_COLUMNS
+from bayes_hte.spec import cell_table
 
 MAX_LEVELS = 40
 """A dimension with more is left to `Fit.marginal`: nobody reads the rows."""
@@ -33,7 +34,7 @@ class LevelRow:
 def build_level_rows(fit_tree: xr.DataTree, arm_result: ArmResult) -> list[LevelRow]:
     """Build a row for every level of every dimension; none for one dimension, whose levels are the segments."""
     cells = get_fitted_cells(fit_tree)
-    dimension_names = schema.list_dimensions(cells)
+    dimension_names = cell_table.list_dimensions(cells)
     if len(dimension_names) < 2:
         return []
     level_rows = []
@@ -41,7 +42,7 @@ def build_level_rows(fit_tree: xr.DataTree, arm_result: ArmResult) -> list[Level
         # Skipped before it is computed: a table of thousands of levels takes time.
         if len(set(cells[dimension_name].values.astype(str))) > MAX_LEVELS:
             continue
-        marginal_table = marginal.tabulate_marginal_effects(fit_tree, dimension_name, arm_result.question)
+        marginal_table = by_dimension.tabulate_marginal_effects(fit_tree, dimension_name, arm_result.question)
         level_rows += [
             _build_level_row(arm_result, dimension_name, table_row)
             for table_row in marginal_table[marginal_table["arm"] == arm_result.arm].to_dict("records")
@@ -65,7 +66,7 @@ def write_drivers_sentence(fit_tree: xr.DataTree, arm: str, question: EffectQues
     effect_model = get_fitted_model(fit_tree).effect
     if not effect_model.by and not effect_model.covariates:
         return ""
-    share_table = marginal.tabulate_variance_shares(fit_tree, question)
+    share_table = by_dimension.tabulate_variance_shares(fit_tree, question)
     share_table = share_table[share_table["arm"] == arm].sort_values("share", ascending=False)
     share_phrases = [
         f"{shorten_text(clean_text(str(share_row['source'])))} {format_share(share_row['share'])} "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bayes_hte.plot.write import build_svg_element
+from bayes_hte.plot.drawing.write import build_svg_element
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bayes_hte.families import Family
-from bayes_hte.plot.text import (
+from bayes_hte.model.families import Family
+from bayes_hte.plot.drawing.text import (
     UNKNOWN_TEXT,
     choose_decimals,
     clean_text,
@@ -14,7 +14,7 @@ from bayes_hte.plot.text import (
     format_percentage,
     shorten_text,
 )
-from bayes_hte.schema import EffectScale
+from bayes_hte.spec.cell_table import EffectScale
 
 # Between a number and its unit, so that no line begins with "%".
 NBSP = "\N{NO-BREAK SPACE}"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from bayes_hte.asked import check_path, describe_value
+from bayes_hte._support.validation import check_path, describe_value
 from bayes_hte.errors import ModelError, PlanError, SpecError
+from bayes_hte.spec.error_messages import explain_errors
 from bayes_hte.spec.plan import Plan
-from bayes_hte.spec.sentences import explain_errors
 
 if TYPE_CHECKING:
     from bayes_hte.spec.model import Model

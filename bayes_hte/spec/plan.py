@@ -13,8 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from bayes_hte.asked import describe_value
-from bayes_hte.schema import EffectScale
+from bayes_hte._support.validation import describe_value
+from bayes_hte.spec.cell_table import EffectScale
 
 NonEmptyText = Annotated[str, Field(min_length=1)]
 SamplerName = Literal["auto", "exact", "nuts"]

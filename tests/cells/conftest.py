@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import (
+from table_engines import (
     ADDED,
     IN_PROCESS,
     Engine,

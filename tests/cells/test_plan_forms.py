@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
-from bayes_hte import cells, schema
-from bayes_hte.planned import from_plan
-from bayes_hte.spec import read_plan
+from bayes_hte import cells
+from bayes_hte.cells.from_plan import from_plan
+from bayes_hte.spec import cell_table, read_plan
 from bayes_hte.spec.plan import DataTable, Estimates, Levels, Privacy, Rows, Summary, Table, Times, Wide
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
@@ -162,7 +162,7 @@ def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
     made = cells.from_rows(rows, outcome="y", arm="arm", control="old", segments=["day", "device"], **asked)
     expected = cells.protect(cells.with_shares(made, {"old": 1, "new": 1}), 10, "merge")
     xr.testing.assert_allclose(found.drop_attrs(), expected.drop_attrs(), rtol=1e-10)
-    assert schema.list_notes(found) == schema.list_notes(expected)
+    assert cell_table.list_notes(found) == cell_table.list_notes(expected)
     assert found["segment"].values.tolist() == ["2026-03 · mobile", "2026-03 · tv", "2026-03 · (other)"]
 
 

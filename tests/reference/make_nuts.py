@@ -26,13 +26,18 @@ import xarray as xr
 from nuts_families import MADE
 
 import bayes_hte as hte
-from bayes_hte import schema
-from bayes_hte.analysis import prepare_analysis
-from bayes_hte.drawn import add_mean_outcome
-from bayes_hte.effects import average_over_segments, compute_effects, compute_population_shares, get_fitted_family
-from bayes_hte.model import build_problem
-from bayes_hte.posterior import build_fit_tree, sample_with_nuts
-from bayes_hte.summary import compute_mcse_of_chains
+from bayes_hte.analysis.run import prepare_analysis
+from bayes_hte.estimands.effects import (
+    average_over_segments,
+    compute_effects,
+    compute_population_shares,
+    get_fitted_family,
+)
+from bayes_hte.estimands.tables import compute_mcse_of_chains
+from bayes_hte.inference.draws import add_mean_outcome
+from bayes_hte.inference.nuts.sample import build_fit_tree, sample_with_nuts
+from bayes_hte.model.problem import build_problem
+from bayes_hte.spec import cell_table
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"
@@ -257,12 +262,12 @@ def table(cells: xr.Dataset) -> dict[str, Any]:
         "control": cells.attrs["control"],
         "arm": cells["arm"].values.astype(str).tolist(),
         "segment": cells["segment"].values.astype(str).tolist(),
-        "dimensions": {name: cells[name].values.astype(str).tolist() for name in schema.list_dimensions(cells)},
+        "dimensions": {name: cells[name].values.astype(str).tolist() for name in cell_table.list_dimensions(cells)},
         "data": {
             str(name): values.astype(object).where(values.notnull(), None).values.tolist()
             for name, values in cells.data_vars.items()
         },
-        "sha256": schema.hash_cell_table(cells),
+        "sha256": cell_table.hash_cell_table(cells),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 import bayes_hte as hte
-from bayes_hte import schema
+from bayes_hte.spec import cell_table
 
 Made = tuple[str, xr.Dataset, hte.Model]
 CELL = ("segment", "arm")
@@ -25,13 +25,13 @@ def made(data: dict[str, Any], **coords: Any) -> xr.Dataset:
     attrs: dict[str, Any] = {
         "outcome": "y",
         "control": "control",
-        "dimensions": schema.encode_text_list(["group"]),
+        "dimensions": cell_table.encode_text_list(["group"]),
         "notes": "[]",
     }
     if "horizon" in coords:
         attrs["horizon"] = coords.pop("horizon")
     coords |= {"segment": labels, "arm": names, "group": ("segment", labels)}
-    return schema.check_cell_table(xr.Dataset(pairs, coords=coords, attrs=attrs))
+    return cell_table.check_cell_table(xr.Dataset(pairs, coords=coords, attrs=attrs))
 
 
 def predictors(rng: np.random.Generator, segments: int, centre: float, effect: list[float], tau: float) -> np.ndarray:
@@ -104,7 +104,7 @@ def covariate_outliers() -> Made:
     content = hte.read_model("conversion-outliers").model_dump(exclude_none=True)
     content["effect"] |= {"covariates": ["age"], "slope": {"dist": "Normal", "mu": 0.0, "sigma": 0.5}}
     what = "Synthetic: yes or no, 14 segments with a covariate, one of them an outlier"
-    return what, schema.check_cell_table(cells.assign_coords(covariate=["age"])), hte.Model.model_validate(content)
+    return what, cell_table.check_cell_table(cells.assign_coords(covariate=["age"])), hte.Model.model_validate(content)
 
 
 def correlated() -> Made:

@@ -1,0 +1,150 @@
+"""Write a fit's results as files: a report, a CSV that a spreadsheet can open safely, one JSON object, and the fit."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bayes_hte import cells as cell_tables
+from bayes_hte._support.atomic_files import write_text_atomically
+from bayes_hte._support.csv_json import to_safe_csv, to_strict_json
+from bayes_hte.analysis.result import Fit
+from bayes_hte.errors import OutputError
+from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
+from bayes_hte.spec import cell_table
+
+REPORT_FILE = "report.html"
+# In the order in which they are put into place.
+RESULT_FILES = (REPORT_FILE, "effects.csv", "summary.json", "fit.nc")
+
+
+def build_result_tables(fit: Fit) -> ResultTables:
+    """Build the tables that the files and the terminal show of a fit, on the scale of its plan."""
+    return compute_result_tables(fit.core, fit.question(), with_details=True)
+
+
+def write_results(
+    fit: Fit, folder: Path, *, result_tables: ResultTables | None = None, report: bool = True
+) -> list[Path]:
+    """Write report.html, effects.csv, summary.json and fit.nc: all of them, or none.
+
+    Parameters
+    ----------
+    fit : Fit
+    folder : Path
+        Made if it does not exist.
+    result_tables : Tables, optional
+        The tables of `build_result_tables`, where they are known already.
+    report : bool
+        False leaves out report.html, and removes one that an earlier run left in the folder: it
+        would be read as the report of the new files.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written; then it holds what it held before.
+    """
+    staging_folder = make_staging_folder(folder)
+    try:
+        write_by_file_name = _map_file_writers(fit, result_tables or build_result_tables(fit))
+        file_names = [name for name in RESULT_FILES if report or name != REPORT_FILE]
+        for file_name in file_names:
+            write_by_file_name[file_name](staging_folder / file_name)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not report:
+            (folder / REPORT_FILE).unlink(missing_ok=True)
+        # All files are complete: from here only renames are left, which hardly fail.
+        return [(staging_folder / name).replace(folder / name) for name in file_names]
+    except OSError as os_error:
+        raise OutputError(f"{folder} cannot be written: {os_error.strerror or os_error}") from os_error
+    finally:  # after success the folder is empty
+        shutil.rmtree(staging_folder, ignore_errors=True)
+
+
+def make_staging_folder(folder: Path) -> Path:
+    """Make a staging folder on the same disk, which also shows that the target can be written.
+
+    Raises
+    ------
+    OutputError
+        If files stand in the way, or the disk refuses.
+    """
+    # The innermost folder that exists: a rename from there to the target stays on one disk.
+    existing_folder = folder
+    while not existing_folder.is_dir():
+        if existing_folder.exists():
+            raise OutputError(f"{folder} cannot be a folder: {existing_folder} is a file")
+        existing_folder = existing_folder.parent
+    for file_name in RESULT_FILES:
+        if (folder / file_name).is_dir():
+            raise OutputError(
+                f"{folder / file_name} is a folder, in the way of the file; move it or name another folder"
+            )
+    try:
+        return Path(tempfile.mkdtemp(dir=existing_folder, prefix=".bayes-hte-"))
+    except OSError as os_error:
+        raise OutputError(f"{folder} cannot be written: {os_error.strerror or os_error}") from os_error
+
+
+def _map_file_writers(fit: Fit, result_tables: ResultTables) -> dict[str, Callable[[Path], Any]]:
+    return {
+        REPORT_FILE: lambda path: _write_report(fit, result_tables, path),
+        "effects.csv": lambda path: write_text_atomically(path, to_safe_csv(result_tables.segment_table)),
+        "summary.json": lambda path: write_text_atomically(path, to_strict_json(build_summary(fit, result_tables))),
+        "fit.nc": fit.save,
+    }
+
+
+def _write_report(fit: Fit, result_tables: ResultTables, report_path: Path) -> None:
+    from bayes_hte.report import render  # loads matplotlib and jinja2
+
+    write_text_atomically(report_path, render(fit.core, fit.question(), fit.diagnosis, fit.plan, result_tables))
+
+
+def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[str, Any]:
+    """Build the content of summary.json: everything a program needs to act on a fit, as plain values."""
+    result_tables = result_tables or build_result_tables(fit)
+    question, cells, diagnosis = fit.question(), fit.cells, fit.diagnosis
+    attrs, plan = fit.core.attrs, fit.plan
+    # These keys are a contract with programs, which "format" names.
+    return {
+        "format": "bayes_hte summary 1",
+        "title": "" if plan is None else plan.title,
+        "outcome": cells.attrs["outcome"],
+        "control": cells.attrs["control"],
+        "arms": cell_table.list_treated_arms(cells),
+        "dimensions": cell_table.list_dimensions(cells),
+        "scale": question.scale,
+        "ci_prob": question.ci_prob,
+        "reliable": diagnosis.ok,
+        "diagnosis": {
+            "problems": list(diagnosis.problems),
+            "rhat_max": diagnosis.rhat_max,
+            "ess_bulk_min": diagnosis.ess_bulk_min,
+            "ess_tail_min": diagnosis.ess_tail_min,
+            "divergences": diagnosis.divergences,
+            "refitted": diagnosis.refitted,
+            "pareto_k": diagnosis.pareto_k,
+            "quadrature_error": diagnosis.quadrature_error,
+        },
+        "warnings": list(cell_tables.check(cells)),
+        "ate": _list_records(result_tables.ate_table),
+        "segments": _list_records(result_tables.segment_table),
+        "heterogeneity": _list_records(result_tables.heterogeneity_table),
+        "provenance": {
+            attr_name: json.loads(attr_value) if attr_name == "versions" else attr_value
+            for attr_name, attr_value in attrs.items()
+            if attr_name in ("seed", "sampler", "engine", "versions", "data_sha256", "model_sha256", "plan_sha256")
+        },
+    }
+
+
+def _list_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {str(column_name): cell_value for column_name, cell_value in record.items()}
+        for record in table.to_dict(orient="records")
+    ]

@@ -1,0 +1,235 @@
+"""`fit_many`: many metrics, dimensions and experiments in one call, on all cores."""
+
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from threadpoolctl import threadpool_limits
+
+from bayes_hte._support.validation import describe_type, describe_value, to_int
+from bayes_hte.analysis.result import Fit
+from bayes_hte.analysis.run import check_sampling_request, fit
+from bayes_hte.errors import DataError, HteError
+from bayes_hte.inference.exact import target
+from bayes_hte.spec import Model, read_model
+from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.plan import SamplerName
+
+# Up to so many cell tables the start of other processes would take longer than it saves.
+MAX_PROBLEMS_IN_ONE_PROCESS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Fits(Mapping[str, Fit]):
+    """The results of `fit_many`, by name; a mapping.
+
+    Attributes
+    ----------
+    fits : mapping
+        Name -> Fit.
+    failed : mapping
+        Name -> what was wrong with a problem that could not be fitted.
+    """
+
+    fits: Mapping[str, Fit]
+    failed: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Fit:
+        """Look up the fit of a problem.
+
+        Raises
+        ------
+        KeyError
+            If there is no such problem, or it could not be fitted: then the error says why.
+        """
+        if name in self.failed:
+            raise KeyError(f"{name!r} could not be fitted: {self.failed[name]}")
+        return self.fits[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the problems that were fitted."""
+        return iter(self.fits)
+
+    def __len__(self) -> int:
+        """Count the problems that were fitted."""
+        return len(self.fits)
+
+    def table(self, scale: EffectScale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
+        """Stack `Fit.table` of all problems, with the columns problem, segment and reliable.
+
+        The levels of each problem's own dimensions are joined in ``segment``.
+        """
+        return self._stack_tables("table", scale, ci_prob)
+
+    def ate(self, scale: EffectScale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
+        """Stack `Fit.ate` of all problems, with the columns problem and reliable."""
+        return self._stack_tables("ate", scale, ci_prob)
+
+    def _stack_tables(self, method_name: str, scale: EffectScale | None, ci_prob: float | None) -> pd.DataFrame:
+        """Put the tables that a method of `Fit` makes of every problem one under the other."""
+        problem_tables = []
+        for problem_name, problem_fit in self.fits.items():
+            problem_table = getattr(problem_fit, method_name)(scale, ci_prob)
+            # pandas compares attributes when it joins tables, and these differ.
+            is_reliable, problem_table.attrs = problem_table.attrs["reliable"], {}
+            if method_name == "table":
+                # Columns of dimensions stand before the column arm, and problems may have different ones.
+                dimension_columns = list(problem_table.columns[: list(problem_table.columns).index("arm")])
+                segment_labels = problem_table[dimension_columns].agg(" × ".join, axis=1)
+                problem_table = problem_table.drop(columns=dimension_columns)
+                problem_table.insert(0, "segment", segment_labels)
+            problem_table.insert(0, "problem", problem_name)
+            problem_table["reliable"] = is_reliable
+            problem_tables.append(problem_table)
+        return pd.concat(problem_tables, ignore_index=True) if problem_tables else pd.DataFrame()
+
+
+def fit_many(
+    problems: Mapping[str, xr.Dataset],
+    model: Model | str | Path | Mapping[str, Model | str | Path],
+    *,
+    sampler: SamplerName = "auto",
+    draws: int = 2000,
+    seed: int = 1,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> Fits:
+    """Fit many cell tables: metrics, dimensions, experiments.
+
+    Parameters
+    ----------
+    problems : mapping
+        Name -> cell table. Every problem is fitted on its own, with the same seed.
+    model : Model, str or Path, or a mapping
+        One for all, or one for each by the same names.
+    sampler, seed
+        As in `fit`.
+    draws : int
+        Posterior draws of each problem.
+    workers : int, optional
+        Processes; by default one per core, and none besides this one for a dozen problems or fewer.
+    progress : bool, optional
+        Show a progress bar; by default only to a person at a terminal.
+
+    Returns
+    -------
+    Fits
+        A mapping from names to fits, with ``table()`` and ``ate()`` of all, and ``failed``: a problem that is
+        wrong does not stop the others.
+
+    Raises
+    ------
+    DataError
+        If there is no problem, a problem has no model, or the sampler, draws, seed or workers make no sense.
+    ModelError
+        If a model file is not valid.
+
+    Examples
+    --------
+    >>> import pandas as pd, bayes_hte as hte
+    >>> counts = pd.DataFrame({
+    ...     "device": ["mobile", "mobile", "tablet", "tablet"], "arm": ["a", "b", "a", "b"],
+    ...     "n": [9000, 9100, 300, 280], "clicks": [810, 955, 27, 40], "sales": [90, 101, 2, 5],
+    ... })
+    >>> given = {"arm": "arm", "control": "a", "segments": ["device"], "n": "n"}
+    >>> tables = {metric: hte.cells.from_summary(counts, events=metric, **given) for metric in ("clicks", "sales")}
+    >>> fits = hte.fit_many(tables, "conversion")
+    >>> fits.ate()["problem"].tolist()
+    ['clicks', 'sales']
+    """
+    if not isinstance(problems, Mapping):
+        raise DataError(f'problems are {describe_type(problems)}; name each cell table, as in {{"clicks": cells}}')
+    if not problems:
+        raise DataError("no problems to fit: give a mapping from names to cell tables")
+    draws, seed = check_sampling_request(sampler, draws, seed)
+    model_by_problem = _match_models(problems, model)
+    fit_options: dict[str, Any] = {"sampler": sampler, "draws": draws, "seed": seed}
+    fit_tasks = [(name, cells, model_by_problem[name], fit_options) for name, cells in problems.items()]
+    worker_count = min(target.cores() if workers is None else _check_worker_count(workers), len(fit_tasks))
+    uses_this_process = worker_count == 1 or (workers is None and len(fit_tasks) <= MAX_PROBLEMS_IN_ONE_PROCESS)
+    fit_by_problem: dict[str, Fit] = {}
+    error_by_problem: dict[str, str] = {}
+    task_results = map(_run_task, fit_tasks) if uses_this_process else _run_in_processes(fit_tasks, worker_count)
+    for problem_name, fit_or_error in _track_progress(task_results, len(fit_tasks), progress):
+        if isinstance(fit_or_error, Fit):
+            fit_by_problem[problem_name] = fit_or_error
+        else:
+            error_by_problem[problem_name] = fit_or_error
+    return Fits(MappingProxyType(fit_by_problem), MappingProxyType(error_by_problem))
+
+
+type FitTask = tuple[str, xr.Dataset, Model, dict[str, Any]]
+type TaskResult = tuple[str, Fit | str]
+
+
+def _match_models(
+    problems: Mapping[str, xr.Dataset], model: Model | str | Path | Mapping[str, Model | str | Path]
+) -> dict[str, Model]:
+    """Give every problem its model, and read each model file once."""
+    if isinstance(model, Mapping):
+        if problems_without_model := [problem_name for problem_name in problems if problem_name not in model]:
+            raise DataError(
+                f"no model for the problems {problems_without_model[:5]}; give one for each name, or one for all"
+            )
+        model_by_source = {
+            str(model_source): model_source if isinstance(model_source, Model) else read_model(model_source)
+            for model_source in model.values()
+        }
+        return {problem_name: model_by_source[str(model[problem_name])] for problem_name in problems}
+    shared_model = model if isinstance(model, Model) else read_model(model)
+    return dict.fromkeys(problems, shared_model)
+
+
+def _check_worker_count(workers: object) -> int:
+    """Convert the number of processes to an int; raise DataError if it is none, or below 1."""
+    worker_count = to_int(workers)
+    if worker_count is None or worker_count < 1:
+        raise DataError(f"workers is {describe_value(workers)}; give a number of processes, 1 or more")
+    return worker_count
+
+
+def _run_task(fit_task: FitTask) -> TaskResult:
+    """Fit one cell table; an error becomes a message, so that it does not stop the others."""
+    problem_name, cells, model, fit_options = fit_task
+    try:
+        # One bar counts the problems; bars of several fits would write over each other.
+        return problem_name, fit(cells, model, progress=False, **fit_options)
+    except HteError as error:
+        return problem_name, str(error)
+
+
+def _run_in_processes(fit_tasks: list[FitTask], worker_count: int) -> Iterator[TaskResult]:
+    """Share the work among processes that import the package once; each computes on one core."""
+    # A forked copy of this process would inherit the locks of its threads; the server has none, but Windows lacks it.
+    process_context = multiprocessing.get_context(
+        "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    )
+    process_context.set_forkserver_preload(["bayes_hte.analysis.fit_many"])
+    # Four chunks or more per process, so that all of them finish at about the same time.
+    with ProcessPoolExecutor(worker_count, mp_context=process_context, initializer=_use_one_core) as process_pool:
+        yield from process_pool.map(
+            _run_task, fit_tasks, chunksize=max(1, min(16, len(fit_tasks) // (4 * worker_count)))
+        )
+
+
+def _use_one_core() -> None:
+    """Keep a worker process to one core."""
+    # Threads of linear algebra, spinning in several processes at once, would take two thirds of the time.
+    target.use_one_core()
+    threadpool_limits(1)
+
+
+def _track_progress(task_results: Iterator[TaskResult], task_count: int, progress: bool | None) -> Iterator[TaskResult]:
+    """Pass results on, with a progress bar on standard error for people."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    shows_bar = console.is_terminal if progress is None else progress
+    yield from track(task_results, "fitting", total=task_count, console=console, disable=not shows_bar)

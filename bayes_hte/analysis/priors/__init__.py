@@ -1,0 +1,1 @@
+"""Find priors and try them out: learned from past experiments, swept, seen before any fit."""

@@ -1,0 +1,620 @@
+"""`Fit`: a posterior with its cells, and the tables, figures and files that answer questions about it."""
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import xarray as xr
+
+from bayes_hte._support.atomic_files import write_file_atomically, write_text_atomically
+from bayes_hte._support.validation import check_path
+from bayes_hte.criticism.arviz_groups import add_arviz_groups
+from bayes_hte.criticism.diagnostics import Diagnosis
+from bayes_hte.errors import OutputError
+from bayes_hte.estimands import by_dimension as marginal
+from bayes_hte.estimands import heterogeneity as answers
+from bayes_hte.estimands import tables
+from bayes_hte.estimands.effects import (
+    SegmentWeights,
+    describe_engine,
+    get_fitted_cells,
+    get_fitted_model,
+    require_known_model,
+)
+from bayes_hte.estimands.heterogeneity import RankDirection
+from bayes_hte.estimands.tables import ContrastReference, EffectQuestion
+from bayes_hte.model.problem import build_problem, build_pymc_model
+from bayes_hte.spec import Model, Plan, cell_table
+from bayes_hte.spec.cell_table import EffectScale
+
+# PyMC, matplotlib and what needs them are imported on use: most questions need neither, and take less time.
+if TYPE_CHECKING:
+    import pymc as pm
+    from matplotlib.figure import Figure, SubFigure
+
+# Written into every saved fit, so that a file of another kind or time is recognised.
+FIT_FORMAT = "bayes_hte fit 1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A posterior and the questions it answers.
+
+    Attributes
+    ----------
+    core : xarray.DataTree
+        The draws, what the sampler says of itself, and the cells: everything is computed from it.
+
+    Examples
+    --------
+    >>> import pandas as pd, bayes_hte as hte
+    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
+    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
+    >>> fit = hte.fit(cells, hte.read_model("published-estimates"), draws=4000, seed=1)  # doctest: +SKIP
+    >>> fit.table()[["school", "effect", "p_positive"]]  # doctest: +SKIP
+    """
+
+    core: xr.DataTree
+
+    @property
+    def posterior(self) -> xr.DataTree:
+        """Every group that ArviZ knows: every ArviZ function works on it.
+
+        Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive, prior, prior_predictive,
+        observed_data, constant_data and cells; sign where the fast engine was used. What follows from the draws is
+        computed when it is first asked for; log-likelihoods and predictive draws of more than 20 million
+        numbers are left out.
+        """
+        return add_arviz_groups(self.core)
+
+    @property
+    def cells(self) -> xr.Dataset:
+        """The cell table, dims (segment, arm)."""
+        return get_fitted_cells(self.core)
+
+    @property
+    def spec(self) -> Model:
+        """What was believed, as the model file states it.
+
+        Raises
+        ------
+        ModelError
+            If only draws of a model of one's own are known.
+        """
+        return require_known_model(self.core, "what was believed")
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was asked, if the fit came from a plan."""
+        # A saved fit has to hold its plan, and netCDF attributes are text or numbers.
+        plan_json = self.core.attrs.get("plan")
+        return None if plan_json is None else Plan.model_validate_json(plan_json)
+
+    @property
+    def model(self) -> "pm.Model":
+        """The PyMC model of this fit, built anew."""
+        # A file can hold no PyMC model; cells and model say all of it.
+        return build_pymc_model(build_problem(self.cells, require_known_model(self.core, "the PyMC model")))
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """Whether the draws can be trusted; computed when the fit was made."""
+        # JSON has no tuples.
+        diagnosis_fields = json.loads(self.core.attrs["diagnosis"])
+        return Diagnosis(**{**diagnosis_fields, "problems": tuple(diagnosis_fields["problems"])})
+
+    @property
+    def engine(self) -> str:
+        """Which engine drew the posterior, and why, as a sentence."""
+        return describe_engine(self.core)
+
+    def question(
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, rope: float | None = None
+    ) -> EffectQuestion:
+        """Fill in what is not stated from the plan, else absolute effects and 95 % intervals."""
+        plan = self.plan
+        if plan is None:
+            # netCDF has no booleans, so the attribute is there or it is not.
+            higher_is_better = "lower_is_better" not in self.core.attrs
+            return EffectQuestion(
+                scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope, higher_is_better=higher_is_better
+            )
+        report_options = plan.report
+        chosen_scale = scale or report_options.scale
+        return EffectQuestion(
+            scale=chosen_scale,
+            ci_prob=report_options.ci_prob if ci_prob is None else ci_prob,
+            # The plan's smallest effect that matters is a number on the plan's own scale.
+            rope=report_options.rope if rope is None and chosen_scale == report_options.scale else rope,
+            higher_is_better=report_options.higher_is_better,
+        )
+
+    def table(
+        self,
+        scale: EffectScale | None = None,
+        ci_prob: float | None = None,
+        *,
+        rope: float | None = None,
+        detail: bool = False,
+    ) -> pd.DataFrame:
+        """Tabulate every segment's effect.
+
+        Parameters
+        ----------
+        scale : {"absolute", "relative", "link"}, optional
+            Difference in means (or probability), that divided by the control's mean, or log-odds /
+            the outcome itself. By default the plan's, else absolute.
+        ci_prob : float, optional
+            Probability of the intervals; by default the plan's, else 0.95.
+        rope : float, optional
+            The smallest effect that matters, on `scale`: adds p_rope, p_benefit and p_harm.
+        detail : bool
+            Add effect_mcse and p_mcse (Monte-Carlo standard errors), pooling_low and pooling_high
+            (interval of the pooling factor), complete and complete_se (the completely pooled estimate).
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per segment and arm: a column per dimension, arm, n_control, n_treated, raw,
+            raw_se (the segment on its own), effect (posterior mean), sd, ci_low, ci_high,
+            p_positive, p_negative, pooling (share of the estimate that is borrowed). ``attrs["reliable"]``
+            is False, and ``attrs["problems"]`` says why, when the diagnosis failed.
+
+        Raises
+        ------
+        DataError
+            If scale, ci_prob or rope make no sense.
+        ModelError
+            If the scale needs a control mean that the family does not have.
+        """
+        effect_table = tables.tabulate_segments(self.core, self.question(scale, ci_prob, rope), with_detail=detail)
+        return self._attach_verdict(effect_table)
+
+    def ate(
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, *, weights: SegmentWeights | None = None
+    ) -> pd.DataFrame:
+        """Average the effect over segments with the population's shares, one row per arm.
+
+        Parameters
+        ----------
+        scale, ci_prob
+            As in `table`.
+        weights : mapping or pandas.Series, optional
+            Population size by segment label; by default the units in all arms of the experiment.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, n_control, n_treated, effect, sd, ci_low, ci_high, p_positive, p_negative, p_mcse.
+
+        Notes
+        -----
+        It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
+        the mean over an imagined population of segments, each counted once.
+        """
+        return self._attach_verdict(tables.tabulate_ate(self.core, self.question(scale, ci_prob), weights))
+
+    def heterogeneity(
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, *, rope: float | None = None
+    ) -> pd.DataFrame:
+        """Measure how much effects differ between segments.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, quantity, value (posterior mean or probability), ci_low, ci_high, meaning. Quantities:
+            effect_mean, between_sd (tau; between_sd[...] per stratum or dimension that has its own), slope[...] per
+            covariate, correlation, i2, spread (SD over the population on the reported scale), p_all_positive,
+            p_all_negative, share_harmed, p_qualitative (some effects positive, some negative, both by more than the
+            rope) and gail_simon_p, the p-value of the test for that (Gail & Simon 1985); where a rope is stated
+            p_spread_matters, and p_tau_matters if it is on tau's own scale.
+        """
+        return self._attach_verdict(answers.tabulate_heterogeneity(self.core, self.question(scale, ci_prob, rope)))
+
+    def variance_shares(self, ci_prob: float | None = None, *, weights: SegmentWeights | None = None) -> pd.DataFrame:
+        """Divide the variance of effects among a model's parts: which dimension drives the differences.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, source (a term of ``effect.by``, covariates, rest), share (posterior mean; shares of an arm add up to
+            1), share_low, share_high, sd (SD of the part over the segments at hand, link scale), sd_low, sd_high.
+
+        Raises
+        ------
+        ModelError
+            If the model has neither ``effect.by`` nor covariates.
+
+        References
+        ----------
+        Gelman (2005), Annals of Statistics 33:1: finite-population variances, here with the population's shares.
+        """
+        return self._attach_verdict(marginal.tabulate_variance_shares(self.core, self.question(None, ci_prob), weights))
+
+    def marginal(
+        self,
+        dimension: str,
+        scale: EffectScale | None = None,
+        ci_prob: float | None = None,
+        *,
+        weights: SegmentWeights | None = None,
+    ) -> pd.DataFrame:
+        """Average the effects of a dimension's levels over their segments, with the population's shares.
+
+        Returns
+        -------
+        pandas.DataFrame
+            level, arm, n_control, n_treated, effect, sd, ci_low, ci_high, p_positive, p_negative, and the columns of a
+            rope where the plan states one.
+
+        Raises
+        ------
+        DataError
+            If there is no such dimension, or a level has no weight.
+        """
+        return self._attach_verdict(
+            marginal.tabulate_marginal_effects(self.core, dimension, self.question(scale, ci_prob), weights)
+        )
+
+    def ranks(
+        self, scale: EffectScale | None = None, ci_prob: float | None = None, *, best: RankDirection | None = None
+    ) -> pd.DataFrame:
+        """Rank every segment among all segments by its effect; rank 1 is the best.
+
+        Parameters
+        ----------
+        scale, ci_prob
+            As in `table`.
+        best : {"highest", "lowest"}, optional
+            Which effects are good; by default as the plan says, else the highest.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, rank_mean, rank_low, rank_high, p_best, p_worst.
+
+        Raises
+        ------
+        DataError
+            If there is one segment.
+        """
+        return self._attach_verdict(answers.rank_segments(self.core, self.question(scale, ci_prob), best))
+
+    def best_arm(self, scale: EffectScale | None = None) -> pd.DataFrame:
+        """Compare the arms of each segment, the control included: which is best, and by how much.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, effect (posterior mean; 0 for the control), p_best (probability that the arm
+            has the best mean outcome), p_mcse, expected_loss (how much better the best arm is expected to be).
+        """
+        return self._attach_verdict(answers.compare_arms(self.core, self.question(scale)))
+
+    def contrasts(
+        self,
+        against: ContrastReference = "rest",
+        scale: EffectScale | None = None,
+        ci_prob: float | None = None,
+        *,
+        weights: SegmentWeights | None = None,
+    ) -> pd.DataFrame:
+        """Tabulate differences between effects, from joint draws.
+
+        Parameters
+        ----------
+        against : {"rest", "ate", "pairs"}
+            Each segment less the average of all others, less the ATE, or every pair.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, segment, against, difference, sd, ci_low, ci_high, p_positive, p_negative.
+        """
+        return self._attach_verdict(
+            tables.tabulate_contrasts(self.core, self.question(scale, ci_prob), against, weights)
+        )
+
+    def predict_new_segment(
+        self,
+        scale: EffectScale | None = None,
+        ci_prob: float | None = None,
+        *,
+        where: Mapping[str, str] | None = None,
+        covariates: Mapping[str, float] | None = None,
+    ) -> pd.DataFrame:
+        """Predict the effect in a segment that was not in the experiment, one row per arm.
+
+        Parameters
+        ----------
+        scale, ci_prob
+            As in `table`.
+        where : mapping, optional
+            Dimension -> level, for models whose levels have effects (``by``) or between-segment SDs (``strata``) of
+            their own: a level that was seen has the effect it was found to have, any other is drawn.
+        covariates : mapping, optional
+            Covariate -> value in its own units; by default the mean of the segments.
+
+        Returns
+        -------
+        pandas.DataFrame
+            arm, effect, sd, ci_low, ci_high, p_positive, p_negative.
+
+        Raises
+        ------
+        DataError
+            If a dimension, level or covariate is not known.
+        ModelError
+            If effects were not pooled.
+        """
+        return self._attach_verdict(
+            # With the fit's own seed: the same question has the same answer.
+            tables.tabulate_new_segment(
+                self.core,
+                self.question(scale, ci_prob),
+                seed=int(self.core.attrs["seed"]),
+                where=where,
+                covariates=covariates,
+            )
+        )
+
+    def survival(self, times: Sequence[float] | float | None = None, ci_prob: float | None = None) -> pd.DataFrame:
+        """Tabulate survival of every segment under control and treatment at stated times.
+
+        Parameters
+        ----------
+        times : float or sequence of float, optional
+            In the units of the data, within the follow-up; by default the horizon of the cells.
+        ci_prob : float, optional
+            Probability of the intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, time, survival_control, survival_treated (posterior means), difference (in
+            survival, treated minus control), sd, ci_low, ci_high, p_positive, p_negative. Hazard ratios are the
+            relative scale of `table`, plus one.
+
+        Raises
+        ------
+        ModelError
+            If the outcome is not survival.
+        DataError
+            If a time is beyond the follow-up.
+        """
+        from bayes_hte.estimands.survival_curves import tabulate_survival
+
+        return self._attach_verdict(tabulate_survival(self.core, times, self.question(None, ci_prob)))
+
+    def loso(self) -> pd.DataFrame:
+        """Score how well the other segments predict each one: leave-one-segment-out log scores.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per segment: a column per dimension, elpd (log density of the segment's data given other
+            segments' data), mcse (Monte-Carlo standard error of it; 0 where it is exact), pareto_k (tail of the
+            importance weights; above 0.7 the segment was left out and the others fitted again).
+            ``attrs["elpd"]`` is the sum, ``attrs["se"]`` its standard error over segments.
+
+        Raises
+        ------
+        DataError
+            If there is one segment.
+
+        Notes
+        -----
+        A segment's own effect and baseline are integrated out: the score asks whether a segment like it was to be
+        expected. It is the log of a mean density, not the mean of log densities. Structures beyond the exact engine
+        are sampled again ten times, each time without a tenth of the segments; that takes minutes.
+        """
+        return self._attach_verdict(_import_higher_module("compare").score_segments(self))
+
+    def compare(self, others: "Mapping[str, Model | str | Path | Fit] | None" = None) -> pd.DataFrame:
+        """Compare models by how well they predict segments: leave-one-segment-out scores.
+
+        Parameters
+        ----------
+        others : mapping, optional
+            Name -> model, model file, or fit of the same cells. By default the same model without pooling, with
+            partial and with complete pooling.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per model, best first: model, elpd (sum of `loso`), se, elpd_difference (to the best),
+            se_difference (of pointwise differences), mcse, weight (stacking of predictive densities), pareto_k (the
+            largest), reliable.
+
+        Raises
+        ------
+        DataError
+            If there is one segment, or a fit of other cells.
+        ModelError
+            If a model does not fit the cells, or predicts other statistics of them.
+
+        Notes
+        -----
+        A difference within twice its standard error says that the data do not decide.
+        """
+        return self._attach_verdict(_import_higher_module("compare").compare_models(self, others))
+
+    def sensitivity(self, scale: EffectScale | None = None) -> pd.DataFrame:
+        """Measure how much answers would move if the priors, or the data, counted a little more or less.
+
+        Returns
+        -------
+        pandas.DataFrame
+            quantity, prior, likelihood (power-scaling sensitivities; above 0.05 is noticeable), diagnosis in words.
+
+        Raises
+        ------
+        DataError
+            If the fit is too large for its log-likelihood to be kept.
+
+        References
+        ----------
+        Kallioinen, Paananen, Bürkner & Vehtari (2024), Statistics and Computing 34:57.
+        """
+        from bayes_hte.criticism.prior_sensitivity import tabulate_sensitivity
+
+        return self._attach_verdict(tabulate_sensitivity(self.core, self.question(scale)))
+
+    def given_tau(self, scale: EffectScale | None = None) -> pd.DataFrame:
+        """Tabulate every segment's effect if the between-segment SD were known: the numbers behind `tau_trace`.
+
+        The scale is that of the report, unless it needs parameters that all segments share, as counts, ordered scales
+        and survival do on the absolute one: then it is the link scale.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per arm, segment and value of tau: a column per dimension, arm, tau (link scale), effect (its
+            posterior mean at that tau, on `scale`), density (posterior density of tau).
+
+        Raises
+        ------
+        ModelError
+            If effects are not partially pooled, or the structure is beyond the exact engine.
+        """
+        from bayes_hte.criticism.tau_profile import choose_profile_scale, profile_tau
+
+        return self._attach_verdict(
+            profile_tau(self.core, scale or choose_profile_scale(self.core, self.question(scale).scale))
+        )
+
+    def tau_trace(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw every segment's effect as a function of the between-segment SD, over the posterior of that SD.
+
+        The single picture of partial pooling: on the left all segments have the common effect, on the right each
+        has its own estimate, and the posterior beneath says which part matters. `options` are those of
+        `bayes_hte.plot.trace`; `given_tau` has the numbers.
+
+        Raises
+        ------
+        ModelError
+            If effects are not partially pooled, or the structure is beyond the exact engine.
+        """
+        from bayes_hte.criticism.tau_profile import choose_profile_scale
+        from bayes_hte.plot import from_fit
+
+        # Chosen once, so that the figure and its numbers are on the same scale.
+        scale = scale or choose_profile_scale(self.core, self.question(scale).scale)
+        return from_fit.plot_tau_trace(self.core, self.question(scale), self.plan, self.given_tau(scale), **options)
+
+    def plot_forest(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw the forest plot; `options` are those of `bayes_hte.plot.forest.figure`."""
+        from bayes_hte.plot import from_fit
+
+        return from_fit.plot_forest(self.core, self.question(scale), self.plan, **options)
+
+    def plot_shrinkage(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
+        from bayes_hte.plot import from_fit
+
+        return from_fit.plot_shrinkage(self.core, self.question(scale), self.plan, **options)
+
+    def predictive_checks(self, ci_prob: float | None = None) -> pd.DataFrame:
+        """Check whether data like these were to be expected under the fitted model.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per check: check, observed, expected (mean over replications), low, high (central interval of
+            replications), p (P(replicated ≥ observed)), verdict. The distances of all cells; totals that the family
+            may get wrong (zeros, answers at each level); and for every arm the segment furthest from the common
+            distribution of effects, which heavy tails (``shape = "student_t"``) would expect.
+
+        Raises
+        ------
+        DataError
+            If the fit is too large to hold predictive draws.
+        """
+        from bayes_hte.criticism.posterior_predictive import tabulate_predictive_checks
+
+        return self._attach_verdict(tabulate_predictive_checks(self.posterior, self.question(None, ci_prob)))
+
+    def plot_prior(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+        """Draw what the prior allows a segment's effect to be, and what the data made of it.
+
+        `options` are those of `bayes_hte.plot.prior`. Before any fit, `bayes_hte.plot_prior` draws the same without
+        the posterior.
+        """
+        from bayes_hte.plot import from_fit
+
+        return from_fit.plot_prior_and_posterior(self.posterior, self.question(scale), self.plan, **options)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report: one self-contained HTML file.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written; nothing is left behind.
+        """
+        from bayes_hte.report import render
+
+        return write_text_atomically(
+            check_path(path, "the report", OutputError), render(self.core, self.question(), self.diagnosis, self.plan)
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Save everything as one netCDF file, all or nothing.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written; nothing is left behind.
+        """
+        from bayes_hte.analysis.netcdf import write_tree
+
+        # All groups and not the core alone, so that ArviZ can use the file without this package.
+        return write_file_atomically(
+            check_path(path, "the file", OutputError), lambda file_path: write_tree(self.posterior, file_path)
+        )
+
+    def _attach_verdict(self, result_table: pd.DataFrame) -> pd.DataFrame:
+        """Attach the diagnosis to a table, and the sentence on how it was computed, as attrs."""
+        # A table may go further than the fit it comes from: whoever reads it can see whether to trust it.
+        diagnosis = self.diagnosis
+        result_table.attrs["caption"] = self.engine
+        result_table.attrs["reliable"] = diagnosis.ok
+        result_table.attrs["problems"] = list(diagnosis.problems)
+        return result_table
+
+    def __repr__(self) -> str:
+        """Describe the fit on one line: what was fitted and whether it can be trusted."""
+        return f"<Fit: {_describe_fit(self.cells, get_fitted_model(self.core))}; diagnosis {self.diagnosis}>"
+
+    def _repr_html_(self) -> str:
+        """Write verdict and table as HTML, for notebooks."""
+        # Names of outcomes, arms and segments come from files, and may hold markup.
+        escaped_title = html.escape(_describe_fit(self.cells, get_fitted_model(self.core)))
+        escaped_verdict = html.escape(str(self.diagnosis))
+        return (
+            f"<p><b>{escaped_title}</b><br>Diagnosis: {escaped_verdict}<br>{html.escape(self.engine)}</p>"
+            + self.table().to_html(index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}")
+        )
+
+
+def _import_higher_module(module_name: str) -> Any:
+    """Import a module of the package that fits models."""
+    # Such a module imports this one, so this one can import it only once both are loaded.
+    return import_module(f"bayes_hte.analysis.{module_name}")
+
+
+def _describe_fit(cells: xr.Dataset, model: Model) -> str:
+    """Describe in one line what was fitted: outcome, arms, number of segments, family and pooling."""
+    # Published effects are differences already: their control has no name.
+    segment_count, treated_arms = cells.sizes["segment"], cell_table.list_treated_arms(cells)
+    arms_text = (
+        f"{', '.join(treated_arms)} against {cells.attrs['control']}"
+        if cells.attrs["control"]
+        else ", ".join(treated_arms)
+    )
+    return f"{cells.attrs['outcome']}: {arms_text}, {segment_count} segments, {model.family}, {model.pooling} pooling"

@@ -1,0 +1,160 @@
+"""Take a cell table apart by a dimension: the days of an experiment, whose cells merge into the total."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+import xarray as xr
+
+from bayes_hte.cells.build import CellValues, TableAttributes, build_cell_table, pool_groups
+from bayes_hte.cells.reading.engines import quote_names
+from bayes_hte.cells.reading.labels import CellKey, sort_naturally
+from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
+from bayes_hte.cells.units import adjusted_means
+from bayes_hte.cells.units.spanning_clusters import (
+    SPANNING_ATTRIBUTE,
+    SpanningClusters,
+    count_disjoint_clusters,
+    read_spanning_clusters,
+)
+from bayes_hte.errors import DataError
+from bayes_hte.spec import cell_table
+from bayes_hte.spec.cell_table import ARM, SEGMENT
+
+
+def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
+    """Split a cell table by the levels of a dimension: one table per level, without that dimension.
+
+    Parameters
+    ----------
+    cells
+        A cell table, dims (segment, arm), with two dimensions or more. For days, make it with ``bins={"date": "day"}``.
+    by
+        The dimension.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        By level, in their natural order; every slice has all arms. Adjusted means are worked out anew, with
+        coefficients of the slice. `merge` makes the total of them, unless clusters have rows in several. Covariates
+        of segments are left out: add them to the parts that are analysed.
+
+    Raises
+    ------
+    DataError
+        If the dimension is not there or is the only one, the table holds estimates with a covariance, or an adjusted
+        mean has no standard error in a slice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayes_hte.cells import from_rows, merge
+    >>> rows = pd.DataFrame(
+    ...     {
+    ...         "date": pd.to_datetime(["2026-03-01", "2026-03-01", "2026-03-02", "2026-03-02"] * 2),
+    ...         "plan": ["free"] * 8,
+    ...         "arm": ["old", "new"] * 4,
+    ...         "spent": [1, 2, 3, 4, 5, 6, 7, 9],
+    ...     }
+    ... )
+    >>> cells = from_rows(
+    ...     rows, outcome="spent", arm="arm", control="old", segments=["date", "plan"], bins={"date": "day"}
+    ... )
+    >>> days = split(cells, "date")
+    >>> {day: table["mean"].sel(segment="free", arm="new").item() for day, table in days.items()}
+    {'2026-03-01': 4.0, '2026-03-02': 6.5}
+    >>> merge(*days.values())["n"].values.tolist()
+    [[4, 4]]
+    """
+    cell_table.check_cell_table(cells)
+    dims = cell_table.list_dimensions(cells)
+    if by not in dims:
+        raise DataError(f"there is no dimension {by!r} to split by; the dimensions are {quote_names(dims)}")
+    if len(dims) == 1:
+        raise DataError(f"{by!r} is the only dimension, so nothing would be left; add another one to segments")
+    if "covariance" in cells:
+        raise DataError(
+            "estimates with a covariance cannot be split: it says how the parts hang together; leave the "
+            "covariance out where the cells are made, or analyse them whole"
+        )
+    levels = cells[by].values  # one per segment: a level has as many segments as the other dimensions make
+    return {
+        level: _slice_level(cells.isel({SEGMENT: levels == level}), by, level)
+        for level in sort_naturally(map(str, levels))
+    }
+
+
+def _slice_level(slice_cells: xr.Dataset, dimension: str, level: str) -> xr.Dataset:
+    """Make the table of one level, whose segments are named without it."""
+    dim_index = cell_table.list_dimensions(slice_cells).index(dimension)
+    other_dims = [dim for dim in cell_table.list_dimensions(slice_cells) if dim != dimension]
+    slice_keys = [
+        ((*levels[:dim_index], *levels[dim_index + 1 :]), str(arm))
+        for levels in list_segment_levels(slice_cells)
+        for arm in slice_cells[ARM].values
+    ]
+    try:
+        rebuilt_slice = rebuild_cells(slice_cells, slice_keys, other_dims)
+    except DataError as error:
+        raise DataError(
+            f"{dimension} {level} cannot be split off: {error}; or put it together with other levels"
+        ) from error
+    slice_attrs = {"source": f"{dimension} {level} in {rebuilt_slice.attrs['source']}"}
+    if (stored_spans := read_spanning_clusters(slice_cells)) is not None:
+        spanning_dims = [dim for dim in stored_spans.varying_dims if dim != dimension]
+        # Where clusters span other dimensions too, nobody knows how many of them the level has.
+        known_spans = SpanningClusters() if spanning_dims else count_disjoint_clusters(rebuilt_slice)
+        slice_attrs[SPANNING_ATTRIBUTE] = replace(
+            known_spans,
+            varying_dims=spanning_dims,
+            sliced_dim=dimension if dimension in stored_spans.varying_dims else stored_spans.sliced_dim,
+        ).to_json()
+    return rebuilt_slice.assign_attrs(slice_attrs)
+
+
+def rebuild_cells(cells: xr.Dataset, cell_keys: list[CellKey], dims: list[str]) -> xr.Dataset:
+    """Rebuild cells under other keys, one per cell, the arm fastest; cells with the same key are pooled.
+
+    Adjusted means are worked out anew; covariates of segments are left out.
+    """
+    variable_names = [str(name) for name in cells.data_vars if name != "covariates"]
+    variables: dict[str, CellValues] = {}
+    for name in variable_names:
+        cell_values = cells[name].transpose(SEGMENT, ARM, ...).values
+        variables[name] = cell_values.reshape(-1, *cell_values.shape[2:])
+    recipe = adjusted_means.AdjustmentRecipe.from_json(cells.attrs["recipe"]) if "recipe" in cells.attrs else None
+    if recipe is not None:
+        # Solved anew below: coefficients are those of the cells that are left.
+        variables = {name: variables[name] for name in variables.keys() - {"mean", "se", "variance_reduction"}}
+    pooled_keys, pooled_variables = pool_groups(cell_keys, variables)
+    if recipe is not None:
+        pooled_variables |= adjusted_means.solve_adjusted_means(pooled_keys, pooled_variables, recipe)
+    return build_cell_table(
+        pooled_keys, pooled_variables, _read_metadata(cells, dims), extra_coords=_read_extra_coords(cells)
+    )
+
+
+def _read_metadata(cells: xr.Dataset, dims: list[str]) -> TableAttributes:
+    attrs = cells.attrs  # some tables were made by hand, and lack what they need not have
+    return TableAttributes(
+        outcome_name=attrs["outcome"],
+        control_arm=attrs["control"],
+        dims=dims,
+        source_text=attrs.get("source", "unknown"),
+        notes=cell_table.list_notes(cells),
+        validity_warnings=cell_table.list_validity_warnings(cells),
+        horizon=attrs.get("horizon"),
+        recipe_text=attrs.get("recipe"),
+        shares_text=attrs.get("shares"),
+        spanning_text=attrs.get(SPANNING_ATTRIBUTE),
+    )
+
+
+def _read_extra_coords(cells: xr.Dataset) -> dict[str, tuple[str, npt.NDArray[Any]]]:
+    """Read the coordinates of dims beyond segment and arm, but for covariates."""
+    extra_coords = {}
+    for coord_name, coordinate in cells.coords.items():
+        # Values of a histogram, intervals of time, input columns: not levels, which follow from the keys.
+        if len(coordinate.dims) == 1 and coordinate.dims[0] not in {SEGMENT, ARM, cell_table.COVARIATE}:
+            extra_coords[str(coord_name)] = (str(coordinate.dims[0]), coordinate.values)
+    return extra_coords

@@ -1,0 +1,172 @@
+"""Read a small table of summaries: the cell that each row describes, and the numbers of the row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_hte.cells.reading import plain_csv
+from bayes_hte.cells.reading.engines import (
+    describe_missing_levels,
+    fetch_rows,
+    format_count,
+    name_table,
+    open_table,
+    pick_columns,
+)
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, format_label, is_missing
+from bayes_hte.errors import DataError
+from bayes_hte.spec.cell_table import MISSING_LEVEL
+
+if TYPE_CHECKING:
+    from bayes_hte.cells.reading.engines import Table
+
+type FloatValues = npt.NDArray[np.float64]
+"""Numbers of the rows of a small table, or of the cells that they describe; NaN where missing."""
+
+ONLY_ARM = "treated"
+"""The arm of estimates whose table names no arm."""
+
+MAX_EXACT_INTEGER = 2**53
+"""The largest whole number up to which float64 holds every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRows:
+    """The rows of a small table: the cell that each row describes, and its numbers (NaN where missing) by role.
+
+    Functions that convert the numbers append to `notes` what a reader of the result must know.
+    """
+
+    cell_keys: list[CellKey]
+    numbers_by_role: dict[str, FloatValues]
+    notes: list[str]
+    source_text: str
+
+    def fail_at(self, bad_rows: npt.NDArray[np.bool_], message: str) -> None:
+        """Raise DataError if any of `bad_rows` is true; the message names the cell of the first."""
+        if bad_rows.any():
+            bad_count = int(bad_rows.sum())
+            others_phrase = f" and {format_count(bad_count - 1, 'other row', 'other rows')}" if bad_count > 1 else ""
+            raise DataError(
+                f"{message}; wrong in {describe_cell(self.cell_keys[int(bad_rows.argmax())])}{others_phrase}; correct "
+                "the table"
+            )
+
+
+def read_summary_rows(
+    table: "Table", *, dims: list[str], arm_column: str | None, columns_by_role: dict[str, str]
+) -> SummaryRows:
+    """Read the rows of a table of summaries, and the cell that each describes.
+
+    Parameters
+    ----------
+    table
+        A table of any engine, or the path of a file.
+    dims, arm_column
+        Columns of labels; without `arm_column` all rows belong to one arm.
+    columns_by_role
+        Columns of numbers, by what the numbers mean, such as n or mean.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, there are no rows, an arm is missing, or numbers are text.
+    """
+    label_columns = [*dims] if arm_column is None else [*dims, arm_column]
+    fetched_rows = _fetch_columns(table, label_columns, list(columns_by_role.values()))
+    # Rows to columns: labels first, then numbers.
+    column_values = list(zip(*fetched_rows, strict=True))
+    label_texts = [[format_label(value) for value in column] for column in column_values[: len(label_columns)]]
+    arm_labels = (
+        [ONLY_ARM] * len(fetched_rows) if arm_column is None else _check_arm_labels(label_texts.pop(), arm_column)
+    )
+    dim_levels = ([text or MISSING_LEVEL for text in column] for column in label_texts)
+    return SummaryRows(
+        list(zip(zip(*dim_levels, strict=True), arm_labels, strict=True)),
+        {
+            role: require_numbers(role, column)
+            for role, column in zip(columns_by_role, column_values[len(label_columns) :], strict=True)
+        },
+        describe_missing_levels(label_texts, [1] * len(fetched_rows), dims, "row"),
+        f"{format_count(len(fetched_rows), 'row', 'rows')} of {name_table(table)}",
+    )
+
+
+def _fetch_columns(table: "Table", label_columns: list[str], number_columns: list[str]) -> Sequence[tuple[Any, ...]]:
+    """Fetch the needed columns, labels first, row by row."""
+    # Importing DuckDB takes longer than reading a small file by hand.
+    plain_rows = plain_csv.read_plain_csv(table, label_columns, number_columns)
+    if plain_rows is not None:
+        return plain_rows
+    with open_table(table, label_columns=label_columns) as source:
+        return fetch_rows(pick_columns(source, [*label_columns, *number_columns]), source.table_name)
+
+
+def _check_arm_labels(arm_texts: list[str | None], arm_column: str) -> list[str]:
+    # A missing level is a level of its own, but a missing arm belongs to no comparison.
+    arm_labels = [arm_text for arm_text in arm_texts if arm_text is not None]
+    if len(arm_labels) < len(arm_texts):
+        missing_phrase = format_count(len(arm_texts) - len(arm_labels), "row has", "rows have")
+        raise DataError(f"{missing_phrase} no arm in {arm_column!r}; fill it in or remove the rows")
+    return arm_labels
+
+
+def check_distinct[T](row_keys: Sequence[T], describe_key: Callable[[T], str]) -> None:
+    """Raise DataError if two rows have the same key; `describe_key` names it in the message."""
+    # Two rows of a cell may be parts of it or the same units twice: only the user knows whether they add up.
+    first_row_of_key: dict[T, int] = {}
+    for i, row_key in enumerate(row_keys):
+        if row_key in first_row_of_key:
+            raise DataError(
+                f"{describe_key(row_key)} appears twice, in rows {first_row_of_key[row_key] + 1} and {i + 1}; add the "
+                "rows up first, or name the column that tells them apart in segments"
+            )
+        first_row_of_key[row_key] = i
+
+
+def describe_cell(cell_key: CellKey) -> str:
+    """Describe a cell in messages, by segment and arm."""
+    return f"segment {LEVEL_SEPARATOR.join(cell_key[0])!r}, arm {cell_key[1]!r}"
+
+
+def require_numbers(role: str, raw_values: Sequence[Any]) -> FloatValues:
+    """Convert values to float64, NaN where missing; raise DataError if there is text among them."""
+    try:
+        return np.array(
+            [np.nan if is_missing(value) else _require_number(value) for value in raw_values], dtype=np.float64
+        )
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{role} must be numbers, but holds text: {error}; convert the column") from error
+
+
+def _require_number(value: Any) -> float:
+    if isinstance(value, str):  # float() would read it, and a mistaken column with it
+        raise ValueError(repr(value))
+    return float(value)
+
+
+def require_whole_numbers(
+    rows: SummaryRows, role: str, may_be_missing: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int64]:
+    """Convert numbers to int64, 0 where missing and optional; raise DataError unless all are whole, 0 or more."""
+    # Engines store whole numbers as floats where a column has gaps, so that the values decide, not the dtype.
+    role_numbers = rows.numbers_by_role[role]
+    if may_be_missing is not None:
+        role_numbers = np.where(may_be_missing & np.isnan(role_numbers), 0.0, role_numbers)
+    rows.fail_at(~np.isfinite(role_numbers), f"{role} must be a finite number")
+    rows.fail_at(
+        (role_numbers < 0) | (role_numbers != np.floor(role_numbers)), f"{role} must be a whole number, 0 or more"
+    )
+    rows.fail_at(
+        role_numbers > MAX_EXACT_INTEGER,
+        f"{role} must be at most 2^53 = {MAX_EXACT_INTEGER:,}, beyond which whole numbers are rounded",
+    )
+    return role_numbers.astype(np.int64)
+
+
+def check_finite(rows: SummaryRows, role: str, needed_rows: npt.NDArray[np.bool_] | bool = True) -> None:
+    """Raise DataError unless the numbers of `role` are finite in `needed_rows`."""
+    rows.fail_at(needed_rows & ~np.isfinite(rows.numbers_by_role[role]), f"{role} must be a finite number")

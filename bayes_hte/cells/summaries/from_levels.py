@@ -1,0 +1,162 @@
+"""Units by value of the outcome: counts, ratings and other outcomes of few values."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from bayes_hte._support.validation import check_nonempty_text, check_not_none
+from bayes_hte.cells.build import CellCoords, CellValues, TableAttributes, build_cell_table
+from bayes_hte.cells.reading.engines import check_arms, check_dimensions
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, format_label
+from bayes_hte.cells.reading.small_tables import (
+    FloatValues,
+    check_distinct,
+    check_finite,
+    read_summary_rows,
+    require_whole_numbers,
+)
+from bayes_hte.errors import DataError
+from bayes_hte.spec.cell_table import VALUE
+
+if TYPE_CHECKING:
+    from bayes_hte.cells.reading.engines import Table
+
+MAX_VALUES = 1000
+"""An outcome with more values is measured rather than counted: its mean says as much in less space."""
+
+MAX_HISTOGRAM_ENTRIES = 20_000_000
+"""Cells times values that a histogram may have: 160 MB of int64, which any laptop can hold."""
+
+
+def build_histogram(
+    cell_keys: Sequence[CellKey], outcome_values: FloatValues, unit_counts: npt.NDArray[np.int64], outcome_name: str
+) -> tuple[list[CellKey], dict[str, CellValues], CellCoords]:
+    """Build the histograms of cells from numbers of units by cell and value; messages say `outcome_name`.
+
+    Raises
+    ------
+    DataError
+        If there are too many values, or only one.
+    """
+    distinct_values = np.unique(outcome_values[unit_counts > 0])
+    check_value_count(distinct_values, outcome_name)
+    if len(distinct_values) < 2:
+        observation = f"it is {distinct_values[0]:g} for every unit" if len(distinct_values) else "there are no units"
+        raise DataError(f"the outcome does not vary: {observation}, so no effect can be seen; check {outcome_name}")
+    # In the order of first appearance, as `pool_groups` keeps it.
+    cell_index = {key: i for i, key in enumerate(dict.fromkeys(cell_keys))}
+    # Rows are counted by then; a table of all cells and values is what memory may not hold.
+    if len(cell_index) * len(distinct_values) > MAX_HISTOGRAM_ENTRIES:
+        raise DataError(
+            f"{len(cell_index):,} cells with {len(distinct_values):,} values of {outcome_name} are too many for "
+            "histograms; group the levels "
+            'of the dimensions first, or use metric="mean"'
+        )
+    cell_of_count = np.array([cell_index[key] for key in cell_keys], dtype=np.intp)
+    cell_histograms = np.zeros((len(cell_index), len(distinct_values)), dtype=np.int64)
+    has_units = unit_counts > 0
+    # `add.at` and not `+=`: the same cell and value may come several times.
+    np.add.at(
+        cell_histograms,
+        (cell_of_count[has_units], np.searchsorted(distinct_values, outcome_values[has_units])),
+        unit_counts[has_units],
+    )
+    coords = {VALUE: (VALUE, distinct_values + 0.0)}  # -0.0 becomes 0.0
+    return list(cell_index), {"n": cell_histograms.sum(axis=-1), "histogram": cell_histograms}, coords
+
+
+def check_value_count(outcome_values: FloatValues, outcome_name: str) -> None:
+    """Raise DataError if there are too many distinct values."""
+    value_count = len(np.unique(outcome_values))
+    if value_count > MAX_VALUES:
+        raise DataError(
+            f"{outcome_name} has {value_count:,} values or more, and a histogram holds {MAX_VALUES:,}; "
+            'use metric="mean", or round the outcome'
+        )
+
+
+def from_levels(
+    table: "Table",
+    *,
+    arm: str,
+    control: str,
+    segments: Sequence[str],
+    value: str,
+    count: str,
+    outcome: str = "outcome",
+) -> xr.Dataset:
+    """Read a long table with one row per segment, arm and value of the outcome, and the number of its units.
+
+    Parameters
+    ----------
+    table
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
+        file.
+    arm
+        Column that names the arm.
+    control
+        The arm that the others are compared with, as text.
+    segments
+        Columns that define the segments: the dimensions.
+    value
+        Column with the value of the outcome, a number: stars of a rating, visits in a week.
+    count
+        Column with the units that have it; a value without a row has none.
+    outcome
+        What was measured, for tables and reports.
+
+    Returns
+    -------
+    xarray.Dataset
+        n with dims (segment, arm), the control first, and histogram with dims (segment, arm, value). Values that no
+        unit has are left out.
+
+    Raises
+    ------
+    DataError
+        If columns are missing or used twice, a row appears twice, a value is no finite number, a count is no whole
+        number, the control or a second arm is not there, the outcome does not vary, or it has more than 1,000 values.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "device": ["mobile"] * 5,
+    ...         "arm": ["old", "old", "new", "new", "new"],
+    ...         "stars": [1, 5, 1, 3, 5],
+    ...         "users": [40, 60, 30, 20, 50],
+    ...     }
+    ... )
+    >>> cells = from_levels(table, arm="arm", control="old", segments=["device"], value="stars", count="users")
+    >>> cells["histogram"].sel(segment="mobile").values.tolist()
+    [[40, 0, 60], [30, 20, 50]]
+    """
+    check_not_none(arm=arm, control=control, value=value, count=count)
+    check_nonempty_text(outcome=outcome)
+    dims = check_dimensions(segments, {"arm": arm, "value": value, "count": count}, reserved_names={VALUE})
+    rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role={"value": value, "count": count})
+    check_finite(rows, "value")
+    unit_counts = require_whole_numbers(rows, "count")
+    outcome_values = rows.numbers_by_role["value"]
+    check_distinct(
+        [(key, outcome_value) for key, outcome_value in zip(rows.cell_keys, outcome_values.tolist(), strict=True)],
+        lambda cell_value: (
+            f"value {cell_value[1]:g} of segment {LEVEL_SEPARATOR.join(cell_value[0][0])!r}, arm {cell_value[0][1]!r}"
+        ),
+    )
+    attributes = TableAttributes(
+        outcome_name=outcome,
+        control_arm=format_label(control) or "",
+        dims=dims,
+        source_text=rows.source_text,
+        notes=rows.notes,
+    )
+    # An arm whose counts are all 0 was never seen.
+    seen_arms = (label for (_, label), unit_count in zip(rows.cell_keys, unit_counts, strict=True) if unit_count)
+    check_arms(seen_arms, attributes.control_arm, arm)
+    cell_keys, variables, coords = build_histogram(rows.cell_keys, outcome_values, unit_counts, f"the column {value!r}")
+    return build_cell_table(cell_keys, variables, attributes, extra_coords=coords)

@@ -1,0 +1,1 @@
+"""Reduce rows of units to cells, inside the engine that holds them."""

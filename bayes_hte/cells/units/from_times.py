@@ -1,0 +1,280 @@
+"""Reduce times to an event, some of them censored, to failures and time at risk per interval of time."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte._support.validation import check_nonempty_text, check_not_none, describe_value, to_float
+from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool_groups
+from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, format_count, open_table
+from bayes_hte.cells.reading.labels import format_label, is_missing
+from bayes_hte.cells.units.group_by import (
+    GroupedUnits,
+    UnitRows,
+    drop_incomplete_rows,
+    group_unit_rows,
+    prepare_unit_rows,
+)
+from bayes_hte.cells.units.statistics import StatisticsQuery, query_quantiles
+from bayes_hte.errors import DataError
+from bayes_hte.spec.cell_table import INTERVAL
+
+if TYPE_CHECKING:
+    from bayes_hte.cells.reading.engines import Table
+
+DEFAULT_INTERVALS = 4
+"""Intervals of time without `breaks`: the hazard can change over time, and each interval has events enough."""
+
+
+def from_times(
+    data: "Table",
+    *,
+    time: str,
+    event: str,
+    arm: str,
+    control: str,
+    segments: Sequence[str],
+    breaks: Sequence[float] | None = None,
+    horizon: float | None = None,
+    outcome: str = "event",
+    drop_missing: bool = False,
+    connection: Any = None,
+) -> xr.Dataset:
+    """Reduce times to an event to cells: failures and time at risk per segment, arm and interval.
+
+    Parameters
+    ----------
+    data
+        One row per unit: a pandas, Polars (eager or lazy), PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to
+        a .csv, .csv.gz, .tsv or .parquet file, or a pattern such as "day-*.parquet"; with `connection` a query in SQL.
+    time
+        Column with the time from the start until the event, or until the unit was last seen; greater than 0.
+    event
+        Column that is 1 (or true) if the event was seen, 0 if the unit was censored before.
+    arm
+        Column that says which variant the unit was assigned.
+    control
+        The arm that the others are compared with, as text.
+    segments
+        Columns known before treatment that divide the units: the dimensions.
+    breaks
+        Times in ascending order at which the hazard may change; by default those that divide the events of all arms
+        together into four intervals with about equally many, and a note says which. A time equal to a break belongs
+        to the interval that ends there. To merge tables later, give all the same.
+    horizon
+        Time at which survival is compared; by default that of the last event.
+    outcome
+        What the event is, for tables and reports.
+    drop_missing
+        Leave out the rows whose time, event or arm is missing, and say so in a note.
+    connection
+        DuckDB connection or Ibis backend in which `data`, then a query, is carried out.
+
+    Returns
+    -------
+    xarray.Dataset
+        n with dims (segment, arm), the control first; failures, and at_risk in the unit of time, with dims (segment,
+        arm, interval). The coordinates start and end bound each interval; the attribute horizon is a time.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, unsuitable or used twice, a time is not greater than 0, an event is not 0 or 1, there
+        are no events, the breaks or the horizon lie where nothing was observed, the control or a second arm is not
+        there, or a dimension looks like an id.
+
+    Notes
+    -----
+    Assumes that units are independent, and that censoring says nothing of the event. With a hazard that is constant
+    within intervals these are sufficient statistics.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = pd.DataFrame(
+    ...     {
+    ...         "stage": ["early"] * 4,
+    ...         "arm": ["old", "old", "new", "new"],
+    ...         "days": [10, 50, 30, 80],
+    ...         "died": [1, 1, 0, 1],
+    ...     }
+    ... )
+    >>> cells = from_times(
+    ...     rows, time="days", event="died", arm="arm", control="old", segments=["stage"], breaks=[30], horizon=60
+    ... )
+    >>> cells["interval"].values.tolist()
+    ['0–30', '30–80']
+    >>> cells["failures"].sel(segment="early").values.tolist()
+    [[1, 1], [0, 1]]
+    >>> cells["at_risk"].sel(segment="early").values.tolist()
+    [[40.0, 20.0], [60.0, 50.0]]
+    """
+    check_not_none(time=time, event=event, arm=arm, control=control)
+    check_nonempty_text(outcome=outcome)
+    number_columns = {"time": time, "event": event}
+    dims = check_dimensions(segments, {**number_columns, "arm": arm}, reserved_names={INTERVAL, "start", "end"})
+    with open_table(data, label_columns=[*dims, arm], number_columns=[time, event], connection=connection) as source:
+        unit_rows = prepare_unit_rows(source, number_columns=number_columns, arm_column=arm, dims=dims)
+        observed = _query_observed_times(unit_rows)
+        cuts = _choose_breaks(unit_rows, observed) if breaks is None else _check_breaks(breaks, observed)
+        # Nothing is known of the hazard after the last time observed: the last interval ends there.
+        edges = [0.0, *cuts, observed.last_time]
+        groups = group_unit_rows(unit_rows, _build_interval_query(edges))
+    groups, attributes = drop_incomplete_rows(
+        unit_rows, groups, outcome_name=outcome, control=control, drop_missing=drop_missing
+    )
+    attributes = replace(attributes, horizon=_resolve_horizon(horizon, observed))
+    if breaks is None and cuts:
+        break_phrase = ", ".join(_format_time(break_time) for break_time in cuts)
+        breaks_note = f"time is cut at {break_phrase}, so that each interval has about equally many events"
+        attributes = replace(attributes, notes=[*attributes.notes, breaks_note])
+    return build_cell_table(
+        *pool_groups(groups.cell_keys, _stack_intervals(groups, len(edges) - 1)),
+        attributes,
+        extra_coords=build_interval_coords(edges),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ObservedTimes:
+    """The number of events and the largest times, over complete rows."""
+
+    event_count: int
+    last_time: float
+    last_event_time: float
+
+
+def _query_observed_times(unit_rows: UnitRows) -> _ObservedTimes:
+    """Query the largest times, and raise DataError where a time or an event is out of range."""
+    import narwhals.stable.v2 as nw
+
+    time, event = nw.col("y0"), nw.col("y1")
+    # Rows without an arm are in no cell: what is wrong in them is no reason to refuse the others.
+    flagged_rows = unit_rows.frame.filter(~nw.col("k0").is_null()).with_columns(
+        early=nw.when(time <= 0).then(time),
+        odd=nw.when((event != 0) & (event != 1)).then(event),
+        failed=nw.when(event == 1).then(time),
+    )
+    observed_query = flagged_rows.select(
+        n=nw.col("y0").count(),
+        n_early=nw.col("early").count(),
+        n_odd=nw.col("odd").count(),
+        n_failed=nw.col("failed").count(),
+        last=nw.col("y0").max(),
+        last_event=nw.col("failed").max(),
+    )
+    n_complete, n_early, n_invalid, n_events, last_time, last_event_time = fetch_rows(
+        observed_query, unit_rows.table_name
+    )[0]
+    time_column, event_column = unit_rows.number_columns["time"], unit_rows.number_columns["event"]
+    if n_invalid:
+        raise DataError(
+            f"{format_count(n_invalid, 'value', 'values')} of {event_column!r} {'is' if n_invalid == 1 else 'are'} "
+            "neither 0 nor 1; an event is 1 where it was seen, 0 where the unit was censored before"
+        )
+    if n_early:
+        raise DataError(
+            f"{format_count(n_early, 'time', 'times')} in {time_column!r} {'is' if n_early == 1 else 'are'} not "
+            "greater than 0; count time from the start of each unit, or add half a day to times in days"
+        )
+    if not n_complete:  # no row is complete: drop_incomplete_rows says what is missing
+        return _ObservedTimes(0, 1.0, 1.0)
+    if not n_events:
+        raise DataError(f"no events: {event_column!r} is 0 for every unit, so no effect can be seen; check the column")
+    return _ObservedTimes(int(n_events), float(last_time), float(last_event_time))
+
+
+def _choose_breaks(unit_rows: UnitRows, observed_times: _ObservedTimes) -> list[float]:
+    """Choose times of events that divide the events into about equal parts, fewer where many events coincide."""
+    import narwhals.stable.v2 as nw
+
+    # Quantiles of fewer events than intervals would coincide.
+    n_intervals = min(DEFAULT_INTERVALS, observed_times.event_count)
+    if n_intervals < 2:
+        return []
+    time, event = nw.col("y0"), nw.col("y1")
+    failure_times = unit_rows.frame.filter(~nw.col("k0").is_null()).select(failed=nw.when(event == 1).then(time))
+    time_quantiles = query_quantiles(
+        failure_times, "failed", [i / n_intervals for i in range(1, n_intervals)], table_name=unit_rows.table_name
+    )
+    times_below = failure_times.with_columns(
+        **{
+            f"q{i}": nw.when(nw.col("failed") <= quantile).then(nw.col("failed"))
+            for i, quantile in enumerate(time_quantiles)
+        }
+    ).select(*(nw.col(f"q{i}").max() for i in range(len(time_quantiles))))
+    # The time of an event at or below each quantile: no interval is then without events.
+    candidates = (float(cut) for cut in fetch_rows(times_below, unit_rows.table_name)[0] if not is_missing(cut))
+    return sorted({cut for cut in candidates if cut < observed_times.last_event_time})
+
+
+def _check_breaks(breaks: Sequence[float], observed_times: _ObservedTimes) -> list[float]:
+    parsed_breaks = [to_float(value) for value in breaks] if isinstance(breaks, Iterable) else [None]
+    cuts = [value for value in parsed_breaks if value is not None]
+    if len(cuts) < len(parsed_breaks):
+        raise DataError(f"breaks must be a list of times, not {describe_value(breaks)}; give numbers, such as [7, 30]")
+    if not all(np.isfinite(cuts)) or any(earlier >= later for earlier, later in itertools.pairwise([0.0, *cuts])):
+        raise DataError(
+            f"breaks must be greater than 0 and ascend, but are {', '.join(map(_format_time, cuts))}; sort them, and "
+            "leave out 0 and repetitions"
+        )
+    # An interval without time at risk says nothing of its hazard, which its prior alone would decide.
+    if observed_times.event_count and cuts and cuts[-1] >= observed_times.last_time:
+        raise DataError(
+            f"the break {_format_time(cuts[-1])} is not before the largest time, "
+            f"{_format_time(observed_times.last_time)}: nothing was observed after it; leave it out"
+        )
+    return cuts
+
+
+def _resolve_horizon(horizon: float | None, observed_times: _ObservedTimes) -> float:
+    if horizon is None:
+        return observed_times.last_event_time
+    # Survival beyond the last time observed would be a guess about the hazard there.
+    horizon_time = to_float(horizon)
+    if horizon_time is None or not 0 < horizon_time <= observed_times.last_time:  # also refuses NaN
+        value_phrase = describe_value(horizon) if horizon_time is None else f"{horizon_time:g}"
+        raise DataError(
+            f"horizon is {value_phrase}, but times were observed above 0 and up to "
+            f"{_format_time(observed_times.last_time)}; choose a time there"
+        )
+    return horizon_time
+
+
+def _build_interval_query(edges: Sequence[float]) -> StatisticsQuery:
+    import narwhals.stable.v2 as nw
+
+    time, event = nw.col("y0"), nw.col("y1")
+    derived_columns = {}
+    # In the interval (start, end]: time at risk is min(max(t, start), end) − start; a failure is an event at t in it.
+    for i, (start, end) in enumerate(itertools.pairwise(edges)):
+        derived_columns[f"risk{i}"] = time.clip(start, end) - start
+        derived_columns[f"fail{i}"] = nw.when((event == 1) & (time > start) & (time <= end)).then(event)
+    intervals = range(len(edges) - 1)
+    return StatisticsQuery(derived_columns, [f"fail{i}" for i in intervals], [f"risk{i}" for i in intervals])
+
+
+def _stack_intervals(groups: GroupedUnits, n_intervals: int) -> dict[str, CellValues]:
+    return {
+        "n": groups.unit_counts,
+        "failures": np.stack([groups.value_counts[f"fail{i}"] for i in range(n_intervals)], axis=-1),
+        "at_risk": np.stack([groups.column_sums[f"risk{i}"] for i in range(n_intervals)], axis=-1),
+    }
+
+
+def build_interval_coords(edges: Sequence[float]) -> CellCoords:
+    """Build the coordinates of the intervals between `edges`."""
+    interval_labels = [f"{_format_time(start)}–{_format_time(end)}" for start, end in itertools.pairwise(edges)]
+    return {
+        INTERVAL: (INTERVAL, interval_labels),
+        "start": (INTERVAL, np.array(edges[:-1], dtype=np.float64)),
+        "end": (INTERVAL, np.array(edges[1:], dtype=np.float64)),
+    }
+
+
+def _format_time(number: float) -> str:
+    return format_label(float(number)) or ""

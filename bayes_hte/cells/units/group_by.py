@@ -1,0 +1,394 @@
+"""Group rows of units inside the engine that holds them, in one query, and find what is missing among them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_hte.cells.build import TableAttributes
+from bayes_hte.cells.reading.engines import (
+    Source,
+    check_arms,
+    describe_missing_levels,
+    fetch_rows,
+    format_count,
+    pick_columns,
+    quote_names,
+)
+from bayes_hte.cells.reading.labels import CellKey, format_label
+from bayes_hte.cells.units.binning import BinSpec, DimensionCut, choose_cut, compute_quantiles
+from bayes_hte.cells.units.clusters import UNIT_COUNT, aggregate_units
+from bayes_hte.cells.units.statistics import ColumnPair, CountColumn, FloatColumn, Moments, StatisticsQuery
+from bayes_hte.errors import DataError
+from bayes_hte.spec.cell_table import MISSING_LEVEL
+
+if TYPE_CHECKING:
+    import narwhals.stable.v2 as nw
+
+MAX_GROUPS = 1_000_000
+"""Most groups of an answer: more come of an id among the dimensions, and would no longer be small."""
+
+_PURPOSE_BY_ROLE = MappingProxyType(
+    {
+        "outcome": "a mean",
+        "exposure": "a rate",
+        "denominator": "a ratio",
+        "weight": "a weighted mean",
+        "time": "a time",
+        "event": "an event",
+    }
+)
+"""What each role of a number serves, as the subject of "needs numbers" in messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """The bounds that outcomes beyond are moved to, as values or as quantiles of all outcomes."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    as_quantiles: bool = False
+
+    def __str__(self) -> str:
+        """Write the finite bounds in words."""
+        bounds = [("at least", self.low), ("at most", self.high)]
+        return ", ".join(f"{phrase} {format_label(bound)}" for phrase, bound in bounds if np.isfinite(bound))
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRows:
+    """Opened rows, one per unit, of which none has been read.
+
+    The numbers of a row are y0, y1, …: float64, all of them null where any is missing or infinite, or the cluster is
+    missing. Numbers from before treatment are p0, p1, …: null where missing or infinite. The arm is k0, the dimensions
+    are k1, k2, …, the cluster is g.
+    """
+
+    frame: "nw.LazyFrame[Any]"
+    fault_frame: "nw.LazyFrame[Any]"  # queried where rows are not complete: finite0, infinite0, …, lost
+    number_columns: Mapping[str, str]  # column by role, the outcome first
+    arm_column: str
+    dims: Sequence[str]
+    table_name: str
+    pre_columns: Sequence[str] = ()
+    cluster_column: str | None = None
+    cuts_by_dim: Mapping[str, DimensionCut] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # only dims that are cut
+    cap: Cap | None = None  # bounds as values, no longer quantiles
+
+
+@dataclass(frozen=True)
+class GroupedUnits:
+    """Statistics of units by arm and levels, as an engine answers them; the last axis of every array is the group."""
+
+    arm_labels: npt.NDArray[np.object_]  # text, or None if missing
+    level_labels: npt.NDArray[np.object_]  # text, or None if missing; axes (dimension, group)
+    row_counts: CountColumn  # all rows
+    complete_counts: CountColumn  # rows in which all numbers are finite: the statistics are of these rows
+    unit_counts: CountColumn  # units of analysis among complete rows: rows, or clusters
+    fault_sentences: Sequence[str]  # why rows are not complete, over all groups
+    numeric_keys: Mapping[str, FloatColumn]
+    value_counts: Mapping[str, CountColumn]
+    column_sums: Mapping[str, FloatColumn]
+    column_moments: Mapping[str, Moments]
+    pair_products: Mapping[ColumnPair, FloatColumn]
+
+    @cached_property
+    def cell_keys(self) -> list[CellKey]:
+        """The cell of each group; levels that are missing form a level of their own."""
+        filled_levels = np.where(self.level_labels == None, MISSING_LEVEL, self.level_labels)  # noqa: E711, elementwise
+        return list(zip(map(tuple, filled_levels.T), self.arm_labels, strict=True))
+
+    def take(self, kept_groups: npt.NDArray[Any]) -> "GroupedUnits":
+        """Select groups by mask or index."""
+        return GroupedUnits(
+            self.arm_labels[kept_groups],
+            self.level_labels[:, kept_groups],
+            self.row_counts[kept_groups],
+            self.complete_counts[kept_groups],
+            self.unit_counts[kept_groups],
+            self.fault_sentences,
+            {name: values[kept_groups] for name, values in self.numeric_keys.items()},
+            {name: values[kept_groups] for name, values in self.value_counts.items()},
+            {name: values[kept_groups] for name, values in self.column_sums.items()},
+            {name: values.take_groups(kept_groups) for name, values in self.column_moments.items()},
+            {pair: values[kept_groups] for pair, values in self.pair_products.items()},
+        )
+
+
+def prepare_unit_rows(
+    source: Source,
+    *,
+    number_columns: Mapping[str, str],
+    arm_column: str,
+    dims: Sequence[str],
+    pre_columns: Sequence[str] = (),
+    cluster_column: str | None = None,
+    bins_by_dim: Mapping[str, BinSpec] = MappingProxyType({}),
+    cap: Cap | None = None,
+) -> UnitRows:
+    """Pick the columns that are needed, cast numbers to float64, and cut dimensions into bins.
+
+    Raises
+    ------
+    DataError
+        If a column is not there, numbers are text or dates, or a dimension cannot be cut.
+    """
+    import narwhals.stable.v2 as nw
+
+    needed_columns = [
+        *number_columns.values(),
+        *pre_columns,
+        arm_column,
+        *dims,
+        *([] if cluster_column is None else [cluster_column]),
+    ]
+    picked = {column: f"c{i}" for i, column in enumerate(needed_columns)}
+    frame = pick_columns(source, needed_columns)
+    typed_columns = [*number_columns.items(), *(("covariate", column) for column in pre_columns)]
+    typed_columns += [("dimension", dim) for dim, dim_bins in bins_by_dim.items() if not isinstance(dim_bins, str)]
+    for role, column in typed_columns:
+        frame = _cast_to_float(frame, picked[column], role=role, column_name=column, table_name=source.table_name)
+    cuts = {}
+    for dim, dim_bins in bins_by_dim.items():
+        cuts[dim] = choose_cut(frame, picked[dim], dimension=dim, bin_spec=dim_bins, table_name=source.table_name)
+
+    # A row without one of its numbers takes part in no statistic, so that all statistics are of the same rows.
+    is_complete = nw.col("c0").is_finite()
+    for column in [*number_columns.values()][1:]:
+        is_complete = is_complete & nw.col(picked[column]).is_finite()
+    if cluster_column is not None:
+        is_complete = is_complete & ~nw.col(picked[cluster_column]).is_null()
+    expressions: list[nw.Expr] = []
+    if cap is not None:
+        cap = _resolve_cap(frame, cap, next(iter(number_columns.values())), source.table_name)
+        value = nw.col("c0")
+        expressions.append(nw.when(is_complete & ((value < cap.low) | (value > cap.high))).then(value).alias("capped"))
+    faults: list[nw.Expr] = []
+    for i, column in enumerate(number_columns.values()):
+        value = nw.col(picked[column])
+        capped_value = value if i or cap is None else _clip_to_cap(value, cap)
+        expressions.append(nw.when(is_complete).then(capped_value).alias(f"y{i}"))
+        faults.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
+        faults.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
+    for j, column in enumerate(pre_columns):
+        value = nw.col(picked[column])
+        expressions.append(nw.when(value.is_finite()).then(value).alias(f"p{j}"))
+    for i, column in enumerate([arm_column, *dims]):
+        value = nw.col(picked[column])
+        expressions.append((cuts[column].build_expression(value) if column in cuts else value).alias(f"k{i}"))
+    if cluster_column is not None:
+        expressions.append(nw.col(picked[cluster_column]).alias("g"))
+        faults.append(nw.when(nw.col(picked[cluster_column]).is_null()).then(1.0).alias("lost"))
+    return UnitRows(
+        frame.select(*expressions),
+        frame.select(*faults),
+        number_columns,
+        arm_column,
+        dims,
+        source.table_name,
+        pre_columns,
+        cluster_column,
+        cuts,
+        cap,
+    )
+
+
+def _clip_to_cap(value: "nw.Expr", cap: Cap) -> "nw.Expr":
+    low, high = (bound if np.isfinite(bound) else None for bound in (cap.low, cap.high))
+    return value.clip(low, high)
+
+
+def _resolve_cap(frame: "nw.LazyFrame[Any]", cap: Cap, column_name: str, table_name: str) -> Cap:
+    """Turn bounds that are quantiles into values of the outcome."""
+    if not cap.as_quantiles:
+        return cap
+    bound_shares = [share for share in (cap.low, cap.high) if np.isfinite(share)]
+    bound_values = compute_quantiles(
+        frame, "c0", bound_shares, subject=f"the outcome {column_name!r}", table_name=table_name
+    )
+    bound_of_share = dict(zip(bound_shares, bound_values, strict=True))
+    bound_of_share = {
+        share: float(f"{value:.6g}") for share, value in bound_of_share.items()
+    }  # the same in every engine, and as it is said
+    return Cap(bound_of_share.get(cap.low, -np.inf), bound_of_share.get(cap.high, np.inf))
+
+
+def _cast_to_float(
+    frame: "nw.LazyFrame[Any]", picked_name: str, *, role: str, column_name: str, table_name: str
+) -> "nw.LazyFrame[Any]":
+    """Cast a column to float64; raise DataError if it holds no numbers."""
+    import narwhals.stable.v2 as nw
+
+    dtype = frame.collect_schema()[picked_name]
+    purpose = _PURPOSE_BY_ROLE.get(role, f"a {role}")
+    message = (
+        f"the {role} {column_name!r} has dtype {dtype}, and {purpose} needs numbers; convert it (one text such as 'NA' "
+        "makes a whole column text), or name another column"
+    )
+    # pandas holds decimals, and booleans with gaps, as objects: there the values decide.
+    if not (dtype.is_numeric() or dtype in (nw.Boolean, nw.Object)):
+        fetch_rows(frame.head(1), table_name)  # columns without rows have no type to speak of: that is said first
+        raise DataError(message)
+    try:
+        return frame.with_columns(nw.col(picked_name).cast(nw.Float64))
+    except (TypeError, ValueError) as error:
+        raise DataError(message) from error
+
+
+def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits:
+    """Query the statistics of units by arm and levels, through functions that every engine computes stably.
+
+    Raises
+    ------
+    DataError
+        If there are no rows, they cannot be grouped, or a dimension looks like an id.
+    """
+    key_columns = [f"k{i}" for i in range(1 + len(unit_rows.dims))]
+    capped_columns = [] if unit_rows.cap is None else ["capped"]
+    count_columns = dict.fromkeys(["y0", *capped_columns, *query.count_columns])
+    full_query = replace(
+        query,
+        count_columns=list(count_columns),
+        moment_columns=[*query.moment_columns, *(f"p{j}" for j in range(len(unit_rows.pre_columns)))],
+    )
+    try:
+        answer = aggregate_units(
+            unit_rows.frame,
+            key_columns,
+            full_query,
+            table_name=unit_rows.table_name,
+            max_groups=MAX_GROUPS,
+            by_cluster=unit_rows.cluster_column is not None,
+        )
+    except TypeError as error:  # pandas cannot group by lists, dicts and the like
+        raise DataError(
+            f"the columns {quote_names([unit_rows.arm_column, *unit_rows.dims])} cannot all be grouped by: {error}; "
+            "every row must hold a single value in them, a text or a number"
+        ) from error
+    arm_labels, *level_labels = (_format_labels(raw_labels) for raw_labels in answer.key_columns)
+    for dim, cut in unit_rows.cuts_by_dim.items():
+        dim_labels = level_labels[unit_rows.dims.index(dim)]
+        dim_labels[:] = [None if bin_text is None else cut.label_bin(bin_text) for bin_text in dim_labels]
+    return GroupedUnits(
+        arm_labels,
+        np.stack(level_labels),
+        answer.row_counts,
+        answer.value_counts["y0"],
+        answer.value_counts[UNIT_COUNT],
+        _describe_faults(unit_rows) if (answer.value_counts["y0"] < answer.row_counts).any() else [],
+        answer.numeric_keys,
+        {name: answer.value_counts[name] for name in (*capped_columns, *query.count_columns)},
+        answer.column_sums,
+        answer.column_moments,
+        answer.pair_products,
+    )
+
+
+def _format_labels(raw_labels: Sequence[Any]) -> npt.NDArray[np.object_]:
+    """Write labels as text, each distinct value once: engines repeat the same few values in many groups."""
+    label_of_value: dict[tuple[type, Any], str | None] = {}
+    labels = []
+    for value in raw_labels:
+        typed_value = type(value), value  # True and 1 are equal, but not the same text
+        if typed_value not in label_of_value:
+            label_of_value[typed_value] = format_label(value)
+        labels.append(label_of_value[typed_value])
+    return np.array(labels, dtype=np.object_)
+
+
+def drop_incomplete_rows(
+    unit_rows: UnitRows, groups: GroupedUnits, *, outcome_name: str, control: str, drop_missing: bool
+) -> tuple[GroupedUnits, TableAttributes]:
+    """Keep groups of rows that have an arm and finite numbers, and note the rows dropped, or refuse to drop any.
+
+    Raises
+    ------
+    DataError
+        If something is missing or infinite without `drop_missing`, the control or a second arm is not there, or a
+        dimension looks like an id.
+    """
+    _check_ids(groups, unit_rows.dims)
+    row_phrase = format_count(int(groups.row_counts.sum()), "row", "rows")
+    groups, drop_notes = _keep_complete_groups(unit_rows, groups, drop_missing=drop_missing)
+    attributes = TableAttributes(
+        outcome_name=outcome_name,
+        control_arm=format_label(control) or "",
+        dims=unit_rows.dims,
+        source_text=f"{row_phrase} of {unit_rows.table_name}",
+        notes=drop_notes + describe_missing_levels(groups.level_labels, groups.unit_counts, unit_rows.dims, "unit"),
+    )
+    check_arms(groups.arm_labels, attributes.control_arm, unit_rows.arm_column)
+    return groups, attributes
+
+
+def _check_ids(groups: GroupedUnits, dims: Sequence[str]) -> None:
+    n_rows = int(groups.row_counts.sum())
+    # An id has a level of its own for most units, which leaves nothing to compare within a segment.
+    level_counts = {dim: len(set(dim_levels)) for dim, dim_levels in zip(dims, groups.level_labels, strict=True)}
+    widest_dim = max(level_counts, key=lambda dim: level_counts[dim])
+    level_phrase = f"the dimension {widest_dim!r} has {level_counts[widest_dim]:,} levels"
+    way_out = "did you mean an id? Name a column whose levels many units share, or group its levels first"
+    if groups.arm_labels.size > MAX_GROUPS:
+        raise DataError(f"there are more than {MAX_GROUPS:,} cells, and {level_phrase} or more; {way_out}")
+    if 1 < n_rows <= level_counts[widest_dim] or (n_rows >= 100 and level_counts[widest_dim] > n_rows / 2):
+        raise DataError(f"{level_phrase} for {n_rows:,} units; {way_out}")
+
+
+def _keep_complete_groups(
+    unit_rows: UnitRows, groups: GroupedUnits, *, drop_missing: bool
+) -> tuple[GroupedUnits, list[str]]:
+    lacks_arm = groups.arm_labels == None  # noqa: E711, elementwise
+    faults = [
+        *groups.fault_sentences,
+        *_describe_rows_without(int(groups.row_counts[lacks_arm].sum()), "arm", unit_rows.arm_column),
+    ]
+    if not faults:
+        return groups, []
+    if not drop_missing:
+        raise DataError(f"{'; '.join(faults)}; clean them or pass drop_missing=True (--drop-missing)")
+    is_kept = ~lacks_arm & (groups.unit_counts > 0)  # the statistics of a group are of its complete rows anyway
+    if not is_kept.any():
+        column_phrase = "both columns" if len(unit_rows.number_columns) == 1 else "these columns"
+        raise DataError(f"{'; '.join(faults)}: no row is left when they are dropped; check {column_phrase}")
+    kept_groups = groups.take(is_kept)
+    return kept_groups, [f"{fault}; dropped" for fault in faults]
+
+
+def _describe_faults(unit_rows: UnitRows) -> list[str]:
+    """Describe missing and infinite numbers in sentences; runs a query, which complete rows do not need."""
+    import narwhals.stable.v2 as nw
+
+    fault_frame = unit_rows.fault_frame
+    fault_names = fault_frame.collect_schema().names()
+    unit_literal = nw.lit(1.0)  # rows are counted through a column, so that every engine takes them for an aggregate
+    count_query = fault_frame.with_columns(all_rows=unit_literal).select(nw.col("all_rows", *fault_names).count())
+    total_rows, *fault_counts = (int(count) for count in fetch_rows(count_query, unit_rows.table_name)[0])
+    count_by_fault = dict(zip(fault_names, fault_counts, strict=True))
+    sentences = []
+    for i, (role, column_name) in enumerate(unit_rows.number_columns.items()):
+        n_infinite = count_by_fault[f"infinite{i}"]
+        n_missing = total_rows - count_by_fault[f"finite{i}"] - n_infinite
+        sentences += _describe_unusable_numbers(total_rows, n_missing, n_infinite, f"{role}s in {column_name!r}")
+    return sentences + _describe_rows_without(count_by_fault.get("lost", 0), "cluster", str(unit_rows.cluster_column))
+
+
+def _describe_unusable_numbers(n_rows: int, n_missing: int, n_infinite: int, subject: str) -> list[str]:
+    if not n_missing and not n_infinite:
+        return []
+    verb = "is" if n_missing + n_infinite == 1 else "are"
+    phrases = [f"{n_missing:,} of {n_rows:,} {subject} {verb} missing"] * (n_missing > 0)
+    if n_infinite:
+        phrases.append(
+            f"{n_infinite:,} infinite" if n_missing else f"{n_infinite:,} of {n_rows:,} {subject} {verb} infinite"
+        )
+    return [" and ".join(phrases)]
+
+
+def _describe_rows_without(n_rows: int, label_role: str, column_name: str) -> list[str]:
+    return [f"{format_count(n_rows, 'row has', 'rows have')} no {label_role} in {column_name!r}"] if n_rows else []

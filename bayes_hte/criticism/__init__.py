@@ -1,0 +1,1 @@
+"""Question a fit: diagnosis, ArviZ groups, left-out segments, tau, priors, predictive checks."""

@@ -1,0 +1,187 @@
+"""Compute every segment's effect as a function of the between-segment SD, and the posterior density of that SD.
+
+At τ = 0 all segments have the common effect, far to the right each has its own estimate: the whole range from
+complete to no pooling, with the posterior of τ saying which part of it matters (Rubin 1981).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayes_hte.errors import ModelError
+from bayes_hte.estimands.effects import convert_to_scale, get_fitted_cells, require_known_model
+from bayes_hte.inference.exact import beyond, closed, direct, engine
+from bayes_hte.inference.exact.estimates import Arm, effects_given
+from bayes_hte.inference.exact.integrate import Quantity, expectation, locate
+from bayes_hte.inference.exact.target import Work
+from bayes_hte.model.families import FAMILIES, Family
+from bayes_hte.model.priors import compute_log_prior
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.spec import cell_table
+from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.model import Model
+
+TAU_GRID_SIZE = 33
+"""Values of τ: enough for smooth lines."""
+TAU_REACH = 1.6
+"""Largest τ as a multiple of the posterior's 99 % quantile: far enough to see where no pooling leads."""
+TAU_GRID_POWER = 1.5
+"""Above 1 the grid is denser near 0, where effects bend most."""
+TARGET_ESS_PER_TAU = 250
+"""Effective points of the other hyperparameters at each value of τ."""
+AVERAGED_POINTS = 200
+"""Points over which effects are averaged; the same random numbers at each value of τ keep the lines smooth."""
+
+
+def profile_tau(fit_tree: xr.DataTree, scale: EffectScale) -> pd.DataFrame:
+    """Tabulate effects given τ in long form, one row per arm, segment and τ; see `Fit.given_tau`.
+
+    Raises
+    ------
+    ModelError
+        If effects are not partially pooled, or the fast engine does not apply.
+    """
+    cells, model = get_fitted_cells(fit_tree), require_known_model(fit_tree, "effects given tau")
+    if model.pooling != "partial":
+        raise ModelError(f'there is no between-segment SD under pooling = "{model.pooling}"')
+    problem = build_problem(cells, model)
+    _check_single_tau(problem, scale)
+    unsupported_reason = beyond(problem)
+    if unsupported_reason is not None:
+        raise ModelError(f"effects given tau need the exact engine: {unsupported_reason}")
+    arm_tables = []
+    for arm_index, arm in enumerate(problem.coords["arm"]):
+        between_draws = fit_tree["posterior"].to_dataset()["effect_between"]
+        # Arms may share one between-segment SD, which then has no dim arm.
+        tau_draws = between_draws.isel(arm=arm_index) if "arm" in between_draws.dims else between_draws
+        tau_values = build_tau_grid(tau_draws.values)
+        profile_effects = _profile_estimates if closed(problem) else _profile_cells
+        effect_profile, log_evidence = profile_effects(problem, arm_index, tau_values, scale)
+        tau_density = _compute_tau_density(problem, tau_values, log_evidence)
+        arm_tables.append(_build_profile_table(cells, arm, tau_values, effect_profile, tau_density))
+    return pd.concat(arm_tables, ignore_index=True)
+
+
+def choose_profile_scale(fit_tree: xr.DataTree, requested_scale: EffectScale) -> EffectScale:
+    """Choose the requested scale, or the link scale where effects given τ are not known on that one."""
+    model = require_known_model(fit_tree, "effects given tau")
+    return "link" if _is_scale_unavailable(model, FAMILIES[model.family], requested_scale) else requested_scale
+
+
+def _is_scale_unavailable(model: Model, family: Family, scale: EffectScale) -> bool:
+    """Recognise a scale that needs parameters which all segments share: they are not averaged over here."""
+    has_shared_nuisance = (
+        model.amount is None and family.cell_likelihood is not None and family.cell_likelihood.nuisance_name is not None
+    )
+    return has_shared_nuisance and scale == "absolute" and family.link != "identity"
+
+
+def _check_single_tau(problem: Problem, scale: EffectScale) -> None:
+    """Refuse where effects are no function of a single between-segment SD, or the scale needs what is not known."""
+    model, family = problem.model, problem.family
+    if model.effect.strata is not None or model.amount is not None:
+        raise ModelError("there are several between-segment SDs: effects as a function of one are not defined")
+    if _is_scale_unavailable(model, family, scale):
+        raise ModelError(
+            f'effects given tau of family "{model.family}" are known on the link and relative scales only; pass '
+            'scale="link"'
+        )
+
+
+def build_tau_grid(tau_draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Build values of τ from nearly 0 to beyond where the posterior ends."""
+    # τ_i = τ_max (i / (n − 1))^1.5; the first is not 0, which has no logarithm
+    largest_tau = TAU_REACH * float(np.quantile(tau_draws, 0.99))
+    tau_values: NDArray[np.float64] = largest_tau * (np.arange(TAU_GRID_SIZE) / (TAU_GRID_SIZE - 1)) ** TAU_GRID_POWER
+    tau_values[0] = 1e-3 * largest_tau / TAU_GRID_SIZE
+    return tau_values
+
+
+def _compute_tau_density(
+    problem: Problem, tau_values: NDArray[np.float64], log_evidence: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Compute the posterior density of τ on its grid: evidence times prior, normalised by the trapezoid rule."""
+    between_prior = problem.model.effect.between
+    if between_prior is None:
+        raise AssertionError("partial pooling without a prior for the between-segment SD passed validation")
+    # p(τ | D) ∝ p(D | τ) p(τ); the maximum is taken out so that exp() does not overflow
+    log_posterior = log_evidence + compute_log_prior(between_prior, tau_values)
+    relative_density = np.exp(log_posterior - log_posterior.max())
+    tau_density: NDArray[np.float64] = relative_density / np.trapezoid(relative_density, tau_values)
+    return tau_density
+
+
+def _profile_estimates(
+    problem: Problem, arm_index: int, tau_values: NDArray[np.float64], scale: EffectScale
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute effects of published estimates at every τ in closed form, shape (τ, segment), and log evidence (τ,)."""
+    arm = direct.arms(problem)[arm_index]
+    effect_profile, log_evidence = [], []
+    for tau in tau_values:
+        fixed_arm = Arm(arm.data, arm.mean, float(tau))
+        quadrature_nodes = fixed_arm.nodes(fixed_arm.limits())
+        effect_centres, _ = effects_given(arm.data, quadrature_nodes.tau, quadrature_nodes.mean)
+        # E[effect | τ, D] = Σ_nodes w E[effect | τ, mean, D], rotated back where estimates have a covariance
+        mean_effects = quadrature_nodes.weights @ effect_centres
+        effect_profile.append(mean_effects if arm.data.axes is None else arm.data.axes @ mean_effects)
+        log_evidence.append(quadrature_nodes.log_evidence)
+    return np.array(effect_profile), np.array(log_evidence)
+
+
+def _profile_cells(
+    problem: Problem, arm_index: int, tau_values: NDArray[np.float64], scale: EffectScale
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute effects of cells at every τ, other hyperparameters sampled: (τ, segment), and log evidence (τ,)."""
+
+    def convert_effect(baseline: NDArray[np.float64], effect: NDArray[np.float64]) -> NDArray[np.float64]:
+        parameter_draws = {"baseline": xr.DataArray(baseline), "effect": xr.DataArray(effect)}
+        return np.asarray(convert_to_scale(problem.family, parameter_draws, scale, problem.cell_statistics).values)
+
+    between_index = 0 if problem.model.effect.shared_between else arm_index
+    effect_profile, log_evidence = [], []
+    for tau in tau_values:
+        # The same seed at every τ: Monte-Carlo error shifts the lines, but does not make them rough.
+        fixed_values: Mapping[tuple[str, int], float] = {("effect_between", between_index): float(tau)}
+        target_density, weighted_sample = engine.points(problem, wanted=TARGET_ESS_PER_TAU, seed=1, held=fixed_values)
+        resampled_points = weighted_sample.points[weighted_sample.resampled(AVERAGED_POINTS, np.random.default_rng(1))]
+        mean_effects = np.empty(target_density.segments.size)
+        for segment_group in target_density.groups:
+            group_means = target_density.over(
+                resampled_points, segment_group.members, _build_mean_work(segment_group.order, convert_effect)
+            )
+            mean_effects[segment_group.members] = group_means[:, :, arm_index].mean(0)
+        effect_profile.append(mean_effects)
+        log_evidence.append(weighted_sample.log_evidence)
+    return np.array(effect_profile), np.array(log_evidence)
+
+
+def _build_mean_work(quadrature_order: int, convert_effect: Quantity) -> Work:
+    """Build the computation of posterior means of converted effects for a group of segments."""
+    return lambda segments, maps: expectation(segments, maps, locate(segments, maps), quadrature_order, convert_effect)
+
+
+def _build_profile_table(
+    cells: xr.Dataset,
+    arm: str,
+    tau_values: NDArray[np.float64],
+    effect_profile: NDArray[np.float64],
+    tau_density: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Build the long table of one arm: τ outermost, segments within."""
+    segment_count = cells.sizes[cell_table.SEGMENT]
+    tau_count = len(tau_values)
+    level_columns = {
+        name: np.tile(cells[name].values.astype(str), tau_count) for name in cell_table.list_dimensions(cells)
+    }
+    return pd.DataFrame(
+        {
+            **level_columns,
+            "arm": arm,
+            "tau": np.repeat(tau_values, segment_count),
+            "effect": effect_profile.ravel(),
+            "density": np.repeat(tau_density, segment_count),
+        }
+    )

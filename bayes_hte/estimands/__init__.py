@@ -1,0 +1,1 @@
+"""Compute from draws what was asked: effects on each scale, tables, heterogeneity, dimensions, survival."""

@@ -1,0 +1,354 @@
+"""Rank segments, compare arms and measure heterogeneity: questions about several effects at once, from joint draws."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import special
+
+from bayes_hte.errors import DataError
+from bayes_hte.estimands.effects import (
+    SegmentWeights,
+    average_over_segments,
+    compute_effects,
+    compute_population_shares,
+    estimate_without_pooling,
+    get_fitted_cells,
+    get_fitted_family,
+    get_fitted_model,
+    select_parameters,
+)
+from bayes_hte.estimands.tables import EffectQuestion, build_effect_table, compute_mcse, select_sign_probabilities
+from bayes_hte.model.parameters import Coefficient, expand_dimensions, list_coefficients, name_term_variable
+from bayes_hte.model.pymc.pooling import DEFAULT_NU
+from bayes_hte.spec.model import Effect
+
+RankDirection = Literal["highest", "lowest"]
+"""The end of the effects where the best segment stands."""
+SAMPLE_DIMS = ("chain", "draw")
+HARM_PROBABILITY = 0.9
+"""P(harm) above which a segment counts as harmed: a strong suspicion, less than an interval's certainty."""
+
+
+def rank_segments(
+    fit_tree: xr.DataTree, question: EffectQuestion, rank_direction: RankDirection | None = None
+) -> pd.DataFrame:
+    """Rank every segment's effect among all segments', one row per segment and arm; see `Fit.ranks`.
+
+    Raises
+    ------
+    DataError
+        If there is one segment, or `rank_direction` is neither end.
+    """
+    from scipy.stats import rankdata  # half a second
+
+    rank_direction = rank_direction or ("highest" if question.higher_is_better else "lowest")
+    if rank_direction not in ("highest", "lowest"):
+        raise DataError(f'best is "highest" or "lowest", not {rank_direction!r}')
+    effect_draws = compute_effects(fit_tree, question.scale).transpose(*SAMPLE_DIMS, "arm", "segment")
+    if effect_draws.sizes["segment"] < 2:
+        raise DataError("one segment has nothing to be compared with")
+    benefit_draws = effect_draws if rank_direction == "highest" else -effect_draws
+    # Rank 1 is the best; ties, as under complete pooling, share their ranks.
+    rank_draws = effect_draws.copy(data=rankdata(-benefit_draws.values, axis=-1))
+    tail_prob = (1 - question.ci_prob) / 2
+    rank_bounds = rank_draws.quantile([tail_prob, 1 - tail_prob], dim=SAMPLE_DIMS)
+    table_columns = {
+        "rank_mean": rank_draws.mean(SAMPLE_DIMS),
+        "rank_low": rank_bounds.isel(quantile=0, drop=True),
+        "rank_high": rank_bounds.isel(quantile=1, drop=True),
+        "p_best": _mark_maxima(benefit_draws, "segment").mean(SAMPLE_DIMS),
+        "p_worst": _mark_maxima(-benefit_draws, "segment").mean(SAMPLE_DIMS),
+    }
+    return build_effect_table(table_columns, get_fitted_cells(fit_tree))
+
+
+def _mark_maxima(benefit_draws: xr.DataArray, dim_name: str) -> xr.DataArray:
+    """Mark the largest value along a dim with 1; values that tie share it."""
+    is_maximum = benefit_draws == benefit_draws.max(dim_name)
+    return is_maximum / is_maximum.sum(dim_name)
+
+
+def compare_arms(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.DataFrame:
+    """Compare the arms of every segment, one row per segment and arm, control included; see `Fit.best_arm`."""
+    cells = get_fitted_cells(fit_tree)
+    # The same numbers on every scale decide which arm is best: links are monotone, and the control's effect is 0.
+    effect_draws = compute_effects(fit_tree, question.scale)
+    control_label = str(cells.attrs["control"]) or "control"
+    control_effect = xr.zeros_like(effect_draws.isel(arm=[0])).assign_coords(arm=[control_label])
+    all_effects = xr.concat(
+        [control_effect, effect_draws], dim="arm", join="outer", coords="minimal", compat="override"
+    )
+    benefit_draws = all_effects if question.higher_is_better else -all_effects
+    best_shares = _mark_maxima(benefit_draws, "arm")
+    table_columns = {
+        "effect": all_effects.mean(SAMPLE_DIMS),
+        "p_best": best_shares.mean(SAMPLE_DIMS),
+        "p_mcse": compute_mcse(fit_tree, benefit_draws == benefit_draws.max("arm")),
+        "expected_loss": (benefit_draws.max("arm") - benefit_draws).mean(SAMPLE_DIMS),
+    }
+    sign_probabilities = select_sign_probabilities(fit_tree)
+    # A single arm is the best exactly when its effect is good, and the engine may know signs better than draws do.
+    if sign_probabilities and effect_draws.sizes["arm"] == 1:
+        better_sign = "p_positive" if question.higher_is_better else "p_negative"
+        p_better = sign_probabilities[better_sign].isel(arm=0, drop=True)
+        table_columns["p_best"] = xr.concat([1 - p_better, p_better], dim="arm").assign_coords(arm=all_effects["arm"])
+    return build_effect_table(table_columns, cells)
+
+
+def tabulate_heterogeneity(
+    fit_tree: xr.DataTree, question: EffectQuestion, weights: SegmentWeights | None = None
+) -> pd.DataFrame:
+    """Tabulate how effects differ, one row per arm and quantity; see `Fit.heterogeneity`."""
+    effect_draws = compute_effects(fit_tree, question.scale)
+    segment_shares = compute_population_shares(get_fitted_cells(fit_tree), weights)
+    raw_estimates = estimate_without_pooling(fit_tree, question.scale)
+    if "covariance" in get_fitted_cells(fit_tree):  # the test on raw estimates takes them to be independent
+        raw_estimates = raw_estimates.where(False)
+    table_rows: list[dict[str, Any]] = []
+    for arm in map(str, effect_draws["arm"].values):
+        for coefficient in list_coefficients(expand_dimensions(get_fitted_model(fit_tree), get_fitted_cells(fit_tree))):
+            if "arm" in coefficient.dims:
+                table_rows += _describe_common_effect(fit_tree, coefficient, arm, question)
+        table_rows += _describe_population_spread(effect_draws.sel(arm=arm), segment_shares, arm, question)
+        table_rows += _describe_qualitative_interaction(
+            effect_draws.sel(arm=arm), raw_estimates.sel(arm=arm), arm, question
+        )
+    return pd.DataFrame(table_rows, columns=["arm", "quantity", "value", "ci_low", "ci_high", "meaning"])
+
+
+def _describe_common_effect(
+    fit_tree: xr.DataTree, coefficient: Coefficient, arm: str, question: EffectQuestion
+) -> list[dict[str, Any]]:
+    """Describe the shared prior of segments on the link scale: centre, between-segment SDs and I², a row each."""
+    posterior, coefficient_name = fit_tree["posterior"].to_dataset(), coefficient.name
+    part_prefix = coefficient_name.removesuffix("effect")
+    outcome_phrase = {
+        "": "",
+        "chance_": " on the chance of a positive outcome",
+        "amount_": " on the log of positive outcomes",
+    }[part_prefix]
+    table_rows = []
+    if f"{coefficient_name}_mean" in posterior.data_vars:
+        centre_draws = _select_arm(posterior[f"{coefficient_name}_mean"], arm)
+        meaning = f"the effect{outcome_phrase} that segments shrink to, link scale"
+        table_rows.append(_build_interval_row(arm, f"{part_prefix}effect_mean", centre_draws, meaning, question))
+    if f"{coefficient_name}_between" not in posterior.data_vars:
+        return table_rows
+    for quantity_name, quantity_draws, meaning in _collect_spread_draws(posterior, coefficient, arm):
+        scale_phrase = "" if quantity_name == "correlation" else ", link scale"
+        full_meaning = meaning.replace("effects", f"effects{outcome_phrase}", 1) + scale_phrase
+        full_name = f"{part_prefix}{quantity_name}"
+        table_rows.append(_build_interval_row(arm, full_name, quantity_draws, full_meaning, question))
+    total_sd = None if part_prefix else _compute_total_sd(posterior, coefficient, arm)
+    return table_rows if total_sd is None else table_rows + _describe_tau(fit_tree, total_sd, arm, question)
+
+
+def _select_arm(variable_draws: xr.DataArray, arm: str) -> xr.DataArray:
+    """Select the draws of one arm from a variable; those of one that all arms share stay unchanged."""
+    return variable_draws.sel(arm=arm) if "arm" in variable_draws.dims else variable_draws
+
+
+def _collect_spread_draws(
+    posterior: xr.Dataset, coefficient: Coefficient, arm: str
+) -> list[tuple[str, xr.DataArray, str]]:
+    """Collect every between-segment SD, slope and correlation as triples of quantity, draws and meaning."""
+    coefficient_name, pool = coefficient.name, coefficient.pool_priors
+    effect_spec = pool if isinstance(pool, Effect) else None
+    between_sd = _select_arm(posterior[f"{coefficient_name}_between"], arm)
+    spread_draws = []
+    if effect_spec is not None and effect_spec.strata:
+        for stratum_label in map(str, between_sd[effect_spec.strata].values):
+            meaning = f"SD of true effects between segments of {stratum_label} (tau)"
+            stratum_sd = between_sd.sel({effect_spec.strata: stratum_label})
+            spread_draws.append((f"between_sd[{stratum_label}]", stratum_sd, meaning))
+    else:
+        spread_draws.append(("between_sd", between_sd, _explain_between_sd(coefficient)))
+    for term in pool.by:
+        level_sd = _select_arm(posterior[f"{name_term_variable(coefficient_name, term)}_between"], arm)
+        meaning = f"SD of true effects between levels of {term.replace(':', ' × ')}"
+        spread_draws.append((f"between_sd[{term}]", level_sd, meaning))
+    if f"{coefficient_name}_slope" in posterior.data_vars:
+        covariate_slopes = _select_arm(posterior[f"{coefficient_name}_slope"], arm)
+        for covariate_name in map(str, covariate_slopes["covariate"].values):
+            meaning = f"change in true effects per SD of {covariate_name}"
+            spread_draws.append((f"slope[{covariate_name}]", covariate_slopes.sel(covariate=covariate_name), meaning))
+    if f"{coefficient_name}_correlation" in posterior.data_vars:
+        correlation = _select_arm(posterior[f"{coefficient_name}_correlation"], arm)
+        spread_draws.append(("correlation", correlation, "correlation of true effects with the control's mean"))
+    return spread_draws
+
+
+def _explain_between_sd(coefficient: Coefficient) -> str:
+    """Explain what the between-segment SD measures under the model's shape and parts, in one phrase."""
+    pool = coefficient.pool_priors
+    distribution_shape = pool.shape if isinstance(pool, Effect) else "normal"
+    base_meaning = {
+        "normal": "SD of true effects between segments (tau)",
+        "student_t": "scale of true effects between segments (tau); their tails are heavier than normal",
+        "horseshoe": "scale of true effects between segments (tau), before some of them stand out",
+    }[distribution_shape]
+    explaining_parts = [
+        *(["dimensions"] if pool.by else []),
+        *(["covariates"] if getattr(pool, "covariates", ()) else []),
+    ]
+    return f"{base_meaning}, beyond what {' and '.join(explaining_parts)} explain" if explaining_parts else base_meaning
+
+
+def _compute_total_sd(posterior: xr.Dataset, coefficient: Coefficient, arm: str) -> xr.DataArray | None:
+    """Compute the SD of effects around their common effect, all terms together; None where there is no single one."""
+    pool, coefficient_name = coefficient.pool_priors, coefficient.name
+    total_variance = _select_arm(posterior[f"{coefficient_name}_between"], arm) ** 2
+    if isinstance(pool, Effect):
+        if pool.strata or pool.shape == "horseshoe":
+            return None
+        if pool.shape == "student_t":
+            nu = pool.nu or DEFAULT_NU
+            if nu <= 2:
+                return None
+            # Var[τ t_ν] = τ² ν / (ν − 2)
+            total_variance = total_variance * nu / (nu - 2)
+    # τ²_total = τ²_segments + Σ_terms τ²_term: the parts are independent a priori
+    for term in pool.by:
+        level_sd = _select_arm(posterior[f"{name_term_variable(coefficient_name, term)}_between"], arm)
+        total_variance = total_variance + level_sd**2
+    total_sd: xr.DataArray = total_variance**0.5
+    return total_sd
+
+
+def _describe_tau(fit_tree: xr.DataTree, tau: xr.DataArray, arm: str, question: EffectQuestion) -> list[dict[str, Any]]:
+    """Describe tau by I², and by P(tau matters) where the smallest effect that matters is on the same scale."""
+    # I² = τ² / (τ² + s²), s² the sampling variance of a typical segment
+    i2_draws = tau**2 / (tau**2 + _compute_typical_variance(fit_tree, arm))
+    meaning = "share of the variation of raw estimates that is not chance (I²)"
+    table_rows = [_build_interval_row(arm, "i2", i2_draws, meaning, question)]
+    is_same_scale = question.scale == "link" or (
+        question.scale == "absolute" and get_fitted_family(fit_tree).link == "identity"
+    )
+    if question.rope is not None and is_same_scale:
+        meaning = f"probability that tau exceeds {question.rope:g}, the smallest effect that matters"
+        table_rows.append(_build_point_row(arm, "p_tau_matters", tau > question.rope, meaning))
+    return table_rows
+
+
+def _compute_typical_variance(fit_tree: xr.DataTree, arm: str) -> float:
+    """Compute the sampling variance of a typical segment.
+
+    References
+    ----------
+    Higgins & Thompson (2002), Statistics in Medicine 21:1539.
+    """
+    family = get_fitted_family(fit_tree)
+    sampling_variance = family.compute_effect_variance(
+        family.select_statistics(get_fitted_cells(fit_tree)), select_parameters(fit_tree)
+    ).sel(arm=arm)
+    sample_dims = [dim for dim in SAMPLE_DIMS if dim in sampling_variance.dims]
+    # w = 1 / se²,  s² = (k − 1) Σ w / ((Σ w)² − Σ w²) of k segments with data
+    w = (1 / sampling_variance.mean(sample_dims)).values
+    w = w[w > 0]
+    if len(w) < 2:
+        return float(1 / w.sum()) if len(w) else float("inf")
+    return float((len(w) - 1) * w.sum() / (w.sum() ** 2 - (w**2).sum()))
+
+
+def _describe_population_spread(
+    effect_draws: xr.DataArray, segment_shares: xr.DataArray, arm: str, question: EffectQuestion
+) -> list[dict[str, Any]]:
+    """Describe how much, and in which direction, the segments at hand differ on the reported scale."""
+    # spread² = Σ_s share_s (effect_s − ATE)², draw by draw
+    mean_effect = average_over_segments(effect_draws, segment_shares)
+    spread_draws = ((effect_draws - mean_effect) ** 2 * segment_shares).sum("segment") ** 0.5
+    benefit_draws = effect_draws if question.higher_is_better else -effect_draws
+    is_harmed: xr.DataArray = (benefit_draws < 0).mean(SAMPLE_DIMS) > HARM_PROBABILITY
+    all_positive, all_negative = (effect_draws > 0).all("segment"), (effect_draws < 0).all("segment")
+    share_harmed = segment_shares.where(is_harmed, 0).sum()
+    spread_meaning = f"SD of effects over the population, {question.scale} scale"
+    table_rows = [
+        _build_interval_row(arm, "spread", spread_draws, spread_meaning, question),
+        _build_point_row(arm, "p_all_positive", all_positive, "probability that every effect is positive"),
+        _build_point_row(arm, "p_all_negative", all_negative, "probability that every effect is negative"),
+        _build_point_row(arm, "share_harmed", share_harmed, "share of units in segments with P(harm) > .9"),
+    ]
+    if question.rope is not None:
+        meaning = f"probability that the spread exceeds {question.rope:g}, the smallest effect that matters"
+        table_rows.append(_build_point_row(arm, "p_spread_matters", spread_draws > question.rope, meaning))
+    return table_rows
+
+
+def _describe_qualitative_interaction(
+    effect_draws: xr.DataArray, raw_estimates: xr.Dataset, arm: str, question: EffectQuestion
+) -> list[dict[str, Any]]:
+    """Describe the evidence that some segments gain while others lose: a qualitative interaction."""
+    if effect_draws.sizes["segment"] < 2:
+        return []
+    smallest_effect = question.rope or 0.0
+    has_both_signs = (effect_draws > smallest_effect).any("segment") & (effect_draws < -smallest_effect).any("segment")
+    size_phrase = f" by more than {smallest_effect:g}, the smallest effect that matters" if smallest_effect else ""
+    meaning = f"probability that some effects are positive and some negative{size_phrase}"
+    table_rows = [_build_point_row(arm, "p_qualitative", has_both_signs, meaning)]
+    p_value = compute_gail_simon_p(raw_estimates["raw"].values, raw_estimates["raw_se"].values)
+    if np.isfinite(p_value):
+        meaning = "Gail–Simon test of a qualitative interaction on raw estimates: its p-value, not a probability of one"
+        table_rows.append(_build_point_row(arm, "gail_simon_p", xr.DataArray(p_value), meaning))
+    return table_rows
+
+
+def compute_gail_simon_p(raw_estimates: NDArray[np.float64], raw_se: NDArray[np.float64]) -> float:
+    """Compute the p-value of the test that all effects have one sign, whatever their sizes; NaN for fewer than two.
+
+    min(Σ z² of the positive, Σ z² of the negative estimates) is largest under that hypothesis, in distribution, where
+    one effect is infinite and all others are 0: then the number of estimates against the sign is binomial.
+
+    References
+    ----------
+    Gail & Simon (1985), Biometrics 41:361.
+    """
+    is_usable = np.isfinite(raw_estimates) & np.isfinite(raw_se) & (raw_se > 0)
+    z = raw_estimates[is_usable] / raw_se[is_usable]
+    other_count = len(z) - 1
+    if other_count < 1:
+        return float("nan")
+    q = min((z[z > 0] ** 2).sum(), (z[z < 0] ** 2).sum())
+    if q == 0:  # no estimate is against the others
+        return 1.0
+    # p = Σ_{h=1}^{k−1} C(k − 1, h) 2^−(k − 1) P(χ²_h > q), the binomial weights through logarithms of factorials
+    h = np.arange(1, other_count + 1)
+    binomial_weights = np.exp(
+        special.gammaln(other_count + 1)
+        - special.gammaln(h + 1)
+        - special.gammaln(other_count - h + 1)
+        - other_count * np.log(2)
+    )
+    return float((binomial_weights * special.chdtrc(h, q)).sum())
+
+
+def _build_interval_row(
+    arm: str, quantity_name: str, quantity_draws: xr.DataArray, meaning: str, question: EffectQuestion
+) -> dict[str, Any]:
+    """Build the row of a quantity from its draws: mean and interval with equal tails."""
+    tail_prob = (1 - question.ci_prob) / 2
+    ci_low, ci_high = np.quantile(quantity_draws.values, [tail_prob, 1 - tail_prob])
+    return {
+        "arm": arm,
+        "quantity": quantity_name,
+        "value": float(quantity_draws.mean()),
+        "ci_low": float(ci_low),
+        "ci_high": float(ci_high),
+        "meaning": meaning,
+    }
+
+
+def _build_point_row(arm: str, quantity_name: str, quantity_draws: xr.DataArray, meaning: str) -> dict[str, Any]:
+    """Build the row of a number without an interval: a probability, a share, a p-value."""
+    nan = float("nan")
+    mean_value = float(quantity_draws.mean())
+    return {
+        "arm": arm,
+        "quantity": quantity_name,
+        "value": mean_value,
+        "ci_low": nan,
+        "ci_high": nan,
+        "meaning": meaning,
+    }

@@ -1,0 +1,321 @@
+"""Turn joint draws into tables, with an interval beside every number and a Monte-Carlo error beside probabilities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayes_hte._support.validation import describe_value, to_float
+from bayes_hte.errors import DataError
+from bayes_hte.estimands.effects import (
+    SegmentWeights,
+    average_over_segments,
+    compute_effects,
+    compute_pooling_factor,
+    compute_population_shares,
+    draw_new_segment_effect,
+    estimate_without_pooling,
+    get_fitted_cells,
+)
+from bayes_hte.spec import cell_table
+from bayes_hte.spec.cell_table import EffectScale
+
+ContrastReference = Literal["ate", "rest", "pairs"]
+"""With what a segment's effect is compared: the average of all, the average of the others, each other one."""
+MAX_SEGMENTS_FOR_PAIRS = 200
+"""Pairs of more segments than this are more rows than anyone reads, and gigabytes of draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectQuestion:
+    """Scale, interval and smallest relevant effect of an answer.
+
+    Attributes
+    ----------
+    scale : str
+        ``absolute``, ``relative`` or ``link``.
+    ci_prob : float
+        Probability of the intervals, with equal tails: 0 is outside exactly when p_positive or
+        p_negative is above (1 + ci_prob) / 2.
+    rope : float or None
+        The smallest effect that matters, on `scale`.
+    higher_is_better : bool
+        Which side of zero is harm.
+    """
+
+    scale: EffectScale = "absolute"
+    ci_prob: float = 0.95
+    rope: float | None = None
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a scale, probability or smallest effect that has no meaning."""
+        if self.scale not in cell_table.EFFECT_SCALES:
+            raise DataError(f"no scale {describe_value(self.scale)}; scales are {', '.join(cell_table.EFFECT_SCALES)}")
+        if not 0 < (to_float(self.ci_prob) or 0.0) < 1:
+            raise DataError(
+                f"ci_prob is a probability between 0 and 1, such as 0.95, not {describe_value(self.ci_prob)}"
+            )
+        if self.rope is not None and not (to_float(self.rope) or 0.0) > 0:
+            raise DataError(
+                f"rope is the smallest effect that matters, a number greater than 0, not {describe_value(self.rope)}"
+            )
+
+
+def summarise_draws(draws: xr.DataArray, question: EffectQuestion) -> dict[str, xr.DataArray]:
+    """Compute posterior mean, SD, interval and probabilities of signs, over chains and draws."""
+    sample_dims = ("chain", "draw")
+    tail_prob = (1 - question.ci_prob) / 2
+    # Equal tails, so that the interval excludes 0 exactly when a sign's probability exceeds (1 + ci_prob) / 2.
+    interval_bounds = draws.quantile([tail_prob, 1 - tail_prob], dim=sample_dims)
+    return {
+        "effect": draws.mean(sample_dims),
+        "sd": draws.std(sample_dims, ddof=1),
+        "ci_low": interval_bounds.isel(quantile=0, drop=True),
+        "ci_high": interval_bounds.isel(quantile=1, drop=True),
+        "p_positive": (draws > 0).mean(sample_dims),
+        "p_negative": (draws < 0).mean(sample_dims),
+    }
+
+
+def compute_rope_probabilities(effect_draws: xr.DataArray, question: EffectQuestion) -> dict[str, xr.DataArray]:
+    """Compute the probabilities that an effect is too small to matter, does good, does harm."""
+    if question.rope is None:
+        return {}
+    sample_dims = ("chain", "draw")
+    benefit_draws = effect_draws if question.higher_is_better else -effect_draws
+    return {
+        "p_rope": (abs(effect_draws) <= question.rope).mean(sample_dims),
+        "p_benefit": (benefit_draws > question.rope).mean(sample_dims),
+        "p_harm": (benefit_draws < -question.rope).mean(sample_dims),
+    }
+
+
+def tabulate_segments(fit_tree: xr.DataTree, question: EffectQuestion, *, with_detail: bool = False) -> pd.DataFrame:
+    """Tabulate effects, one row per segment and arm; see `Fit.table` for the columns."""
+    cells = get_fitted_cells(fit_tree)
+    effect_draws = compute_effects(fit_tree, question.scale)
+    raw_estimates = estimate_without_pooling(fit_tree, question.scale)
+    table_columns = {
+        **count_units_by_arm(cells),
+        "raw": raw_estimates["raw"],
+        "raw_se": raw_estimates["raw_se"],
+        **summarise_draws(effect_draws, question),
+        **select_sign_probabilities(fit_tree),
+        "pooling": compute_pooling_factor(fit_tree).mean(("chain", "draw")),
+        **compute_rope_probabilities(effect_draws, question),
+    }
+    if with_detail:
+        table_columns |= _compute_detail_columns(fit_tree, effect_draws, raw_estimates, question)
+    return build_effect_table(table_columns, cells)
+
+
+def select_sign_probabilities(fit_tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Select the probabilities of signs that the exact engine computed better than by counting draws.
+
+    Every scale has the same signs. Empty where the engine left none.
+    """
+    if "sign" not in fit_tree.children:
+        return {}
+    p_positive = fit_tree["sign"].to_dataset()["p_positive"]
+    return {"p_positive": p_positive, "p_negative": 1 - p_positive}
+
+
+def _compute_detail_columns(
+    fit_tree: xr.DataTree, effect_draws: xr.DataArray, raw_estimates: xr.Dataset, question: EffectQuestion
+) -> dict[str, xr.DataArray]:
+    """Compute the columns for reviewers: Monte-Carlo errors, the pooling factor's interval, complete pooling."""
+    tail_prob = (1 - question.ci_prob) / 2
+    factor_bounds = compute_pooling_factor(fit_tree).quantile([tail_prob, 1 - tail_prob], dim=("chain", "draw"))
+    complete_effect, complete_se = pool_completely(raw_estimates)
+    return {
+        "effect_mcse": compute_mcse(fit_tree, effect_draws),
+        "p_mcse": _compute_sign_mcse(fit_tree, effect_draws),
+        "pooling_low": factor_bounds.isel(quantile=0, drop=True),
+        "pooling_high": factor_bounds.isel(quantile=1, drop=True),
+        "complete": complete_effect.broadcast_like(raw_estimates["raw"]),
+        "complete_se": complete_se.broadcast_like(raw_estimates["raw"]),
+    }
+
+
+def _compute_sign_mcse(fit_tree: xr.DataTree, effect_draws: xr.DataArray) -> xr.DataArray:
+    """Compute the Monte-Carlo standard error of p_positive."""
+    if "sign" in fit_tree.children:
+        return fit_tree["sign"].to_dataset()["p_positive_mcse"]
+    return compute_mcse(fit_tree, effect_draws > 0)
+
+
+def pool_completely(raw_estimates: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Pool the raw estimates into one effect per arm: their inverse-variance mean and its standard error."""
+    is_usable = np.isfinite(raw_estimates["raw"]) & (raw_estimates["raw_se"] > 0)
+    # w = 1 / se²,  mean = Σ w y / Σ w,  se = (Σ w)^(−1/2); NaN where nothing is usable
+    precision_weights = (1 / raw_estimates["raw_se"] ** 2).where(is_usable)
+    total_precision = precision_weights.sum("segment")
+    pooled_mean = (precision_weights * raw_estimates["raw"]).sum("segment") / total_precision.where(total_precision > 0)
+    return pooled_mean, total_precision.where(total_precision > 0) ** -0.5
+
+
+def compute_mcse(fit_tree: xr.DataTree, draws: xr.DataArray) -> xr.DataArray:
+    """Compute the Monte-Carlo standard error of the mean of draws, whichever engine drew them.
+
+    The exact engine's draws are independent given the points of its hyperparameters, which are worth
+    `effective_points`: variance (1 / draws + 1 / points) times the posterior's, at most.
+    """
+    sample_stats = fit_tree["sample_stats"]
+    if "pareto_k" not in sample_stats:
+        return compute_mcse_of_chains(draws)
+    draw_count = draws.sizes["chain"] * draws.sizes["draw"]
+    # Pareto k is −∞ where quadrature alone gave the hyperparameters: then only the draws are random.
+    is_weighted = np.isfinite(float(sample_stats["pareto_k"]))
+    relative_variance = 1 / draw_count + (1 / float(sample_stats["effective_points"]) if is_weighted else 0.0)
+    standard_error: xr.DataArray = draws.astype(float).std(("chain", "draw"), ddof=1) * np.sqrt(relative_variance)
+    return _floor_mcse(standard_error, draws)
+
+
+def compute_mcse_of_chains(draws: xr.DataArray) -> xr.DataArray:
+    """Compute the standard error of the mean of draws that depend on each other, by ArviZ."""
+    import arviz_stats as az
+
+    standard_error: xr.DataArray = az.mcse(draws.astype(float).to_dataset(name="x"), method="mean")["x"]
+    return _floor_mcse(standard_error, draws)
+
+
+def _floor_mcse(standard_error: xr.DataArray, draws: xr.DataArray) -> xr.DataArray:
+    """Replace the error 0 of an event on which all draws agree: its probability is not exactly 0 or 1."""
+    if draws.dtype != bool:
+        return standard_error
+    draw_count = draws.sizes["chain"] * draws.sizes["draw"]
+    # A standard error of 0 would claim certainty that N draws cannot give.
+    # Half an event in N + 1 draws: p = 0.5 / (N + 1), error √(p / N).
+    smallest_error = np.sqrt(0.5 / (draw_count + 1) / draw_count)
+    is_unanimous = draws.all(("chain", "draw")) | ~draws.any(("chain", "draw"))
+    return standard_error.where(~is_unanimous, smallest_error)
+
+
+def tabulate_ate(
+    fit_tree: xr.DataTree, question: EffectQuestion, weights: SegmentWeights | None = None
+) -> pd.DataFrame:
+    """Tabulate the average effect, one row per arm; see `Fit.ate`."""
+    cells = get_fitted_cells(fit_tree)
+    ate_draws = average_over_segments(
+        compute_effects(fit_tree, question.scale), compute_population_shares(cells, weights)
+    )
+    # Unknown only where all segments are: a segment without units adds none.
+    segment_counts = count_units_by_arm(cells)
+    unit_counts = {name: counts.sum("segment", min_count=1) for name, counts in segment_counts.items()}
+    table_columns = {
+        **unit_counts,
+        **summarise_draws(ate_draws, question),
+        **compute_rope_probabilities(ate_draws, question),
+    }
+    table_columns["p_mcse"] = compute_mcse(fit_tree, ate_draws > 0)
+    return build_effect_table(table_columns, cells, dims=("arm",))
+
+
+def tabulate_contrasts(
+    fit_tree: xr.DataTree, question: EffectQuestion, against: ContrastReference, weights: SegmentWeights | None = None
+) -> pd.DataFrame:
+    """Tabulate comparisons between effects, one row each; see `Fit.contrasts`.
+
+    Raises
+    ------
+    DataError
+        If there is one segment, one that is the whole population, or too many for all pairs.
+    """
+    effect_draws = compute_effects(fit_tree, question.scale)
+    segment_shares = compute_population_shares(get_fitted_cells(fit_tree), weights)
+    if effect_draws.sizes["segment"] < 2:
+        raise DataError("one segment has nothing to be compared with")
+    ate_contrast = effect_draws - average_over_segments(effect_draws, segment_shares)
+    match against:
+        case "ate":
+            contrast_draws = ate_contrast.expand_dims(against=["ATE"])
+        case "rest":
+            if bool((segment_shares == 1).any()):
+                raise DataError(
+                    "by these weights one segment is the whole population: it has no rest; use ate or pairs"
+                )
+            # ATE = share · effect + (1 − share) · rest, so effect − rest = (effect − ATE) / (1 − share)
+            contrast_draws = (ate_contrast / (1 - segment_shares)).expand_dims(against=["rest"])
+        case "pairs":
+            return _tabulate_pairs(effect_draws, question)
+        case _:
+            raise DataError(f"no contrast against {describe_value(against)}; there are ate, rest and pairs")
+    contrast_summary = xr.Dataset(summarise_draws(contrast_draws, question))
+    contrast_table = contrast_summary.to_dataframe(dim_order=["arm", "segment", "against"]).reset_index()
+    return contrast_table[["arm", "segment", "against", *contrast_summary.data_vars]].rename(
+        columns={"effect": "difference"}
+    )
+
+
+def _tabulate_pairs(effect_draws: xr.DataArray, question: EffectQuestion) -> pd.DataFrame:
+    """Tabulate the differences between all pairs of segments; one segment at a time, to hold few draws in memory."""
+    segment_count = effect_draws.sizes["segment"]
+    if segment_count > MAX_SEGMENTS_FOR_PAIRS:
+        raise DataError(
+            f"{segment_count} segments make {segment_count * (segment_count - 1) // 2:,} pairs; "
+            "compare against rest or ate instead"
+        )
+    pair_tables = []
+    for segment_index in range(segment_count - 1):
+        segment_draws = effect_draws.isel(segment=segment_index, drop=True)
+        other_draws = effect_draws.isel(segment=slice(segment_index + 1, None))
+        pair_summary = xr.Dataset(summarise_draws(segment_draws - other_draws, question)).rename(segment="against")
+        segment_table = pair_summary.to_dataframe(dim_order=["arm", "against"]).reset_index()
+        segment_table.insert(1, "segment", str(effect_draws["segment"].values[segment_index]))
+        pair_tables.append(segment_table)
+    column_names = ["arm", "segment", "against", "effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative"]
+    pair_table = pd.concat(pair_tables, ignore_index=True)[column_names].rename(columns={"effect": "difference"})
+    # Tables were built segment by segment; a stable sort by arm keeps the order of pairs within an arm.
+    arm_order = {str(arm): arm_index for arm_index, arm in enumerate(effect_draws["arm"].values)}
+    return pair_table.sort_values("arm", kind="stable", ignore_index=True, key=lambda arms: arms.map(arm_order))
+
+
+def tabulate_new_segment(
+    fit_tree: xr.DataTree,
+    question: EffectQuestion,
+    *,
+    seed: int,
+    where: Mapping[str, str] | None = None,
+    covariates: Mapping[str, float] | None = None,
+) -> pd.DataFrame:
+    """Tabulate the effect in a new segment, one row per arm; see `Fit.predict_new_segment`."""
+    effect_draws = draw_new_segment_effect(fit_tree, question.scale, seed, where=where, covariates=covariates)
+    table_columns = {**summarise_draws(effect_draws, question), **compute_rope_probabilities(effect_draws, question)}
+    return build_effect_table(table_columns, get_fitted_cells(fit_tree), dims=("arm",))
+
+
+def count_units_by_arm(cells: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Count the units of control and treatment by segment and arm; NaN where not known, as of published estimates."""
+    treated_arms = cell_table.list_treated_arms(cells)
+    unknown_counts = xr.full_like(cell_table.has_data(cells).sel(arm=treated_arms), np.nan, dtype=float)
+    if "n" not in cells:
+        return {"n_control": unknown_counts, "n_treated": unknown_counts}
+    treated_counts = cells["n"].sel(arm=treated_arms)
+    if not cells.attrs["control"]:
+        return {"n_control": unknown_counts, "n_treated": treated_counts}
+    control_counts = cells["n"].sel(arm=cells.attrs["control"], drop=True)
+    return {"n_control": control_counts.broadcast_like(treated_counts), "n_treated": treated_counts}
+
+
+def build_effect_table(
+    table_columns: dict[str, xr.DataArray], cells: xr.Dataset, dims: tuple[str, ...] = ("segment", "arm")
+) -> pd.DataFrame:
+    """Build a table of columns side by side, segments outermost, one column per dimension first."""
+    column_data = xr.Dataset({name: values.reset_coords(drop=True) for name, values in table_columns.items()})
+    long_table = column_data.transpose(*dims).to_dataframe(dim_order=list(dims)).reset_index()
+    level_columns = {}
+    if "segment" in dims:
+        segment_positions = {str(label): position for position, label in enumerate(cells["segment"].values)}
+        segment_index = long_table["segment"].map(segment_positions).to_numpy()
+        level_columns = {
+            name: cells[name].values[segment_index].astype(str) for name in cell_table.list_dimensions(cells)
+        }
+    # Nullable integers: units are whole, and unknown for published estimates.
+    for name in ("n_control", "n_treated"):
+        if name in long_table:
+            long_table[name] = long_table[name].astype("Int64")
+    return pd.concat([pd.DataFrame(level_columns, index=long_table.index), long_table[["arm", *table_columns]]], axis=1)

@@ -1,0 +1,1 @@
+"""Draw from the posterior of a problem: the exact engine, and NUTS."""

@@ -1,0 +1,62 @@
+"""An outcome of two parts: two problems whose likelihoods and priors have nothing in common, and so their posteriors.
+
+Each is solved on its own; draws of one go with draws of the other, and what is reported is made of both.
+"""
+
+from collections.abc import Callable, Hashable
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte.inference.draws import Draws, add_mean_outcome
+from bayes_hte.inference.exact import engine
+from bayes_hte.model.families import two_part
+from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.spec.model import Effect, Model
+
+
+def split(task: Problem) -> tuple[Problem, Problem]:
+    """Whether there is a positive outcome, and how large it is."""
+    model, cells = task.model, task.cell_statistics
+    if model.amount is None:
+        raise AssertionError(f'family "{model.family}" has one part')
+    chance = Model(family="binomial", pooling=model.pooling, effect=model.effect, baseline=model.baseline)
+    amount = Model(
+        family="normal",
+        pooling=model.pooling,
+        effect=Effect(mean=model.amount.effect.mean, between=model.amount.effect.between),
+        baseline=model.amount.baseline,
+        nuisance=model.nuisance,
+    )
+    return build_problem(two_part.select_chance_counts(cells), chance), build_problem(
+        two_part.select_amount_moments(cells), amount
+    )
+
+
+def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
+    """Draws of both parts, and the worse certificate."""
+    found = [engine.posterior(each, draws=draws, seed=seed + shift) for shift, each in enumerate(split(task), start=1)]
+    rng = np.random.default_rng([seed, 6])
+    merged: dict[Hashable, xr.DataArray] = {}
+    for prefix, each in zip((CHANCE_PREFIX, AMOUNT_PREFIX), found, strict=True):
+        names = {name: name if name == "sigma" else f"{prefix}{name}" for name in map(str, each.posterior.data_vars)}
+        # Copies of a point stand side by side in each: shuffled, those of one part do not meet those of the other.
+        merged |= dict(_shuffled(each.posterior, rng).rename(names).data_vars)
+    return Draws(add_mean_outcome(task, xr.Dataset(merged)), _worse([each.sample_stats for each in found]))
+
+
+def _shuffled(posterior: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
+    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    order = rng.permutation(chains * draws)
+    shuffled = {
+        name: (values.dims, values.values.reshape(chains * draws, -1)[order].reshape(values.shape))
+        for name, values in posterior.data_vars.items()
+    }
+    return xr.Dataset(shuffled, coords=posterior.coords)
+
+
+def _worse(stats: list[xr.Dataset]) -> xr.Dataset:
+    worst: dict[str, Callable[[list[float]], float]]
+    worst = {"pareto_k": max, "effective_points": min, "quadrature_error": max, "acceptance": min, "log_evidence": sum}
+    return xr.Dataset({name: float(pick([float(each[name]) for each in stats])) for name, pick in worst.items()})

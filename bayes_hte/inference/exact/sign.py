@@ -1,0 +1,220 @@
+"""P(effect > 0 | data) without the noise of counting draws (Rao–Blackwell).
+
+Given the hyperparameters the probability is an integral of one segment's posterior, closed for Gaussian
+families. It is averaged over the posterior at three levels, each of which has only the remainder of the one above left
+to average (regression estimators, or control variates: unbiased however bad a regression is, up to 1 / points).
+
+    some points      the integral, less what the normal approximation at the mode predicts of it
+    more points      that prediction
+    all points       polynomials of degree two of the hyperparameters, fitted to both
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import special
+
+from bayes_hte.inference.exact.accuracy import closed_form
+from bayes_hte.inference.exact.coefficients import Line, Map
+from bayes_hte.inference.exact.emulate import Standard, features
+from bayes_hte.inference.exact.importance import Sample
+from bayes_hte.inference.exact.integrate import Index, Maps, Mode, Segments, locate, log_sum, rule
+from bayes_hte.inference.exact.space import Array
+from bayes_hte.inference.exact.target import Group, Target, Work
+
+POINTS, LEAST_POINTS, WORK = 96, 64, 2.5e6
+"""Points at which the integral is computed: fewer for more than 26,000 segments."""
+MORE = 8
+"""Times as many at which it is approximated, or computed where it has a closed form."""
+PER_FEATURE = 4
+"""Points, at least, for every coefficient of the polynomial."""
+BLOCK = 4096
+ORDINARY = 7
+"""Highest quadrature order of a segment whose posterior is close to normal."""
+REACH = 8.0
+"""How many SDs from its mode an offset is followed."""
+
+
+def positive(target: Target, sample: Sample, *, seed: int) -> tuple[Array, Array]:
+    """Probability (segment, arm) and its Monte-Carlo standard error."""
+    size, arms = target.segments.size, len(target.segments.arms) - 1
+    found, error = np.empty((size, arms)), np.empty((size, arms))
+    closed = closed_form(target)
+    over = Averages.of(sample, int(np.clip(WORK / size, LEAST_POINTS, POINTS)), np.random.default_rng(seed))
+    for group in target.groups:
+        for start in range(0, len(group.members), BLOCK):
+            block = Group(group.members[start : start + BLOCK], group.order)
+            mean, spread = _of_block(target, block, sample.points, over, closed=closed)
+            found[block.members], error[block.members] = mean.reshape(-1, arms), spread.reshape(-1, arms)
+    return np.clip(found, 0.0, 1.0), error
+
+
+def _of_block(target: Target, block: Group, points: Array, over: "Averages", *, closed: bool) -> tuple[Array, Array]:
+    """Segments of one quadrature order, few enough for their numbers to fit into memory."""
+    z = target.over(points[over.more], block.members, _located).reshape(len(over.more), -1)
+    if closed:
+        return over.mean(special.ndtr(z), over.more)
+    known = target.over(points[over.some], block.members, _integrated(block.order), width=_nodes(block.order))
+    known = known.reshape(len(over.some), -1)
+    # Normal approximation, and how skewness bends it (Edgeworth)
+    density = np.exp(-0.5 * z**2)
+    shapes = np.stack([special.ndtr(z), density, z**2 * density])
+    seen = shapes[:, :: over.stride]
+    free = over.residuals(seen)
+    square = np.einsum("fpq,gpq->qfg", free, free) + 1e-6 * len(over.some) * np.eye(3)
+    slopes = np.linalg.solve(square, np.einsum("fpq,pq->qf", free, known)[..., None])[..., 0].T
+    predicted = np.einsum("fpq,fq->pq", shapes, slopes)
+    rest, rest_error = over.mean(known - predicted[:: over.stride], over.some)
+    mean, mean_error = over.mean(predicted, over.more)
+    return rest + mean, np.hypot(rest_error, mean_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Averages:
+    """Means over all points of quantities that are known at some of them.
+
+    Attributes
+    ----------
+    more, some : ndarray
+        Indices of points in proportion to their weights; every `stride`-th of `more` is in `some`.
+    stride : int
+    polynomials : ndarray
+        (point, feature).
+    middle, scatter : ndarray
+        Weighted mean of the polynomials, and the variance of its Monte-Carlo error: (feature,), (feature, feature).
+    """
+
+    more: Index
+    some: Index
+    stride: int
+    polynomials: Array
+    middle: Array
+    scatter: Array
+
+    @classmethod
+    def of(cls, sample: Sample, count: int, rng: np.random.Generator) -> "Averages":
+        """About `count` points, and `MORE` times as many."""
+        places, weights = sample.values.places, sample.weights
+        polynomials = features(Standard.of(places, weights).at(places))
+        count = max(count, PER_FEATURE * polynomials.shape[1])
+        more = sample.resampled(min(MORE * count, len(places)), rng)
+        stride = max(1, len(more) // count)
+        middle = weights @ polynomials
+        away = (polynomials - middle) * weights[:, None]
+        return cls(more, more[::stride], stride, polynomials, middle, away.T @ away)
+
+    def mean(self, known: Array, chosen: Index) -> tuple[Array, Array]:
+        """Mean of quantities (chosen point, quantity), and its standard error."""
+        seen = self.polynomials[chosen]
+        fit, *_ = np.linalg.lstsq(seen, known, rcond=1e-8)
+        missed = known - seen @ fit
+        of_rest = (missed**2).sum(0) / max(len(known) - seen.shape[1], 1) / len(known)
+        of_fit = np.einsum("fq,fg,gq->q", fit, self.scatter, fit, optimize=True)
+        return self.middle @ fit + missed.mean(0), np.sqrt(np.maximum(of_fit, 0.0) + of_rest)
+
+    def residuals(self, known: Array) -> Array:
+        """What polynomials leave of quantities (kind, some point, quantity)."""
+        basis, _ = np.linalg.qr(self.polynomials[self.some])
+        return np.asarray(known - basis @ (basis.T @ known))
+
+
+def _located(segments: Segments, maps: Maps) -> Array:
+    """`_standardised` at the mode of the quadratic models."""
+    return _standardised(segments, maps, locate(segments, maps, refined=False))
+
+
+def _standardised(segments: Segments, maps: Maps, mode: Mode) -> Array:
+    """By how many SDs the mode of an effect lies above zero: (point, segment, arm)."""
+    found = []
+    for arm, effect in enumerate(maps.effects):
+        coupling = maps.couplings[arm]
+        lean = mode.lean[arm]
+        if coupling is not None:  # in units of the arm's own offset
+            lean = lean + coupling / np.maximum(effect.slope(mode.arms[arm]), 1e-300)
+        spread = np.hypot(mode.arm_sd[arm], lean * mode.base_sd)
+        z = (mode.arms[arm] - maps.zero(arm, mode.base)) / spread
+        value = np.broadcast_to(effect.value(np.zeros_like(z)), z.shape)
+        fixed = np.broadcast_to(effect.slope(np.zeros_like(z)), z.shape) == 0
+        found.append(np.clip(np.where(fixed, np.where(value > 0, 40.0, -40.0), z), -40.0, 40.0))
+    return np.stack(found, axis=2)
+
+
+def _integrated(order: int) -> Work:
+    """P(effect > 0 | θ, data of the segment) by this quadrature order: (point, member, arm)."""
+    return lambda segments, maps: np.stack(_by_arm(segments, maps, locate(segments, maps), order), axis=2)
+
+
+def _by_arm(segments: Segments, maps: Maps, mode: Mode, order: int) -> list[Array]:
+    """For every arm: quadrature over the baseline, and over both sides of zero within it."""
+    nodes, weights = rule(order)
+    totals: list[Array] = []
+    shares: list[list[Array]] = [[] for _ in maps.effects]
+    for node, weight in zip(nodes, weights, strict=True):
+        base = mode.base + mode.base_sd * node
+        baseline = maps.baseline.value(base)
+        total = segments.curve.compute_log_density(segments.arms[0], baseline, maps.sigma[0]) - 0.5 * base**2 + weight
+        for arm in range(len(maps.effects)):
+            centre = mode.arms[arm] + mode.lean[arm] * mode.base_sd * node
+            above, below = _sides(segments, maps, (base, baseline, centre, mode.arm_sd[arm]), arm, order)
+            both = np.logaddexp(above, below)
+            total = total + both
+            shares[arm].append(np.exp(above - both))
+        totals.append(total)
+    whole = log_sum(totals)
+    density = [np.exp(total - whole) for total in totals]
+    found = [np.sum([d * share for d, share in zip(density, each, strict=True)], axis=0) for each in shares]
+    return [_unless_fixed(effect, each) for effect, each in zip(maps.effects, found, strict=True)]
+
+
+def _unless_fixed(effect: Map, found: Array) -> Array:
+    """Under complete pooling the sign is that of the common effect."""
+    slope = np.broadcast_to(effect.slope(np.zeros_like(found)), found.shape)
+    value = np.broadcast_to(effect.value(np.zeros_like(found)), found.shape)
+    return np.where(slope > 0, found, value > 0)
+
+
+def _sides(
+    segments: Segments, maps: Maps, at: tuple[Array, Array, Array, Array], arm: int, order: int
+) -> tuple[Array, Array]:
+    """log ∫ of an arm's posterior over its offset, above and below the offset of a zero effect."""
+    base, baseline, centre, spread = at
+    below = maps.below(arm, base, baseline)
+    effect, cell, sigma = maps.effects[arm], segments.arms[arm + 1], maps.sigma[arm + 1]
+    zero = np.clip(maps.zero(arm, base), -1e6, 1e6)
+    # Sparse cells, the ones with a high order, have long tails on one side: as wide as the prior.
+    reach = REACH * (spread if order <= ORDINARY else np.minimum(1.0, 2.0 * spread))
+    nodes, log_weights = _between(_nodes(order))
+    found = []
+    for end in (np.maximum(centre + reach, zero + 0.5 * spread), np.minimum(centre - reach, zero - 0.5 * spread)):
+        near = np.clip(zero, centre - reach, centre + reach)
+        half = 0.5 * (end - near)
+        offset = half * nodes
+        offset += near
+        terms = segments.curve.compute_log_density(cell, below + effect.value(offset), sigma)
+        np.multiply(offset, offset, out=offset)
+        offset *= 0.5
+        terms -= offset
+        terms += log_weights
+        # Under heavy tails the middle of the range may lie far below the peak, which `log_sum` starts from.
+        total = log_sum(terms) if isinstance(effect, Line) else _log_sum_of_any(terms)
+        found.append(total + np.log(np.abs(half)))
+    return found[0], found[1]
+
+
+def _log_sum_of_any(terms: Array) -> Array:
+    """log Σ exp(term), relative to the largest."""
+    top = terms.max(0)
+    return np.asarray(top + np.log(np.exp(terms - top).sum(0)))
+
+
+def _nodes(order: int) -> int:
+    """Nodes on either side of zero for a segment of this quadrature order."""
+    return 12 if order <= ORDINARY else 24
+
+
+@lru_cache(maxsize=4)
+def _between(count: int) -> tuple[Array, Array]:
+    """Gauss–Legendre nodes, measured from the lower end, and log weights: (node, 1, 1)."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return (1.0 + nodes)[:, None, None], np.log(weights)[:, None, None]

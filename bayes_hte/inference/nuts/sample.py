@@ -1,0 +1,117 @@
+"""Sampling by NUTS: from a problem to draws, and from draws of any engine to the DataTree of a fit.
+
+posterior, sample_stats   as the engine hands them over
+sign                      P(effect > 0) where the engine knows it better than by counting draws
+cells                     the cell table itself, so that a saved fit needs nothing else
+"""
+
+import platform
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import xarray as xr
+
+from bayes_hte.errors import FitError
+from bayes_hte.inference.draws import CHAIN_COUNT, Draws
+from bayes_hte.inference.nuts import compile_cache
+from bayes_hte.model.problem import Problem, build_pymc_model
+from bayes_hte.spec import cell_table
+
+
+def sample_with_nuts(
+    problem: Problem, *, draws: int, seed: int, target_accept: float, tune: int, progress: bool
+) -> Draws:
+    """Run NUTS (nutpie) on the PyMC model, compiled now or for an earlier problem of the same structure.
+
+    Draws do not depend on what was fitted before.
+
+    Raises
+    ------
+    FitError
+        If the sampler cannot start or breaks down.
+    """
+    import nutpie
+    from pymc.progress_bar import NutpieProgressBarManager
+    from threadpoolctl import threadpool_limits
+
+    # ⌈draws / chains⌉: at least as many draws as were asked for
+    draws_per_chain = -(-draws // CHAIN_COUNT)
+    progress_bar = NutpieProgressBarManager(
+        chains=CHAIN_COUNT, draws=draws_per_chain, progressbar="combined" if progress else False
+    )
+    try:
+        compiled_model = compile_cache.compile_or_reuse(build_pymc_model(problem, reusable=True))
+        with progress_bar, threadpool_limits(limits=1, user_api="blas"):  # chains run side by side already
+            running_sampler = nutpie.sample(
+                compiled_model,
+                blocking=False,
+                draws=draws_per_chain,
+                tune=tune,
+                chains=CHAIN_COUNT,
+                seed=seed,
+                target_accept=target_accept,
+                save_warmup=False,
+                progress_bar=False,  # the one of PyMC looks the same in terminals and notebooks
+                progress_callback=progress_bar.update if progress else None,
+            )
+            draws_tree = _wait_for_sampler(running_sampler)
+    except RuntimeError as error:
+        # The first line's end says what went wrong; the rest is the way through nutpie's code.
+        error_text = str(error).partition("\n")[0].rpartition("value: ")[2]
+        raise FitError(f"the sampler broke down: {error_text}; look at the data with `bayes-hte check`") from error
+    sample_stats = draws_tree["sample_stats"].to_dataset().drop_vars("divergence_message", errors="ignore")
+    return Draws(_tidy_posterior(draws_tree["posterior"].to_dataset()), sample_stats)
+
+
+def _wait_for_sampler(running_sampler: Any) -> xr.DataTree:
+    """Wait for a sampler in the background, and stop it at Ctrl-C; a panic becomes a RuntimeError."""
+    # Left to itself, nutpie answers Ctrl-C with the draws that it has.
+    try:
+        draws_tree: xr.DataTree = running_sampler.wait()
+    except KeyboardInterrupt:
+        running_sampler.cancel()
+        raise
+    except BaseException as panic_error:
+        if type(panic_error).__module__ != "pyo3_runtime":  # a panic in Rust is no Exception
+            raise
+        raise RuntimeError(panic_error) from panic_error
+    return draws_tree
+
+
+def _tidy_posterior(posterior: xr.Dataset) -> xr.Dataset:
+    """Keep variables that have a meaning outside the sampler, with plain coordinates and our order of dims."""
+    # Offsets are in coordinates of the sampler's own (`informed`), and a half is a correlation by another name.
+    kept_names = [name for name in map(str, posterior.data_vars) if not name.endswith(("__", "_offset", "_half"))]
+    text_coords = {dim: posterior[dim].astype(str) for dim in ("segment", "arm", "variant") if dim in posterior.coords}
+    return (
+        posterior[kept_names]
+        .assign_coords(text_coords)
+        .transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore")
+    )
+
+
+def build_fit_tree(cells: xr.Dataset, draws: Draws) -> xr.DataTree:
+    """Build the tree of draws and cells that tables, figures and the report need."""
+    tree_groups = {"posterior": draws.posterior, "sample_stats": draws.sample_stats, "cells": cells}
+    if draws.sign_probabilities is not None:
+        tree_groups["sign"] = draws.sign_probabilities
+    return xr.DataTree.from_dict(tree_groups)
+
+
+def collect_provenance(problem: Problem, cells: xr.Dataset, *, seed: int) -> dict[str, Any]:
+    """Collect what it takes to get the same numbers again, as netCDF attributes."""
+    return {
+        "seed": seed,
+        "versions": list_versions(),
+        "data_sha256": cell_table.hash_cell_table(cells),
+        "resolved_model": problem.model.model_dump_json(exclude_none=True),
+    }
+
+
+@cache
+def list_versions() -> str:
+    """List the versions that matter to the numbers, as JSON."""
+    package_names = ("bayes_hte", "pymc", "nutpie", "arviz", "numpy", "xarray", "pandas", "scipy")
+    package_versions = [f"{package_name} {version(package_name)}" for package_name in package_names]
+    return cell_table.encode_text_list([f"python {platform.python_version()}", *package_versions])

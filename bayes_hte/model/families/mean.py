@@ -1,0 +1,157 @@
+"""Mean: any metric whose cell means are close to normal, however skewed its units are.
+
+mean[s, a] ~ Normal(baseline[s] + effect[s, a], se[s, a])
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from bayes_hte.errors import DataError, ModelError
+from bayes_hte.model.families.family import (
+    ArmCellData,
+    CellLikelihood,
+    Family,
+    FloatArray,
+    compare_with_control,
+    compute_identity_mean,
+    measure_control_from_moments,
+    require_statistics,
+)
+from bayes_hte.model.long_form import ParameterDraws
+from bayes_hte.model.priors import ValueHolder
+from bayes_hte.spec.cell_table import EffectScale
+
+if TYPE_CHECKING:
+    from pytensor.tensor.variable import TensorVariable
+
+
+def select_statistics(cells: xr.Dataset) -> xr.Dataset:
+    """Select mean and se, and n where it is known; compute se from the moments where those are given.
+
+    A cell of one unit, or without variation (a small segment in which nobody bought), says nothing about
+    its own spread: its standard error takes the arm's pooled within-cell variance instead.
+    """
+    if "se" in cells:
+        statistic_names = ["mean", "se", "n"] if "n" in cells else ["mean", "se"]
+        return require_statistics(cells, statistic_names, family="mean", why="give mean and se")
+    cell_statistics = require_statistics(
+        cells, ["n", "mean", "ss"], family="mean", why="give rows, n with mean and sd, or mean and se"
+    )
+    n, ss = cell_statistics["n"], cell_statistics["ss"]
+    # s² of an arm = Σ_s ss_s / Σ_s (n_s − 1)
+    arm_freedom = (n - 1).where(n > 0, 0).sum("segment")
+    pooled_variance = ss.sum("segment") / arm_freedom.where(arm_freedom > 0)
+    if not bool((pooled_variance > 0).all()):
+        raise DataError("the outcome does not vary within an arm: its standard error cannot be estimated")
+    # se² = ss / (n − 1) / n
+    unit_variance = (ss / (n - 1).where(n > 1)).where(ss > 0, pooled_variance)
+    return xr.Dataset(
+        {"n": n, "mean": cell_statistics["mean"], "se": np.sqrt(unit_variance / n.where(n > 0))}
+    ).assign_attrs(cells.attrs, control_location=list(measure_control_from_moments(cell_statistics)))
+
+
+def add_likelihood(
+    long_cells: xr.Dataset,
+    eta: "TensorVariable",
+    nuisance_variables: "dict[str, TensorVariable]",
+    hold_value: ValueHolder,
+) -> None:
+    """Add the observed means: normal around their expectation, by the central limit theorem."""
+    import pymc as pm
+
+    cell_means, se = hold_value("mean", long_cells["mean"].values), hold_value("se", long_cells["se"].values)
+
+    pm.Normal("mean", eta, se, observed=cell_means, dims="cell")
+
+
+def pack_arrays(cell_statistics: xr.Dataset) -> dict[str, FloatArray]:
+    """Pack the means and their precisions, 0 where there is no mean."""
+    se = cell_statistics["se"].values.astype(float)
+    has_mean = np.isfinite(se)
+    # constant = −log se − ½ log 2π
+    return {
+        "mean": np.where(has_mean, cell_statistics["mean"].values, 0.0),
+        "precision": np.where(has_mean, se**-2.0, 0.0),
+        "constant": np.where(has_mean, -np.log(se) - 0.5 * np.log(2 * np.pi), 0.0),
+    }
+
+
+def compute_log_density(
+    arm_data: ArmCellData, eta: FloatArray, nuisance_values: FloatArray | None = None
+) -> FloatArray:
+    """Compute the normal log density of the mean."""
+    # log p = constant − (mean − eta)² / (2 se²)
+    return np.asarray(arm_data["constant"] - 0.5 * arm_data["precision"] * (arm_data["mean"] - eta) ** 2)
+
+
+def compute_derivatives(
+    arm_data: ArmCellData, eta: FloatArray, nuisance_values: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Compute residual over variance, and the precision."""
+    return arm_data["precision"] * (arm_data["mean"] - eta), np.broadcast_to(arm_data["precision"], eta.shape)
+
+
+def guess_eta(arm_data: ArmCellData) -> FloatArray:
+    """Guess the mean itself."""
+    return arm_data["mean"]
+
+
+CELL_LIKELIHOOD = CellLikelihood(pack_arrays, compute_log_density, compute_derivatives, guess_eta, is_quadratic=True)
+
+
+def simulate_data(
+    long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws, rng: np.random.Generator
+) -> dict[str, xr.DataArray]:
+    """Simulate cell means."""
+    return {"mean": eta.copy(data=rng.normal(eta.values, long_cells["se"].values))}
+
+
+def estimate_raw_effects(cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
+    """Estimate differences in means, or ratios less one, with their standard errors."""
+    return compare_with_control(cell_statistics["mean"], cell_statistics["se"] ** 2, scale)
+
+
+def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> xr.DataArray:
+    """Compute se² of the treated mean plus that of the control's; infinite where an arm was not seen."""
+    mean_variance = (cell_statistics["se"] ** 2).fillna(np.inf)
+    return mean_variance.isel(arm=slice(1, None)) + mean_variance.isel(arm=0, drop=True)
+
+
+def measure_control_outcome(cell_statistics: xr.Dataset) -> tuple[float, float]:
+    """Measure mean and SD over the control's units; from the standard errors where only those are known."""
+    if "control_location" in cell_statistics.attrs:
+        control_mean, control_sd = cell_statistics.attrs["control_location"]
+        return float(control_mean), float(control_sd)
+    if "n" not in cell_statistics:
+        raise ModelError(
+            'units = "control_sd" needs the number of units behind every mean: give n, or write priors in the '
+            'outcome\'s own units (units = "link")'
+        )
+    control_cells = cell_statistics.isel(arm=0)
+    n = control_cells["n"]
+    # se² = ss / (n − 1) / n, solved for ss
+    ss = (control_cells["se"] ** 2 * n * (n - 1)).fillna(0.0)
+    return measure_control_from_moments(
+        xr.Dataset({"n": cell_statistics["n"], "mean": cell_statistics["mean"], "ss": ss.expand_dims(arm=1, axis=1)})
+    )
+
+
+FAMILY = Family(
+    name="mean",
+    link="identity",
+    ratio_name=None,
+    mean_is_probability=False,
+    has_baseline=True,
+    select_statistics=select_statistics,
+    add_likelihood=add_likelihood,
+    cell_likelihood=CELL_LIKELIHOOD,
+    compute_log_likelihood=CELL_LIKELIHOOD.compute_log_likelihood,
+    simulate_data=simulate_data,
+    simulated_names=("mean",),
+    compute_mean=compute_identity_mean,
+    estimate_raw_effects=estimate_raw_effects,
+    compute_effect_variance=compute_effect_variance,
+    measure_control_outcome=measure_control_outcome,
+)

@@ -1,0 +1,214 @@
+"""Two parts: an outcome that is mostly 0 and skewed where it is not: revenue, donations, costs.
+
+positive[s, a] ~ Binomial(n[s, a], p[s, a]);   logit p = chance_baseline[s] + chance_effect[s, a]
+log y[i]       ~ Normal(amount_baseline[s] + amount_effect[s, a], sigma[a])     for units with y[i] > 0
+
+Everything is reported of the mean outcome, p exp(amount + sigma² / 2): `effect` is the log of the ratio of means and
+`baseline` the log of the control's mean, made of both parts draw by draw.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from scipy import special
+
+from bayes_hte.errors import DataError
+from bayes_hte.model.families import binomial, normal
+from bayes_hte.model.families.family import (
+    Family,
+    compare_on_log_scale,
+    compare_with_control,
+    compute_exponential_mean,
+    refuse_control_sd,
+    require_statistics,
+)
+from bayes_hte.model.long_form import ParameterDraws, compute_linear_predictor, select_variant_values
+from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX
+from bayes_hte.model.priors import ValueHolder
+from bayes_hte.spec.cell_table import EffectScale
+
+if TYPE_CHECKING:
+    from pytensor.tensor.variable import TensorVariable
+
+
+def select_statistics(cells: xr.Dataset) -> xr.Dataset:
+    """Select units, units with a positive outcome, moments of its logarithm, and those of all for raw estimates."""
+    statistic_names = ["n", "positive", "log_mean", "log_ss", "mean", "ss"]
+    cell_statistics = require_statistics(
+        cells, statistic_names, family="two_part", why='make the cells with metric="two_part"'
+    )
+    if int(cell_statistics["positive"].sum()) == 0:
+        raise DataError("no positive outcome in any cell: there is nothing to compare")
+    if float(cell_statistics["log_ss"].sum()) <= 0:
+        raise DataError("positive outcomes do not vary within any cell: use family binomial for whether there was one")
+    return cell_statistics
+
+
+def select_chance_counts(cell_statistics: xr.Dataset) -> xr.Dataset:
+    """Select the first part as statistics of the binomial family."""
+    return cell_statistics[["n"]].assign(events=cell_statistics["positive"]).assign_attrs(cell_statistics.attrs)
+
+
+def select_amount_moments(cell_statistics: xr.Dataset) -> xr.Dataset:
+    """Select the second part as statistics of the normal family."""
+    moment_names = {"positive": "n", "log_mean": "mean", "log_ss": "ss"}
+    return cell_statistics[list(moment_names)].rename(moment_names).assign_attrs(cell_statistics.attrs)
+
+
+def add_likelihood(
+    long_cells: xr.Dataset,
+    eta: "dict[str, TensorVariable]",
+    nuisance_variables: "dict[str, TensorVariable]",
+    hold_value: ValueHolder,
+) -> None:
+    """Add the observed counts and moments: binomial × normal of the logarithm, by its sufficient statistics."""
+    import pymc as pm
+
+    sigma, arm_index = nuisance_variables["sigma"], long_cells["arm_index"].values
+    # A cell without positive outcomes has no mean of their logarithms.
+    positive_cells = np.flatnonzero(long_cells["positive"].values > 0)
+    n = hold_value("n", long_cells["n"].values)
+    positive_counts = hold_value("positive", long_cells["positive"].values)
+    log_mean = hold_value("log_mean", long_cells["log_mean"].values[positive_cells])
+    root_positive = hold_value("root_positive", np.sqrt(long_cells["positive"].values[positive_cells]))
+    arm_squares, arm_freedom = normal.sum_squares_within_arms(
+        select_amount_moments(long_cells).assign(arm_index=long_cells["arm_index"])
+    )
+    # SS ~ Gamma(N / 2, rate 1 / (2 sigma²)), as in the normal family
+    observed_arms = np.flatnonzero((arm_freedom > 0) & (arm_squares > 0))
+    log_ss = hold_value("log_ss", arm_squares[observed_arms])
+    half_freedom = hold_value("half_freedom", arm_freedom[observed_arms] / 2)
+
+    pm.Binomial("positive", n=n, logit_p=eta[CHANCE_PREFIX], observed=positive_counts, dims="cell")
+    pm.Normal(
+        "log_mean",
+        eta[AMOUNT_PREFIX][positive_cells],
+        sigma[arm_index[positive_cells]] / root_positive,
+        observed=log_mean,
+    )
+    pm.Gamma("log_ss", alpha=half_freedom, beta=0.5 / sigma[observed_arms] ** 2, observed=log_ss)
+
+
+def combine_two_parts(parameter_draws: ParameterDraws) -> dict[str, xr.DataArray]:
+    """Combine the draws of both parts to effect and baseline of the log of the mean outcome."""
+    half_variance = 0.5 * parameter_draws["sigma"] ** 2
+    baseline = _combine_log_mean(
+        parameter_draws[f"{CHANCE_PREFIX}baseline"],
+        parameter_draws[f"{AMOUNT_PREFIX}baseline"],
+        half_variance.isel(variant=0, drop=True),
+    )
+    treated_log_mean = _combine_log_mean(
+        parameter_draws[f"{CHANCE_PREFIX}baseline"] + parameter_draws[f"{CHANCE_PREFIX}effect"],
+        parameter_draws[f"{AMOUNT_PREFIX}baseline"] + parameter_draws[f"{AMOUNT_PREFIX}effect"],
+        half_variance.isel(variant=slice(1, None)).rename(variant="arm"),
+    )
+    # effect = log(treated mean / control mean)
+    effect = (treated_log_mean - baseline).transpose(*parameter_draws[f"{CHANCE_PREFIX}effect"].dims)
+    return {"effect": effect, "baseline": baseline.transpose(*parameter_draws[f"{CHANCE_PREFIX}baseline"].dims)}
+
+
+def _combine_log_mean(log_odds: xr.DataArray, log_amount: xr.DataArray, half_variance: xr.DataArray) -> xr.DataArray:
+    # log mean = log p + amount + sigma² / 2
+    log_chance = log_odds.copy(data=special.log_expit(log_odds.values))
+    return log_chance + log_amount + half_variance
+
+
+def _predict_both_parts(long_cells: xr.Dataset, parameter_draws: ParameterDraws) -> tuple[xr.DataArray, xr.DataArray]:
+    part_predictors = (
+        compute_linear_predictor(
+            long_cells,
+            {"effect": parameter_draws[f"{part_prefix}effect"], "baseline": parameter_draws[f"{part_prefix}baseline"]},
+        )
+        for part_prefix in (CHANCE_PREFIX, AMOUNT_PREFIX)
+    )
+    chance_eta, amount_eta = part_predictors
+    return chance_eta, amount_eta
+
+
+def compute_log_likelihood(long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws) -> xr.DataArray:
+    """Compute the log density of each cell's units, both parts together."""
+    chance_eta, amount_eta = _predict_both_parts(long_cells, parameter_draws)
+    chance_density = binomial.CELL_LIKELIHOOD.compute_log_likelihood(
+        select_chance_counts(long_cells), chance_eta, parameter_draws
+    )
+    # Units are known one by one here, not only how many of them were positive: without log C(n, positive).
+    log_choose = special.gammaln(long_cells["n"] + 1) - special.gammaln(long_cells["positive"] + 1)
+    log_choose = log_choose - special.gammaln(long_cells["n"] - long_cells["positive"] + 1)
+    amount_moments = select_amount_moments(long_cells).assign(
+        arm_index=long_cells["arm_index"], mean=select_amount_moments(long_cells)["mean"].fillna(0.0)
+    )
+    amount_density = normal.compute_log_likelihood(amount_moments, amount_eta, parameter_draws)
+    return (chance_density - log_choose + amount_density).transpose(*eta.dims)
+
+
+def simulate_data(
+    long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws, rng: np.random.Generator
+) -> dict[str, xr.DataArray]:
+    """Simulate numbers of positive outcomes, and means of their logarithm where there were any."""
+    chance_eta, amount_eta = _predict_both_parts(long_cells, parameter_draws)
+    simulated_positive = rng.binomial(long_cells["n"].values, special.expit(chance_eta.values))
+    sigma = select_variant_values(long_cells, parameter_draws["sigma"]).transpose(*amount_eta.dims).values
+    se = sigma / np.sqrt(np.maximum(long_cells["positive"].values, 1))
+    return {
+        "positive": chance_eta.copy(data=simulated_positive),
+        "log_mean": amount_eta.copy(data=rng.normal(amount_eta.values, se)),
+    }
+
+
+def estimate_raw_effects(cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
+    """Estimate differences or ratios of plain means with Welch's standard error, whatever the distribution."""
+    n = cell_statistics["n"]
+    mean_variance = cell_statistics["ss"] / (n - 1).where(n > 1) / n
+    if scale == "link":
+        return compare_on_log_scale(cell_statistics["mean"], mean_variance)
+    return compare_with_control(cell_statistics["mean"], mean_variance, scale)
+
+
+def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> xr.DataArray:
+    """Compute the variance of a log ratio of means by the delta method, from n and expected positive outcomes.
+
+    The log of the mean moves by 1 − p per log-odds, and by 1 per unit of the log amount.
+    """
+    log_odds = parameter_draws[f"{CHANCE_PREFIX}baseline"]
+    control_variance = _compute_arm_variance(
+        cell_statistics["n"].isel(arm=0, drop=True), log_odds, parameter_draws["sigma"].isel(variant=0, drop=True)
+    )
+    sigma = parameter_draws["sigma"].isel(variant=slice(1, None)).rename(variant="arm")
+    return control_variance + _compute_arm_variance(
+        cell_statistics["n"].isel(arm=slice(1, None)), log_odds + parameter_draws[f"{CHANCE_PREFIX}effect"], sigma
+    )
+
+
+def _compute_arm_variance(n: xr.DataArray, log_odds: xr.DataArray, sigma: xr.DataArray) -> xr.DataArray:
+    positive_chance = binomial.invert_logit(log_odds)
+    # Var log mean ≈ (1 − p)² / (n p (1 − p)) + sigma² / (n p)
+    with np.errstate(divide="ignore"):
+        return (1 - positive_chance) / (n * positive_chance) + sigma**2 / (n * positive_chance)
+
+
+def compute_between_variance(posterior: xr.Dataset) -> xr.DataArray:
+    """Compute the variance of log ratios of means between segments, to first order."""
+    # (1 − p)² tau² of chances + tau² of amounts
+    control_chance = binomial.invert_logit(posterior[f"{CHANCE_PREFIX}baseline"])
+    chance_variance: xr.DataArray = (1 - control_chance) ** 2 * posterior[f"{CHANCE_PREFIX}effect_between"] ** 2
+    return chance_variance + posterior[f"{AMOUNT_PREFIX}effect_between"] ** 2
+
+
+FAMILY = Family(
+    name="two_part",
+    link="log",
+    ratio_name="ratio of means",
+    mean_is_probability=False,
+    has_baseline=True,
+    select_statistics=select_statistics,
+    add_likelihood=add_likelihood,
+    cell_likelihood=None,
+    compute_log_likelihood=compute_log_likelihood,
+    simulate_data=simulate_data,
+    simulated_names=("positive", "log_mean"),
+    compute_mean=compute_exponential_mean,
+    estimate_raw_effects=estimate_raw_effects,
+    compute_effect_variance=compute_effect_variance,
+    measure_control_outcome=refuse_control_sd,
+)

@@ -1,0 +1,115 @@
+"""The effect that an experiment was planned for, as the measure of how much segments may differ.
+
+effect_between ~ HalfNormal(|δ|), δ the planned effect on the link scale: segments that differ by more than the effect
+itself are believed to be rare, and what is rare is set by what was thought likely before the data.
+
+References
+----------
+Wolbers et al. (2025), Pharmaceutical Statistics 24.
+"""
+
+import math
+
+import xarray as xr
+
+from bayes_hte.errors import ModelError
+from bayes_hte.model.families import FAMILIES, Family
+from bayes_hte.spec import cell_table
+from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.distributions import HalfNormal
+from bayes_hte.spec.model import Model
+
+
+def with_planned_effect(model: Model, cells: xr.Dataset, planned_effect: float, scale: EffectScale) -> Model:
+    """Return the model with the prior of the between-segment SD anchored at a planned effect.
+
+    Parameters
+    ----------
+    model : Model
+        Partially pooled; its prior of `effect.between` is replaced.
+    cells : xarray.Dataset
+        The control's overall mean translates the effect to the link scale; no effect is looked at.
+    planned_effect : float
+        The planned effect on `scale`.
+    scale : {"absolute", "relative", "link"}
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        If effects are not partially pooled, or the planned effect is 0 or cannot be put on the link scale.
+    """
+    if model.pooling != "partial":
+        raise ModelError(
+            f'a planned effect is the anchor of partial pooling; the model has pooling = "{model.pooling}"'
+        )
+    if model.amount is not None:
+        raise ModelError("a planned effect on a mean says nothing of each of two parts: state both priors in the model")
+    family = FAMILIES[model.family]
+    cell_statistics = family.select_statistics(cells)
+    anchor_sd = abs(convert_to_link(family, cell_statistics, planned_effect, scale))
+    # effect_between ~ HalfNormal(|δ|), in the model's own units
+    if model.units == "control_sd":
+        anchor_sd /= family.measure_control_outcome(cell_statistics)[1]
+    if not (math.isfinite(anchor_sd) and anchor_sd > 0):
+        raise ModelError(
+            f"a planned effect of {planned_effect:g} has no size on the link scale; state one other than 0"
+        )
+    anchored_priors = model.effect.model_copy(update={"between": HalfNormal(sigma=anchor_sd)})
+    return model.model_copy(update={"effect": anchored_priors})
+
+
+def convert_to_link(family: Family, cell_statistics: xr.Dataset, planned_effect: float, scale: EffectScale) -> float:
+    """Convert a planned effect to the link scale, at the control's overall mean."""
+    if scale == "link" or (scale == "absolute" and family.link == "identity"):
+        return planned_effect
+    # log(m (1 + δ)) − log m = log(1 + δ), whatever the mean m
+    if scale == "relative" and family.link == "log":
+        return math.log1p(planned_effect) if planned_effect > -1 else -math.inf
+    control_mean = compute_control_mean(family, cell_statistics)
+    treated_mean = control_mean + planned_effect if scale == "absolute" else control_mean * (1 + planned_effect)
+    if family.link == "identity":
+        return treated_mean - control_mean
+    is_possible = control_mean > 0 and treated_mean > 0
+    if family.mean_is_probability:
+        is_possible = is_possible and control_mean < 1 and treated_mean < 1
+    if not is_possible:
+        raise ModelError(
+            f"a planned effect of {planned_effect:g} is impossible where the control's overall mean is "
+            f"{control_mean:.4g}: is it meant on the {scale} scale?"
+        )
+    return _apply_link(family, treated_mean) - _apply_link(family, control_mean)
+
+
+def _apply_link(family: Family, mean_outcome: float) -> float:
+    if family.link == "logit":
+        return math.log(mean_outcome / (1 - mean_outcome))
+    # A risk p by the horizon is that of a log cumulative hazard log(−log(1 − p)).
+    return math.log(-math.log1p(-mean_outcome)) if family.mean_is_probability else math.log(mean_outcome)
+
+
+def compute_control_mean(family: Family, cell_statistics: xr.Dataset) -> float:
+    """Compute the control's mean over all its units: a probability, a rate, or the risk by the horizon."""
+    control_cells = cell_statistics.isel({cell_table.ARM: 0})
+    match family.name:
+        case "binomial":
+            return float(control_cells["events"].sum() / control_cells["n"].sum())
+        case "poisson":
+            return float(control_cells["events"].sum() / control_cells["exposure"].sum())
+        case "negative_binomial":
+            return float(control_cells["total"].sum() / control_cells["n"].sum())
+        case "normal" | "mean":
+            return family.measure_control_outcome(cell_statistics)[0]
+        case "piecewise_exponential":
+            from bayes_hte.model.families.piecewise_exponential import measure_time_in_intervals
+
+            # risk = 1 − exp(−Σ_j hazard_j time_j),   hazard_j = failures_j / time at risk_j over all segments
+            interval_totals = control_cells[["failures", "at_risk"]].sum(cell_table.SEGMENT)
+            interval_time = measure_time_in_intervals(cell_statistics, float(cell_statistics.attrs["horizon"]))
+            time_at_risk = interval_totals["at_risk"].where(interval_totals["at_risk"] > 0)
+            interval_hazards = (interval_totals["failures"] / time_at_risk).fillna(0.0).values
+            return float(-math.expm1(-float(interval_hazards @ interval_time)))
+    raise ModelError(f'state the planned effect of family "{family.name}" on the link scale (scale = "link")')

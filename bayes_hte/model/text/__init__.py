@@ -1,0 +1,1 @@
+"""Tell the model to people: mathematics, sentences, PyMC text."""

@@ -1,0 +1,134 @@
+"""A sheet measured in points, on which rows of text and a data axis are placed.
+
+Layouts are designed in points with the origin at the top left. A figure of its own is as large as the
+design; a given figure or axes that is too small gets the same design, scaled down as a whole.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import TransformedPatchPath
+
+from bayes_hte.plot.drawing.text import clean_text, make_font
+
+# On white paper, from the darkest to the lightest.
+INK_COLOR = "#1b1f24"
+QUIET_COLOR = "#59636e"  # 6:1 against white: quiet, but readable
+RAW_COLOR = "#8a939d"
+POOLED_COLOR = "#17508f"  # dark blue: distinct from grey for every kind of colour vision, and darker when printed
+RULE_COLOR = "#b6bec7"
+GRID_COLOR = "#e4e8ec"
+STRIPE_COLOR = "#f4f6f9"
+BAND_COLOR = "#e3e9f0"
+
+TextAlignment = Literal["left", "center", "right"]
+DrawingTarget = Figure | SubFigure | Axes | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextStyle:
+    """Size in points, colour and weight of a text."""
+
+    font_size: float
+    color: str = INK_COLOR
+    bold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """An axes whose units are design points, y downwards; `shrink_factor` turns them into real points.
+
+    Texts are not clipped to `clip_path`; but if they came without it, matplotlib would make one for each of them, which
+    takes longer than the text itself.
+    """
+
+    axes: Axes
+    shrink_factor: float
+    width: float
+    height: float
+    clip_path: TransformedPatchPath
+
+    def write_line(self, x: float, y: float, text: str, text_style: TextStyle, align: TextAlignment = "left") -> None:
+        """Put one line of text with its middle at height `y`."""
+        # 0.36 em is half the height of a capital: so the baseline is the same whatever the glyphs.
+        self.axes.text(
+            x,
+            y + 0.36 * text_style.font_size,
+            clean_text(text),
+            fontproperties=make_font(text_style.font_size * self.shrink_factor, bold=text_style.bold),
+            color=text_style.color,
+            ha=align,
+            va="baseline",
+            parse_math=False,  # a "$" in a segment's name is a dollar
+            usetex=False,
+            zorder=3,
+            clip_path=self.clip_path,
+        )
+
+    def write_lines(
+        self, x: float, y: float, text_lines: list[str], text_style: TextStyle, align: TextAlignment = "left"
+    ) -> None:
+        """Put lines of text under each other, the first with its middle at `y`."""
+        for index, text_line in enumerate(text_lines):
+            self.write_line(x, y + index * compute_leading(text_style.font_size), text_line, text_style, align)
+
+    def draw_rule(self, y: float, x_start: float, x_stop: float, color: str = RULE_COLOR) -> None:
+        """Draw a horizontal line."""
+        self.axes.add_line(Line2D([x_start, x_stop], [y, y], color=color, linewidth=0.8 * self.shrink_factor, zorder=1))
+
+    def fill_box(self, design_box: tuple[float, float, float, float], color: str) -> None:
+        """Fill a rectangle, given as left, top, width, height."""
+        left, top, width, height = design_box
+        # Not add_patch, which spends most of its time on limits that are fixed anyway.
+        self.axes.add_artist(Rectangle((left, top), width, height, facecolor=color, edgecolor="none", zorder=0))
+
+    def add_inset_axes(self, design_box: tuple[float, float, float, float]) -> Axes:
+        """Add a data axis at left, top, width, height; its y units are the canvas's own."""
+        left, top, width, height = design_box
+        relative_bounds = (
+            left / self.width,
+            1 - (top + height) / self.height,
+            width / self.width,
+            height / self.height,
+        )
+        inset_axes = self.axes.inset_axes(relative_bounds, facecolor="none", zorder=2)  # above stripes, below text
+        inset_axes.set_ylim(top + height, top)
+        return inset_axes
+
+
+def compute_leading(font_size: float) -> float:
+    """Compute the distance between the baselines of two lines of text."""
+    return 1.35 * font_size
+
+
+def measure_target(drawing_target: DrawingTarget) -> tuple[float, float] | None:
+    """Measure a given figure or axes: width and height in points, None where a new figure is to be made."""
+    if drawing_target is None:
+        return None
+    pixel_box = drawing_target.get_window_extent() if isinstance(drawing_target, Axes) else drawing_target.bbox
+    root_figure = drawing_target.get_figure(root=True)
+    assert root_figure is not None  # noqa: S101 - only for the type checker: a figure is its own root
+    return pixel_box.width * 72 / root_figure.dpi, pixel_box.height * 72 / root_figure.dpi
+
+
+def open_canvas(drawing_target: DrawingTarget, design_width: float, design_height: float) -> Canvas:
+    """Open a canvas for a design of this size: on a new figure, or fitted into `drawing_target`."""
+    target_size = measure_target(drawing_target)
+    real_width, real_height = target_size or (design_width, design_height)
+    # Never enlarged: a larger place gets a wider canvas, and texts of the size designed.
+    shrink_factor = min(1.0, real_width / design_width, real_height / design_height)
+    if isinstance(drawing_target, Axes):
+        axes = drawing_target
+    else:
+        figure = drawing_target or Figure(figsize=(design_width / 72, design_height / 72), dpi=100, facecolor="white")
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    axes.set_xlim(0, real_width / shrink_factor)
+    axes.set_ylim(real_height / shrink_factor, 0)
+    return Canvas(
+        axes, shrink_factor, real_width / shrink_factor, real_height / shrink_factor, TransformedPatchPath(axes.patch)
+    )

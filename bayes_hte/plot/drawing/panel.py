@@ -1,0 +1,277 @@
+"""One panel of the shrinkage plot: its scales, arrows and names."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.axes import Axes
+
+from bayes_hte.plot.drawing.axis import choose_log_ticks, choose_round_ticks, strip_axes
+from bayes_hte.plot.drawing.canvas import (
+    GRID_COLOR,
+    INK_COLOR,
+    POOLED_COLOR,
+    QUIET_COLOR,
+    RAW_COLOR,
+    Canvas,
+    TextAlignment,
+    TextStyle,
+)
+from bayes_hte.plot.drawing.text import measure_width, shorten_text
+from bayes_hte.plot.rows import ArmBlock, Estimate
+
+TEXT_SIZE, SMALL_SIZE = 11.0, 10.0
+_INTERVAL_COLOR = "#dce6f2"
+_MAX_NAME_COLUMNS = 56  # about half of the panel: a longer name finds no place beside its ring
+DesignBox = tuple[float, float, float, float]
+"""Left, top, width, height in design points."""
+
+
+@dataclass(frozen=True, slots=True)
+class InformationMeasure:
+    """Measure of how much was known about each segment before pooling: the horizontal axis, and its label."""
+
+    axis_label: str
+    measured_as: Literal["units", "error"]
+
+    def measure_estimate(self, estimate: Estimate) -> float:
+        """Measure a segment's place on the horizontal axis; NaN if it has none."""
+        # The smaller arm decides: SE² = σ₀²/n₀ + σ₁²/n₁ is mostly its term.
+        value = min(estimate.n_control, estimate.n_treated) if self.measured_as == "units" else estimate.raw_se
+        return value if value > 0 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class PanelAxes:
+    """Limits that all panels share; where small segments have large values, `x_limits` run downwards."""
+
+    information: InformationMeasure
+    x_limits: tuple[float, float]
+    y_limits: tuple[float, float]
+
+    def locate_point(self, panel_box: DesignBox, information_value: float, effect_value: float) -> tuple[float, float]:
+        """Locate a point on the canvas, in design points; an effect beyond the limits is moved to their edge."""
+        left, top, width, height = panel_box
+        log_start, log_stop = map(math.log, self.x_limits)
+        low, high = self.y_limits
+        # x is logarithmic; y grows downwards on the canvas.
+        clipped_effect = min(max(effect_value, low), high)
+        x = left + (math.log(information_value) - log_start) / (log_stop - log_start) * width
+        return x, top + (high - clipped_effect) / (high - low) * height
+
+
+def choose_information(estimates: Sequence[Estimate]) -> InformationMeasure:
+    """Choose units in the smaller arm or, where none are known, the standard error of the raw estimate."""
+    if any(min(estimate.n_control, estimate.n_treated) > 0 for estimate in estimates):
+        return InformationMeasure("units in the smaller arm", "units")
+    return InformationMeasure("standard error of the raw estimate", "error")
+
+
+def select_plottable(estimates: Sequence[Estimate], information_measure: InformationMeasure) -> list[Estimate]:
+    """Select the estimates that have a place on both axes."""
+    return [
+        estimate
+        for estimate in estimates
+        if all(
+            map(math.isfinite, (estimate.raw_effect, estimate.effect, information_measure.measure_estimate(estimate)))
+        )
+    ]
+
+
+def choose_panel_axes(arm_blocks: Sequence[ArmBlock]) -> PanelAxes:
+    """Choose axes that hold every pooled estimate; raw ones may double the height, and are clipped beyond."""
+    estimates = [estimate for block in arm_blocks for estimate in block.estimates]
+    information = choose_information(estimates)
+    shown_estimates = select_plottable(estimates, information)
+    information_values = [information.measure_estimate(estimate) for estimate in shown_estimates]
+    # The axis is logarithmic: a factor, not a margin, keeps points off its ends.
+    x_ends = (min(information_values) / 1.35, max(information_values) * 1.35)
+    pooled_values = [
+        0.0,
+        *(estimate.effect for estimate in shown_estimates),
+        *(end for block in arm_blocks for end in (block.ate.ci_low, block.ate.ci_high)),
+    ]
+    pooled_values = [value for value in pooled_values if math.isfinite(value)]
+    span = (max(pooled_values) - min(pooled_values)) or 1.0
+    low = max(min([*pooled_values, *(estimate.raw_effect for estimate in shown_estimates)]), min(pooled_values) - span)
+    high = min(max([*pooled_values, *(estimate.raw_effect for estimate in shown_estimates)]), max(pooled_values) + span)
+    margin = 0.06 * (high - low)
+    # Small segments are on the left: few units, or a large error.
+    directed_x_limits = x_ends if information.measured_as == "units" else (x_ends[1], x_ends[0])
+    return PanelAxes(information, directed_x_limits, (low - margin, high + margin))
+
+
+def draw_panel(
+    canvas: Canvas, arm_block: ArmBlock, panel_axes: PanelAxes, panel_box: DesignBox, max_names: int
+) -> None:
+    """Draw the segments of one arm: guides, arrows from raw to pooled, and names."""
+    inset_axes = canvas.add_inset_axes(panel_box)
+    inset_axes.set_xscale("log")
+    inset_axes.set_xlim(*panel_axes.x_limits)
+    inset_axes.set_ylim(*panel_axes.y_limits)
+    strip_axes(inset_axes, font_size=SMALL_SIZE, shrink_factor=canvas.shrink_factor)
+    _draw_guides(canvas, inset_axes, arm_block, panel_axes, panel_box)
+    shown_estimates = select_plottable(arm_block.estimates, panel_axes.information)
+    _draw_moves(inset_axes, shown_estimates, panel_axes, canvas.shrink_factor)
+    _draw_names(canvas, shown_estimates, panel_axes, panel_box, max_names)
+    canvas.write_line(
+        panel_box[0] + panel_box[2] / 2,
+        panel_box[1] + panel_box[3] + 30,
+        panel_axes.information.axis_label,
+        TextStyle(TEXT_SIZE),
+        "center",
+    )
+
+
+def _draw_guides(
+    canvas: Canvas, inset_axes: Axes, arm_block: ArmBlock, panel_axes: PanelAxes, panel_box: DesignBox
+) -> None:
+    shrink_factor, ate = canvas.shrink_factor, arm_block.ate
+    y_ticks, y_tick_labels = choose_round_ticks(panel_axes.y_limits, 6)
+    inset_axes.set_yticks(y_ticks, labels=y_tick_labels)
+    inset_axes.tick_params(axis="y", length=0)
+    x_ticks, x_tick_labels = choose_log_ticks((min(panel_axes.x_limits), max(panel_axes.x_limits)))
+    inset_axes.set_xticks(x_ticks, labels=x_tick_labels)
+    inset_axes.set_xticks([], minor=True)
+    for tick in y_ticks:
+        inset_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5)
+    inset_axes.axhline(0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1)
+    if not ate.is_known:
+        return
+    inset_axes.axhspan(ate.ci_low, ate.ci_high, color=_INTERVAL_COLOR, linewidth=0, zorder=0.4, gid="ate")
+    inset_axes.axhline(
+        ate.effect, color=POOLED_COLOR, linewidth=1.0 * shrink_factor, linestyle=(0, (4.0, 2.6)), zorder=1.1
+    )
+    _, y = panel_axes.locate_point(panel_box, panel_axes.x_limits[0], ate.effect)
+    canvas.write_line(panel_box[0] + panel_box[2] + 6, y, "ATE", TextStyle(SMALL_SIZE, POOLED_COLOR))
+
+
+def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: PanelAxes, shrink_factor: float) -> None:
+    """Draw a light ring at each raw estimate, and a dark triangle at the pooled one that points away from it."""
+    low, high = panel_axes.y_limits
+    information_values = [panel_axes.information.measure_estimate(estimate) for estimate in estimates]
+    shown_raw_effects = [min(max(estimate.raw_effect, low), high) for estimate in estimates]
+    pooled_effects = [estimate.effect for estimate in estimates]
+    inset_axes.vlines(
+        information_values, shown_raw_effects, pooled_effects, color=RAW_COLOR, linewidth=1.1 * shrink_factor, zorder=2
+    )
+    raw_in_view = [low <= estimate.raw_effect <= high for estimate in estimates]
+    inset_axes.scatter(
+        [x for x, in_view in zip(information_values, raw_in_view, strict=True) if in_view],
+        [y for y, in_view in zip(shown_raw_effects, raw_in_view, strict=True) if in_view],
+        s=(4.4 * shrink_factor) ** 2,
+        facecolor="white",
+        edgecolor=RAW_COLOR,
+        linewidth=1.1 * shrink_factor,
+        zorder=3,
+        gid="raw",
+    )
+    for marker, points_up in (("^", True), ("v", False)):
+        moved_indices = [
+            index for index, estimate in enumerate(estimates) if (estimate.effect >= estimate.raw_effect) == points_up
+        ]
+        inset_axes.scatter(
+            [information_values[index] for index in moved_indices],
+            [pooled_effects[index] for index in moved_indices],
+            s=(6.0 * shrink_factor) ** 2,
+            marker=marker,
+            color=POOLED_COLOR,
+            edgecolor="white",
+            linewidth=0.4 * shrink_factor,
+            zorder=4,
+            gid="pooled",
+        )
+        clipped_indices = [index for index in moved_indices if not raw_in_view[index]]
+        inset_axes.scatter(
+            [information_values[index] for index in clipped_indices],
+            [shown_raw_effects[index] for index in clipped_indices],
+            s=(5.0 * shrink_factor) ** 2,
+            marker="v" if points_up else "^",
+            color=RAW_COLOR,
+            linewidth=0,
+            clip_on=False,
+            zorder=3,
+            gid="clipped",
+        )
+
+
+def _draw_names(
+    canvas: Canvas, estimates: Sequence[Estimate], panel_axes: PanelAxes, panel_box: DesignBox, max_names: int
+) -> None:
+    """Name the segments that moved most, each beside its ring, where nothing else is."""
+    x_values = [panel_axes.information.measure_estimate(estimate) for estimate in estimates]
+    arrow_points = [
+        panel_axes.locate_point(panel_box, x, estimate.raw_effect + share * (estimate.effect - estimate.raw_effect))
+        for x, estimate in zip(x_values, estimates, strict=True)
+        # Five points stand for an arrow: counting them is simpler than cutting boxes with lines.
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    taken_boxes: list[DesignBox] = []
+    for estimate in sorted(estimates, key=lambda estimate: -abs(estimate.raw_effect - estimate.effect))[:max_names]:
+        printed_name = shorten_text(estimate.segment_label, _MAX_NAME_COLUMNS)
+        x, y = panel_axes.locate_point(
+            panel_box, panel_axes.information.measure_estimate(estimate), estimate.raw_effect
+        )
+        ring_position = (x, min(max(y, panel_box[1] + SMALL_SIZE), panel_box[1] + panel_box[3] - SMALL_SIZE))
+        scored_boxes = [
+            (_score_name_box(name_box, panel_box, taken_boxes, arrow_points), name_box, align)
+            for name_box, align in _list_name_boxes(printed_name, ring_position)
+        ]
+        lowest_cost, name_box, align = min(scored_boxes, key=lambda scored_box: scored_box[0])
+        if lowest_cost > _MAX_HIDDEN_POINTS:
+            continue
+        taken_boxes.append(name_box)
+        x_anchor = {"left": name_box[0], "center": name_box[0] + name_box[2] / 2, "right": name_box[0] + name_box[2]}[
+            align
+        ]
+        canvas.write_line(
+            x_anchor, name_box[1] + name_box[3] / 2, printed_name, TextStyle(SMALL_SIZE, QUIET_COLOR), align
+        )
+
+
+_FORBIDDEN_COST = 1000  # more than any panel has points
+_MAX_HIDDEN_POINTS = 2  # a name over more than this is no help to the reader
+
+
+def _list_name_boxes(printed_name: str, ring_position: tuple[float, float]) -> list[tuple[DesignBox, TextAlignment]]:
+    # In the order of preference: of boxes that hide equally many points, the first is taken.
+    x, y, box_width, box_height = *ring_position, measure_width(printed_name, SMALL_SIZE), 1.2 * SMALL_SIZE
+    side_boxes: list[tuple[DesignBox, TextAlignment]] = []
+    for top in (y - box_height / 2, y - box_height - 2, y + 2):
+        side_boxes += [
+            ((x + 6, top, box_width, box_height), "left"),
+            ((x - 6 - box_width, top, box_width, box_height), "right"),
+        ]
+    box_above = (x - box_width / 2, y - box_height - 5, box_width, box_height)
+    box_below = (x - box_width / 2, y + 5, box_width, box_height)
+    return [*side_boxes, (box_above, "center"), (box_below, "center")]
+
+
+def _score_name_box(
+    name_box: DesignBox,
+    panel_box: DesignBox,
+    taken_boxes: Sequence[DesignBox],
+    arrow_points: Sequence[tuple[float, float]],
+) -> int:
+    """Count the points that a name would hide; outside the panel and over another name it is forbidden."""
+    left, top, box_width, box_height = name_box
+    is_inside = (
+        left >= panel_box[0]
+        and left + box_width <= panel_box[0] + panel_box[2]
+        and panel_box[1] <= top <= panel_box[1] + panel_box[3] - box_height
+    )
+    is_free = not any(_is_overlapping(name_box, taken_box) for taken_box in taken_boxes)
+    hidden_points = sum(
+        left - 3 <= x <= left + box_width + 3 and top - 2 <= y <= top + box_height + 2 for x, y in arrow_points
+    )
+    return hidden_points + (0 if is_inside and is_free else _FORBIDDEN_COST)
+
+
+def _is_overlapping(first_box: DesignBox, second_box: DesignBox) -> bool:
+    return (
+        first_box[0] < second_box[0] + second_box[2]
+        and second_box[0] < first_box[0] + first_box[2]
+        and first_box[1] < second_box[1] + second_box[3]
+        and second_box[1] < first_box[1] + first_box[3]
+    )

@@ -1,0 +1,1 @@
+"""Draw the forest plot: the standard picture of effects that differ."""

@@ -1,0 +1,400 @@
+"""From a fit to everything the page says, as plain values: the template computes nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import xarray as xr
+from markupsafe import Markup
+
+from bayes_hte.criticism.diagnostics import Diagnosis
+from bayes_hte.errors import DataError, ModelError
+from bayes_hte.estimands import tables
+from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_family, get_fitted_model, is_from_posterior
+from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
+from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.plot import from_fit
+from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
+from bayes_hte.report import answer, background, dimensions
+from bayes_hte.report import prior_notes as priors
+from bayes_hte.report.answer import CALL_CRITERION, CALL_PROBABILITY, ArmResult, MeanOutcomeChange
+from bayes_hte.report.figures import FigureStyles
+from bayes_hte.report.notation import (
+    choose_effect_format,
+    format_interval_probability,
+    format_percent_probability,
+    isolate_name,
+    join_names,
+    state_probability,
+)
+from bayes_hte.report.segment_table import (
+    QuantityRow,
+    SegmentRow,
+    build_quantity_rows,
+    build_segment_rows,
+    list_tested_segments,
+    write_effect_heading,
+)
+from bayes_hte.spec import Plan, cell_table
+from bayes_hte.spec.model import PoolingKind
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+    from bayes_hte.report.background import Background
+    from bayes_hte.report.dimensions import LevelRow
+    from bayes_hte.report.prior_notes import PriorNotes
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSection:
+    """Texts, figures and tables of one arm, in the order of the page."""
+
+    title: str
+    average_sentence: str
+    segments_sentence: str
+    answer_notes: list[str]
+    forest_wide: Markup
+    forest_narrow: Markup
+    shrinkage_figure: Markup | None
+    no_shrinkage_reason: str
+    segment_rows: list[SegmentRow]
+    quantity_rows: list[QuantityRow]
+    level_rows: "list[LevelRow]"
+    drivers_sentence: str
+    effect_heading: str
+    interval_heading: str
+    averages_text: str
+    new_segment_sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPage:
+    """Content of the whole page.
+
+    Attributes
+    ----------
+    title, plan_question : str
+        As the plan states them; the title else from the names, the question else "".
+    status_sentence : str
+        Whether the segments were declared before the test.
+    comparison_facts : list of pairs
+        What was compared, under the title.
+    diagnosis : Diagnosis
+    diagnosis_sentences : list of str
+        Verdict, problems and numbers of the diagnosis.
+    arm_sections : list of ArmSection
+    dimension_names : list of str
+        First columns of the segment table.
+    table_footnotes : list of str
+        Under the segment table.
+    pooling_sentence : str
+        What the shrinkage plot shows under this model.
+    background : Background
+        Assumptions, data, reproduction, glossary.
+    prior_notes : PriorNotes
+        Whether the priors matter.
+    figure_css : Markup
+        Styles of all figures.
+    """
+
+    title: str
+    plan_question: str
+    status_sentence: str
+    comparison_facts: list[tuple[str, str]]
+    diagnosis: Diagnosis
+    diagnosis_sentences: list[str]
+    arm_sections: list[ArmSection]
+    dimension_names: list[str]
+    table_footnotes: list[str]
+    pooling_sentence: str
+    background: "Background"
+    prior_notes: "PriorNotes"
+    figure_css: Markup
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PageMaterial:
+    """Material of the page that is the same for every arm; `new_segment_rows` by arm, or why there are none."""
+
+    fit_tree: xr.DataTree
+    plan: Plan | None
+    result_tables: ResultTables
+    new_segment_rows: dict[str, dict[str, Any]] | str
+    style_sheet: FigureStyles
+
+
+def collect_page(
+    fit_tree: xr.DataTree,
+    question: EffectQuestion,
+    diagnosis: Diagnosis,
+    plan: Plan | None,
+    result_tables: ResultTables | None = None,
+) -> ReportPage:
+    """Collect the content of the whole page; tables that are given are not computed again."""
+    result_tables = result_tables or compute_result_tables(fit_tree, question)
+    cells, figure_styles = get_fitted_cells(fit_tree), FigureStyles()
+    page_material = PageMaterial(
+        fit_tree, plan, result_tables, _predict_new_segments(fit_tree, question), figure_styles
+    )
+    arm_sections = [
+        _build_arm_section(arm_result, page_material)
+        for arm_result in collect_arm_results(fit_tree, question, plan, result_tables)
+    ]
+    return ReportPage(
+        title=clean_text(plan.title) if plan is not None else _write_title(cells),
+        plan_question=clean_text(plan.question) if plan is not None else "",
+        status_sentence=background.describe_status(plan),
+        comparison_facts=_list_comparison_facts(cells, question),
+        diagnosis=diagnosis,
+        diagnosis_sentences=background.describe_diagnosis(diagnosis),
+        arm_sections=arm_sections,
+        dimension_names=[shorten_text(dimension) for dimension in cell_table.list_dimensions(cells)],
+        table_footnotes=_write_footnotes(
+            question, has_pooling_factor=bool(result_tables.segment_table["pooling"].notna().any())
+        ),
+        # "What pooling did" is another sentence under each kind of pooling.
+        pooling_sentence=background.POOLING_SENTENCES[_get_pooling(fit_tree)],
+        background=background.collect_background(fit_tree, plan),
+        prior_notes=priors.collect_prior_notes(fit_tree, question),
+        figure_css=figure_styles.write_css(),
+    )
+
+
+def collect_arm_results(
+    fit_tree: xr.DataTree, question: EffectQuestion, plan: Plan | None, result_tables: ResultTables | None = None
+) -> list[ArmResult]:
+    """Collect the results of every arm from the tables of `bayes_hte.estimands.tables`."""
+    cells, family = get_fitted_cells(fit_tree), get_fitted_family(fit_tree)
+    result_tables = result_tables or compute_result_tables(fit_tree, question)
+    segment_table, heterogeneity_table = result_tables.segment_table, result_tables.heterogeneity_table
+    segment_labels = [str(segment_label) for segment_label in cells[cell_table.SEGMENT].values]
+    distinct_pairs = _find_distinct_segments(fit_tree, question, cells)
+    mean_outcome_changes = _compute_mean_outcome_changes(fit_tree, question, result_tables, _get_outcome_unit(plan))
+    arm_results = []
+    for ate_row in _list_records(result_tables.ate_table):
+        arm = str(ate_row["arm"])
+        arm_table, tested_segments = segment_table[segment_table["arm"] == arm], list_tested_segments(cells, arm)
+        arm_heterogeneity = heterogeneity_table[heterogeneity_table["arm"] == arm]
+        # One number of digits for the whole arm: a column of mixed digits is hard to compare.
+        interval_widths = [*(arm_table["ci_high"] - arm_table["ci_low"]), ate_row["ci_high"] - ate_row["ci_low"]]
+        arm_result = ArmResult(
+            arm=arm,
+            control=str(cells.attrs["control"]),
+            outcome=_describe_outcome(cells),
+            readings=answer.read_segments(arm_table, segment_labels, tested_segments, question),
+            ate_row=ate_row,
+            heterogeneity={row["quantity"]: row for row in _list_records(arm_heterogeneity)},
+            # A segment that lacks an arm has no effect of its own that could differ.
+            distinct_segments=tuple(
+                label
+                for label, is_tested in zip(segment_labels, tested_segments, strict=True)
+                if is_tested and (arm, label) in distinct_pairs
+            ),
+            pooling=_get_pooling(fit_tree),
+            question=question,
+            effect_format=choose_effect_format(family, question.scale, _get_outcome_unit(plan), interval_widths),
+            mean_change=mean_outcome_changes.get(arm),
+        )
+        arm_results.append(arm_result)
+    return arm_results
+
+
+def _describe_outcome(cells: xr.Dataset) -> str:
+    """Describe what was measured; of survival, until when."""
+    outcome = str(cells.attrs["outcome"])
+    return f"{outcome} within {cells.attrs['horizon']:.4g}" if "horizon" in cells.attrs else outcome
+
+
+def _compute_mean_outcome_changes(
+    fit_tree: xr.DataTree, question: EffectQuestion, result_tables: ResultTables, outcome_unit: str
+) -> dict[str, MeanOutcomeChange]:
+    """Compute the absolute average effect of every arm, where another scale is reported that has one."""
+    family = get_fitted_family(fit_tree)
+    # On an identity link, effects on the link scale are absolute ones.
+    is_reported_scale = question.scale == "absolute" or (question.scale == "link" and family.link == "identity")
+    if is_reported_scale or not family.has_baseline or is_from_posterior(fit_tree):
+        return {}
+    mean_outcome_changes = {}
+    reported_effects = {str(ate_row["arm"]): ate_row["effect"] for ate_row in _list_records(result_tables.ate_table)}
+    for ate_row in _list_records(tables.tabulate_ate(fit_tree, EffectQuestion("absolute", question.ci_prob))):
+        absolute_format = choose_effect_format(
+            family, "absolute", outcome_unit, [ate_row["ci_high"] - ate_row["ci_low"]]
+        )
+        sign_word, sign_probability = (
+            ("above", ate_row["p_positive"]) if ate_row["effect"] > 0 else ("below", ate_row["p_negative"])
+        )
+        mean_outcome_changes[str(ate_row["arm"])] = MeanOutcomeChange(
+            change_text=f"{absolute_format.format_signed(ate_row['effect'])}{absolute_format.unit_phrase}",
+            sign_text=f"{sign_word} zero with {state_probability(sign_probability)}",
+            is_opposite=bool(ate_row["effect"] * reported_effects[str(ate_row["arm"])] < 0),
+        )
+    return mean_outcome_changes
+
+
+def _find_distinct_segments(fit_tree: xr.DataTree, question: EffectQuestion, cells: xr.Dataset) -> set[tuple[str, str]]:
+    """Find pairs of arm and segment where the effect clearly differs from the average."""
+    if cells.sizes[cell_table.SEGMENT] < 2:
+        return set()
+    contrast_table = tables.tabulate_contrasts(fit_tree, question, "ate")
+    clear_contrasts = contrast_table[
+        (contrast_table["p_positive"] > CALL_PROBABILITY) | (contrast_table["p_negative"] > CALL_PROBABILITY)
+    ]
+    return set(zip(clear_contrasts["arm"].astype(str), clear_contrasts["segment"].astype(str), strict=True))
+
+
+def _list_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    # pandas types keys as Hashable; all columns here have names.
+    return [{str(key): value for key, value in record.items()} for record in table.to_dict("records")]
+
+
+def _get_outcome_unit(plan: Plan | None) -> str:
+    return "" if plan is None else plan.report.unit
+
+
+def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> ArmSection:
+    cells, family = get_fitted_cells(page_material.fit_tree), get_fitted_family(page_material.fit_tree)
+    wide_forest, narrow_forest = _draw_forests(arm_result, page_material)
+    shrinkage_figure, no_shrinkage_reason = _draw_shrinkage(arm_result, page_material)
+    arm_name, control_name = isolate_name(arm_result.arm), isolate_name(arm_result.control)
+    return ArmSection(
+        title=f"{arm_name} against {control_name}" if arm_result.control else arm_name,
+        average_sentence=answer.write_average_sentence(arm_result),
+        segments_sentence=answer.write_segments_sentence(arm_result),
+        answer_notes=answer.write_notes(arm_result),
+        forest_wide=wide_forest,
+        forest_narrow=narrow_forest,
+        shrinkage_figure=shrinkage_figure,
+        no_shrinkage_reason=no_shrinkage_reason,
+        segment_rows=build_segment_rows(arm_result, cell_table.list_dimensions(cells), has_unit_counts="n" in cells),
+        quantity_rows=build_quantity_rows(arm_result, family, _get_outcome_unit(page_material.plan)),
+        level_rows=dimensions.build_level_rows(page_material.fit_tree, arm_result),
+        drivers_sentence=dimensions.write_drivers_sentence(page_material.fit_tree, arm_result.arm, arm_result.question),
+        effect_heading=write_effect_heading(arm_result),
+        interval_heading=f"{format_interval_probability(arm_result.question.ci_prob)} interval",
+        averages_text=background.explain_averages(arm_result, family, has_unit_counts="n" in cells),
+        new_segment_sentence=_write_new_segment_sentence(arm_result, page_material),
+    )
+
+
+def _draw_forests(arm_result: ArmResult, page_material: PageMaterial) -> tuple[Markup, Markup]:
+    largest_reading = max(arm_result.readings, key=lambda reading: reading.table_row["effect"])
+    smallest_reading = min(arm_result.readings, key=lambda reading: reading.table_row["effect"])
+    format_signed = arm_result.effect_format.format_signed
+    smallest_effect = format_signed(smallest_reading.table_row["effect"])
+    largest_effect = format_signed(largest_reading.table_row["effect"])
+    # Read out by screen readers, which cannot see the figure.
+    figure_description = (
+        f"Forest plot of the effect of {isolate_name(arm_result.arm)} on {isolate_name(arm_result.outcome)} in "
+        f"{len(arm_result.readings)} segments, from {smallest_effect} ({isolate_name(smallest_reading.segment_label)}) "
+        f"to {largest_effect} ({isolate_name(largest_reading.segment_label)}); the average is "
+        f"{format_signed(arm_result.ate_row['effect'])}. All numbers are in the table that follows."
+    )
+    # Both are in the page, and its style sheet shows the one that fits: there are no scripts.
+    drawn_forests = [
+        page_material.style_sheet.add_figure(
+            _draw_figure(from_fit.plot_forest, arm_result, page_material, layout=layout), figure_description
+        )
+        for layout in ("wide", "narrow")
+    ]
+    return drawn_forests[0], drawn_forests[1]
+
+
+def _draw_figure(
+    plot_figure: Callable[..., "Figure | SubFigure"], arm_result: ArmResult, page_material: PageMaterial, **options: Any
+) -> "Figure | SubFigure":
+    """Draw one arm's figure from the tables that the page has."""
+    return plot_figure(
+        page_material.fit_tree,
+        arm_result.question,
+        page_material.plan,
+        arm=arm_result.arm,
+        result_tables=page_material.result_tables,
+        **options,
+    )
+
+
+def _draw_shrinkage(arm_result: ArmResult, page_material: PageMaterial) -> tuple[Markup | None, str]:
+    """Draw the shrinkage plot, or give the reason why there is none."""
+    try:
+        figure = _draw_figure(from_fit.plot_shrinkage, arm_result, page_material)
+    except DataError as nothing:
+        return None, f"There is no such figure: {nothing}."
+    figure_description = (
+        f"Arrows from the raw to the pooled effect of {isolate_name(arm_result.arm)} in each segment, against its "
+        "size. Small segments move furthest toward the average."
+    )
+    return page_material.style_sheet.add_figure(figure, figure_description), ""
+
+
+def _predict_new_segments(fit_tree: xr.DataTree, question: EffectQuestion) -> dict[str, dict[str, Any]] | str:
+    """Predict the effect in a new segment, by arm; or give the reason why it cannot be predicted."""
+    if get_fitted_model(fit_tree).pooling == "none" and is_from_posterior(fit_tree):
+        return "What to expect in a segment that was not in the test is a question to your own model."
+    if get_fitted_model(fit_tree).pooling == "none":
+        return "Without pooling, the segments say nothing about one that was not in the test."
+    # A model may have no answer for a segment that has no place in it: the page says so, and does not fail.
+    try:
+        prediction_rows = _list_records(
+            tables.tabulate_new_segment(fit_tree, question, seed=int(fit_tree.attrs["seed"]))
+        )
+    except (DataError, ModelError):
+        return "What to expect in a segment that was not in the test depends on where it stands in the model."
+    return {str(row["arm"]): row for row in prediction_rows}
+
+
+def _write_new_segment_sentence(arm_result: ArmResult, page_material: PageMaterial) -> str:
+    if isinstance(page_material.new_segment_rows, str):
+        return page_material.new_segment_rows
+    prediction_row, effect_format = page_material.new_segment_rows[arm_result.arm], arm_result.effect_format
+    effect_text = f"{effect_format.format_signed(prediction_row['effect'])}{effect_format.unit_phrase}"
+    interval_text = effect_format.format_interval(prediction_row["ci_low"], prediction_row["ci_high"], with_sign=True)
+    return (
+        f"In a segment that was not in the test, expect {effect_text} "
+        f"({format_interval_probability(arm_result.question.ci_prob)} interval {interval_text}); "
+        f"probability of being above zero {format_percent_probability(prediction_row['p_positive'])}."
+    )
+
+
+def _write_title(cells: xr.Dataset) -> str:
+    arms_phrase, outcome_name = join_names(cell_table.list_treated_arms(cells)), isolate_name(_describe_outcome(cells))
+    control_name = str(cells.attrs["control"])
+    if control_name:
+        return f"{outcome_name}: {arms_phrase} against {isolate_name(control_name)}"
+    return f"Effect of {arms_phrase}" if outcome_name == "effect" else f"Effect of {arms_phrase} on {outcome_name}"
+
+
+def _list_comparison_facts(cells: xr.Dataset, question: EffectQuestion) -> list[tuple[str, str]]:
+    control_name = str(cells.attrs["control"])
+    arms_phrase = join_names(cell_table.list_treated_arms(cells))
+    better_direction = "higher" if question.higher_is_better else "lower"
+    comparison_facts = [
+        ("Compared", f"{arms_phrase} against {isolate_name(control_name)}") if control_name else ("Arm", arms_phrase),
+        ("Outcome", f"{isolate_name(_describe_outcome(cells))} ({better_direction} is better)"),
+        ("Segments", f"{cells.sizes[cell_table.SEGMENT]:,} by {join_names(cell_table.list_dimensions(cells))}"),
+    ]
+    if "n" in cells:
+        comparison_facts.append(("Units", format_count(float(cells["n"].sum()))))
+    return comparison_facts
+
+
+def _get_pooling(fit_tree: xr.DataTree) -> PoolingKind:
+    """Get how a model pools; a caller's own model is taken to, because its effects are read from joint draws."""
+    return "partial" if is_from_posterior(fit_tree) else get_fitted_model(fit_tree).pooling
+
+
+def _write_footnotes(question: EffectQuestion, *, has_pooling_factor: bool) -> list[str]:
+    """Write what the columns of the segment table mean, of those that it has."""
+    footnotes = [
+        f"“Helps” and “harms” need {CALL_CRITERION}; anything less is “not known”, however large the effect looks.",
+        "“Raw” is the segment on its own, with its standard error; “effect” is the model’s, and the number to use.",
+    ]
+    if has_pooling_factor:
+        footnotes.append(
+            "“Pooling” is the share of the estimate borrowed from the other segments: above "
+            f"{answer.MOSTLY_BORROWED_FACTOR:g} the segment was hardly tested on its own."
+        )
+    if question.rope is not None:
+        footnotes.append("“Too small”, “benefit” and “harm” are relative to the smallest effect that matters.")
+    return footnotes
