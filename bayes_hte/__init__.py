@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_hte import cells
+    from bayes_hte.analysis.compare import compare, loso
     from bayes_hte.analysis.fit_many import Fits, fit_many
     from bayes_hte.analysis.from_posterior import from_posterior
     from bayes_hte.analysis.load import load
@@ -26,7 +27,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Fit": "analysis.result",
     "check": "cells",
+    "compare": "analysis.compare",
     "load": "analysis.load",
+    "loso": "analysis.compare",
     "plot_prior": "analysis.priors.predictive",
     "prior_predictive": "analysis.priors.predictive",
     "Fits": "analysis.fit_many",
@@ -60,11 +63,13 @@ __all__ = [
     "SpecError",
     "cells",
     "check",
+    "compare",
     "fit",
     "fit_many",
     "from_posterior",
     "learn_prior",
     "load",
+    "loso",
     "plot_prior",
     "prior_from_fit",
     "prior_predictive",

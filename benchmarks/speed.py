@@ -183,7 +183,7 @@ def one_size(segments: int) -> dict[str, Any]:
     hte.fit(cells_of(counts(20)), "conversion", sampler="exact")
     seconds, fit = timed(lambda: hte.fit(cells, "conversion", sampler="exact"), 3 if segments <= 3000 else 1)
     return {
-        "segments": segments, "fit_seconds": seconds, "draws": int(fit.core["posterior"].sizes["draw"]) * 4,
+        "segments": segments, "fit_seconds": seconds, "draws": int(fit.tree["posterior"].sizes["draw"]) * 4,
         "effective_points": fit.diagnosis.ess_bulk_min, "before_gb": before, "peak_gb": peak_gb(),
         "copied_once_seconds": timed(lambda: cells.copy(deep=True), 9)[0],
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """Compare models by how well they predict segments: leave-one-segment-out scores, and stacking weights.
 
-Not `bayes_hte.analysis.compare` the function: a module of that name would replace it. `Fit.compare` is the way in.
+Not `bayes_hte.analysis.compare` the function: a module of that name would replace it. `hte.compare` is the way in.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_hte.analysis.result import Fit
-from bayes_hte.analysis.run import fit
+from bayes_hte._support.validation import describe_type
+from bayes_hte.analysis.result import Fit, attach_verdict
+from bayes_hte.analysis.run import fit as fit_model
 from bayes_hte.criticism.leave_one_segment_out import score_left_out_segments
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.estimands.effects import require_known_model
@@ -32,32 +33,117 @@ DRAWS_PER_FOLD = 2000
 ComparisonModel = Model | str | Path | Fit
 
 
-def compare_models(this_fit: Fit, other_models: Mapping[str, ComparisonModel] | None = None) -> pd.DataFrame:
-    """Compare models by their leave-one-segment-out scores: one row per model, best first; see `Fit.compare`.
+def compare(fit: Fit, others: Mapping[str, ComparisonModel] | None = None) -> pd.DataFrame:
+    """Compare models by how well they predict segments: leave-one-segment-out scores.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit whose cells every model is held to.
+    others : mapping, optional
+        Name -> model, model file, or fit of the same cells. By default the same model without pooling, with
+        partial and with complete pooling.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per model, best first: model, elpd (sum of `loso`), se, elpd_difference (to the best),
+        se_difference (of pointwise differences), mcse, weight (stacking of predictive densities), pareto_k (the
+        largest), reliable.
 
     Raises
     ------
     DataError
-        If there is one segment, no other model, a name twice, or a fit of other data.
+        If there is one segment, no other model, a name twice, or a fit of other cells.
     ModelError
         If a model does not fit the cells, or predicts other statistics of them.
+
+    Notes
+    -----
+    A difference within twice its standard error says that the data do not decide.
+
+    Examples
+    --------
+    >>> import pandas as pd, bayes_hte as hte
+    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
+    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
+    >>> model = hte.Model(
+    ...     family="estimate",
+    ...     effect={"mean": {"dist": "Normal", "sigma": 20.0}, "between": {"dist": "HalfNormal", "sigma": 10.0}},
+    ... )
+    >>> scores = hte.compare(hte.fit(cells, model, sampler="exact"))
+    >>> scores["model"].tolist()
+    ['complete pooling', 'partial pooling', 'no pooling']
     """
-    if other_models is not None and not isinstance(other_models, Mapping):
+    _require_fit(fit)
+    if others is not None and not isinstance(others, Mapping):
         raise DataError(
-            f'others is a {type(other_models).__name__}; name each, as in compare({{"no covariate": other}})'
+            f'others is a {type(others).__name__}; name each, as in compare(fit, {{"no covariate": other}})'
         )
-    if other_models is not None and (not other_models or THIS_MODEL_NAME in other_models):
+    if others is not None and (not others or THIS_MODEL_NAME in others):
         raise DataError(f'name the other models, and none of them "{THIS_MODEL_NAME}", which is this fit')
-    require_known_model(this_fit.core, "a comparison of models")
-    compared_models = vary_pooling(this_fit.spec) if other_models is None else other_models
-    this_name = NAME_BY_POOLING[this_fit.spec.pooling] if other_models is None else THIS_MODEL_NAME
-    fit_by_name = {this_name: this_fit} | {
-        name: fit_to_same_cells(this_fit, model) for name, model in compared_models.items()
-    }
+    require_known_model(fit.tree, "a comparison of models")
+    compared_models = vary_pooling(fit.model) if others is None else others
+    this_name = NAME_BY_POOLING[fit.model.pooling] if others is None else THIS_MODEL_NAME
+    fit_by_name = {this_name: fit} | {name: fit_to_same_cells(fit, model) for name, model in compared_models.items()}
     for compared_fit in fit_by_name.values():
-        _check_comparable(this_fit, compared_fit)
+        _check_comparable(fit, compared_fit)
     scores_by_name = {name: score_segments(scored_fit) for name, scored_fit in fit_by_name.items()}
-    return tabulate_scores(scores_by_name, {name: one_fit.diagnosis.ok for name, one_fit in fit_by_name.items()})
+    comparison_table = tabulate_scores(
+        scores_by_name, {name: one_fit.diagnosis.ok for name, one_fit in fit_by_name.items()}
+    )
+    return attach_verdict(fit, comparison_table)
+
+
+def loso(fit: Fit) -> pd.DataFrame:
+    """Score how well the other segments predict each one: leave-one-segment-out log scores.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per segment: a column per dimension, elpd (log density of the segment's data given other
+        segments' data), mcse (Monte-Carlo standard error of it; 0 where it is exact), pareto_k (tail of the
+        importance weights; above 0.7 the segment was left out and the others fitted again).
+        ``attrs["elpd"]`` is the sum, ``attrs["se"]`` its standard error over segments.
+
+    Raises
+    ------
+    DataError
+        If there is one segment.
+    ModelError
+        If only draws of a model of one's own are known.
+
+    Notes
+    -----
+    A segment's own effect and baseline are integrated out: the score asks whether a segment like it was to be
+    expected. It is the log of a mean density, not the mean of log densities. Structures beyond the exact engine
+    are sampled again ten times, each time without a tenth of the segments; that takes minutes.
+
+    Examples
+    --------
+    >>> import pandas as pd, bayes_hte as hte
+    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
+    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
+    >>> model = hte.Model(
+    ...     family="estimate",
+    ...     effect={"mean": {"dist": "Normal", "sigma": 20.0}, "between": {"dist": "HalfNormal", "sigma": 10.0}},
+    ... )
+    >>> scores = hte.loso(hte.fit(cells, model, sampler="exact"))
+    >>> scores["elpd"].round(2).tolist()
+    [-4.71, -3.74, -4.21]
+    """
+    _require_fit(fit)
+    return attach_verdict(fit, score_segments(fit))
+
+
+def _require_fit(candidate: object) -> None:
+    """Raise DataError if something else than a fit was given."""
+    if not isinstance(candidate, Fit):
+        raise DataError(f"fit is {describe_type(candidate)}; give what hte.fit or hte.load returned")
 
 
 def vary_pooling(model: Model) -> dict[str, Model]:
@@ -88,9 +174,11 @@ def fit_to_same_cells(this_fit: Fit, other_model: ComparisonModel) -> Fit:
     if isinstance(other_model, Fit):
         return other_model
     model = other_model if isinstance(other_model, Model) else read_model(other_model)
-    posterior = this_fit.core["posterior"]
+    posterior = this_fit.tree["posterior"]
     draw_count = posterior.sizes["chain"] * posterior.sizes["draw"]
-    return fit(this_fit.cells, model, draws=max(draw_count, 400), seed=int(this_fit.core.attrs["seed"]), progress=False)
+    return fit_model(
+        this_fit.cells, model, draws=max(draw_count, 400), seed=int(this_fit.tree.attrs["seed"]), progress=False
+    )
 
 
 def _check_comparable(this_fit: Fit, other_fit: Fit) -> None:
@@ -99,27 +187,28 @@ def _check_comparable(this_fit: Fit, other_fit: Fit) -> None:
     if cell_table.hash_cell_table(this_fit.cells) != cell_table.hash_cell_table(other_fit.cells):
         raise DataError("a fit of other cells cannot be compared: fit every model to the same cell table")
     these_statistics, other_statistics = (
-        set(FAMILIES[compared_fit.spec.family].select_statistics(compared_fit.cells).data_vars)
+        set(FAMILIES[compared_fit.model.family].select_statistics(compared_fit.cells).data_vars)
         for compared_fit in (this_fit, other_fit)
     )
     if these_statistics != other_statistics:
         raise ModelError(
-            f'family "{other_fit.spec.family}" predicts {sorted(map(str, other_statistics))}, "{this_fit.spec.family}" '
-            f"{sorted(map(str, these_statistics))}: densities of different numbers cannot be compared"
+            f'family "{other_fit.model.family}" predicts {sorted(map(str, other_statistics))}, '
+            f'"{this_fit.model.family}" {sorted(map(str, these_statistics))}: densities of different numbers cannot be '
+            "compared"
         )
 
 
 def score_segments(scored_fit: Fit) -> pd.DataFrame:
-    """Score the prediction of every segment from the others: the table of `Fit.loso`.
+    """Score the prediction of every segment from the others: the table of `hte.loso`.
 
     By the exact engine where it applies, else by fitting again, each time without a tenth of the segments.
     """
-    seed = int(scored_fit.core.attrs["seed"])
+    seed = int(scored_fit.tree.attrs["seed"])
 
     def refit_fold(cells: xr.Dataset, model: Model) -> xr.DataTree:
-        return fit(cells, model, draws=DRAWS_PER_FOLD, seed=seed, progress=False).core
+        return fit_model(cells, model, draws=DRAWS_PER_FOLD, seed=seed, progress=False).tree
 
-    return score_left_out_segments(scored_fit.core, refit_fold)
+    return score_left_out_segments(scored_fit.tree, refit_fold)
 
 
 def tabulate_scores(scores_by_name: Mapping[str, pd.DataFrame], reliable_by_name: Mapping[str, bool]) -> pd.DataFrame:
@@ -128,14 +217,14 @@ def tabulate_scores(scores_by_name: Mapping[str, pd.DataFrame], reliable_by_name
     Parameters
     ----------
     scores_by_name : mapping
-        Model -> table of `Fit.loso`, segments in the same order.
+        Model -> table of `hte.loso`, segments in the same order.
     reliable_by_name : mapping
         Model -> whether its fit passed its diagnosis.
 
     Returns
     -------
     pandas.DataFrame
-        The columns of `Fit.compare`.
+        The columns of `hte.compare`.
     """
     # With elpd_s of S segments, as a sum over a sample of segments:
     #   elpd = Σ_s elpd_s        se = √S · SD_s(elpd_s)        mcse = √(Σ_s mcse_s²)

@@ -24,7 +24,7 @@ RESULT_FILES = (REPORT_FILE, "effects.csv", "summary.json", "fit.nc")
 
 def build_result_tables(fit: Fit) -> ResultTables:
     """Build the tables that the files and the terminal show of a fit, on the scale of its plan."""
-    return compute_result_tables(fit.core, fit.question(), with_details=True)
+    return compute_result_tables(fit.tree, fit.question(), with_details=True)
 
 
 def write_results(
@@ -102,14 +102,14 @@ def _map_file_writers(fit: Fit, result_tables: ResultTables) -> dict[str, Callab
 def _write_report(fit: Fit, result_tables: ResultTables, report_path: Path) -> None:
     from bayes_hte.report import render  # loads matplotlib and jinja2
 
-    write_text_atomically(report_path, render(fit.core, fit.question(), fit.diagnosis, fit.plan, result_tables))
+    write_text_atomically(report_path, render(fit.tree, fit.question(), fit.diagnosis, fit.plan, result_tables))
 
 
 def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[str, Any]:
     """Build the content of summary.json: everything a program needs to act on a fit, as plain values."""
     result_tables = result_tables or build_result_tables(fit)
     question, cells, diagnosis = fit.question(), fit.cells, fit.diagnosis
-    attrs, plan = fit.core.attrs, fit.plan
+    attrs, plan = fit.tree.attrs, fit.plan
     # These keys are a contract with programs, which "format" names.
     return {
         "format": "bayes_hte summary 1",

@@ -70,7 +70,7 @@ def from_posterior(
     Returns
     -------
     Fit
-        What needs the model itself (`Fit.loso`, `Fit.compare`, `Fit.sensitivity`, `Fit.given_tau`, prior and
+        What needs the model itself (`hte.loso`, `hte.compare`, `Fit.sensitivity`, `Fit.given_tau`, prior and
         predictive draws) is not there.
 
     Raises

@@ -4,7 +4,6 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,7 @@ from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.errors import OutputError
-from bayes_hte.estimands import by_dimension as marginal
-from bayes_hte.estimands import heterogeneity as answers
-from bayes_hte.estimands import tables
+from bayes_hte.estimands import by_dimension, heterogeneity, tables
 from bayes_hte.estimands.effects import (
     SegmentWeights,
     describe_engine,
@@ -39,6 +36,14 @@ if TYPE_CHECKING:
 
 # Written into every saved fit, so that a file of another kind or time is recognised.
 FIT_FORMAT = "bayes_hte fit 1"
+# Names of before, each with the whole sentence that leads on: a script of then should not need the change log.
+RENAMED_ATTRIBUTES = {
+    "core": "fit.core is now fit.tree",
+    "spec": "fit.spec is now fit.model",
+    "tau_trace": "fit.tau_trace(...) is now fit.plot_tau_trace(...)",
+    "compare": "fit.compare(...) is now hte.compare(fit, ...)",
+    "loso": "fit.loso() is now hte.loso(fit)",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +52,7 @@ class Fit:
 
     Attributes
     ----------
-    core : xarray.DataTree
+    tree : xarray.DataTree
         The draws, what the sampler says of itself, and the cells: everything is computed from it.
 
     Examples
@@ -59,7 +64,7 @@ class Fit:
     >>> fit.table()[["school", "effect", "p_positive"]]  # doctest: +SKIP
     """
 
-    core: xr.DataTree
+    tree: xr.DataTree
 
     @property
     def posterior(self) -> xr.DataTree:
@@ -70,15 +75,15 @@ class Fit:
         computed when it is first asked for; log-likelihoods and predictive draws of more than 20 million
         numbers are left out.
         """
-        return add_arviz_groups(self.core)
+        return add_arviz_groups(self.tree)
 
     @property
     def cells(self) -> xr.Dataset:
         """The cell table, dims (segment, arm)."""
-        return get_fitted_cells(self.core)
+        return get_fitted_cells(self.tree)
 
     @property
-    def spec(self) -> Model:
+    def model(self) -> Model:
         """What was believed, as the model file states it.
 
         Raises
@@ -86,32 +91,50 @@ class Fit:
         ModelError
             If only draws of a model of one's own are known.
         """
-        return require_known_model(self.core, "what was believed")
+        return require_known_model(self.tree, "what was believed")
 
     @property
     def plan(self) -> Plan | None:
         """What was asked, if the fit came from a plan."""
         # A saved fit has to hold its plan, and netCDF attributes are text or numbers.
-        plan_json = self.core.attrs.get("plan")
+        plan_json = self.tree.attrs.get("plan")
         return None if plan_json is None else Plan.model_validate_json(plan_json)
 
-    @property
-    def model(self) -> "pm.Model":
-        """The PyMC model of this fit, built anew."""
+    def pymc_model(self) -> "pm.Model":
+        """Build the PyMC model of this fit anew.
+
+        Returns
+        -------
+        pymc.Model
+
+        Raises
+        ------
+        ModelError
+            If only draws of a model of one's own are known.
+        """
         # A file can hold no PyMC model; cells and model say all of it.
-        return build_pymc_model(build_problem(self.cells, require_known_model(self.core, "the PyMC model")))
+        return build_pymc_model(build_problem(self.cells, require_known_model(self.tree, "the PyMC model")))
 
     @property
     def diagnosis(self) -> Diagnosis:
         """Whether the draws can be trusted; computed when the fit was made."""
         # JSON has no tuples.
-        diagnosis_fields = json.loads(self.core.attrs["diagnosis"])
+        diagnosis_fields = json.loads(self.tree.attrs["diagnosis"])
         return Diagnosis(**{**diagnosis_fields, "problems": tuple(diagnosis_fields["problems"])})
 
     @property
     def engine(self) -> str:
         """Which engine drew the posterior, and why, as a sentence."""
-        return describe_engine(self.core)
+        return describe_engine(self.tree)
+
+    if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            """Lead from a name of before to the one of now."""
+            # Python asks here only after the ordinary way has failed: that way's own error stands for any other name.
+            if name in RENAMED_ATTRIBUTES:
+                raise AttributeError(RENAMED_ATTRIBUTES[name])
+            return object.__getattribute__(self, name)
 
     def question(
         self, scale: EffectScale | None = None, ci_prob: float | None = None, rope: float | None = None
@@ -120,7 +143,7 @@ class Fit:
         plan = self.plan
         if plan is None:
             # netCDF has no booleans, so the attribute is there or it is not.
-            higher_is_better = "lower_is_better" not in self.core.attrs
+            higher_is_better = "lower_is_better" not in self.tree.attrs
             return EffectQuestion(
                 scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope, higher_is_better=higher_is_better
             )
@@ -172,8 +195,8 @@ class Fit:
         ModelError
             If the scale needs a control mean that the family does not have.
         """
-        effect_table = tables.tabulate_segments(self.core, self.question(scale, ci_prob, rope), with_detail=detail)
-        return self._attach_verdict(effect_table)
+        effect_table = tables.tabulate_segments(self.tree, self.question(scale, ci_prob, rope), with_detail=detail)
+        return attach_verdict(self, effect_table)
 
     def ate(
         self, scale: EffectScale | None = None, ci_prob: float | None = None, *, weights: SegmentWeights | None = None
@@ -197,7 +220,7 @@ class Fit:
         It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
         the mean over an imagined population of segments, each counted once.
         """
-        return self._attach_verdict(tables.tabulate_ate(self.core, self.question(scale, ci_prob), weights))
+        return attach_verdict(self, tables.tabulate_ate(self.tree, self.question(scale, ci_prob), weights))
 
     def heterogeneity(
         self, scale: EffectScale | None = None, ci_prob: float | None = None, *, rope: float | None = None
@@ -214,7 +237,9 @@ class Fit:
             rope) and gail_simon_p, the p-value of the test for that (Gail & Simon 1985); where a rope is stated
             p_spread_matters, and p_tau_matters if it is on tau's own scale.
         """
-        return self._attach_verdict(answers.tabulate_heterogeneity(self.core, self.question(scale, ci_prob, rope)))
+        return attach_verdict(
+            self, heterogeneity.tabulate_heterogeneity(self.tree, self.question(scale, ci_prob, rope))
+        )
 
     def variance_shares(self, ci_prob: float | None = None, *, weights: SegmentWeights | None = None) -> pd.DataFrame:
         """Divide the variance of effects among a model's parts: which dimension drives the differences.
@@ -234,7 +259,9 @@ class Fit:
         ----------
         Gelman (2005), Annals of Statistics 33:1: finite-population variances, here with the population's shares.
         """
-        return self._attach_verdict(marginal.tabulate_variance_shares(self.core, self.question(None, ci_prob), weights))
+        return attach_verdict(
+            self, by_dimension.tabulate_variance_shares(self.tree, self.question(None, ci_prob), weights)
+        )
 
     def marginal(
         self,
@@ -257,8 +284,8 @@ class Fit:
         DataError
             If there is no such dimension, or a level has no weight.
         """
-        return self._attach_verdict(
-            marginal.tabulate_marginal_effects(self.core, dimension, self.question(scale, ci_prob), weights)
+        return attach_verdict(
+            self, by_dimension.tabulate_marginal_effects(self.tree, dimension, self.question(scale, ci_prob), weights)
         )
 
     def ranks(
@@ -283,7 +310,7 @@ class Fit:
         DataError
             If there is one segment.
         """
-        return self._attach_verdict(answers.rank_segments(self.core, self.question(scale, ci_prob), best))
+        return attach_verdict(self, heterogeneity.rank_segments(self.tree, self.question(scale, ci_prob), best))
 
     def best_arm(self, scale: EffectScale | None = None) -> pd.DataFrame:
         """Compare the arms of each segment, the control included: which is best, and by how much.
@@ -294,7 +321,7 @@ class Fit:
             A column per dimension, arm, effect (posterior mean; 0 for the control), p_best (probability that the arm
             has the best mean outcome), p_mcse, expected_loss (how much better the best arm is expected to be).
         """
-        return self._attach_verdict(answers.compare_arms(self.core, self.question(scale)))
+        return attach_verdict(self, heterogeneity.compare_arms(self.tree, self.question(scale)))
 
     def contrasts(
         self,
@@ -316,8 +343,8 @@ class Fit:
         pandas.DataFrame
             arm, segment, against, difference, sd, ci_low, ci_high, p_positive, p_negative.
         """
-        return self._attach_verdict(
-            tables.tabulate_contrasts(self.core, self.question(scale, ci_prob), against, weights)
+        return attach_verdict(
+            self, tables.tabulate_contrasts(self.tree, self.question(scale, ci_prob), against, weights)
         )
 
     def predict_new_segment(
@@ -352,15 +379,16 @@ class Fit:
         ModelError
             If effects were not pooled.
         """
-        return self._attach_verdict(
+        return attach_verdict(
+            self,
             # With the fit's own seed: the same question has the same answer.
             tables.tabulate_new_segment(
-                self.core,
+                self.tree,
                 self.question(scale, ci_prob),
-                seed=int(self.core.attrs["seed"]),
+                seed=int(self.tree.attrs["seed"]),
                 where=where,
                 covariates=covariates,
-            )
+            ),
         )
 
     def survival(self, times: Sequence[float] | float | None = None, ci_prob: float | None = None) -> pd.DataFrame:
@@ -389,60 +417,7 @@ class Fit:
         """
         from bayes_hte.estimands.survival_curves import tabulate_survival
 
-        return self._attach_verdict(tabulate_survival(self.core, times, self.question(None, ci_prob)))
-
-    def loso(self) -> pd.DataFrame:
-        """Score how well the other segments predict each one: leave-one-segment-out log scores.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per segment: a column per dimension, elpd (log density of the segment's data given other
-            segments' data), mcse (Monte-Carlo standard error of it; 0 where it is exact), pareto_k (tail of the
-            importance weights; above 0.7 the segment was left out and the others fitted again).
-            ``attrs["elpd"]`` is the sum, ``attrs["se"]`` its standard error over segments.
-
-        Raises
-        ------
-        DataError
-            If there is one segment.
-
-        Notes
-        -----
-        A segment's own effect and baseline are integrated out: the score asks whether a segment like it was to be
-        expected. It is the log of a mean density, not the mean of log densities. Structures beyond the exact engine
-        are sampled again ten times, each time without a tenth of the segments; that takes minutes.
-        """
-        return self._attach_verdict(_import_higher_module("compare").score_segments(self))
-
-    def compare(self, others: "Mapping[str, Model | str | Path | Fit] | None" = None) -> pd.DataFrame:
-        """Compare models by how well they predict segments: leave-one-segment-out scores.
-
-        Parameters
-        ----------
-        others : mapping, optional
-            Name -> model, model file, or fit of the same cells. By default the same model without pooling, with
-            partial and with complete pooling.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per model, best first: model, elpd (sum of `loso`), se, elpd_difference (to the best),
-            se_difference (of pointwise differences), mcse, weight (stacking of predictive densities), pareto_k (the
-            largest), reliable.
-
-        Raises
-        ------
-        DataError
-            If there is one segment, or a fit of other cells.
-        ModelError
-            If a model does not fit the cells, or predicts other statistics of them.
-
-        Notes
-        -----
-        A difference within twice its standard error says that the data do not decide.
-        """
-        return self._attach_verdict(_import_higher_module("compare").compare_models(self, others))
+        return attach_verdict(self, tabulate_survival(self.tree, times, self.question(None, ci_prob)))
 
     def sensitivity(self, scale: EffectScale | None = None) -> pd.DataFrame:
         """Measure how much answers would move if the priors, or the data, counted a little more or less.
@@ -463,10 +438,10 @@ class Fit:
         """
         from bayes_hte.criticism.prior_sensitivity import tabulate_sensitivity
 
-        return self._attach_verdict(tabulate_sensitivity(self.core, self.question(scale)))
+        return attach_verdict(self, tabulate_sensitivity(self.tree, self.question(scale)))
 
     def given_tau(self, scale: EffectScale | None = None) -> pd.DataFrame:
-        """Tabulate every segment's effect if the between-segment SD were known: the numbers behind `tau_trace`.
+        """Tabulate every segment's effect if the between-segment SD were known: the numbers behind `plot_tau_trace`.
 
         The scale is that of the report, unless it needs parameters that all segments share, as counts, ordered scales
         and survival do on the absolute one: then it is the link scale.
@@ -484,11 +459,11 @@ class Fit:
         """
         from bayes_hte.criticism.tau_profile import choose_profile_scale, profile_tau
 
-        return self._attach_verdict(
-            profile_tau(self.core, scale or choose_profile_scale(self.core, self.question(scale).scale))
+        return attach_verdict(
+            self, profile_tau(self.tree, scale or choose_profile_scale(self.tree, self.question(scale).scale))
         )
 
-    def tau_trace(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+    def plot_tau_trace(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
         """Draw every segment's effect as a function of the between-segment SD, over the posterior of that SD.
 
         The single picture of partial pooling: on the left all segments have the common effect, on the right each
@@ -504,20 +479,20 @@ class Fit:
         from bayes_hte.plot import from_fit
 
         # Chosen once, so that the figure and its numbers are on the same scale.
-        scale = scale or choose_profile_scale(self.core, self.question(scale).scale)
-        return from_fit.plot_tau_trace(self.core, self.question(scale), self.plan, self.given_tau(scale), **options)
+        scale = scale or choose_profile_scale(self.tree, self.question(scale).scale)
+        return from_fit.plot_tau_trace(self.tree, self.question(scale), self.plan, self.given_tau(scale), **options)
 
     def plot_forest(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
         """Draw the forest plot; `options` are those of `bayes_hte.plot.forest.figure`."""
         from bayes_hte.plot import from_fit
 
-        return from_fit.plot_forest(self.core, self.question(scale), self.plan, **options)
+        return from_fit.plot_forest(self.tree, self.question(scale), self.plan, **options)
 
     def plot_shrinkage(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
         """Draw raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
         from bayes_hte.plot import from_fit
 
-        return from_fit.plot_shrinkage(self.core, self.question(scale), self.plan, **options)
+        return from_fit.plot_shrinkage(self.tree, self.question(scale), self.plan, **options)
 
     def predictive_checks(self, ci_prob: float | None = None) -> pd.DataFrame:
         """Check whether data like these were to be expected under the fitted model.
@@ -537,7 +512,7 @@ class Fit:
         """
         from bayes_hte.criticism.posterior_predictive import tabulate_predictive_checks
 
-        return self._attach_verdict(tabulate_predictive_checks(self.posterior, self.question(None, ci_prob)))
+        return attach_verdict(self, tabulate_predictive_checks(self.posterior, self.question(None, ci_prob)))
 
     def plot_prior(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
         """Draw what the prior allows a segment's effect to be, and what the data made of it.
@@ -560,7 +535,7 @@ class Fit:
         from bayes_hte.report import render
 
         return write_text_atomically(
-            check_path(path, "the report", OutputError), render(self.core, self.question(), self.diagnosis, self.plan)
+            check_path(path, "the report", OutputError), render(self.tree, self.question(), self.diagnosis, self.plan)
         )
 
     def save(self, path: str | Path) -> Path:
@@ -578,23 +553,14 @@ class Fit:
             check_path(path, "the file", OutputError), lambda file_path: write_tree(self.posterior, file_path)
         )
 
-    def _attach_verdict(self, result_table: pd.DataFrame) -> pd.DataFrame:
-        """Attach the diagnosis to a table, and the sentence on how it was computed, as attrs."""
-        # A table may go further than the fit it comes from: whoever reads it can see whether to trust it.
-        diagnosis = self.diagnosis
-        result_table.attrs["caption"] = self.engine
-        result_table.attrs["reliable"] = diagnosis.ok
-        result_table.attrs["problems"] = list(diagnosis.problems)
-        return result_table
-
     def __repr__(self) -> str:
         """Describe the fit on one line: what was fitted and whether it can be trusted."""
-        return f"<Fit: {_describe_fit(self.cells, get_fitted_model(self.core))}; diagnosis {self.diagnosis}>"
+        return f"<Fit: {_describe_fit(self.cells, get_fitted_model(self.tree))}; diagnosis {self.diagnosis}>"
 
     def _repr_html_(self) -> str:
         """Write verdict and table as HTML, for notebooks."""
         # Names of outcomes, arms and segments come from files, and may hold markup.
-        escaped_title = html.escape(_describe_fit(self.cells, get_fitted_model(self.core)))
+        escaped_title = html.escape(_describe_fit(self.cells, get_fitted_model(self.tree)))
         escaped_verdict = html.escape(str(self.diagnosis))
         return (
             f"<p><b>{escaped_title}</b><br>Diagnosis: {escaped_verdict}<br>{html.escape(self.engine)}</p>"
@@ -602,10 +568,14 @@ class Fit:
         )
 
 
-def _import_higher_module(module_name: str) -> Any:
-    """Import a module of the package that fits models."""
-    # Such a module imports this one, so this one can import it only once both are loaded.
-    return import_module(f"bayes_hte.analysis.{module_name}")
+def attach_verdict(fit: Fit, result_table: pd.DataFrame) -> pd.DataFrame:
+    """Attach the diagnosis to a table, and the sentence on how it was computed, as attrs."""
+    # A table may go further than the fit it comes from: whoever reads it can see whether to trust it.
+    diagnosis = fit.diagnosis
+    result_table.attrs["caption"] = fit.engine
+    result_table.attrs["reliable"] = diagnosis.ok
+    result_table.attrs["problems"] = list(diagnosis.problems)
+    return result_table
 
 
 def _describe_fit(cells: xr.Dataset, model: Model) -> str:

@@ -100,7 +100,7 @@ def fit(
     """
     new_fit = _fit_exactly_or_by_nuts(cells, model, sampler=sampler, draws=draws, seed=seed, progress=progress)
     if not higher_is_better:
-        new_fit.core.attrs["lower_is_better"] = 1
+        new_fit.tree.attrs["lower_is_better"] = 1
     return new_fit
 
 
@@ -315,7 +315,7 @@ def fit_prepared_analysis(
         seed=sampling_options.seed if seed is None else seed,
         progress=progress,
     )
-    new_fit.core.attrs |= {
+    new_fit.tree.attrs |= {
         "plan": prepared_analysis.plan.model_dump_json(exclude_none=True),
         **prepared_analysis.file_hashes,
     }

@@ -57,7 +57,7 @@ type RefitFunction = Callable[[xr.Dataset, Model], xr.DataTree]
 
 
 def score_left_out_segments(fit_tree: xr.DataTree, refit: RefitFunction | None = None) -> pd.DataFrame:
-    """Score every segment by its log score and Monte-Carlo error, one row each; see `Fit.loso`.
+    """Score every segment by its log score and Monte-Carlo error, one row each; see `hte.loso`.
 
     Parameters
     ----------

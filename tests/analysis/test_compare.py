@@ -15,6 +15,7 @@ import bayes_hte as hte
 from bayes_hte.analysis import compare
 from bayes_hte.analysis.run import fit as fit_model
 from bayes_hte.criticism import leave_one_segment_out
+from bayes_hte.spec import cell_table
 
 SCHOOLS = json.loads((REFERENCE / "eight_schools.json").read_text(encoding="utf-8"))
 COLUMNS = [
@@ -36,7 +37,7 @@ def eight() -> hte.Fit:
 
 @pytest.fixture(scope="module")
 def compared(eight: hte.Fit) -> pd.DataFrame:
-    return eight.compare()
+    return hte.compare(eight)
 
 
 def none(y: np.ndarray, se: np.ndarray) -> np.ndarray:
@@ -106,7 +107,7 @@ def test_stacking_survives_scores_that_are_far_apart() -> None:
 
 def test_other_models_and_fits_are_compared_by_name(eight: hte.Fit) -> None:
     narrow = model(between={"dist": "HalfNormal", "sigma": 0.5})
-    found = eight.compare({"narrow": narrow, "again": eight})
+    found = hte.compare(eight, {"narrow": narrow, "again": eight})
     assert set(found["model"]) == {"narrow", "again", "this model"}
     by_name = found.set_index("model")
     assert by_name.loc["again", "elpd"] == by_name.loc["this model", "elpd"]
@@ -132,22 +133,22 @@ def test_a_structure_is_left_behind_by_the_poolings_that_cannot_have_it() -> Non
 
 def test_what_cannot_be_compared_is_refused(eight: hte.Fit, counts: xr.Dataset, moments: xr.Dataset) -> None:
     with pytest.raises(hte.DataError, match="other cells"):
-        eight.compare({"counts": hte.fit(counts, "conversion", sampler="exact")})
+        hte.compare(eight, {"counts": hte.fit(counts, "conversion", sampler="exact")})
     with pytest.raises(hte.DataError, match="this model"):
-        eight.compare({"this model": eight})
+        hte.compare(eight, {"this model": eight})
     with pytest.raises(hte.DataError, match=r"others is a Fit; name each, as in compare"):
-        eight.compare(eight)  # type: ignore[arg-type]
+        hte.compare(eight, eight)  # type: ignore[arg-type]
     with pytest.raises(hte.DataError, match="name the other models"):
-        eight.compare({})
+        hte.compare(eight, {})
     with pytest.raises(hte.DataError, match="no others"):
-        hte.fit(eight.cells.isel(segment=[0]), model()).compare()
+        hte.compare(hte.fit(eight.cells.isel(segment=[0]), model()))
 
 
 def test_densities_of_other_statistics_are_not_compared(counts: xr.Dataset) -> None:
     one = hte.fit(counts, "conversion", sampler="exact")
     other = hte.fit(counts, "conversion", sampler="exact", seed=2)
-    other.core.attrs["model"] = json.dumps(json.loads(other.core.attrs["model"]) | {"family": "binomial"})
-    assert set(one.compare({"again": other})["model"]) == {"again", "this model"}
+    other.tree.attrs["model"] = json.dumps(json.loads(other.tree.attrs["model"]) | {"family": "binomial"})
+    assert set(hte.compare(one, {"again": other})["model"]) == {"again", "this model"}
 
 
 KNOWN = {"mean": 5.0, "between": 4.0, "device": 6.0}
@@ -218,13 +219,13 @@ def test_folds_give_the_scores_that_weights_give(
     if name == "means":
         cells = cells.assign(n=xr.full_like(cells["mean"], 50).astype(int))
     one = hte.fit(cells, stated, sampler="exact", draws=8000)
-    exact = leave_one_segment_out.score_left_out_segments(one.core)
+    exact = leave_one_segment_out.score_left_out_segments(one.tree)
     monkeypatch.setattr(leave_one_segment_out, "beyond", lambda task: "a test")
 
     def refit(without: xr.Dataset, structured: hte.Model) -> xr.DataTree:
-        return fit_model(without, structured, draws=4000, seed=11, progress=False).core
+        return fit_model(without, structured, draws=4000, seed=11, progress=False).tree
 
-    found = leave_one_segment_out.score_left_out_segments(one.core, refit)
+    found = leave_one_segment_out.score_left_out_segments(one.tree, refit)
     # The engine's draws share its weighted points, so their errors are larger than those of independent draws:
     # 2000 points at the least for 4000 draws make them larger by the root of 3.
     error = np.hypot(exact["mcse"], np.sqrt(3) * found["mcse"])
@@ -246,7 +247,7 @@ def test_emptied_segments_keep_their_names_and_lose_their_data(counts: xr.Datase
         found = leave_one_segment_out.clear_segments(cells, np.array([1, 3]))
         hte.cells.check(found)
         assert list(found["segment"].values) == list(cells["segment"].values)
-        there = hte.schema.has_data(found).any("arm").values
+        there = cell_table.has_data(found).any("arm").values
         assert there.tolist() == [i not in (1, 3) for i in range(len(there))]
         kept = [0, 2, 4, 5]
         xr.testing.assert_identical(found.isel(segment=kept), cells.isel(segment=kept))
@@ -257,7 +258,7 @@ def test_a_structure_beyond_the_engine_needs_something_that_fits(
 ) -> None:
     monkeypatch.setattr(leave_one_segment_out, "beyond", lambda task: "it is a test")
     with pytest.raises(hte.ModelError, match="need the exact engine: it is a test"):
-        leave_one_segment_out.score_left_out_segments(eight.core)
+        leave_one_segment_out.score_left_out_segments(eight.tree)
 
 
 def test_a_fold_that_failed_its_diagnosis_marks_the_row() -> None:
@@ -281,8 +282,8 @@ def test_a_crossed_model_is_compared_by_sampling_without_each_fold() -> None:
         by=["device"], by_between=near(KNOWN["device"]),
     )  # fmt: skip
     found = leave_one_segment_out.score_left_out_segments(
-        hte.fit(cells, stated, sampler="nuts").core,
-        lambda without, structured: fit_model(without, structured, draws=2000, sampler="nuts", progress=False).core,
+        hte.fit(cells, stated, sampler="nuts").tree,
+        lambda without, structured: fit_model(without, structured, draws=2000, sampler="nuts", progress=False).tree,
     )
     y, se = cells["estimate"].values[:, 0], cells["se"].values[:, 0]
     same = cells["device"].values[:, None] == cells["device"].values

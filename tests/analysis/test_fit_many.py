@@ -15,7 +15,7 @@ def test_every_fit_is_the_one_that_it_would_be_alone(counts: xr.Dataset, means: 
     pd.testing.assert_frame_equal(fits["visits"].table(), alone.table())
     assert list(fits) == ["visits", "spend"]
     assert len(fits) == 2
-    assert fits["spend"].spec == model
+    assert fits["spend"].model == model
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ LINKS: list[tuple[str, LinkName]] = [("binomial", "logit"), ("mean", "identity")
 
 
 def draws_of(fit: Fit) -> xr.Dataset:
-    return fit.core["posterior"].to_dataset()
+    return fit.tree["posterior"].to_dataset()
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,13 @@ def shipped() -> Fit:
 
 @pytest.fixture(scope="module")
 def own(shipped: Fit) -> Fit:
-    return from_posterior(shipped.core, shipped.cells, link="logit", title="By hand")
+    return from_posterior(shipped.tree, shipped.cells, link="logit", title="By hand")
 
 
 @pytest.mark.parametrize(("family", "link"), LINKS)
 def test_the_same_draws_give_the_same_tables(family: str, link: LinkName) -> None:
     shipped = example_fit(6, family)  # type: ignore[arg-type]
-    own = from_posterior(shipped.core, shipped.cells, link=link)
+    own = from_posterior(shipped.tree, shipped.cells, link=link)
     scales = ["link", "absolute"] if family == "estimate" else ["link", "absolute", "relative"]
     for scale in scales:
         pd.testing.assert_frame_equal(own.table(scale), shipped.table(scale))  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_counts_on_the_identity_link_become_means() -> None:
 
 
 def test_divergences_and_chains_that_disagree_are_noticed(shipped: Fit) -> None:
-    tree = shipped.core.copy()
+    tree = shipped.tree.copy()
     stats = tree["sample_stats"].to_dataset().copy(deep=True)
     stats["diverging"][1, 7] = True
     tree["sample_stats"] = xr.DataTree(stats)
@@ -104,12 +104,12 @@ def test_divergences_and_chains_that_disagree_are_noticed(shipped: Fit) -> None:
 def test_other_variables_are_kept_and_not_judged(shipped: Fit) -> None:
     stuck = draws_of(shipped).assign(mine=(("chain", "draw"), np.zeros((4, 250))))
     fit = from_posterior(stuck, shipped.cells, link="logit")
-    assert "mine" in fit.core["posterior"]
+    assert "mine" in fit.tree["posterior"]
     assert fit.diagnosis.ok
 
 
 def test_a_certificate_of_the_exact_engine_cannot_be_borrowed(shipped: Fit) -> None:
-    tree = shipped.core.copy()
+    tree = shipped.tree.copy()
     stats = tree["sample_stats"].to_dataset()
     tree["sample_stats"] = xr.DataTree(stats.assign(pareto_k=0.1, effective_points=1e6, quadrature_error=0.0))
     assert from_posterior(tree, shipped.cells, link="logit").diagnosis.pareto_k is None

@@ -31,7 +31,7 @@ def test_a_saved_fit_answers_as_before(tmp_path: Path, family: Any, ok: bool) ->
         before, after = getattr(fit, call)(), getattr(again, call)()
         pd.testing.assert_frame_equal(before, after)
         assert before.attrs == after.attrs
-    assert (again.plan, again.spec, again.diagnosis) == (fit.plan, fit.spec, fit.diagnosis)
+    assert (again.plan, again.model, again.diagnosis) == (fit.plan, fit.model, fit.diagnosis)
     assert repr(again) == repr(fit)
     assert set(again.posterior.children) == set(fit.posterior.children)
     for name, group in fit.posterior.children.items():
@@ -88,7 +88,7 @@ def another_netcdf(path: Path) -> None:
 
 def another_version(path: Path) -> None:
     fit = example_fit(2)
-    fit.core.attrs["format"] = "bayes_hte fit 99"
+    fit.tree.attrs["format"] = "bayes_hte fit 99"
     fit.save(path)
 
 
@@ -198,7 +198,7 @@ def test_draws_that_pass_are_taken_at_once(sampler: Sampler) -> None:
         "draws": 4000, "seed": 3, "progress": False,
         "target_accept": FIRST_NUTS_SETTINGS[0], "tune": FIRST_NUTS_SETTINGS[1],
     }  # fmt: skip
-    assert fit.spec == hte.read_model("conversion")
+    assert fit.model == hte.read_model("conversion")
     assert fit.plan is None
 
 

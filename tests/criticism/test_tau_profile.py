@@ -76,5 +76,5 @@ def test_without_partial_pooling_there_is_no_tau() -> None:
 
 
 def test_the_picture_has_a_line_for_every_segment() -> None:
-    figure = schools_fit().tau_trace()
+    figure = schools_fit().plot_tau_trace()
     assert figure is not None

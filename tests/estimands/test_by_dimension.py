@@ -25,11 +25,11 @@ def normal(*labels: tuple[str, list[str]], seed: int) -> xr.DataArray:
 
 def with_effect(fit: Fit, structure: dict[str, Any], cells: xr.Dataset | None = None, **values: xr.DataArray) -> Fit:
     """The same fit, as if its model had this structure and these draws."""
-    tree = fit.core.copy()
-    tree["posterior"] = xr.DataTree(fit.core["posterior"].to_dataset().assign(values))
+    tree = fit.tree.copy()
+    tree["posterior"] = xr.DataTree(fit.tree["posterior"].to_dataset().assign(values))
     if cells is not None:
         tree["cells"] = xr.DataTree(cells)
-    model = json.loads(fit.core.attrs["model"])
+    model = json.loads(fit.tree.attrs["model"])
     tree.attrs["model"] = json.dumps(model | {"effect": model["effect"] | structure})
     return Fit(tree)
 
@@ -49,7 +49,7 @@ def test_a_level_averages_its_segments_with_their_shares(scale: Any, weighted: b
     assert list(found.columns) == [
         "level", "arm", "n_control", "n_treated", "effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative",
     ]  # fmt: skip
-    draws = compute_effects(fit.core, scale).values
+    draws = compute_effects(fit.tree, scale).values
     for row, (level, a) in enumerate((level, a) for level in PLAN for a in range(2)):
         inside = fit.cells["plan"].values == level
         own = (draws[:, :, inside, a] * weight[inside]).sum(-1) / weight[inside].sum()
@@ -129,7 +129,7 @@ def test_shares_of_variance_are_finite_population_variances_of_the_parts() -> No
 
 def test_a_dimension_that_alone_makes_the_differences_has_all_of_the_variance() -> None:
     fit, _ = crossed(rest=0.0)
-    posterior = fit.core["posterior"].to_dataset()
+    posterior = fit.tree["posterior"].to_dataset()
     plan = 0 * posterior["effect_plan"]
     mine = [DEVICE.index(d) for d, _ in LEVELS]
     effect = posterior["effect"].copy(
@@ -154,8 +154,8 @@ def test_nested_terms_and_covariates_are_parts_too() -> None:
         "covariates": np.einsum("sc,xyca->xysa", z, slope.values),
         "rest": 0.1 * np.random.default_rng(8).standard_normal((CHAINS, DRAWS, 5, 2)),
     }
-    mean = fit.core["posterior"]["effect_mean"]
-    effect = fit.core["posterior"]["effect"].copy(data=sum(parts.values()) + mean.values[:, :, None])
+    mean = fit.tree["posterior"]["effect_mean"]
+    effect = fit.tree["posterior"]["effect"].copy(data=sum(parts.values()) + mean.values[:, :, None])
     structure = {"by": ["device", "device:plan"], "covariates": ["size"], "slope": {"dist": "Normal", "sigma": 1.0}}
     made = with_effect(
         fit, structure, fit.cells.assign(covariates=size),

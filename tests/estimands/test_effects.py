@@ -115,7 +115,7 @@ def test_the_average_effect_is_the_share_weighted_sum_of_every_draw(family: Any)
 
 def own_variance(fit: Fit) -> np.ndarray:
     """The sampling variance of each effect by the textbook, dims (chain, draw, segment, arm)."""
-    cells, family = fit.cells, fit.spec.family
+    cells, family = fit.cells, fit.model.family
     if family == "estimate":
         return np.broadcast_to(cells["se"].values ** 2, draws_of(fit, "effect").shape)
     if family == "mean":

@@ -21,9 +21,9 @@ ARMS = ("control", "sms", "email")  # not in alphabetical order
 
 def redrawn(fit: Fit, effect: dict[str, Any] | None = None, **values: Any) -> Fit:
     """The same fit with other draws, and with other entries in its model's table [effect]."""
-    tree = fit.core.copy()
-    tree["posterior"] = xr.DataTree(fit.core["posterior"].to_dataset().assign(values))
-    model = json.loads(fit.core.attrs["model"])
+    tree = fit.tree.copy()
+    tree["posterior"] = xr.DataTree(fit.tree["posterior"].to_dataset().assign(values))
+    model = json.loads(fit.tree.attrs["model"])
     tree.attrs["model"] = json.dumps(model | {"effect": model["effect"] | (effect or {})})
     return Fit(tree)
 
@@ -43,7 +43,7 @@ def test_ranks_equal_counting_in_every_draw(family: Any, best: Any) -> None:
     assert list(found.columns) == [
         "device", "plan", "arm", "rank_mean", "rank_low", "rank_high", "p_best", "p_worst",
     ]  # fmt: skip
-    draws = compute_effects(fit.core).values.reshape(-1, 4, 2) * (1 if best == "highest" else -1)
+    draws = compute_effects(fit.tree).values.reshape(-1, 4, 2) * (1 if best == "highest" else -1)
     for row, (s, a) in enumerate(np.ndindex(4, 2)):
         rank = 1 + (draws[:, :, a] > draws[:, [s], a]).sum(1)
         expected = [rank.mean(), *np.quantile(rank, [0.1, 0.9]), (rank == 1).mean(), (rank == 4).mean()]
@@ -78,7 +78,7 @@ def test_the_best_arm_equals_comparing_the_arms_in_every_draw(higher: bool, scal
     found = fit.best_arm(scale)
     assert list(found.columns) == ["device", "arm", "effect", "p_best", "p_mcse", "expected_loss"]
     assert found["arm"].tolist() == [*ARMS] * 3
-    draws = compute_effects(fit.core, scale).values.reshape(-1, 3, 2)
+    draws = compute_effects(fit.tree, scale).values.reshape(-1, 3, 2)
     every = np.concatenate([np.zeros((len(draws), 3, 1)), draws], axis=2)
     gain = every if higher else -every
     best, loss = gain == gain.max(2, keepdims=True), gain.max(2, keepdims=True) - gain
@@ -93,8 +93,8 @@ def test_with_one_treated_arm_the_best_arm_is_a_matter_of_its_sign() -> None:
     found = fit.best_arm().set_index("arm")
     assert found.loc["email", "p_best"].to_numpy() == pytest.approx(fit.table()["p_positive"].to_numpy())
     known = xr.DataArray([[0.6], [0.5], [0.0003]], dims=("segment", "arm"),
-                         coords={"segment": fit.core["posterior"]["segment"], "arm": ["email"]})  # fmt: skip
-    tree = fit.core.copy()
+                         coords={"segment": fit.tree["posterior"]["segment"], "arm": ["email"]})  # fmt: skip
+    tree = fit.tree.copy()
     tree["sign"] = xr.DataTree(xr.Dataset({"p_positive": known, "p_positive_mcse": 0 * known + 1e-5}))
     better = Fit(tree).best_arm().set_index("arm")
     assert better.loc["email", "p_best"].tolist() == [0.6, 0.5, 0.0003]
@@ -179,7 +179,7 @@ def test_heterogeneity_leaves_out_what_the_pooling_does_not_have() -> None:
 def test_a_qualitative_interaction_is_counted_in_every_draw(family: Any, rope: float | None) -> None:
     fit = example_fit(4, family, arms=ARMS, effect=[0.3, -0.3, 0.1, 0.0], units=400)
     found = quantities(fit, rope=rope)
-    draws, least = compute_effects(fit.core).values[..., 1], rope or 0.0
+    draws, least = compute_effects(fit.tree).values[..., 1], rope or 0.0
     assert found.loc["p_qualitative", "value"] == ((draws.max(-1) > least) & (draws.min(-1) < -least)).mean()
     table = fit.table()
     table = table[table["arm"] == "email"]
@@ -191,7 +191,7 @@ def test_a_qualitative_interaction_is_counted_in_every_draw(family: Any, rope: f
 def test_one_segment_cannot_cross_and_correlated_estimates_have_no_test() -> None:
     assert not {"p_qualitative", "gail_simon_p"} & set(quantities(example_fit(1)).index)
     fit = example_fit(3, "estimate")
-    tree = fit.core.copy()
+    tree = fit.tree.copy()
     covariance = xr.DataArray(np.diag(fit.cells["se"].values[:, 0] ** 2), dims=("segment", "other_segment"))
     tree["cells"] = xr.DataTree(fit.cells.assign(covariance=covariance))
     found = quantities(Fit(tree))
@@ -209,7 +209,7 @@ def test_tau_is_compared_with_what_matters_only_on_its_own_scale() -> None:
         found = quantities(fit, scale=scale, rope=0.1)
         assert ("p_tau_matters" in found.index) is same
         if same:
-            tau = fit.core["posterior"]["effect_between"].values
+            tau = fit.tree["posterior"]["effect_between"].values
             assert found.loc["p_tau_matters", "value"] == (tau > 0.1).mean()
 
 
@@ -236,7 +236,7 @@ def test_crossed_dimensions_slopes_and_correlations_have_rows() -> None:
         effect_device=hyper(("device", ["tv", "pc"]), arm), effect_plan=hyper(("plan", ["new", "old"]), arm),
     )  # fmt: skip
     found = quantities(crossed, rope=0.2, scale="link")
-    parts = [hyper(arm, seed=1), hyper(arm, seed=2), fit.core["posterior"]["effect_between"]]
+    parts = [hyper(arm, seed=1), hyper(arm, seed=2), fit.tree["posterior"]["effect_between"]]
     assert found.loc["between_sd[device]", "value"] == pytest.approx(float(parts[0].mean()))
     assert found.loc["between_sd[plan]", "value"] == pytest.approx(float(parts[1].mean()))
     total = sum(part**2 for part in parts) ** 0.5
@@ -249,7 +249,7 @@ def test_crossed_dimensions_slopes_and_correlations_have_rows() -> None:
 def test_heavy_tails_have_a_larger_sd_than_their_scale() -> None:
     fit = example_fit(4)
     heavy = quantities(redrawn(fit, {"shape": "student_t", "nu": 4.0}), scale="link", rope=0.1)
-    tau = fit.core["posterior"]["effect_between"].values
+    tau = fit.tree["posterior"]["effect_between"].values
     assert heavy.loc["p_tau_matters", "value"] == (tau * np.sqrt(stats.t(4).var()) > 0.1).mean()
     wild = quantities(redrawn(fit, {"shape": "student_t", "nu": 2.0}))
     assert "i2" not in wild.index
@@ -258,9 +258,9 @@ def test_heavy_tails_have_a_larger_sd_than_their_scale() -> None:
 def test_both_kinds_of_answers_do_not_depend_on_the_order_of_segments() -> None:
     fit = example_fit(3, arms=ARMS)
     for order in itertools.permutations(range(3)):
-        tree = fit.core.copy()
+        tree = fit.tree.copy()
         for group in ("posterior", "cells"):
-            tree[group] = xr.DataTree(fit.core[group].to_dataset().isel(segment=list(order)))
+            tree[group] = xr.DataTree(fit.tree[group].to_dataset().isel(segment=list(order)))
         turned = Fit(tree)
         for answer in (Fit.ranks, Fit.best_arm):
             before = answer(fit).sort_values(["device", "arm"]).set_index(["device", "arm"])

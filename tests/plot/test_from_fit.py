@@ -80,5 +80,5 @@ def test_the_axis_of_tau_names_the_logarithm_that_it_is_on(family: str) -> None:
     fit = example_fit(3, family)  # type: ignore[arg-type]
     lines = {"tau": np.repeat([0.1, 0.2], 3), "effect": 0.1, "density": np.repeat([1.0, 2.0], 3)}
     found = pd.DataFrame({"device": fit.cells["device"].values.tolist() * 2, "arm": "email", **lines})
-    said = " ".join(texts(from_fit.plot_tau_trace(fit.core, fit.question("link"), None, found)))
+    said = " ".join(texts(from_fit.plot_tau_trace(fit.tree, fit.question("link"), None, found)))
     assert ("log odds ratio" in said) is (family == "binomial")

@@ -14,7 +14,7 @@ from bayes_hte.report.page import ArmSection
 
 
 def page(fit: hte.Fit, question: EffectQuestion | None = None) -> content.ReportPage:
-    return content.collect_page(fit.core, question or fit.question(), fit.diagnosis, fit.plan)
+    return content.collect_page(fit.tree, question or fit.question(), fit.diagnosis, fit.plan)
 
 
 def arm(fit: hte.Fit, question: EffectQuestion | None = None) -> ArmSection:
@@ -125,7 +125,7 @@ def test_a_trace_is_drawn_on_a_scale_that_is_known(model: str) -> None:
     )
     fit = hte.fit(cells, model)
     pd.testing.assert_frame_equal(fit.given_tau(), fit.given_tau("link"))
-    assert fit.tau_trace().axes
+    assert fit.plot_tau_trace().axes
     with pytest.raises(hte.ModelError, match='pass scale="link"'):
         fit.given_tau("absolute")
 

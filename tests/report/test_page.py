@@ -289,7 +289,7 @@ def test_priors_in_control_sds_are_shown_in_the_outcomes_own_units() -> None:
     text = Page(report(fit)).text
     assert "Priors are stated in SDs of the control’s outcome" in text
     resolved = Model.model_validate_json(fit.posterior.attrs["resolved_model"])
-    assert fit.spec.effect.mean.sigma == 1.0
+    assert fit.model.effect.mean.sigma == 1.0
     assert f"effect_mean[a] ~ Normal(mu=0, sigma={resolved.effect.mean.sigma:.4g})" in text
 
 
@@ -376,7 +376,7 @@ def test_quantities_have_names_for_people(name: str, title: str) -> None:
 
 
 def test_a_correlation_and_a_slope_are_written_in_their_own_units() -> None:
-    (case,) = collect_arm_results(example_fit(3).core, EffectQuestion(), None)
+    (case,) = collect_arm_results(example_fit(3).tree, EffectQuestion(), None)
     row = {"value": -0.257, "ci_low": -0.8, "ci_high": 0.4, "meaning": "a meaning, link scale"}
     quantities = replace(case, heterogeneity={"correlation": row, "slope[size]": row})
     first, second = segment_table.build_quantity_rows(quantities, FAMILIES["binomial"], "")

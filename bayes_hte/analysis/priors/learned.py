@@ -74,10 +74,10 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
     _require_fit(previous)
     if not previous.diagnosis.ok:
         raise DataError(f"the earlier fit is not reliable, and so no prior: {' '.join(previous.diagnosis.problems)}")
-    posterior = previous.core["posterior"].to_dataset()
-    updated_sections: dict[str, object] = {"units": "link", "title": f"{previous.spec.title}, continued"[:200]}
+    posterior = previous.tree["posterior"].to_dataset()
+    updated_sections: dict[str, object] = {"units": "link", "title": f"{previous.model.title}, continued"[:200]}
     resolved_model = build_problem(
-        previous.cells, require_known_model(previous.core, "a prior for the next experiment")
+        previous.cells, require_known_model(previous.tree, "a prior for the next experiment")
     ).model
     # Power prior for a posterior that is nearly normal: p(θ | data)^d ∝ N(m, s² / d), so SDs are divided by √d.
     for coefficient in _list_transferable_coefficients(resolved_model):
@@ -158,7 +158,7 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
             f"{len(experiments)} experiments say little of how experiments differ; give {MIN_EXPERIMENTS} or more"
         )
     resolved_models = [
-        build_problem(experiment.cells, require_known_model(experiment.core, "a learnt prior")).model
+        build_problem(experiment.cells, require_known_model(experiment.tree, "a learnt prior")).model
         for experiment in experiments
     ]
     if len({model.family for model in resolved_models}) > 1:
@@ -167,7 +167,7 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
         _list_transferable_coefficients(model)
         if not experiment.diagnosis.ok:
             raise DataError(f"an experiment is not reliable: {' '.join(experiment.diagnosis.problems)}")
-    posteriors = [experiment.core["posterior"].to_dataset() for experiment in experiments]
+    posteriors = [experiment.tree["posterior"].to_dataset() for experiment in experiments]
     mean_moments = _predict_new_experiment(
         [_compute_mean_and_sd(posterior["effect_mean"]) for posterior in posteriors], seed
     )

@@ -131,8 +131,8 @@ def _tabulate_varied_fit(varied_fit: Fit, between_prior: Distribution, question:
     effect_table = varied_fit.table(question.scale, question.ci_prob)
     effect_table.attrs = {}  # pandas compares attributes when it joins tables
     # One tau for all arms (`effect.shared_between`) or one per arm; another dim is that of strata.
-    tau = varied_fit.core["posterior"].to_dataset()["effect_between"].mean(("chain", "draw"))
-    sampler_statistics = varied_fit.core["sample_stats"].to_dataset()
+    tau = varied_fit.tree["posterior"].to_dataset()["effect_between"].mean(("chain", "draw"))
+    sampler_statistics = varied_fit.tree["sample_stats"].to_dataset()
     effect_table.insert(0, "between", format_prior(between_prior))
     if tau.dims not in ((), ("arm",)):
         raise ModelError("strata have between-segment SDs of their own: vary them one by one in the model file")

@@ -62,7 +62,7 @@ def test_what_cannot_be_handed_on_is_refused(schools: xr.Dataset) -> None:
     fit = hte.fit(schools, "published-estimates", draws=400)
     with pytest.raises(hte.DataError, match="above 0 and at most 1, not 0"):
         hte.prior_from_fit(fit, discount=0.0)
-    alone = fit.spec.model_copy(update={"pooling": "none"})
+    alone = fit.model.model_copy(update={"pooling": "none"})
     with pytest.raises(hte.ModelError, match="partially pooled one way"):
         hte.prior_from_fit(hte.fit(schools, alone, draws=400))
 
@@ -159,5 +159,5 @@ events = "y"
     fit = hte.run(tmp_path / "plan.toml")
     p = 99 / 990
     expected = math.log((p + 0.02) / (1 - p - 0.02)) - math.log(p / (1 - p))
-    assert fit.spec.effect.between is not None
-    assert fit.spec.effect.between.sigma == pytest.approx(expected)
+    assert fit.model.effect.between is not None
+    assert fit.model.effect.between.sigma == pytest.approx(expected)

@@ -153,7 +153,7 @@ def exactly(model: str, cells: str) -> hte.Fit:
 
 
 def assert_certified(fit: hte.Fit) -> None:
-    found = {str(name): float(value) for name, value in fit.core["sample_stats"].data_vars.items()}
+    found = {str(name): float(value) for name, value in fit.tree["sample_stats"].data_vars.items()}
     assert found["pareto_k"] <= MAX_PARETO_K
     assert found["effective_points"] >= MIN_ESS
     assert found["quadrature_error"] <= MAX_QUADRATURE_ERROR
@@ -306,7 +306,7 @@ def on_grid(grid: Array, margins: Array, log_evidence: float) -> Oracle:
 
 def assert_agrees(fit: hte.Fit, oracle: Oracle, *, means: bool = True) -> None:
     """Evidence, means, probabilities of signs and intervals."""
-    certificate, draws = fit.core["sample_stats"], fit.core["posterior"]["effect"]
+    certificate, draws = fit.tree["sample_stats"], fit.tree["posterior"]["effect"]
     points = 1 / float(certificate["effective_points"])
     off = abs(float(certificate["log_evidence"]) - oracle.log_evidence)
     assert off < ERRORS * np.hypot(points**0.5, oracle.evidence_error) + EVIDENCE * draws.sizes["segment"]
@@ -314,7 +314,7 @@ def assert_agrees(fit: hte.Fit, oracle: Oracle, *, means: bool = True) -> None:
         error = np.hypot(az.mcse(draws.to_dataset(name="e"), method="mean")["e"].values, oracle.mean_error)
         sd = draws.std(("chain", "draw")).values
         assert (abs(draws.mean(("chain", "draw")).values - oracle.mean) < ERRORS * error + ADMITTED * sd).all()
-    sign = fit.core["sign"]
+    sign = fit.tree["sign"]
     compare_probability(sign["p_positive"].values, sign["p_positive_mcse"].values, 1, oracle.below(np.zeros(1)))
     for share in (0.025, 0.975):
         bound = draws.quantile(share, dim=("chain", "draw")).values
@@ -400,7 +400,7 @@ def test_what_oracles_cannot_reach_equals_long_nuts_runs(model: str, cells: str)
     ours, theirs = exactly(model, cells), hte.fit(CELLS[cells], MODELS[model], sampler="nuts", draws=20_000, seed=2)
     assert theirs.diagnosis.ok, theirs.diagnosis
     names = ["effect", "effect_mean", "effect_between", "baseline"]
-    both = [fit.core["posterior"].to_dataset()[names] for fit in (ours, theirs)]
+    both = [fit.tree["posterior"].to_dataset()[names] for fit in (ours, theirs)]
     for name in names:
         means = [each[name].mean(("chain", "draw")) for each in both]
         error = np.hypot(*(az.mcse(each[[name]], method="mean")[name] for each in both))

@@ -33,7 +33,7 @@ def fifty() -> hte.Fit:
 
 
 def test_the_default_is_exact_where_it_applies_and_says_so(fifty: hte.Fit) -> None:
-    assert fifty.core.attrs["sampler"] == "exact"
+    assert fifty.tree.attrs["sampler"] == "exact"
     assert fifty.engine.startswith("Computed by the exact engine, without MCMC: Pareto k")
     assert fifty.table().attrs["caption"] == fifty.engine
     assert fifty.engine in fifty._repr_html_()
@@ -54,7 +54,7 @@ def test_the_certificate_is_in_sample_stats_and_survives_saving(fifty: hte.Fit, 
 
 
 def test_probabilities_are_those_of_the_integral(fifty: hte.Fit) -> None:
-    sign = fifty.core["sign"].to_dataset()
+    sign = fifty.tree["sign"].to_dataset()
     shown = fifty.table(detail=True)
     assert (shown["p_positive"].to_numpy() == sign["p_positive"].values.ravel()).all()
     counted = (fifty.posterior["posterior"]["effect"] > 0).mean(("chain", "draw")).values.ravel()
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_numbers_on_any_number_of_cores(monkeypatch
     for cores in (1, 3):
         monkeypatch.setattr(target, "cores", lambda cores=cores: cores)
         again = hte.fit(cells, "conversion", seed=7)
-        xr.testing.assert_identical(again.core["posterior"].to_dataset(), first.core["posterior"].to_dataset())
+        xr.testing.assert_identical(again.tree["posterior"].to_dataset(), first.tree["posterior"].to_dataset())
         pd.testing.assert_frame_equal(again.table(), first.table())
     assert not hte.fit(cells, "conversion", seed=8).table().equals(first.table())
 
@@ -90,7 +90,7 @@ def nuts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_five_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
     cells = many_segments(6, arms=5)
     fit = hte.fit(cells, "conversion")
-    assert fit.core.attrs["sampler"] == "nuts (nutpie)"
+    assert fit.tree.attrs["sampler"] == "nuts (nutpie)"
     assert "the exact engine cannot solve this: it takes at most 4 arms, these cells have 5" in fit.engine
     with pytest.raises(hte.FitError, match=r"at most 4 arms.*use sampler auto or nuts"):
         hte.fit(cells, "conversion", sampler="exact")
@@ -109,7 +109,7 @@ def test_a_certificate_that_fails_is_left_to_nuts_with_the_reason(nuts: None, mo
 def test_nuts_is_there_for_whoever_asks(nuts: None) -> None:
     fit = hte.fit(many_segments(4), "conversion", sampler="nuts")
     assert fit.engine == "Sampled by NUTS on the PyMC model, as asked."
-    assert "sign" not in fit.core.children
+    assert "sign" not in fit.tree.children
 
 
 def test_an_exact_fit_never_imports_pymc(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_an_exact_fit_never_imports_pymc(tmp_path: Path) -> None:
         "frame = pd.DataFrame({'d': ['x', 'x', 'y', 'y'], 'arm': ['a', 'b'] * 2, 'n': 90, 'k': [9, 15, 20, 21]})\n"
         "cells = hte.cells.from_summary(frame, arm='arm', control='a', segments=['d'], n='n', events='k')\n"
         "fit = hte.fit(cells, 'conversion', sampler='exact')\n"
-        "fit.table(); fit.ate(); fit.heterogeneity(); fit.loso(); fit.save('fit.nc')\n"
+        "fit.table(); fit.ate(); fit.heterogeneity(); hte.loso(fit); fit.save('fit.nc')\n"
         "ours = {'pymc', 'pytensor', 'nutpie'} | ({'numba'} if 'sparse' not in sys.modules else set())\n"
         "print(sorted(ours & set(sys.modules)))"  # xarray imports sparse where it is installed, and that numba
     )
@@ -129,7 +129,7 @@ def test_an_exact_fit_never_imports_pymc(tmp_path: Path) -> None:
 def test_large_tables_get_fewer_draws_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "NUMBERS", 16_000)
     fit = hte.fit(many_segments(16), "conversion")
-    assert fit.core["posterior"].sizes["draw"] * 4 == 500
+    assert fit.tree["posterior"].sizes["draw"] * 4 == 500
     assert "500 draws instead of 4,000, to fit into memory" in fit.engine
 
 
@@ -224,8 +224,8 @@ def test_there_are_as_many_draws_as_asked_in_four_chains(
     cells: str, asked: int, given: int, request: pytest.FixtureRequest
 ) -> None:
     fit = hte.fit(request.getfixturevalue(cells), model_for(cells), sampler="exact", draws=asked)
-    assert dict(fit.core["posterior"].sizes)["chain"] == 4
-    assert dict(fit.core["posterior"].sizes)["draw"] == given
+    assert dict(fit.tree["posterior"].sizes)["chain"] == 4
+    assert dict(fit.tree["posterior"].sizes)["draw"] == given
     assert "instead of" not in fit.engine
 
 
@@ -275,7 +275,7 @@ def test_an_arm_more_for_other_segments_is_no_obstacle(counts: xr.Dataset) -> No
     """One cell was never seen: its effect is a draw from the common distribution."""
     fit = hte.fit(counts, "conversion", sampler="exact", draws=8000)
     unseen = fit.table("link", detail=True).query("device == 's5' and arm == 'sms'").iloc[0]
-    posterior = fit.core["posterior"].sel(arm="sms")
+    posterior = fit.tree["posterior"].sel(arm="sms")
     mean, tau = posterior["effect_mean"], posterior["effect_between"]
     assert unseen["pooling"] == 1.0
     assert abs(unseen["effect"] - float(mean.mean())) < 4.5 * unseen["effect_mcse"]
