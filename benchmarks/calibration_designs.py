@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bayes_hte import Model
 from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.model import FamilyName
+from bayes_hte.spec.family_rules import FamilyName
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

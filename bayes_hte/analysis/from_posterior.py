@@ -23,7 +23,7 @@ from bayes_hte.inference.nuts.sample import build_fit_tree, collect_provenance
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, cell_table
 from bayes_hte.spec.cell_table import CellKind
-from bayes_hte.spec.model import FamilyName
+from bayes_hte.spec.family_rules import FamilyName
 
 LinkName = Literal["identity", "log", "logit"]
 # The diagnosis asks for 400 effective draws: fewer could not pass even if every draw were independent.

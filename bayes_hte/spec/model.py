@@ -1,38 +1,15 @@
 """`Model`: what is believed about any experiment of one kind, before its data are seen."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bayes_hte.spec.distributions import LKJ, Distribution, Normal, StudentT, Uniform, is_positive
+from bayes_hte.spec.family_rules import FAMILY_RULES, FamilyName, FamilyRules
 
-# The names are written out, not taken from the registry of families, which imports this module.
-FamilyName = Literal[
-    "binomial",
-    "normal",
-    "mean",
-    "estimate",
-    "poisson",
-    "negative_binomial",
-    "two_part",
-    "ordinal",
-    "piecewise_exponential",
-]
 PoolingKind = Literal["partial", "none", "complete"]
 PriorUnits = Literal["link", "control_sd"]
 EffectShape = Literal["normal", "student_t", "horseshoe"]
-NUISANCE_BY_FAMILY: Mapping[str, str] = MappingProxyType(
-    {
-        "normal": "sigma",
-        "two_part": "sigma",
-        "negative_binomial": "alpha",
-        "ordinal": "cutpoints",
-        "piecewise_exponential": "hazards",
-    }
-)
-"""The nuisance parameter that a family needs; families not listed have none."""
 EVERY_DIMENSION = "*"
 """In `by`: stands for all dimensions of the data, so that a shipped model can be crossed without naming them."""
 ColumnName = Annotated[str, Field(min_length=1)]
@@ -216,9 +193,7 @@ class Nuisance(_ModelTable):
     @property
     def stated_priors(self) -> dict[str, Distribution]:
         """Priors that the file states, by key."""
-        prior_by_name = {
-            prior_key: getattr(self, prior_key) for prior_key in ("sigma", "alpha", "cutpoints", "hazards")
-        }
+        prior_by_name = {prior_key: getattr(self, prior_key) for prior_key in type(self).model_fields}
         return {name: prior for name, prior in prior_by_name.items() if prior is not None}
 
 
@@ -244,7 +219,7 @@ class Model(_ModelTable):
     amount : Amount or None
         Effect and baseline of the logarithm of positive outcomes; family ``two_part`` only.
     nuisance : Nuisance or None
-        Present for the families in `NUISANCE_BY_FAMILY`.
+        Present for the families that have one (`bayes_hte.spec.family_rules.FAMILY_RULES`).
     title, notes : str
         For people: one line, and the mathematics with the reasons.
 
@@ -271,7 +246,8 @@ class Model(_ModelTable):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        reason = _why_pooling_invalid(self) or _why_tables_invalid(self) or _why_units_invalid(self)
+        rules = FAMILY_RULES[self.family]
+        reason = _why_pooling_invalid(self) or _why_tables_invalid(self, rules) or _why_units_invalid(self, rules)
         if reason:
             raise ValueError(reason)
         return self
@@ -304,41 +280,41 @@ def _why_pooling_invalid(model: Model) -> str | None:
     )
 
 
-def _why_tables_invalid(model: Model) -> str | None:
-    if model.family == "estimate" and model.baseline is not None:
-        return 'family = "estimate" has no baseline: delete the table [baseline]'
-    if model.family != "estimate" and model.baseline is None:
+def _why_tables_invalid(model: Model, rules: FamilyRules) -> str | None:
+    if not rules.has_baseline and model.baseline is not None:
+        return f'family = "{model.family}" has no baseline: delete the table [baseline]'
+    if rules.has_baseline and model.baseline is None:
         return f'family = "{model.family}" needs the table [baseline]'
-    # Either the family without its second part, or a second part of another family.
-    if (model.family == "two_part") != (model.amount is not None):
+    # Either a family of two parts without the second, or a second part of another family.
+    if rules.has_amount != (model.amount is not None):
         wrong_tables = (
             "needs the tables [amount.effect] and [amount.baseline]" if model.amount is None else "has no [amount]"
         )
         return f'family = "{model.family}" {wrong_tables}'
-    return _why_nuisance_invalid(model) or _why_baseline_invalid(model)
+    return _why_nuisance_invalid(model, rules) or _why_baseline_invalid(model, rules)
 
 
-def _why_nuisance_invalid(model: Model) -> str | None:
-    needed_prior, stated_names = (
-        NUISANCE_BY_FAMILY.get(model.family),
-        list(model.nuisance.stated_priors) if model.nuisance is not None else [],
-    )
-    if needed_prior is None and model.nuisance is not None:
+def _why_nuisance_invalid(model: Model, rules: FamilyRules) -> str | None:
+    stated_names = list(model.nuisance.stated_priors) if model.nuisance is not None else []
+    if rules.nuisance_name is None and model.nuisance is not None:
         return f'family = "{model.family}" has no nuisance parameter: delete the table [nuisance]'
-    if needed_prior is not None and stated_names != [needed_prior]:
-        return f'family = "{model.family}" needs [nuisance] with a prior for {needed_prior}' + (
+    if rules.nuisance_name is not None and stated_names != [rules.nuisance_name]:
+        return f'family = "{model.family}" needs [nuisance] with a prior for {rules.nuisance_name}' + (
             f", and nothing else; given: {', '.join(stated_names)}" if stated_names else ""
         )
     return None
 
 
-def _why_baseline_invalid(model: Model) -> str | None:
+def _why_baseline_invalid(model: Model, rules: FamilyRules) -> str | None:
     baseline = model.baseline
     if baseline is None:
         return "a correlation with the baseline needs a baseline" if model.effect.correlation is not None else None
-    if model.family == "ordinal" and (baseline.mean is not None or baseline.pooling != "partial"):
-        return 'family = "ordinal" has cutpoints in place of baseline.mean: delete it, and pool baselines partially'
-    if model.family != "ordinal" and baseline.mean is None:
+    if not rules.has_baseline_mean and (baseline.mean is not None or baseline.pooling != "partial"):
+        return (
+            f'family = "{model.family}" has {rules.nuisance_name} in place of baseline.mean: delete it, and pool '
+            "baselines partially"
+        )
+    if rules.has_baseline_mean and baseline.mean is None:
         return "baseline.mean is missing: the prior of the control's mean on the link scale"
     # Correlated are one normal offset of the baseline and one of the effect in each segment: without pooling, or with
     # levels, a baseline has no such offset.
@@ -351,7 +327,10 @@ def _why_amount_invalid(model: Model, amount: Amount) -> str | None:
     if amount.baseline.mean is None:
         return "amount.baseline.mean is missing: the prior of the log of a typical positive outcome"
     if _has_structure(model):
-        return 'family = "two_part" pools both of its parts one way: by, covariates, shapes and strata are not for it'
+        return (
+            f'family = "{model.family}" pools both of its parts one way: by, covariates, shapes and strata are not for '
+            "it"
+        )
     return None
 
 
@@ -364,11 +343,11 @@ def _has_structure(model: Model) -> bool:
     return any(map(bool, effect_structure)) or effect.shared_between or has_levels
 
 
-def _why_units_invalid(model: Model) -> str | None:
+def _why_units_invalid(model: Model, rules: FamilyRules) -> str | None:
     if model.units == "link":
         return None
     # Priors are multiplied by the SD of the outcome: that is a change of units on an identity link only.
-    if model.family not in ("normal", "mean"):
+    if not rules.allows_control_sd:
         return f'units = "control_sd" needs unit-level outcomes on an identity link; family is "{model.family}"'
     # baseline.mean = ȳ_control + s_control · x: only distributions with a location can be shifted so.
     if model.baseline is not None and not isinstance(model.baseline.mean, Normal | StudentT | Uniform):

@@ -8,7 +8,7 @@ import xarray as xr
 from example_posterior import example_fit, example_plan
 
 from bayes_hte.analysis.netcdf import write_tree
-from bayes_hte.spec.model import FamilyName
+from bayes_hte.spec.family_rules import FamilyName
 
 HOSTILE = ["<b>é</b>", "two\nlines", "=1+1"]
 

@@ -19,7 +19,8 @@ from bayes_hte.inference.draws import Draws
 from bayes_hte.inference.nuts.sample import build_fit_tree, collect_provenance
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, Plan, cell_table
-from bayes_hte.spec.model import FamilyName, PoolingKind
+from bayes_hte.spec.family_rules import FamilyName
+from bayes_hte.spec.model import PoolingKind
 
 CHAINS, DRAWS = 4, 250
 NORMAL, HALF = {"dist": "Normal", "sigma": 1.0}, {"dist": "HalfNormal", "sigma": 0.5}

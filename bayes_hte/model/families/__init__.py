@@ -16,7 +16,7 @@ from bayes_hte.model.families import (
     two_part,
 )
 from bayes_hte.model.families.family import Family
-from bayes_hte.spec.model import FamilyName
+from bayes_hte.spec.family_rules import FamilyName
 
 FAMILIES: Final[Mapping[FamilyName, Family]] = MappingProxyType(
     {

@@ -102,9 +102,9 @@ def test_few_or_different_experiments_teach_nothing(schools: xr.Dataset, counts:
 @pytest.mark.parametrize("family", ["binomial", "poisson", "negative_binomial", "piecewise_exponential"])
 def test_a_planned_effect_reaches_the_link_scale_and_back(family: str) -> None:
     """A control at its overall mean, moved by the effect on the link scale, has the planned absolute effect."""
-    statistics = FAMILIES[family].select_statistics(example(family))  # type: ignore[index]
-    mean = compute_control_mean(FAMILIES[family], statistics)  # type: ignore[index]
-    delta = convert_to_link(FAMILIES[family], statistics, 0.1 * mean, "absolute")  # type: ignore[index]
+    statistics = FAMILIES[family].select_statistics(example(family))
+    mean = compute_control_mean(FAMILIES[family], statistics)
+    delta = convert_to_link(FAMILIES[family], statistics, 0.1 * mean, "absolute")
     match family:
         case "binomial":
             treated = 1 / (1 + (1 - mean) / mean * math.exp(-delta))

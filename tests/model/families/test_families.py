@@ -46,7 +46,7 @@ def _interpreted() -> Iterator[None]:
 
 @pytest.mark.parametrize("family", NEW)
 def test_derivatives_of_the_density_are_those_of_finite_differences(family: str) -> None:
-    chosen = FAMILIES[family]  # type: ignore[index]
+    chosen = FAMILIES[family]
     curve, nuisance = chosen.checked_cell_likelihood, NUISANCE[family]
     data = curve.pack_arrays(build_long_form(chosen.select_statistics(example(family))))
     eta = np.random.default_rng(1).normal(0.0, 1.5, (20, len(data[next(iter(data))].T)))
@@ -62,7 +62,7 @@ def test_derivatives_of_the_density_are_those_of_finite_differences(family: str)
 
 @pytest.mark.parametrize("family", NEW)
 def test_cells_that_were_never_seen_say_nothing(family: str) -> None:
-    chosen = FAMILIES[family]  # type: ignore[index]
+    chosen = FAMILIES[family]
     statistics = chosen.select_statistics(example(family)).isel(arm=2)
     curve, nuisance = chosen.checked_cell_likelihood, NUISANCE[family]
     data, eta = curve.pack_arrays(statistics), np.linspace(-400.0, 400.0, 9)[:, None] + np.zeros(6)
@@ -73,7 +73,7 @@ def test_cells_that_were_never_seen_say_nothing(family: str) -> None:
 
 @pytest.mark.parametrize("family", NEW)
 def test_the_first_guess_is_near_the_mode_of_a_cell(family: str) -> None:
-    chosen = FAMILIES[family]  # type: ignore[index]
+    chosen = FAMILIES[family]
     data = chosen.checked_cell_likelihood.pack_arrays(chosen.select_statistics(example(family)).isel(arm=0))
     guess = chosen.checked_cell_likelihood.guess_eta(data)
     assert guess.shape == (6,)
@@ -195,7 +195,7 @@ def draws_of(values: Any, *dims: str, **coords: Any) -> xr.DataArray:
 @pytest.mark.parametrize("family", ["poisson", "negative_binomial", "ordinal"])
 def test_effect_variance_is_the_inverse_of_the_information_of_both_arms(family: str) -> None:
     cells = example(family, arms=("control", "email"))
-    chosen = FAMILIES[family]  # type: ignore[index]
+    chosen = FAMILIES[family]
     baseline, effect = np.linspace(-0.5, 0.8, 6), np.linspace(0.3, -0.4, 6)
     given = {"baseline": draws_of(baseline, "segment"), "effect": draws_of(effect[:, None], "segment", "arm")}
     nuisance: tuple[Array, Array] = (np.array([0.8]), np.array([1.7]))

@@ -35,7 +35,7 @@ def units_of(family: str) -> tuple[list[list[Array]], xr.Dataset]:
 
 
 def raw_of(family: str, cells: xr.Dataset, scale: Any) -> tuple[Array, Array]:
-    chosen = FAMILIES[family]  # type: ignore[index]
+    chosen = FAMILIES[family]
     found = chosen.estimate_raw_effects(chosen.select_statistics(cells), scale)
     assert found["raw"].dims == ("segment", "arm")
     return found["raw"].values.ravel(), found["raw_se"].values.ravel()
@@ -227,7 +227,7 @@ def counted(*values: float) -> xr.Dataset:
 )
 def test_a_family_says_what_it_lacks(family: str, cells: xr.Dataset, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        FAMILIES[family].select_statistics(cells)  # type: ignore[index]
+        FAMILIES[family].select_statistics(cells)
 
 
 def test_counts_that_are_all_zero_are_an_error() -> None:
