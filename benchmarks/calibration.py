@@ -52,7 +52,7 @@ from bayes_hte.estimands.effects import (
 from bayes_hte.inference import exact
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws, add_mean_outcome
 from bayes_hte.inference.nuts.sample import list_versions
-from bayes_hte.model.families.family import ArmCellData
+from bayes_hte.model.families.cell_likelihood import ArmCellData
 from bayes_hte.model.long_form import ParameterDraws, build_long_form, compute_linear_predictor
 from bayes_hte.model.parameters import list_coefficients
 from bayes_hte.model.problem import Problem, build_problem

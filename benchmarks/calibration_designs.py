@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte import Model
-from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX
+from bayes_hte.model.families.two_part import AMOUNT_PREFIX, CHANCE_PREFIX
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.family_rules import FamilyName
 

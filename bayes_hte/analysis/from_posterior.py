@@ -6,10 +6,8 @@ where they exist: the centre and the SD of the distribution that segments come f
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
-from types import MappingProxyType
-from typing import Final, Literal, get_args
+from typing import get_args
 
 import numpy as np
 import xarray as xr
@@ -20,27 +18,14 @@ from bayes_hte.criticism import diagnostics
 from bayes_hte.errors import DataError
 from bayes_hte.inference.draws import Draws
 from bayes_hte.inference.nuts.sample import build_fit_tree, collect_provenance
+from bayes_hte.model.families import FAMILIES, Family
+from bayes_hte.model.families.family import LinkName, StandIn
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, cell_table
 from bayes_hte.spec.cell_table import CellKind
-from bayes_hte.spec.family_rules import FamilyName
 
-LinkName = Literal["identity", "log", "logit"]
 # The diagnosis asks for 400 effective draws: fewer could not pass even if every draw were independent.
 MIN_DRAWS = 400
-# Families whose raw estimates stand beside the draws, and whose inverse link leads to the absolute scale.
-FAMILY_BY_KIND_AND_LINK: Final[Mapping[tuple[CellKind, LinkName], FamilyName]] = MappingProxyType(
-    {
-        ("counts", "logit"): "binomial",
-        ("counts", "identity"): "mean",
-        ("moments", "identity"): "mean",
-        ("moments", "logit"): "binomial",
-        ("moments", "log"): "poisson",
-        ("means", "identity"): "mean",
-        ("rates", "log"): "poisson",
-        ("estimates", "identity"): "estimate",
-    }
-)
 REPORTED_VARIABLES = ("effect", "baseline", "effect_mean", "effect_between")
 SAMPLE_DIMS = ("chain", "draw")
 # The exact engine's certificate: a sampler's statistics of these names would be taken for it.
@@ -98,10 +83,10 @@ def from_posterior(
     if not isinstance(title, str):
         raise DataError(f"title is {describe_value(title)}; give the model's name as text")
     posterior_draws, sampler_statistics = _extract_draws(posterior)
-    cells, family_name = _match_family(cells, link)
+    cells, family = _match_family(cells, link)
     posterior_draws = _align_with_cells(posterior_draws, cells)
-    _check_draws(posterior_draws, family_name, link)
-    model = _build_placeholder_model(posterior_draws, family_name, title)
+    _check_draws(posterior_draws, family, link)
+    model = _build_placeholder_model(posterior_draws, family, title)
     problem = build_problem(cells, model)
     fit_tree = build_fit_tree(cells, Draws(posterior_draws, sampler_statistics))
     fit_tree.attrs |= {
@@ -158,28 +143,36 @@ def _extract_draws(posterior_source: xr.DataTree | xr.Dataset) -> tuple[xr.Datas
     return posterior_draws[kept_variables], sampler_statistics[kept_statistics]
 
 
-def _match_family(cells: xr.Dataset, link: LinkName) -> tuple[xr.Dataset, FamilyName]:
-    """Find the family whose raw estimates and link go with cells; counts on the identity link become means."""
+def _match_family(cells: xr.Dataset, link: LinkName) -> tuple[xr.Dataset, Family]:
+    """Find the family that stands in for draws on a link; return the cells with the statistics that it needs."""
     if link not in get_args(LinkName):
         raise DataError(f"no link {link!r}; there are {', '.join(get_args(LinkName))}")
     cell_kind = cell_table.identify_kind(cells)
-    family_name = FAMILY_BY_KIND_AND_LINK.get((cell_kind, link))
-    if family_name is None:
-        supported_links = [known_link for known_kind, known_link in FAMILY_BY_KIND_AND_LINK if known_kind == cell_kind]
-        if not supported_links:
-            raise DataError(
-                f"cells of kind {cell_kind} go with none of the links; reduce the outcome to means with "
-                "bayes_hte.cells.from_summary, and put effects on the identity link"
-            )
+    matches = _list_stand_ins(cell_kind)
+    for family, stand_in in matches:
+        if stand_in.link == link:
+            return stand_in.adapt_cells(cells), family
+    if not matches:
         raise DataError(
-            f"cells of kind {cell_kind} go with link {' or '.join(supported_links)}, not {link}: put effect and "
-            "baseline on that scale, draw by draw"
+            f"cells of kind {cell_kind} go with none of the links; reduce the outcome to means with "
+            "bayes_hte.cells.from_summary, and put effects on the identity link"
         )
-    if cell_kind == "counts" and family_name == "mean":
-        # Of outcomes that are 0 or 1: mean p = events / n, sum of squares n p (1 − p) = events (1 − p).
-        event_rate = cells["events"] / cells["n"].where(cells["n"] > 0)
-        cells = cells.assign(mean=event_rate, ss=(cells["events"] * (1 - event_rate)).fillna(0.0))
-    return cells, family_name
+    supported_links = " or ".join(stand_in.link for _, stand_in in matches)
+    raise DataError(
+        f"cells of kind {cell_kind} go with link {supported_links}, not {link}: put effect and baseline on that "
+        "scale, draw by draw"
+    )
+
+
+def _list_stand_ins(cell_kind: CellKind) -> list[tuple[Family, StandIn]]:
+    """List families for one kind of cells, first those whose own kind it is."""
+    ranked_matches = [
+        (rank, family, stand_in)
+        for family in FAMILIES.values()
+        for rank, stand_in in enumerate(family.stand_ins)
+        if stand_in.cell_kind == cell_kind
+    ]
+    return [(family, stand_in) for _, family, stand_in in sorted(ranked_matches, key=lambda match: match[0])]
 
 
 def _align_with_cells(posterior_draws: xr.Dataset, cells: xr.Dataset) -> xr.Dataset:
@@ -222,7 +215,7 @@ def _order_by_labels(posterior_draws: xr.Dataset, dim: str, cell_labels: list[st
     return posterior_draws.assign_coords({dim: draw_labels}).sel({dim: cell_labels})
 
 
-def _check_draws(posterior_draws: xr.Dataset, family_name: FamilyName, link: LinkName) -> None:
+def _check_draws(posterior_draws: xr.Dataset, family: Family, link: LinkName) -> None:
     """Raise DataError unless dims, variables and number of draws are those that tables need."""
     dims_by_variable = {
         "effect": ("segment", "arm"),
@@ -230,7 +223,7 @@ def _check_draws(posterior_draws: xr.Dataset, family_name: FamilyName, link: Lin
         "effect_mean": ("arm",),
         "effect_between": ("arm",),
     }
-    if family_name == "estimate" and "baseline" in posterior_draws:
+    if not family.has_baseline and "baseline" in posterior_draws:
         raise DataError("published estimates have no baseline: leave the variable baseline out of the posterior")
     if link != "identity" and "baseline" not in posterior_draws:
         raise DataError(
@@ -261,18 +254,18 @@ def _check_draws(posterior_draws: xr.Dataset, family_name: FamilyName, link: Lin
         )
 
 
-def _build_placeholder_model(posterior_draws: xr.Dataset, family_name: FamilyName, title: str) -> Model:
+def _build_placeholder_model(posterior_draws: xr.Dataset, family: Family, title: str) -> Model:
     """Build a model that has what effects and tables read: its family, and whether effects are pooled."""
     # The model file demands priors; nothing here evaluates them.
     unused_prior, unused_sd_prior = {"dist": "Normal", "mu": 0.0, "sigma": 1.0}, {"dist": "HalfNormal", "sigma": 1.0}
     has_segment_distribution = "effect_mean" in posterior_draws and "effect_between" in posterior_draws
     model_content: dict[str, object] = {
-        "family": family_name,
+        "family": family.name,
         "pooling": "partial" if has_segment_distribution else "none",
         "effect": {"mean": unused_prior, **({"between": unused_sd_prior} if has_segment_distribution else {})},
         "title": title or "A model of its own",
         "notes": "Only draws of this model were given: priors written here stand in for those that are not known.",
     }
-    if family_name != "estimate":
+    if family.has_baseline:
         model_content["baseline"] = {"mean": unused_prior, "pooling": "none"}
     return Model.model_validate(model_content)

@@ -35,7 +35,7 @@ from bayes_hte.inference.exact.space import space_of
 from bayes_hte.inference.exact.target import Target
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.long_form import build_long_form, compute_linear_predictor
-from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX, collect_hyperparameters, list_coefficients
+from bayes_hte.model.parameters import collect_hyperparameters, list_coefficients
 from bayes_hte.model.priors import draw_prior
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, cell_table
@@ -103,8 +103,8 @@ def _score_two_parts(problem: Problem, posterior: xr.Dataset, seed: int) -> Segm
     """Score both parts of a two-part outcome, whose posteriors have nothing in common, and add the scores."""
     outcome_draws = posterior.drop_vars(["effect", "baseline"])
     part_scores = [
-        _score_by_importance(part_problem, outcome_draws.rename(_strip_part_prefix(posterior, part_prefix)), seed)
-        for part_prefix, part_problem in zip((CHANCE_PREFIX, AMOUNT_PREFIX), parts.split(problem), strict=True)
+        _score_by_importance(part_problem, outcome_draws.rename(_strip_part_prefix(posterior, part.prefix)), seed)
+        for part, part_problem in zip(problem.family.parts, parts.split(problem), strict=True)
     ]
     (chance_elpd, chance_mcse, chance_k), (amount_elpd, amount_mcse, amount_k) = part_scores
     return (

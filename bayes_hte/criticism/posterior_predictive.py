@@ -20,6 +20,7 @@ from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import (
     compute_between_variance,
     decompose_effects,
+    get_fitted_family,
     get_fitted_model,
     require_known_model,
 )
@@ -30,13 +31,6 @@ from bayes_hte.spec.model import Model
 
 SURPRISING_TAIL_PROBABILITY = 0.01
 """Of p, or of 1 − p: one check in fifty of a right model is marked."""
-# Totals by the observed variable's name; other variables have no total that means something to a reader.
-TOTAL_LABELS = {
-    "events": "events in all cells",
-    "zeros": "units with a count of 0",
-    "total": "sum of all counts",
-    "positive": "units with a positive outcome",
-}
 CHECK_COLUMNS = ["check", "observed", "expected", "low", "high", "p", "verdict"]
 
 
@@ -55,16 +49,21 @@ def tabulate_predictive_checks(fit_tree: xr.DataTree, question: EffectQuestion) 
         raise DataError("this fit is too large to hold predictive draws; check a part of its segments")
     replicated_data = fit_tree["posterior_predictive"].to_dataset()
     observed_data = fit_tree["observed_data"].to_dataset()
+    total_labels = get_fitted_family(fit_tree).simulated_totals
     check_rows: list[dict[str, Any]] = []
     for variable_name in map(str, replicated_data.data_vars):
         variable_pair = observed_data[variable_name], replicated_data[variable_name]
-        check_rows += _check_variable(variable_name, *variable_pair, question)
+        check_rows += _check_variable(variable_name, *variable_pair, question, total_labels.get(variable_name))
     check_rows += _check_furthest_segments(fit_tree, question)
     return pd.DataFrame(check_rows, columns=CHECK_COLUMNS)
 
 
 def _check_variable(
-    variable_name: str, observed_values: xr.DataArray, replicated_values: xr.DataArray, question: EffectQuestion
+    variable_name: str,
+    observed_values: xr.DataArray,
+    replicated_values: xr.DataArray,
+    question: EffectQuestion,
+    total_label: str | None,
 ) -> list[dict[str, Any]]:
     """Check one observed variable: the total of each level of a histogram, else distances of cells and the total."""
     if cell_table.VALUE in observed_values.dims:
@@ -85,9 +84,10 @@ def _check_variable(
     replicated_distances = (((replicated_cells - predicted_mean) / predicted_sd) ** 2).sum(1)
     distance_label = f"cells: squared distances of {variable_name}"
     check_rows = [_build_check_row(distance_label, observed_distance, replicated_distances, question)]
-    if variable_name in TOTAL_LABELS:
+    # Of other variables the total means nothing to a reader.
+    if total_label is not None:
         observed_total, replicated_totals = float(observed_cells.sum()), replicated_cells.sum(1)
-        check_rows.append(_build_check_row(TOTAL_LABELS[variable_name], observed_total, replicated_totals, question))
+        check_rows.append(_build_check_row(total_label, observed_total, replicated_totals, question))
     return check_rows
 
 

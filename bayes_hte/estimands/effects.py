@@ -16,12 +16,9 @@ import xarray as xr
 from bayes_hte._support.validation import describe_value, list_mapping_items, to_float
 from bayes_hte.cells.reading.labels import format_level
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.model.families import FAMILIES, Family, two_part
+from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.model.parameters import (
-    AMOUNT_PREFIX,
-    CHANCE_PREFIX,
-    NUISANCE_DIMS,
     Coefficient,
     build_segment_design,
     expand_dimensions,
@@ -82,13 +79,19 @@ def select_parameters(fit_tree: xr.DataTree, group_name: str = "posterior") -> P
     return select_likelihood_parameters(fit_tree[group_name].to_dataset())
 
 
+COEFFICIENT_NAMES = ("effect", "baseline")
+"""Coefficients of every family; parts of an outcome have a prefix before them."""
+
+
 def select_likelihood_parameters(draws: xr.Dataset) -> ParameterDraws:
     """Select the variables that a likelihood needs; draws may have dims of the same names, which are left out."""
-    coefficient_names = ("effect", "baseline")
+    # Of any family: the model is not known here.
+    nuisance_names = {family.nuisance.name: None for family in FAMILIES.values() if family.nuisance is not None}
+    part_prefixes = {part.prefix: None for family in FAMILIES.values() for part in family.parts}
     parameter_names = (
-        *coefficient_names,
-        *NUISANCE_DIMS,
-        *(f"{prefix}{name}" for prefix in (CHANCE_PREFIX, AMOUNT_PREFIX) for name in coefficient_names),
+        *COEFFICIENT_NAMES,
+        *nuisance_names,
+        *(f"{prefix}{name}" for prefix in part_prefixes for name in COEFFICIENT_NAMES),
     )
     # Data variables only: a dimension of the experiment may be called like a parameter.
     return {name: draws[name] for name in parameter_names if name in draws.data_vars}
@@ -252,8 +255,9 @@ def compute_between_variance(fit_tree: xr.DataTree) -> xr.DataArray:
     Of heavy tails it is the scale's square times nu / (nu − 2); of a horseshoe that of each segment's own scale.
     """
     model, posterior = get_fitted_model(fit_tree), fit_tree["posterior"].to_dataset()
-    if model.amount is not None:
-        return two_part.compute_between_variance(posterior)
+    family = FAMILIES[model.family]
+    if family.compute_between_variance is not None:
+        return family.compute_between_variance(posterior)
     effect_spec = model.effect
     if effect_spec.shape == "horseshoe":
         return posterior["effect_local"] ** 2
@@ -346,10 +350,12 @@ def draw_new_segment_effect(
     )
     parameter_draws = segment_sampler.draw_coefficients()
     # Nuisance parameters are shared by all segments, so a new one has those of the fit.
-    parameter_draws |= {name: values for name, values in select_parameters(fit_tree).items() if name in NUISANCE_DIMS}
-    if model.amount is not None:
-        parameter_draws |= two_part.combine_two_parts(parameter_draws)
-    return convert_to_scale(get_fitted_family(fit_tree), parameter_draws, scale, get_fitted_cells(fit_tree))
+    family = FAMILIES[model.family]
+    if family.nuisance is not None:
+        parameter_draws[family.nuisance.name] = fit_tree["posterior"].to_dataset()[family.nuisance.name]
+    if family.combine_parts is not None:
+        parameter_draws |= family.combine_parts(parameter_draws)
+    return convert_to_scale(family, parameter_draws, scale, get_fitted_cells(fit_tree))
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,11 +125,8 @@ def _describe_common_effect(
     """Describe the shared prior of segments on the link scale: centre, between-segment SDs and I², a row each."""
     posterior, coefficient_name = fit_tree["posterior"].to_dataset(), coefficient.name
     part_prefix = coefficient_name.removesuffix("effect")
-    outcome_phrase = {
-        "": "",
-        "chance_": " on the chance of a positive outcome",
-        "amount_": " on the log of positive outcomes",
-    }[part_prefix]
+    effect_phrase_by_prefix = {part.prefix: part.effect_phrase for part in get_fitted_family(fit_tree).listed_parts}
+    outcome_phrase = effect_phrase_by_prefix[part_prefix]
     table_rows = []
     if f"{coefficient_name}_mean" in posterior.data_vars:
         centre_draws = _select_arm(posterior[f"{coefficient_name}_mean"], arm)

@@ -1,4 +1,4 @@
-"""Compute survival at stated times, per segment and arm, from the hazards of a piecewise exponential fit."""
+"""Compute survival at stated times, per segment and arm, from the hazards of a fit of times."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_family, select_parameters
 from bayes_hte.estimands.tables import EffectQuestion, summarise_draws
-from bayes_hte.model.families.piecewise_exponential import compute_risk, measure_time_in_intervals
+from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.spec import cell_table
 
@@ -27,10 +27,18 @@ def tabulate_survival(
     DataError
         If a time is not within the follow-up.
     """
-    if get_fitted_family(fit_tree).name != "piecewise_exponential":
-        raise ModelError('survival is known of family "piecewise_exponential"; make the cells with from_times')
+    compute_risk = get_fitted_family(fit_tree).compute_risk_by_time
+    if compute_risk is None:
+        family_names = [f'"{family.name}"' for family in FAMILIES.values() if family.compute_risk_by_time is not None]
+        raise ModelError(f"survival is known of family {' or '.join(family_names)}; make the cells with from_times")
     cells, parameter_draws = get_fitted_cells(fit_tree), select_parameters(fit_tree)
-    time_tables = [_tabulate_at_time(cells, parameter_draws, time, question) for time in _validate_times(times, cells)]
+    time_tables = []
+    for time in _validate_times(times, cells):
+        # S(t) = 1 − risk(t)
+        control_survival, treated_survival = (
+            1 - compute_risk(eta, parameter_draws, cells, time) for eta in _predict_both_arms(parameter_draws)
+        )
+        time_tables.append(_tabulate_at_time(control_survival, treated_survival, time, question))
     survival_table = pd.concat(time_tables, ignore_index=True)
     # Tables were made time by time, but time is the innermost key here; and segments keep the cell table's order,
     # where a sort by label would put segment 10 before segment 2.
@@ -63,15 +71,16 @@ def _validate_times(times: Sequence[float] | float | None, cells: xr.Dataset) ->
     return valid_times
 
 
+def _predict_both_arms(parameter_draws: ParameterDraws) -> tuple[xr.DataArray, xr.DataArray]:
+    """Predict eta of the control, (…, segment), and of the treated arms, (…, segment, arm)."""
+    baseline, effect = parameter_draws["baseline"], parameter_draws["effect"]
+    return baseline, (baseline + effect).transpose(*effect.dims)
+
+
 def _tabulate_at_time(
-    cells: xr.Dataset, parameter_draws: ParameterDraws, time: float, question: EffectQuestion
+    control_survival: xr.DataArray, treated_survival: xr.DataArray, time: float, question: EffectQuestion
 ) -> pd.DataFrame:
     """Tabulate survival at one time, one row per segment and arm, arms innermost."""
-    baseline, effect, hazards = parameter_draws["baseline"], parameter_draws["effect"], parameter_draws["hazards"]
-    interval_lengths = measure_time_in_intervals(cells, time)
-    # S(t) = 1 − risk(t) = exp(−e^η (t_0 + Σ_j t_j e^hazard_j)), t_j the time before t that lies in interval j
-    control_survival = 1 - compute_risk(baseline, hazards, interval_lengths)
-    treated_survival = 1 - compute_risk((baseline + effect).transpose(*effect.dims), hazards, interval_lengths)
     difference_summary = summarise_draws(treated_survival - control_survival, question)
     table_columns = {
         "survival_control": control_survival.mean(("chain", "draw")).broadcast_like(difference_summary["effect"]),

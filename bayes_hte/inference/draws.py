@@ -7,7 +7,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_hte.model.families import two_part
 from bayes_hte.model.parameters import collect_variable_dims
 from bayes_hte.model.problem import Problem
 
@@ -78,9 +77,8 @@ class Draws:
 
 
 def add_mean_outcome(problem: Problem, posterior: xr.Dataset) -> xr.Dataset:
-    """Add effect and baseline of the mean outcome, where a family is made of two parts."""
-    # Only two-part models state priors of an amount.
-    if problem.model.amount is None:
+    """Add effect and baseline of the mean outcome, where an outcome is made of parts."""
+    if problem.family.combine_parts is None:
         return posterior
-    mean_outcome = two_part.combine_two_parts({str(name): values for name, values in posterior.data_vars.items()})
+    mean_outcome = problem.family.combine_parts({str(name): values for name, values in posterior.data_vars.items()})
     return posterior.assign({name: values.reset_coords(drop=True) for name, values in mean_outcome.items()})

@@ -12,35 +12,28 @@ dims that are not segment or arm:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte.errors import ModelError
+from bayes_hte.model.families import FAMILIES
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.distributions import Distribution
-from bayes_hte.spec.model import EVERY_DIMENSION, Amount, Effect, Model, Pool, PoolingKind
+from bayes_hte.spec.model import EVERY_DIMENSION, Baseline, Effect, Model, Pool, PoolingKind
 
-NUISANCE_DIMS: Mapping[str, tuple[str, ...]] = {
-    "sigma": ("variant",),
-    "alpha": ("variant",),
-    "cutpoints": ("cutpoint",),
-    "hazards": ("later_interval",),
-}
 EXAMPLE_DIMENSIONS = ("device", "plan")
 """Dimensions that stand for every dimension where a model is shown without cells."""
-CHANCE_PREFIX, AMOUNT_PREFIX = "chance_", "amount_"
-"""Prefixes of the two parts of a two-part outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterSpec:
-    """One variable that segments share: its prior, and its dims."""
+    """One variable that segments share: its prior, its dims, and whether its values ascend."""
 
     prior: Distribution
     dims: tuple[str, ...]
+    is_ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +64,18 @@ class Coefficient:
 
 
 def list_coefficients(model: Model) -> list[Coefficient]:
-    """List the coefficients of a model that segments have of their own, effects first."""
-    if model.amount is None:
-        return _pair_effect_with_baseline("", model.effect, model)
-    chance_pair = _pair_effect_with_baseline(CHANCE_PREFIX, model.effect, model)
-    return chance_pair + _pair_effect_with_baseline(AMOUNT_PREFIX, model.amount.effect, model)
-
-
-def _pair_effect_with_baseline(name_prefix: str, effect_priors: Pool, model: Model) -> list[Coefficient]:
-    coefficient_pair = [Coefficient(f"{name_prefix}effect", effect_priors, model.pooling, ("segment", "arm"))]
-    baseline_priors = model.baseline
-    if name_prefix == AMOUNT_PREFIX and isinstance(model.amount, Amount):
-        baseline_priors = model.amount.baseline
-    # Published estimates have no baseline.
-    if baseline_priors is not None:
-        baseline_name = f"{name_prefix}baseline"
-        coefficient_pair.append(Coefficient(baseline_name, baseline_priors, baseline_priors.pooling, ("segment",)))
-    return coefficient_pair
+    """List the coefficients of a model that segments have of their own, effects first; part by part."""
+    pools: list[tuple[Pool, Baseline | None]] = [(model.effect, model.baseline)]
+    if model.amount is not None:
+        pools.append((model.amount.effect, model.amount.baseline))
+    coefficients = []
+    for part, (effect_priors, baseline_priors) in zip(FAMILIES[model.family].listed_parts, pools, strict=True):
+        coefficients.append(Coefficient(f"{part.prefix}effect", effect_priors, model.pooling, ("segment", "arm")))
+        # Published estimates have no baseline.
+        if baseline_priors is not None:
+            baseline_name = f"{part.prefix}baseline"
+            coefficients.append(Coefficient(baseline_name, baseline_priors, baseline_priors.pooling, ("segment",)))
+    return coefficients
 
 
 def collect_hyperparameters(model: Model) -> dict[str, HyperparameterSpec]:
@@ -95,10 +83,10 @@ def collect_hyperparameters(model: Model) -> dict[str, HyperparameterSpec]:
     hyperparameters: dict[str, HyperparameterSpec] = {}
     for coefficient in list_coefficients(model):
         hyperparameters |= _collect_coefficient_hyperparameters(coefficient)
-    if model.nuisance is not None:
-        hyperparameters |= {
-            name: HyperparameterSpec(prior, NUISANCE_DIMS[name]) for name, prior in model.nuisance.stated_priors.items()
-        }
+    nuisance = FAMILIES[model.family].nuisance
+    if nuisance is not None and model.nuisance is not None:
+        prior = model.nuisance.stated_priors[nuisance.name]
+        hyperparameters[nuisance.name] = HyperparameterSpec(prior, nuisance.dims, nuisance.is_ordered)
     return hyperparameters
 
 
@@ -254,11 +242,9 @@ def collect_extra_coords(model: Model, cells: xr.Dataset, segment_design: Segmen
     coords = dict(segment_design.level_labels)
     if model.effect.covariates:
         coords["covariate"] = list(model.effect.covariates)
-    if model.family == "ordinal":
-        level_texts = [f"{value:g}" for value in cells[cell_table.VALUE].values]
-        coords["cutpoint"] = [f"{low}|{high}" for low, high in pairwise(level_texts)]
-    if model.family == "piecewise_exponential":
-        coords["later_interval"] = [str(label) for label in cells[cell_table.INTERVAL].values[1:]]
+    nuisance = FAMILIES[model.family].nuisance
+    if nuisance is not None:
+        coords |= nuisance.label_dims(cells)
     return coords
 
 

@@ -14,7 +14,6 @@ import xarray as xr
 
 from bayes_hte.errors import ModelError
 from bayes_hte.model.families import FAMILIES, Family
-from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.distributions import HalfNormal
 from bayes_hte.spec.model import Model
@@ -81,35 +80,17 @@ def convert_to_link(family: Family, cell_statistics: xr.Dataset, planned_effect:
             f"a planned effect of {planned_effect:g} is impossible where the control's overall mean is "
             f"{control_mean:.4g}: is it meant on the {scale} scale?"
         )
-    return _apply_link(family, treated_mean) - _apply_link(family, control_mean)
-
-
-def _apply_link(family: Family, mean_outcome: float) -> float:
-    if family.link == "logit":
-        return math.log(mean_outcome / (1 - mean_outcome))
-    # A risk p by the horizon is that of a log cumulative hazard log(−log(1 − p)).
-    return math.log(-math.log1p(-mean_outcome)) if family.mean_is_probability else math.log(mean_outcome)
+    return family.convert_mean_to_link(treated_mean) - family.convert_mean_to_link(control_mean)
 
 
 def compute_control_mean(family: Family, cell_statistics: xr.Dataset) -> float:
-    """Compute the control's mean over all its units: a probability, a rate, or the risk by the horizon."""
-    control_cells = cell_statistics.isel({cell_table.ARM: 0})
-    match family.name:
-        case "binomial":
-            return float(control_cells["events"].sum() / control_cells["n"].sum())
-        case "poisson":
-            return float(control_cells["events"].sum() / control_cells["exposure"].sum())
-        case "negative_binomial":
-            return float(control_cells["total"].sum() / control_cells["n"].sum())
-        case "normal" | "mean":
-            return family.measure_control_outcome(cell_statistics)[0]
-        case "piecewise_exponential":
-            from bayes_hte.model.families.piecewise_exponential import measure_time_in_intervals
+    """Compute the control's mean over all its units: a probability, a rate, or the risk by the horizon.
 
-            # risk = 1 − exp(−Σ_j hazard_j time_j),   hazard_j = failures_j / time at risk_j over all segments
-            interval_totals = control_cells[["failures", "at_risk"]].sum(cell_table.SEGMENT)
-            interval_time = measure_time_in_intervals(cell_statistics, float(cell_statistics.attrs["horizon"]))
-            time_at_risk = interval_totals["at_risk"].where(interval_totals["at_risk"] > 0)
-            interval_hazards = (interval_totals["failures"] / time_at_risk).fillna(0.0).values
-            return float(-math.expm1(-float(interval_hazards @ interval_time)))
-    raise ModelError(f'state the planned effect of family "{family.name}" on the link scale (scale = "link")')
+    Raises
+    ------
+    ModelError
+        If the family's planned effects make sense on the link scale only.
+    """
+    if family.compute_control_mean is None:
+        raise ModelError(f'state the planned effect of family "{family.name}" on the link scale (scale = "link")')
+    return family.compute_control_mean(cell_statistics)

@@ -15,9 +15,6 @@ from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.long_form import build_long_form, label_dims
 from bayes_hte.model.name_clashes import check_colons, check_name_clashes
 from bayes_hte.model.parameters import (
-    AMOUNT_PREFIX,
-    CHANCE_PREFIX,
-    NUISANCE_DIMS,
     Coefficient,
     SegmentDesign,
     build_segment_design,
@@ -85,9 +82,14 @@ def build_problem(cells: xr.Dataset, model: Model) -> Problem:
     cell_table.check_cell_table(cells)
     family = FAMILIES[model.family]
     if not family.has_baseline and cell_table.identify_kind(cells) != "estimates":
-        raise ModelError('family "estimate" takes published estimates; these cells hold the data themselves')
+        raise ModelError(f'family "{family.name}" takes published estimates; these cells hold the data themselves')
     if family.has_baseline and cell_table.identify_kind(cells) == "estimates":
-        raise ModelError(f'published estimates need family "estimate", the model has family "{model.family}"')
+        fitting_names = [
+            f'"{known_family.name}"' for known_family in FAMILIES.values() if not known_family.has_baseline
+        ]
+        raise ModelError(
+            f'published estimates need family {" or ".join(fitting_names)}, the model has family "{family.name}"'
+        )
     if not cell_table.list_treated_arms(cells):
         raise DataError(f"the only arm is the control {cells.attrs['control']!r}: there is nothing to compare")
     check_colons(model, cell_table.list_dimensions(cells))
@@ -107,7 +109,8 @@ def build_problem(cells: xr.Dataset, model: Model) -> Problem:
         model = resolve_units(model, control_mean=control_mean, control_sd=control_sd)
     # The dims of all families' nuisance parameters are reserved, whichever family the model has.
     segment_design = build_segment_design(model, cells)
-    own_coords = label_dims(cells) | {dim: [] for dims in NUISANCE_DIMS.values() for dim in dims}
+    nuisance_parameters = [known_family.nuisance for known_family in FAMILIES.values() if known_family.nuisance]
+    own_coords = label_dims(cells) | {dim: [] for nuisance in nuisance_parameters for dim in nuisance.dims}
     check_name_clashes(model, own_coords, family.simulated_names)
     coords = label_dims(cells) | collect_extra_coords(model, cells, segment_design)
     return Problem(model, family, cell_statistics, build_long_form(cell_statistics), coords, segment_design)
@@ -144,14 +147,13 @@ def build_pymc_model(problem: Problem, *, reusable: bool = False) -> "pm.Model":
             )
         nuisance_variables = _add_nuisance(problem, hold_value)
 
-        part_prefixes = (CHANCE_PREFIX, AMOUNT_PREFIX) if model.amount is not None else ("",)
         eta_by_part = {
-            part_prefix: _compute_predictor(
+            part.prefix: _compute_predictor(
                 long_cells,
-                coefficient_variables[f"{part_prefix}effect"],
-                coefficient_variables.get(f"{part_prefix}baseline"),
+                coefficient_variables[f"{part.prefix}effect"],
+                coefficient_variables.get(f"{part.prefix}baseline"),
             )
-            for part_prefix in part_prefixes
+            for part in problem.family.listed_parts
         }
         problem.family.add_likelihood(long_cells, eta_by_part.get("", eta_by_part), nuisance_variables, hold_value)
     return pymc_model
@@ -181,14 +183,12 @@ def _select_message(
 
 def _add_nuisance(problem: Problem, hold_value: ValueHolder) -> "dict[str, TensorVariable]":
     """Add the nuisance parameters of the likelihood, by name."""
-    if problem.model.nuisance is None:
+    nuisance = problem.family.nuisance
+    if nuisance is None or problem.model.nuisance is None:
         return {}
-    return {
-        name: (add_ordered_variable if name == "cutpoints" else add_prior_variable)(
-            name, prior, dims=NUISANCE_DIMS[name], hold_value=hold_value
-        )
-        for name, prior in problem.model.nuisance.stated_priors.items()
-    }
+    add_variable = add_ordered_variable if nuisance.is_ordered else add_prior_variable
+    prior = problem.model.nuisance.stated_priors[nuisance.name]
+    return {nuisance.name: add_variable(nuisance.name, prior, dims=nuisance.dims, hold_value=hold_value)}
 
 
 def _compute_predictor(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayes_hte.model.families import Family
+from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
 from bayes_hte.report.answer import MOSTLY_BORROWED_FACTOR, ArmResult, SegmentReading, format_rope
 from bayes_hte.report.notation import (
@@ -36,8 +36,7 @@ _QUANTITY_TITLES = {
     "slope": "Slope",
     "correlation": "Correlation with the baseline",
 }
-_PART_TITLES = {"chance_": "chance of a positive outcome", "amount_": "amount"}
-_PART_LINK_SCALES = {"chance_": "log-odds", "amount_": "the log of positive outcomes"}
+_PARTS_BY_PREFIX = {part.prefix: part for family in FAMILIES.values() for part in family.parts}
 # Parameters of the model, whatever scale effects are reported on.
 _LINK_SCALE_QUANTITIES = frozenset({"effect_mean", "between_sd", "slope"})
 # Classes of the style sheet.
@@ -183,9 +182,9 @@ def _build_quantity_row(
         scale = "link" if base_name in _LINK_SCALE_QUANTITIES else arm_result.question.scale
         quantity_format = choose_effect_format(family, scale, outcome_unit, [high - low])
         # For an identity link the link scale is the outcome's own; parts of an outcome have links of their own.
-        part_prefix = next((part_prefix for part_prefix in _PART_TITLES if quantity_name.startswith(part_prefix)), "")
-        of_link = _PART_LINK_SCALES.get(part_prefix, name_link_scale(family))
-        quantity_format = replace(quantity_format, unit_phrase=f" in {of_link}") if part_prefix else quantity_format
+        part = next((part for prefix, part in _PARTS_BY_PREFIX.items() if quantity_name.startswith(prefix)), None)
+        of_link = part.link_scale_name if part else name_link_scale(family)
+        quantity_format = replace(quantity_format, unit_phrase=f" in {of_link}") if part else quantity_format
         meaning = meaning.replace(", link scale", f", {of_link}" if of_link else "")
         return QuantityRow(
             _write_quantity_title(quantity_name),
@@ -216,15 +215,13 @@ def _build_quantity_row(
 
 def _get_base_name(quantity_name: str) -> str:
     """Get the kind of a quantity: ``between_sd`` of ``chance_between_sd`` and of ``between_sd[mobile]``."""
-    for part_prefix in _PART_TITLES:
+    for part_prefix in _PARTS_BY_PREFIX:
         quantity_name = quantity_name.removeprefix(part_prefix)
     return quantity_name.split("[", 1)[0]
 
 
 def _write_quantity_title(quantity_name: str) -> str:
-    part_titles = [
-        part_title for part_prefix, part_title in _PART_TITLES.items() if quantity_name.startswith(part_prefix)
-    ]
+    part_titles = [part.title for prefix, part in _PARTS_BY_PREFIX.items() if quantity_name.startswith(prefix)]
     dimension_titles = (
         [shorten_text(clean_text(quantity_name.split("[", 1)[1].removesuffix("]")))] if "[" in quantity_name else []
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bayes_hte.inference.exact.coefficients import Line, Map
 from bayes_hte.inference.exact.space import Array
-from bayes_hte.model.families.family import ArmCellData, CellLikelihood
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood
 
 Index = NDArray[np.intp]
 Quantity = Callable[[Array, Array], Array]

@@ -10,28 +10,14 @@ import xarray as xr
 
 from bayes_hte.inference.draws import Draws, add_mean_outcome
 from bayes_hte.inference.exact import engine
-from bayes_hte.model.families import two_part
-from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX
 from bayes_hte.model.problem import Problem, build_problem
-from bayes_hte.spec.model import Effect, Model
 
 
-def split(task: Problem) -> tuple[Problem, Problem]:
+def split(task: Problem) -> list[Problem]:
     """Whether there is a positive outcome, and how large it is."""
-    model, cells = task.model, task.cell_statistics
-    if model.amount is None:
-        raise AssertionError(f'family "{model.family}" has one part')
-    chance = Model(family="binomial", pooling=model.pooling, effect=model.effect, baseline=model.baseline)
-    amount = Model(
-        family="normal",
-        pooling=model.pooling,
-        effect=Effect(mean=model.amount.effect.mean, between=model.amount.effect.between),
-        baseline=model.amount.baseline,
-        nuisance=model.nuisance,
-    )
-    return build_problem(two_part.select_chance_counts(cells), chance), build_problem(
-        two_part.select_amount_moments(cells), amount
-    )
+    if task.family.split_parts is None:
+        raise AssertionError(f'family "{task.family.name}" has one part')
+    return [build_problem(cells, model) for model, cells in task.family.split_parts(task.model, task.cell_statistics)]
 
 
 def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
@@ -39,8 +25,10 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     found = [engine.posterior(each, draws=draws, seed=seed + shift) for shift, each in enumerate(split(task), start=1)]
     rng = np.random.default_rng([seed, 6])
     merged: dict[Hashable, xr.DataArray] = {}
-    for prefix, each in zip((CHANCE_PREFIX, AMOUNT_PREFIX), found, strict=True):
-        names = {name: name if name == "sigma" else f"{prefix}{name}" for name in map(str, each.posterior.data_vars)}
+    for part, each in zip(task.family.parts, found, strict=True):
+        names = {
+            name: name if name == "sigma" else f"{part.prefix}{name}" for name in map(str, each.posterior.data_vars)
+        }
         # Copies of a point stand side by side in each: shuffled, those of one part do not meet those of the other.
         merged |= dict(_shuffled(each.posterior, rng).rename(names).data_vars)
     return Draws(add_mean_outcome(task, xr.Dataset(merged)), _worse([each.sample_stats for each in found]))

@@ -10,12 +10,12 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.errors import DataError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    StandIn,
     compare_with_control,
+    convert_mean_by_logit,
     require_statistics,
 )
 from bayes_hte.model.long_form import ParameterDraws
@@ -171,20 +171,34 @@ def measure_control_outcome(cell_statistics: xr.Dataset) -> tuple[float, float]:
     return event_rate, float(np.sqrt(event_rate * (1 - event_rate)))
 
 
+def compute_control_mean(cell_statistics: xr.Dataset) -> float:
+    """Compute the event rate of all the control's units."""
+    return measure_control_outcome(cell_statistics)[0]
+
+
 FAMILY = Family(
     name="binomial",
     link="logit",
     ratio_name="odds ratio",
     mean_is_probability=True,
-    has_baseline=True,
+    formula_lines=(
+        "events[s, a] ~ Binomial(n[s, a], p[s, a])",
+        "logit p[s, a] = baseline[s] + effect[s, a]",
+    ),
+    outcome_sentence="Each unit did it or did not; effects are log odds ratios between an arm and the control.",
+    pymc_lines=('    pm.Binomial("events", n=n, logit_p=eta, observed=events, dims="cell")',),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
     compute_log_likelihood=CELL_LIKELIHOOD.compute_log_likelihood,
     simulate_data=simulate_data,
     simulated_names=("events",),
+    simulated_totals={"events": "events in all cells"},
     compute_mean=compute_mean,
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=measure_control_outcome,
+    compute_control_mean=compute_control_mean,
+    convert_mean_to_link=convert_mean_by_logit,
+    stand_ins=(StandIn("counts", "logit"), StandIn("moments", "logit")),
 )

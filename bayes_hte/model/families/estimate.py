@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import ModelError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    StandIn,
     compute_identity_mean,
+    convert_mean_by_identity,
     require_statistics,
 )
 from bayes_hte.model.long_form import ParameterDraws
@@ -135,7 +135,9 @@ FAMILY = Family(
     link="identity",
     ratio_name=None,
     mean_is_probability=False,
-    has_baseline=False,
+    formula_lines=("estimate[s, a] ~ Normal(effect[s, a], se[s, a])",),
+    outcome_sentence="Each estimate is normal around its true effect with the standard error that was published.",
+    pymc_lines=('    pm.Normal("estimate", eta, se, observed=estimate, dims="cell")',),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
@@ -146,4 +148,7 @@ FAMILY = Family(
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=measure_control_outcome,
+    compute_control_mean=None,
+    convert_mean_to_link=convert_mean_by_identity,
+    stand_ins=(StandIn("estimates", "identity"),),
 )

@@ -1,120 +1,122 @@
 """The contract of a family: what every outcome's file defines, by the same names in the same order.
 
+s is a segment, a an arm, i a unit; eta the linear predictor of a cell, on the link scale.
+
 cell_statistics   sufficient statistics, dims (segment, arm, …); the control is the first arm
 long_cells        the cells that hold data, dim cell (`bayes_hte.model.long_form.build_long_form`)
-arm_data          arrays of one arm's cells, for the fast engine; the last axis is the segment
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from bayes_hte.errors import ModelError
+from bayes_hte.model.families.cell_likelihood import CellLikelihood, FloatArray
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.model.priors import ValueHolder
-from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.cell_table import CellKind, EffectScale
+from bayes_hte.spec.distributions import Distribution
+from bayes_hte.spec.family_rules import FAMILY_RULES
+from bayes_hte.spec.model import Model
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
 
 
-FloatArray = NDArray[np.float64]
-ArmCellData = Mapping[str, FloatArray]
-"""Arrays that a family's `CellLikelihood` needs of one arm's cells, by name; the last axis is the segment."""
+LinkName = Literal["identity", "log", "logit"]
 
 
-@dataclass(frozen=True, slots=True)
-class CellLikelihood:
-    """Log density of one cell as a function of its linear predictor eta: all that the fast engine needs of a family.
+def label_no_dims(cells: xr.Dataset) -> dict[str, list[str]]:
+    """Return no labels, for a family without a dim of its own."""
+    return {}
 
-    Plain NumPy, vectorised over whatever comes before the last axis. Cells without data give 0.
+
+def keep_cells(cells: xr.Dataset) -> xr.Dataset:
+    """Return the cells as they are."""
+    return cells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NuisanceParameter:
+    """A parameter of the likelihood that all segments share, and how its prior is told to people.
 
     Attributes
     ----------
-    pack_arrays : callable
-        cell_statistics or long_cells -> arrays by name, constants included; the axes of the cells come last.
-    compute_log_density : callable
-        (arm_data, eta, nuisance_values) -> log density; nuisance_values are those of the arm, or None.
-    compute_derivatives : callable
-        (arm_data, eta, nuisance_values) -> (first derivative, minus the second or its expectation) in eta.
-    guess_eta : callable
-        arm_data -> a value of eta near which the data are informative; 0 for cells without data.
-    is_quadratic : bool
-        Whether the log density is quadratic in eta, so that its integrals have a closed form.
-    nuisance_name : str or None
-        Name of the nuisance parameter that the log density needs.
-    nuisance_per_arm : bool
-        Whether the nuisance parameter has one value per arm; else the axis of its values comes first: (value, …).
-    compute_nuisance_density : callable or None
-        (cell_statistics, values (point, value)) -> log density of what depends on the nuisance parameter alone.
-    guess_nuisance : callable or None
-        cell_statistics -> values of the nuisance parameter to start from.
+    name : str
+        The key in the table [nuisance] of a model file.
+    dims : tuple of str
+        ``("variant",)`` for one value per arm, the control included, or a dim of the family's own.
+    index_letter : str
+        Index of its values in formulas.
+    is_ordered : bool
+        Whether its values ascend.
+    describe_prior : callable
+        (prior, phrase_amount) -> a sentence on what the prior implies; `phrase_amount` writes a number on the link
+        scale with its unit.
+    label_dims : callable
+        cells -> labels of the dims of the family's own.
     """
 
-    pack_arrays: Callable[[xr.Dataset], dict[str, FloatArray]]
-    compute_log_density: Callable[[ArmCellData, FloatArray, FloatArray | None], FloatArray]
-    compute_derivatives: Callable[[ArmCellData, FloatArray, FloatArray | None], tuple[FloatArray, FloatArray]]
-    guess_eta: Callable[[ArmCellData], FloatArray]
-    is_quadratic: bool
-    nuisance_name: str | None = None
-    nuisance_per_arm: bool = True
-    compute_nuisance_density: Callable[[xr.Dataset, FloatArray], FloatArray] | None = None
-    guess_nuisance: Callable[[xr.Dataset], FloatArray] | None = None
+    name: str
+    dims: tuple[str, ...]
+    index_letter: str
+    is_ordered: bool = False
+    describe_prior: Callable[[Distribution, Callable[[float], str]], str]
+    label_dims: Callable[[xr.Dataset], dict[str, list[str]]] = label_no_dims
 
-    def select_arm_nuisance(self, natural_values: Mapping[str, FloatArray], arm: int) -> FloatArray | None:
-        """Select the nuisance values of one arm from points: dims (point, 1), or (value, point, 1)."""
-        if self.nuisance_name is None:
-            return None
-        nuisance_values = natural_values[self.nuisance_name]
-        if self.nuisance_per_arm:
-            return nuisance_values[:, arm, None]
-        # Contiguous, for densities loop over the values and read one row of points at a time.
-        return np.ascontiguousarray(nuisance_values.T)[:, :, None]
 
-    def approximate_by_normal(self, cell_statistics: xr.Dataset) -> tuple[FloatArray, FloatArray]:
-        """Approximate every cell's likelihood by a normal one in eta.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomePart:
+    """One of the parts that an outcome is made of, each with a linear predictor of its own.
 
-        Returns
-        -------
-        centres, precisions : ndarray
-            (segment, arm); both are 0 where there are no data.
-        """
-        cell_statistics = cell_statistics.transpose("segment", "arm", ...)
-        packed_arrays = self.pack_arrays(cell_statistics)
-        rough_nuisance = (
-            {}
-            if self.nuisance_name is None or self.guess_nuisance is None
-            else {self.nuisance_name: self.guess_nuisance(cell_statistics)[None]}
-        )
-        centres, precisions = [], []
-        for arm in range(cell_statistics.sizes["arm"]):
-            arm_data = {name: np.ascontiguousarray(values[..., arm]) for name, values in packed_arrays.items()}
-            centres.append(self.guess_eta(arm_data))
-            arm_nuisance = self.select_arm_nuisance(rough_nuisance, arm)
-            # precision = −∂² log p / ∂eta² at the centre
-            precisions.append(self.compute_derivatives(arm_data, centres[-1][None], arm_nuisance)[1][0])
-        # A cell whose guess or curvature is no number, or whose curvature is negative, says nothing: precision 0.
-        return np.nan_to_num(np.stack(centres, axis=1)), np.maximum(np.nan_to_num(np.stack(precisions, axis=1)), 0.0)
+    Attributes
+    ----------
+    prefix : str
+        Begins the names of the part's coefficients.
+    title, link_scale_name : str
+        The part, and the scale of its effects, in tables.
+    prior_phrase, effect_phrase : str
+        What priors are of, and what effects are on, in sentences, with a space before.
+    link : str
+    ratio_name : str or None
+        Name of exp(effect), for sentences.
+    """
 
-    def compute_log_likelihood(
-        self, long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws
-    ) -> xr.DataArray:
-        """Compute the log density of each cell of the long form for draws of eta, dims (…, cell)."""
-        sample_dims = [dim for dim in eta.dims if dim != "cell"]
-        ordered_eta = eta.transpose(*sample_dims, "cell")
-        log_density: xr.DataArray = ordered_eta.copy(
-            data=self.compute_log_density(self.pack_arrays(long_cells), ordered_eta.values, None)
-        )
-        return log_density.transpose(*eta.dims)
+    prefix: str
+    title: str
+    link_scale_name: str
+    prior_phrase: str
+    effect_phrase: str
+    link: LinkName
+    ratio_name: str | None
 
 
 @dataclass(frozen=True, slots=True)
+class StandIn:
+    """Cells and a link for which a family gives draws of one's own their raw estimates and inverse link.
+
+    Attributes
+    ----------
+    cell_kind : str
+        Kind of the cell table.
+    link : str
+        Scale that the effects were drawn on.
+    adapt_cells : callable
+        cells -> cells with the statistics that the family needs.
+    """
+
+    cell_kind: CellKind
+    link: LinkName
+    adapt_cells: Callable[[xr.Dataset], xr.Dataset] = keep_cells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One kind of outcome: its statistics, its likelihood, and what is reported of it.
+    """One kind of outcome: its statistics, its likelihood, what is reported of it, and what people are told.
 
     Attributes
     ----------
@@ -126,8 +128,16 @@ class Family:
         Name of exp(effect on the link scale), for sentences; None for the identity link.
     mean_is_probability : bool
         Whether the mean outcome is a probability, so that absolute effects are differences of probabilities.
-    has_baseline : bool
-        Whether the control's mean is part of the model.
+    formula_lines : tuple of str
+        The likelihood as lines of mathematics.
+    outcome_sentence : str
+        What is assumed of outcomes, and what effects are.
+    baseline_noun : str
+        What a baseline is of the control, once through the inverse link.
+    baseline_sentence : str or None
+        The sentence on baselines where their mean has no prior.
+    pymc_lines : tuple of str
+        The likelihood as PyMC source, given eta and the arrays of the cell table.
     select_statistics : callable
         cells -> cell_statistics; raises ModelError if the cells lack them.
     add_likelihood : callable
@@ -141,6 +151,8 @@ class Family:
         (long_cells, eta, parameter_draws, rng) -> replicated data, by the name of the statistic.
     simulated_names : tuple of str
         Names of the statistics that `simulate_data` replicates.
+    simulated_totals : mapping
+        What the sum over cells is of a statistic among them, for those whose sum means something to a reader.
     compute_mean : callable
         (eta, parameter_draws, cell_statistics) -> mean outcome; eta has the dims of baseline or effect.
     estimate_raw_effects : callable
@@ -150,23 +162,76 @@ class Family:
         it estimated alone; dims (…, segment, arm); infinite where an arm was not seen.
     measure_control_outcome : callable
         cell_statistics -> (mean, SD) of the control's outcome over units; what ``control_sd`` refers to.
+    compute_control_mean : callable or None
+        cell_statistics -> mean outcome of all the control's units; None where a planned effect on another scale
+        than the link's has no meaning.
+    convert_mean_to_link : callable
+        mean outcome -> its link; differences of these are effects.
+    nuisance : NuisanceParameter or None
+        The parameter of the likelihood besides eta.
+    parts : tuple of OutcomePart
+        The parts of an outcome that has several linear predictors.
+    split_parts : callable or None
+        (model, cell_statistics) -> a model of another family and its statistics for every part; their likelihoods
+        and priors have nothing in common.
+    combine_parts : callable or None
+        parameter_draws of all parts -> effect and baseline of the mean outcome.
+    compute_between_variance : callable or None
+        posterior of all parts -> variance of effects on the mean outcome between segments.
+    compute_risk_by_time : callable or None
+        (eta, parameter_draws, cell_statistics, until_time) -> probability of the event by a time.
+    stand_ins : tuple of StandIn
+        The family's own kind of cells first.
     """
 
     name: str
-    link: Literal["logit", "log", "identity"]
+    link: LinkName
     ratio_name: str | None
     mean_is_probability: bool
-    has_baseline: bool
+    formula_lines: tuple[str, ...]
+    outcome_sentence: str
+    baseline_noun: str = "mean"
+    baseline_sentence: str | None = None
+    pymc_lines: tuple[str, ...]
     select_statistics: Callable[[xr.Dataset], xr.Dataset]
     add_likelihood: Callable[[xr.Dataset, Any, "dict[str, TensorVariable]", ValueHolder], None]
     cell_likelihood: CellLikelihood | None
     compute_log_likelihood: Callable[[xr.Dataset, xr.DataArray, ParameterDraws], xr.DataArray]
     simulate_data: Callable[[xr.Dataset, xr.DataArray, ParameterDraws, np.random.Generator], dict[str, xr.DataArray]]
     simulated_names: tuple[str, ...]
+    simulated_totals: Mapping[str, str] = field(default_factory=dict)
     compute_mean: Callable[[xr.DataArray, ParameterDraws, xr.Dataset], xr.DataArray]
     estimate_raw_effects: Callable[[xr.Dataset, EffectScale], xr.Dataset]
     compute_effect_variance: Callable[[xr.Dataset, ParameterDraws], xr.DataArray]
     measure_control_outcome: Callable[[xr.Dataset], tuple[float, float]]
+    compute_control_mean: Callable[[xr.Dataset], float] | None
+    convert_mean_to_link: Callable[[float], float]
+    nuisance: NuisanceParameter | None = None
+    parts: tuple[OutcomePart, ...] = ()
+    split_parts: Callable[[Model, xr.Dataset], tuple[tuple[Model, xr.Dataset], ...]] | None = None
+    combine_parts: Callable[[ParameterDraws], dict[str, xr.DataArray]] | None = None
+    compute_between_variance: Callable[[xr.Dataset], xr.DataArray] | None = None
+    compute_risk_by_time: Callable[[xr.DataArray, ParameterDraws, xr.Dataset, float], xr.DataArray] | None = None
+    stand_ins: tuple[StandIn, ...] = ()
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether the control's mean is part of the model."""
+        return FAMILY_RULES[self.name].has_baseline
+
+    @property
+    def listed_parts(self) -> tuple[OutcomePart, ...]:
+        """The parts, or the whole outcome as the only one."""
+        whole_outcome = OutcomePart(
+            prefix="",
+            title="",
+            link_scale_name="",
+            prior_phrase="",
+            effect_phrase="",
+            link=self.link,
+            ratio_name=self.ratio_name,
+        )
+        return self.parts or (whole_outcome,)
 
     @property
     def checked_cell_likelihood(self) -> CellLikelihood:
@@ -194,6 +259,21 @@ def compute_exponential_mean(
 ) -> xr.DataArray:
     """Compute e^eta, the mean under the log link."""
     return eta.copy(data=np.exp(eta.values))
+
+
+def convert_mean_by_identity(mean_outcome: float) -> float:
+    """Return the mean outcome itself, as the identity link does."""
+    return mean_outcome
+
+
+def convert_mean_by_log(mean_outcome: float) -> float:
+    """Convert a mean outcome to its logarithm."""
+    return math.log(mean_outcome)
+
+
+def convert_mean_by_logit(mean_outcome: float) -> float:
+    """Convert a probability to its log-odds."""
+    return math.log(mean_outcome / (1 - mean_outcome))
 
 
 def refuse_control_sd(cell_statistics: xr.Dataset) -> tuple[float, float]:

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import DataError, ModelError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    StandIn,
     compare_with_control,
     compute_identity_mean,
+    convert_mean_by_identity,
     measure_control_from_moments,
     require_statistics,
 )
@@ -138,12 +138,26 @@ def measure_control_outcome(cell_statistics: xr.Dataset) -> tuple[float, float]:
     )
 
 
+def compute_control_mean(cell_statistics: xr.Dataset) -> float:
+    """Compute the mean of all the control's units."""
+    return measure_control_outcome(cell_statistics)[0]
+
+
+def add_moments_of_counts(cells: xr.Dataset) -> xr.Dataset:
+    """Add mean and sum of squares of outcomes that are 0 or 1."""
+    # mean p = events / n,   ss = n p (1 − p) = events (1 − p)
+    event_rate = cells["events"] / cells["n"].where(cells["n"] > 0)
+    return cells.assign(mean=event_rate, ss=(cells["events"] * (1 - event_rate)).fillna(0.0))
+
+
 FAMILY = Family(
     name="mean",
     link="identity",
     ratio_name=None,
     mean_is_probability=False,
-    has_baseline=True,
+    formula_lines=("mean[s, a] ~ Normal(baseline[s] + effect[s, a], se[s, a])",),
+    outcome_sentence="Each cell's mean is close to normal (central limit theorem); effects are differences in means.",
+    pymc_lines=('    pm.Normal("mean", eta, se, observed=mean, dims="cell")',),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
@@ -154,4 +168,11 @@ FAMILY = Family(
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=measure_control_outcome,
+    compute_control_mean=compute_control_mean,
+    convert_mean_to_link=convert_mean_by_identity,
+    stand_ins=(
+        StandIn("moments", "identity"),
+        StandIn("counts", "identity", add_moments_of_counts),
+        StandIn("means", "identity"),
+    ),
 )

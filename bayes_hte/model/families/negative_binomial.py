@@ -9,6 +9,7 @@ log p = total eta − (total + n alpha) log(alpha + e^eta) + n alpha log alpha
         + Σ_k units[k] log Γ(k + alpha) / (Γ(alpha) k!)
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,20 +17,21 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.errors import DataError, ModelError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    NuisanceParameter,
     compare_on_log_scale,
     compare_with_control,
     compute_exponential_mean,
+    convert_mean_by_log,
     refuse_control_sd,
     require_statistics,
 )
 from bayes_hte.model.long_form import ParameterDraws, select_variant_values
-from bayes_hte.model.priors import ValueHolder
+from bayes_hte.model.priors import ValueHolder, compute_central_interval
 from bayes_hte.spec.cell_table import VALUE, EffectScale
+from bayes_hte.spec.distributions import Distribution
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
@@ -214,20 +216,49 @@ def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: Parame
         return control_variance + (inverse_alpha + np.exp(-baseline - effect)) / n.isel(arm=slice(1, None))
 
 
+def compute_control_mean(cell_statistics: xr.Dataset) -> float:
+    """Compute the mean count of all the control's units."""
+    control_cells = cell_statistics.isel(arm=0)
+    return float(control_cells["total"].sum() / control_cells["n"].sum())
+
+
+def describe_nuisance_prior(prior: Distribution, phrase_amount: Callable[[float], str]) -> str:
+    """Describe how much counts vary beyond chance."""
+    # Var y = m + m² / alpha, at m = 1
+    low, high = compute_central_interval(prior)
+    return f"Variance of a count with mean 1: 9 times in 10 between {1 + 1 / high:.2g} and {1 + 1 / low:.2g}."
+
+
 FAMILY = Family(
     name="negative_binomial",
     link="log",
     ratio_name="ratio of means",
     mean_is_probability=False,
-    has_baseline=True,
+    formula_lines=(
+        "y[i] ~ NegativeBinomial(m[s, a], alpha[a])   for unit i of segment s in arm a; Var y = m + m² / alpha",
+        "log m[s, a] = baseline[s] + effect[s, a]",
+    ),
+    outcome_sentence="Counts per unit vary more than chance alone would have them; effects are logs of ratios of "
+    "means.",
+    pymc_lines=(
+        "    # histogram[cell, value]: how many units have each count",
+        "    law = pm.NegativeBinomial.dist(mu=pt.exp(eta)[:, None], alpha=alpha[arm_index][:, None])",
+        '    pm.Potential("histogram", (histogram * pm.logp(law, value[None, :])).sum())',
+    ),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
     compute_log_likelihood=compute_log_likelihood,
     simulate_data=simulate_data,
     simulated_names=("total", "zeros"),
+    simulated_totals={"total": "sum of all counts", "zeros": "units with a count of 0"},
     compute_mean=compute_exponential_mean,
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=refuse_control_sd,
+    compute_control_mean=compute_control_mean,
+    convert_mean_to_link=convert_mean_by_log,
+    nuisance=NuisanceParameter(
+        name="alpha", dims=("variant",), index_letter="a", describe_prior=describe_nuisance_prior
+    ),
 )

@@ -7,6 +7,7 @@ Within-cell sums of squares are independent of the means and sigma is common to 
 over segments loses nothing; a cell without variation (ss = 0) needs no special case.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,19 +15,20 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.errors import DataError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    NuisanceParameter,
     compare_with_control,
     compute_identity_mean,
+    convert_mean_by_identity,
     measure_control_from_moments,
     require_statistics,
 )
 from bayes_hte.model.long_form import ParameterDraws, select_variant_values
-from bayes_hte.model.priors import ValueHolder
+from bayes_hte.model.priors import ValueHolder, compute_upper_bound
 from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.distributions import Distribution
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
@@ -187,12 +189,28 @@ def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: Parame
     return mean_variance.isel(variant=slice(1, None)).rename(variant="arm") + control_variance
 
 
+def compute_control_mean(cell_statistics: xr.Dataset) -> float:
+    """Compute the mean of all the control's units."""
+    return measure_control_from_moments(cell_statistics)[0]
+
+
+def describe_nuisance_prior(prior: Distribution, phrase_amount: Callable[[float], str]) -> str:
+    """Describe how large the SD of units within an arm may be."""
+    return f"SD within an arm: 9 times in 10 below {phrase_amount(compute_upper_bound(prior))}."
+
+
 FAMILY = Family(
     name="normal",
     link="identity",
     ratio_name=None,
     mean_is_probability=False,
-    has_baseline=True,
+    formula_lines=("y[i] ~ Normal(baseline[s] + effect[s, a], sigma[a])   for unit i of segment s in arm a",),
+    outcome_sentence="The outcome is continuous with one standard deviation per arm; effects are differences in means.",
+    pymc_lines=(
+        '    pm.Normal("mean", eta, sigma[arm_index] / np.sqrt(n), observed=mean, dims="cell")',
+        "    # sums of squares and degrees of freedom within cells, added up for each arm",
+        '    pm.Gamma("ss", alpha=freedom / 2, beta=0.5 / sigma**2, observed=ss)',
+    ),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
@@ -203,4 +221,9 @@ FAMILY = Family(
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=measure_control_from_moments,
+    compute_control_mean=compute_control_mean,
+    convert_mean_to_link=convert_mean_by_identity,
+    nuisance=NuisanceParameter(
+        name="sigma", dims=("variant",), index_letter="a", describe_prior=describe_nuisance_prior
+    ),
 )

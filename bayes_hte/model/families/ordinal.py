@@ -6,6 +6,9 @@ The effect is a log odds ratio, the same at every cutpoint (proportional odds: M
 mean outcome is that of the levels' numbers; the cutpoints play the role of a mean of the baselines, which is 0.
 """
 
+import math
+from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +16,19 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.errors import DataError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    NuisanceParameter,
     compare_with_control,
+    convert_mean_by_logit,
     refuse_control_sd,
     require_statistics,
 )
 from bayes_hte.model.long_form import ParameterDraws, move_dim_first
-from bayes_hte.model.priors import ValueHolder
+from bayes_hte.model.priors import ValueHolder, compute_central_interval
 from bayes_hte.spec.cell_table import ARM, SEGMENT, VALUE, EffectScale
+from bayes_hte.spec.distributions import Distribution
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
@@ -259,12 +263,36 @@ def _compute_unit_information(eta: xr.DataArray, cutpoints: xr.DataArray) -> xr.
     return eta.copy(data=(level_probabilities * level_slopes**2).sum(0))
 
 
+def describe_nuisance_prior(prior: Distribution, phrase_amount: Callable[[float], str]) -> str:
+    """Describe where a cutpoint may be, as a probability."""
+    low, high = (1 / (1 + math.exp(-value)) for value in compute_central_interval(prior))
+    return f"Share at or below a level in an average segment: 9 times in 10 between {low:.2%} and {high:.2%}."
+
+
+def label_nuisance_dims(cells: xr.Dataset) -> dict[str, list[str]]:
+    """Label the cutpoints by the levels on both sides: ``"1|2"``."""
+    level_texts = [f"{value:g}" for value in cells[VALUE].values]
+    return {"cutpoint": [f"{low}|{high}" for low, high in pairwise(level_texts)]}
+
+
 FAMILY = Family(
     name="ordinal",
     link="logit",
     ratio_name="odds ratio",
     mean_is_probability=False,
-    has_baseline=True,
+    formula_lines=(
+        "P(y[i] ≤ level k) = logistic(cutpoints[k] - baseline[s] - effect[s, a])   for unit i of s in arm a",
+    ),
+    outcome_sentence="Answers are ordered levels; effects are log odds ratios for a higher answer, the same at every "
+    "level.",
+    baseline_sentence="Control's answers in an average segment are set by the cutpoints; segments' own are pooled "
+    "around them.",
+    pymc_lines=(
+        "    below = pm.math.sigmoid(cutpoints[None, :] - eta[:, None])",
+        "    ends = pt.zeros((len(n), 1))",
+        "    levels = pt.concatenate([below, ends + 1], axis=1) - pt.concatenate([ends, below], axis=1)",
+        '    pm.Multinomial("histogram", n=n, p=levels, observed=histogram)',
+    ),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
@@ -275,4 +303,14 @@ FAMILY = Family(
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=refuse_control_sd,
+    compute_control_mean=None,
+    convert_mean_to_link=convert_mean_by_logit,
+    nuisance=NuisanceParameter(
+        name="cutpoints",
+        dims=("cutpoint",),
+        index_letter="k",
+        is_ordered=True,
+        describe_prior=describe_nuisance_prior,
+        label_dims=label_nuisance_dims,
+    ),
 )

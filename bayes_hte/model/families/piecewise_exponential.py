@@ -9,6 +9,8 @@ absolute scale an effect is a difference in the probability of the event by a st
 difference in survival is its negative.
 """
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,19 +18,19 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.errors import DataError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    NuisanceParameter,
     compare_with_control,
     compute_bounded_exp,
     refuse_control_sd,
     require_statistics,
 )
 from bayes_hte.model.long_form import ParameterDraws, move_dim_first
-from bayes_hte.model.priors import ValueHolder
+from bayes_hte.model.priors import ValueHolder, compute_central_interval
 from bayes_hte.spec.cell_table import ARM, INTERVAL, SEGMENT, EffectScale
+from bayes_hte.spec.distributions import Distribution
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
@@ -163,8 +165,14 @@ def measure_time_in_intervals(cell_statistics: xr.Dataset, until_time: float) ->
 
 def compute_mean(eta: xr.DataArray, parameter_draws: ParameterDraws, cell_statistics: xr.Dataset) -> xr.DataArray:
     """Compute the probability of the event by the horizon."""
-    interval_time = measure_time_in_intervals(cell_statistics, float(cell_statistics.attrs["horizon"]))
-    return compute_risk(eta, parameter_draws["hazards"], interval_time)
+    return compute_risk_by_time(eta, parameter_draws, cell_statistics, float(cell_statistics.attrs["horizon"]))
+
+
+def compute_risk_by_time(
+    eta: xr.DataArray, parameter_draws: ParameterDraws, cell_statistics: xr.Dataset, until_time: float
+) -> xr.DataArray:
+    """Compute the probability of the event by a time within the follow-up."""
+    return compute_risk(eta, parameter_draws["hazards"], measure_time_in_intervals(cell_statistics, until_time))
 
 
 def compute_risk(eta: xr.DataArray, log_hazards: xr.DataArray, interval_time: FloatArray) -> xr.DataArray:
@@ -234,20 +242,69 @@ def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: Parame
     return total_variance
 
 
+def compute_control_mean(cell_statistics: xr.Dataset) -> float:
+    """Compute the risk by the horizon from the control's hazards over all segments."""
+    # risk = 1 − exp(−Σ_j hazard_j time_j),   hazard_j = failures_j / time at risk_j
+    interval_totals = cell_statistics.isel({ARM: 0})[["failures", "at_risk"]].sum(SEGMENT)
+    interval_time = measure_time_in_intervals(cell_statistics, float(cell_statistics.attrs["horizon"]))
+    time_at_risk = interval_totals["at_risk"].where(interval_totals["at_risk"] > 0)
+    interval_hazards = (interval_totals["failures"] / time_at_risk).fillna(0.0).values
+    return float(-math.expm1(-float(interval_hazards @ interval_time)))
+
+
+def convert_mean_to_link(risk: float) -> float:
+    """Convert a risk p by the horizon to the log cumulative hazard log(−log(1 − p))."""
+    return math.log(-math.log1p(-risk))
+
+
+def describe_nuisance_prior(prior: Distribution, phrase_amount: Callable[[float], str]) -> str:
+    """Describe how far hazards of later intervals may be from the first one's."""
+    low, high = (math.exp(value) for value in compute_central_interval(prior))
+    return f"Hazard of a later interval relative to the first: 9 times in 10 between {low:.2g} and {high:.2g}."
+
+
+def label_nuisance_dims(cells: xr.Dataset) -> dict[str, list[str]]:
+    """Label the hazards by their intervals, the first left out."""
+    return {"later_interval": [str(label) for label in cells[INTERVAL].values[1:]]}
+
+
 FAMILY = Family(
     name="piecewise_exponential",
     link="log",
     ratio_name="hazard ratio",
     mean_is_probability=True,
-    has_baseline=True,
+    formula_lines=(
+        "failures[s, a, j] ~ Poisson(at_risk[s, a, j] * hazard[s, a, j])   in interval j",
+        "log hazard[s, a, j] = baseline[s] + hazards[j] + effect[s, a]   hazards of the first interval 0",
+    ),
+    outcome_sentence="Hazards are constant within intervals and proportional between arms; effects are log hazard "
+    "ratios.",
+    baseline_noun="hazard in the first interval",
+    pymc_lines=(
+        "    cell, interval = np.nonzero(at_risk > 0)",
+        "    log_hazard = eta[cell] + pt.concatenate([pt.zeros(1), hazards])[interval]",
+        "    expected = at_risk[cell, interval] * pt.exp(log_hazard)",
+        '    pm.Poisson("failures", mu=expected, observed=failures[cell, interval])',
+    ),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
     compute_log_likelihood=compute_log_likelihood,
     simulate_data=simulate_data,
     simulated_names=("events",),
+    simulated_totals={"events": "events in all cells"},
     compute_mean=compute_mean,
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=refuse_control_sd,
+    compute_control_mean=compute_control_mean,
+    convert_mean_to_link=convert_mean_to_link,
+    nuisance=NuisanceParameter(
+        name="hazards",
+        dims=("later_interval",),
+        index_letter="j",
+        describe_prior=describe_nuisance_prior,
+        label_dims=label_nuisance_dims,
+    ),
+    compute_risk_by_time=compute_risk_by_time,
 )

@@ -10,15 +10,15 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.errors import DataError, ModelError
+from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
-    ArmCellData,
-    CellLikelihood,
     Family,
-    FloatArray,
+    StandIn,
     compare_on_log_scale,
     compare_with_control,
     compute_bounded_exp,
     compute_exponential_mean,
+    convert_mean_by_log,
     refuse_control_sd,
     require_statistics,
 )
@@ -153,20 +153,37 @@ def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: Parame
         return control_variance + 1 / (exposure.isel(arm=slice(1, None)) * np.exp(baseline + effect))
 
 
+def compute_control_mean(cell_statistics: xr.Dataset) -> float:
+    """Compute the rate over all the control's exposure."""
+    control_cells = cell_statistics.isel(arm=0)
+    return float(control_cells["events"].sum() / control_cells["exposure"].sum())
+
+
 FAMILY = Family(
     name="poisson",
     link="log",
     ratio_name="rate ratio",
     mean_is_probability=False,
-    has_baseline=True,
+    formula_lines=(
+        "events[s, a] ~ Poisson(exposure[s, a] * rate[s, a])",
+        "log rate[s, a] = baseline[s] + effect[s, a]",
+    ),
+    outcome_sentence="Events come one by one over an exposure; effects are log rate ratios between an arm and the "
+    "control.",
+    baseline_noun="rate",
+    pymc_lines=('    pm.Poisson("events", mu=exposure * pt.exp(eta), observed=events, dims="cell")',),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=CELL_LIKELIHOOD,
     compute_log_likelihood=CELL_LIKELIHOOD.compute_log_likelihood,
     simulate_data=simulate_data,
     simulated_names=("events",),
+    simulated_totals={"events": "events in all cells"},
     compute_mean=compute_exponential_mean,
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=refuse_control_sd,
+    compute_control_mean=compute_control_mean,
+    convert_mean_to_link=convert_mean_by_log,
+    stand_ins=(StandIn("rates", "log"), StandIn("moments", "log")),
 )

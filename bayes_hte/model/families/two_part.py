@@ -7,6 +7,7 @@ Everything is reported of the mean outcome, p exp(amount + sigma² / 2): `effect
 `baseline` the log of the control's mean, made of both parts draw by draw.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,19 +18,26 @@ from bayes_hte.errors import DataError
 from bayes_hte.model.families import binomial, normal
 from bayes_hte.model.families.family import (
     Family,
+    NuisanceParameter,
+    OutcomePart,
     compare_on_log_scale,
     compare_with_control,
     compute_exponential_mean,
+    convert_mean_by_log,
     refuse_control_sd,
     require_statistics,
 )
 from bayes_hte.model.long_form import ParameterDraws, compute_linear_predictor, select_variant_values
-from bayes_hte.model.parameters import AMOUNT_PREFIX, CHANCE_PREFIX
-from bayes_hte.model.priors import ValueHolder
+from bayes_hte.model.priors import ValueHolder, compute_upper_bound
 from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.distributions import Distribution
+from bayes_hte.spec.model import Effect, Model
 
 if TYPE_CHECKING:
     from pytensor.tensor.variable import TensorVariable
+
+CHANCE_PREFIX, AMOUNT_PREFIX = "chance_", "amount_"
+"""Prefixes of the coefficients of both parts."""
 
 
 def select_statistics(cells: xr.Dataset) -> xr.Dataset:
@@ -90,7 +98,27 @@ def add_likelihood(
     pm.Gamma("log_ss", alpha=half_freedom, beta=0.5 / sigma[observed_arms] ** 2, observed=log_ss)
 
 
-def combine_two_parts(parameter_draws: ParameterDraws) -> dict[str, xr.DataArray]:
+def split_parts(model: Model, cell_statistics: xr.Dataset) -> tuple[tuple[Model, xr.Dataset], ...]:
+    """Split into models with statistics: the chance, of the binomial family, and the amount, of the normal one."""
+    if model.amount is None:
+        raise AssertionError(f'family "{model.family}" has one part')
+    chance_model = Model(
+        family=binomial.FAMILY.name, pooling=model.pooling, effect=model.effect, baseline=model.baseline
+    )
+    amount_model = Model(
+        family=normal.FAMILY.name,
+        pooling=model.pooling,
+        effect=Effect(mean=model.amount.effect.mean, between=model.amount.effect.between),
+        baseline=model.amount.baseline,
+        nuisance=model.nuisance,
+    )
+    return (
+        (chance_model, select_chance_counts(cell_statistics)),
+        (amount_model, select_amount_moments(cell_statistics)),
+    )
+
+
+def combine_parts(parameter_draws: ParameterDraws) -> dict[str, xr.DataArray]:
     """Combine the draws of both parts to effect and baseline of the log of the mean outcome."""
     half_variance = 0.5 * parameter_draws["sigma"] ** 2
     baseline = _combine_log_mean(
@@ -195,20 +223,70 @@ def compute_between_variance(posterior: xr.Dataset) -> xr.DataArray:
     return chance_variance + posterior[f"{AMOUNT_PREFIX}effect_between"] ** 2
 
 
+def describe_nuisance_prior(prior: Distribution, phrase_amount: Callable[[float], str]) -> str:
+    """Describe how large the SD of the logarithm may be."""
+    return f"SD of the log of positive outcomes: 9 times in 10 below {compute_upper_bound(prior):.3g}."
+
+
 FAMILY = Family(
     name="two_part",
     link="log",
     ratio_name="ratio of means",
     mean_is_probability=False,
-    has_baseline=True,
+    formula_lines=(
+        "positive[s, a] ~ Binomial(n[s, a], p[s, a])",
+        "logit p[s, a] = chance_baseline[s] + chance_effect[s, a]",
+        "log y[i] ~ Normal(amount_baseline[s] + amount_effect[s, a], sigma[a])   for units with y[i] > 0",
+        "baseline, effect: of the log of the mean, p exp(amount + sigma² / 2)",
+    ),
+    outcome_sentence="Most outcomes are 0 and the others log-normal; effects are logs of ratios of means, made of an "
+    "effect on the chance of a positive outcome and one on its size.",
+    baseline_noun="chance of a positive outcome",
+    pymc_lines=(
+        '    pm.Binomial("positive", n=n, logit_p=chance_eta, observed=positive, dims="cell")',
+        "    some = np.flatnonzero(positive > 0)",
+        "    se = sigma[arm_index[some]] / np.sqrt(positive[some])",
+        '    pm.Normal("log_mean", amount_eta[some], se, observed=log_mean[some])',
+        "    # sums of squares and degrees of freedom within cells, added up for each arm",
+        '    pm.Gamma("log_ss", alpha=freedom / 2, beta=0.5 / sigma**2, observed=log_ss)',
+    ),
     select_statistics=select_statistics,
     add_likelihood=add_likelihood,
     cell_likelihood=None,
     compute_log_likelihood=compute_log_likelihood,
     simulate_data=simulate_data,
     simulated_names=("positive", "log_mean"),
+    simulated_totals={"positive": "units with a positive outcome"},
     compute_mean=compute_exponential_mean,
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=refuse_control_sd,
+    compute_control_mean=None,
+    convert_mean_to_link=convert_mean_by_log,
+    nuisance=NuisanceParameter(
+        name="sigma", dims=("variant",), index_letter="a", describe_prior=describe_nuisance_prior
+    ),
+    parts=(
+        OutcomePart(
+            prefix=CHANCE_PREFIX,
+            title="chance of a positive outcome",
+            link_scale_name="log-odds",
+            prior_phrase=" of the chance of a positive outcome",
+            effect_phrase=" on the chance of a positive outcome",
+            link="logit",
+            ratio_name="odds ratio",
+        ),
+        OutcomePart(
+            prefix=AMOUNT_PREFIX,
+            title="amount",
+            link_scale_name="the log of positive outcomes",
+            prior_phrase=" of the size of positive outcomes",
+            effect_phrase=" on the log of positive outcomes",
+            link="log",
+            ratio_name="ratio",
+        ),
+    ),
+    split_parts=split_parts,
+    combine_parts=combine_parts,
+    compute_between_variance=compute_between_variance,
 )

@@ -235,8 +235,9 @@ class PriorSampler:
             )
             for name, hyperparameter in self.hyperparameters.items()
         }
-        if "cutpoints" in draws_by_name:
-            draws_by_name["cutpoints"] = np.sort(draws_by_name["cutpoints"], axis=-1)
+        for name, hyperparameter in self.hyperparameters.items():
+            if hyperparameter.is_ordered:
+                draws_by_name[name] = np.sort(draws_by_name[name], axis=-1)
         dims_by_name = {name: hyperparameter.dims for name, hyperparameter in self.hyperparameters.items()}
         offsets_by_name: dict[str, np.ndarray] = {}
         # Baselines first, which have fewer dims: effects may be tied to their offsets.

@@ -1,56 +1,20 @@
 """A model as mathematics and as sentences, for people who ask what is assumed.
 
-Needs no PyMC; the model's PyMC source is in `source`. In formulas s is a segment, a an arm, i a unit.
+Needs no PyMC; the model's PyMC source is in `pymc_source`, what is said of the likelihood in the family's file. In
+formulas s is a segment, a an arm, i a unit.
 """
 
 import math
+from functools import partial
 
 from bayes_hte.model.families import FAMILIES
+from bayes_hte.model.families.family import OutcomePart
 from bayes_hte.model.parameters import EXAMPLE_DIMENSIONS, Coefficient, list_coefficients, with_example_dimensions
 from bayes_hte.model.priors import compute_central_interval, compute_upper_bound, format_prior
 from bayes_hte.model.pymc.pooling import DEFAULT_NU
 from bayes_hte.spec.distributions import Distribution
-from bayes_hte.spec.model import Effect, Model, Pool
+from bayes_hte.spec.model import Baseline, Effect, Model, Pool
 
-_LIKELIHOOD_FORMULAS = {
-    "binomial": ["events[s, a] ~ Binomial(n[s, a], p[s, a])", "logit p[s, a] = baseline[s] + effect[s, a]"],
-    "normal": ["y[i] ~ Normal(baseline[s] + effect[s, a], sigma[a])   for unit i of segment s in arm a"],
-    "mean": ["mean[s, a] ~ Normal(baseline[s] + effect[s, a], se[s, a])"],
-    "estimate": ["estimate[s, a] ~ Normal(effect[s, a], se[s, a])"],
-    "poisson": [
-        "events[s, a] ~ Poisson(exposure[s, a] * rate[s, a])",
-        "log rate[s, a] = baseline[s] + effect[s, a]",
-    ],
-    "negative_binomial": [
-        "y[i] ~ NegativeBinomial(m[s, a], alpha[a])   for unit i of segment s in arm a; Var y = m + m² / alpha",
-        "log m[s, a] = baseline[s] + effect[s, a]",
-    ],
-    "two_part": [
-        "positive[s, a] ~ Binomial(n[s, a], p[s, a])",
-        "logit p[s, a] = chance_baseline[s] + chance_effect[s, a]",
-        "log y[i] ~ Normal(amount_baseline[s] + amount_effect[s, a], sigma[a])   for units with y[i] > 0",
-        "baseline, effect: of the log of the mean, p exp(amount + sigma² / 2)",
-    ],
-    "ordinal": ["P(y[i] ≤ level k) = logistic(cutpoints[k] - baseline[s] - effect[s, a])   for unit i of s in arm a"],
-    "piecewise_exponential": [
-        "failures[s, a, j] ~ Poisson(at_risk[s, a, j] * hazard[s, a, j])   in interval j",
-        "log hazard[s, a, j] = baseline[s] + hazards[j] + effect[s, a]   hazards of the first interval 0",
-    ],
-}
-_OUTCOME_SENTENCES = {
-    "binomial": "Each unit did it or did not; effects are log odds ratios between an arm and the control.",
-    "normal": "The outcome is continuous with one standard deviation per arm; effects are differences in means.",
-    "mean": "Each cell's mean is close to normal (central limit theorem); effects are differences in means.",
-    "estimate": "Each estimate is normal around its true effect with the standard error that was published.",
-    "poisson": "Events come one by one over an exposure; effects are log rate ratios between an arm and the control.",
-    "negative_binomial": "Counts per unit vary more than chance alone would have them; effects are logs of ratios of "
-    "means.",
-    "two_part": "Most outcomes are 0 and the others log-normal; effects are logs of ratios of means, made of an effect "
-    "on the chance of a positive outcome and one on its size.",
-    "ordinal": "Answers are ordered levels; effects are log odds ratios for a higher answer, the same at every level.",
-    "piecewise_exponential": "Hazards are constant within intervals and proportional between arms; effects are log "
-    "hazard ratios.",
-}
 _POOLING_SENTENCES = {
     "partial": "Effects are partially pooled: each segment's effect is drawn from a common distribution, so that "
     "small segments shrink toward the common effect, exactly as much as their own data warrant.",
@@ -61,17 +25,17 @@ _POOLING_SENTENCES = {
 
 def write_mathematics(model: Model) -> list[str]:
     """Write the model as lines of mathematics, likelihood first."""
-    formula_lines = list(_LIKELIHOOD_FORMULAS[model.family])
+    family = FAMILIES[model.family]
+    formula_lines = list(family.formula_lines)
     shown_model = with_example_dimensions(model)
     if shown_model is not model:
         formula_lines.insert(0, f"with {' and '.join(EXAMPLE_DIMENSIONS)}, for example, as the dimensions")
     for coefficient in list_coefficients(shown_model):
         formula_lines += _write_coefficient(coefficient)
-    if model.nuisance is not None:
-        index_texts = {"sigma": "[a]", "alpha": "[a]", "cutpoints": "[k]", "hazards": "[j]"}
-        for name, prior in model.nuisance.stated_priors.items():
-            order_text = ", ascending" if name == "cutpoints" else ""
-            formula_lines.append(f"{name}{index_texts[name]} ~ {format_prior(prior)}{order_text}")
+    if family.nuisance is not None and model.nuisance is not None:
+        nuisance, prior = family.nuisance, model.nuisance.stated_priors[family.nuisance.name]
+        order_text = ", ascending" if nuisance.is_ordered else ""
+        formula_lines.append(f"{nuisance.name}[{nuisance.index_letter}] ~ {format_prior(prior)}{order_text}")
     if model.units == "control_sd":
         formula_lines.append(
             "in SDs of the control's outcome; the baseline is measured from the control's overall mean"
@@ -158,20 +122,21 @@ def _write_structure(coefficient: Coefficient, effect_priors: Effect, arm_index:
 
 def describe_model(model: Model) -> list[str]:
     """Describe what the model assumes and what its priors imply, a sentence each."""
+    family = FAMILIES[model.family]
     sentences = [
-        _OUTCOME_SENTENCES[model.family],
+        family.outcome_sentence,
         _POOLING_SENTENCES[model.pooling],
         *_describe_structure(model.effect),
     ]
-    part_phrase = " of the chance of a positive outcome" if model.amount is not None else ""
-    sentences += _describe_coefficient(model, model.effect, part_phrase)
-    if model.amount is not None:
-        sentences += _describe_coefficient(
-            model, model.amount.effect, " of the size of positive outcomes", ratio_name="ratio"
-        )
+    part_effects: list[Pool] = [model.effect] if model.amount is None else [model.effect, model.amount.effect]
+    for part, pool_priors in zip(family.listed_parts, part_effects, strict=True):
+        sentences += _describe_coefficient(model, pool_priors, part)
     if model.baseline is not None:
-        sentences.append(_describe_baseline(model))
-    return sentences + _describe_nuisance(model)
+        sentences.append(_describe_baseline(model, model.baseline))
+    if family.nuisance is not None and model.nuisance is not None:
+        prior = model.nuisance.stated_priors[family.nuisance.name]
+        sentences.append(family.nuisance.describe_prior(prior, partial(_phrase_amount, model)))
+    return sentences
 
 
 def _describe_structure(effect_priors: Effect) -> list[str]:
@@ -200,11 +165,8 @@ def _describe_structure(effect_priors: Effect) -> list[str]:
     return sentences
 
 
-def _describe_coefficient(
-    model: Model, pool_priors: Pool, part_phrase: str, ratio_name: str | None = None
-) -> list[str]:
-    # Of two parts, the chance has the link of a binomial model.
-    ratio_name = ratio_name or ("odds ratio" if model.amount is not None else FAMILIES[model.family].ratio_name)
+def _describe_coefficient(model: Model, pool_priors: Pool, part: OutcomePart) -> list[str]:
+    part_phrase, ratio_name = part.prior_phrase, part.ratio_name
     # All ranges are of 9 times in 10, the default probability of intervals and bounds of priors.
     low, high = compute_central_interval(pool_priors.mean)
     range_text = f"{_phrase_amount(model, low)} and {_phrase_amount(model, high)}"
@@ -276,14 +238,15 @@ def _phrase_difference(model: Model, difference: float, ratio_name: str | None) 
     return f"a factor of {math.exp(difference):.2g} in {'odds' if ratio_name == 'odds ratio' else f'the {ratio_name}'}"
 
 
-def _describe_baseline(model: Model) -> str:
-    baseline_priors = model.baseline
-    if baseline_priors is None:
-        raise AssertionError("asked for the baseline of a model that has none")
+def _describe_baseline(model: Model, baseline_priors: Baseline) -> str:
+    family = FAMILIES[model.family]
     if baseline_priors.mean is None:
-        return "Control's answers in an average segment are set by the cutpoints; segments' own are pooled around them."
+        if family.baseline_sentence is None:
+            raise AssertionError(f'family "{family.name}" needs the mean of baselines')
+        return family.baseline_sentence
     low, high = compute_central_interval(baseline_priors.mean)
-    link_name = "logit" if model.amount is not None else FAMILIES[model.family].link
+    # Of an outcome of several parts, the table [baseline] is that of the first.
+    link_name = family.listed_parts[0].link
     if link_name == "logit":
         # rate = 1 / (1 + e^−eta)
         rate_bounds = [1 / (1 + math.exp(-value)) for value in (low, high)]
@@ -293,48 +256,9 @@ def _describe_baseline(model: Model) -> str:
     else:
         range_text = f"9 times in 10 between {_phrase_amount(model, low)} and {_phrase_amount(model, high)}"
         range_text += " from the control's overall mean" if model.units == "control_sd" else ""
-    outcome_nouns = {
-        "piecewise_exponential": "hazard in the first interval",
-        "poisson": "rate",
-        "two_part": "chance of a positive outcome",
-    }
-    outcome_noun = outcome_nouns.get(model.family, "mean")
     if baseline_priors.pooling == "none":
-        return f"Control's {outcome_noun} in each segment, on its own: {range_text}."
-    return f"Control's {outcome_noun}, pooled over segments as well: {range_text}."
-
-
-def _describe_nuisance(model: Model) -> list[str]:
-    if model.nuisance is None:
-        return []
-    sentences = []
-    for name, prior in model.nuisance.stated_priors.items():
-        match name:
-            case "sigma" if model.amount is not None:
-                sentences.append(
-                    f"SD of the log of positive outcomes: 9 times in 10 below {compute_upper_bound(prior):.3g}."
-                )
-            case "sigma":
-                sentences.append(
-                    f"SD within an arm: 9 times in 10 below {_phrase_amount(model, compute_upper_bound(prior))}."
-                )
-            case "alpha":
-                # Var y = m + m² / alpha, at m = 1
-                low, high = compute_central_interval(prior)
-                sentences.append(
-                    f"Variance of a count with mean 1: 9 times in 10 between {1 + 1 / high:.2g} and {1 + 1 / low:.2g}."
-                )
-            case "cutpoints":
-                low, high = (1 / (1 + math.exp(-value)) for value in compute_central_interval(prior))
-                sentences.append(
-                    f"Share at or below a level in an average segment: 9 times in 10 between {low:.2%} and {high:.2%}."
-                )
-            case "hazards":
-                low, high = (math.exp(value) for value in compute_central_interval(prior))
-                sentences.append(
-                    f"Hazard of a later interval relative to the first: 9 times in 10 between {low:.2g} and {high:.2g}."
-                )
-    return sentences
+        return f"Control's {family.baseline_noun} in each segment, on its own: {range_text}."
+    return f"Control's {family.baseline_noun}, pooled over segments as well: {range_text}."
 
 
 def _phrase_amount(model: Model, link_value: float, ratio_name: str | None = None) -> str:

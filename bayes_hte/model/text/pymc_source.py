@@ -3,10 +3,9 @@
 Variables of the source have the names of `model.parameters`; what is not sampled has short names (wide, tied).
 """
 
+from bayes_hte.model.families import FAMILIES
+from bayes_hte.model.families.family import NuisanceParameter
 from bayes_hte.model.parameters import (
-    AMOUNT_PREFIX,
-    CHANCE_PREFIX,
-    NUISANCE_DIMS,
     Coefficient,
     HyperparameterSpec,
     collect_hyperparameters,
@@ -32,14 +31,10 @@ def write_pymc_source(model: Model) -> str:
         coefficients = list(reversed(coefficients))
     for position, coefficient in enumerate(coefficients):
         source_lines += [""] * bool(position) + _write_coefficient(coefficient, model)
-    if model.nuisance is not None:
-        source_lines += [""]
-        source_lines += [
-            nuisance_line
-            for name, prior in model.nuisance.stated_priors.items()
-            for nuisance_line in _write_nuisance(name, prior)
-        ]
-    source_lines += ["", *_write_predictor(model), *_LIKELIHOOD_SOURCE[model.family]]
+    family = FAMILIES[model.family]
+    if family.nuisance is not None and model.nuisance is not None:
+        source_lines += ["", *_write_nuisance(family.nuisance, model.nuisance.stated_priors[family.nuisance.name])]
+    source_lines += ["", *_write_predictor(model), *family.pymc_lines]
     return "\n".join(source_lines)
 
 
@@ -83,14 +78,13 @@ def _write_dims(dims: tuple[str, ...]) -> str:
     return f", dims=({quoted_dims})" if len(dims) > 1 else f", dims={quoted_dims}"
 
 
-def _write_nuisance(variable_name: str, prior: Distribution) -> list[str]:
-    dims = NUISANCE_DIMS[variable_name]
-    if variable_name != "cutpoints":
-        return _write_prior(variable_name, prior, dims)
-    start_line = '    start = np.linspace(-1, 1, len(coords["cutpoint"]))'
+def _write_nuisance(nuisance: NuisanceParameter, prior: Distribution) -> list[str]:
+    name, dims = nuisance.name, nuisance.dims
+    if not nuisance.is_ordered:
+        return _write_prior(name, prior, dims)
     return [
-        start_line,
-        f"    {variable_name} = {_write_prior_call(variable_name, prior, dims, 'transform=ordered', 'initval=start')}",
+        f'    start = np.linspace(-1, 1, len(coords["{dims[0]}"]))',
+        f"    {name} = {_write_prior_call(name, prior, dims, 'transform=ordered', 'initval=start')}",
     ]
 
 
@@ -186,7 +180,8 @@ def _write_predictor(model: Model) -> list[str]:
         return ["    eta = effect[segment_index, arm_index - 1]"]
     source_lines = []
     # The control's effect is a column of zeros before those of the other arms.
-    for part_prefix in (CHANCE_PREFIX, AMOUNT_PREFIX) if model.amount is not None else ("",):
+    for part in FAMILIES[model.family].listed_parts:
+        part_prefix = part.prefix
         source_lines += [
             '    nothing = pt.zeros((len(coords["segment"]), 1))',
             f"    {part_prefix}with_control = pt.concatenate([nothing, {part_prefix}effect], axis=1)",
@@ -194,41 +189,3 @@ def _write_predictor(model: Model) -> list[str]:
             f"+ {part_prefix}with_control[segment_index, arm_index]",
         ]
     return source_lines
-
-
-_LIKELIHOOD_SOURCE = {
-    "binomial": ['    pm.Binomial("events", n=n, logit_p=eta, observed=events, dims="cell")'],
-    "normal": [
-        '    pm.Normal("mean", eta, sigma[arm_index] / np.sqrt(n), observed=mean, dims="cell")',
-        "    # sums of squares and degrees of freedom within cells, added up for each arm",
-        '    pm.Gamma("ss", alpha=freedom / 2, beta=0.5 / sigma**2, observed=ss)',
-    ],
-    "mean": ['    pm.Normal("mean", eta, se, observed=mean, dims="cell")'],
-    "estimate": ['    pm.Normal("estimate", eta, se, observed=estimate, dims="cell")'],
-    "poisson": ['    pm.Poisson("events", mu=exposure * pt.exp(eta), observed=events, dims="cell")'],
-    "negative_binomial": [
-        "    # histogram[cell, value]: how many units have each count",
-        "    law = pm.NegativeBinomial.dist(mu=pt.exp(eta)[:, None], alpha=alpha[arm_index][:, None])",
-        '    pm.Potential("histogram", (histogram * pm.logp(law, value[None, :])).sum())',
-    ],
-    "two_part": [
-        '    pm.Binomial("positive", n=n, logit_p=chance_eta, observed=positive, dims="cell")',
-        "    some = np.flatnonzero(positive > 0)",
-        "    se = sigma[arm_index[some]] / np.sqrt(positive[some])",
-        '    pm.Normal("log_mean", amount_eta[some], se, observed=log_mean[some])',
-        "    # sums of squares and degrees of freedom within cells, added up for each arm",
-        '    pm.Gamma("log_ss", alpha=freedom / 2, beta=0.5 / sigma**2, observed=log_ss)',
-    ],
-    "ordinal": [
-        "    below = pm.math.sigmoid(cutpoints[None, :] - eta[:, None])",
-        "    ends = pt.zeros((len(n), 1))",
-        "    levels = pt.concatenate([below, ends + 1], axis=1) - pt.concatenate([ends, below], axis=1)",
-        '    pm.Multinomial("histogram", n=n, p=levels, observed=histogram)',
-    ],
-    "piecewise_exponential": [
-        "    cell, interval = np.nonzero(at_risk > 0)",
-        "    log_hazard = eta[cell] + pt.concatenate([pt.zeros(1), hazards])[interval]",
-        "    expected = at_risk[cell, interval] * pt.exp(log_hazard)",
-        '    pm.Poisson("failures", mu=expected, observed=failures[cell, interval])',
-    ],
-}

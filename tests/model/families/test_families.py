@@ -109,7 +109,7 @@ def positions(task: Problem, count: int = 3) -> Iterator[tuple[float, xr.Dataset
 
 def parameters_of(task: Problem, drawn: xr.Dataset) -> dict[str, xr.DataArray]:
     found = {str(name): values for name, values in drawn.data_vars.items()}
-    return found | (two_part.combine_two_parts(found) if task.model.amount is not None else {})
+    return found | (two_part.combine_parts(found) if task.model.amount is not None else {})
 
 
 @pytest.mark.parametrize("family", ALL)
