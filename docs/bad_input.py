@@ -1,4 +1,4 @@
-"""Write docs/bad-input.md from the cases in tests/bad_input.py; a test compares it with what is committed.
+"""Write docs/bad-input.md from the cases in tests/support/bad_input.py; a test compares it with what is committed.
 
 python docs/bad_input.py
 """
@@ -41,7 +41,7 @@ def _cell(words: str) -> str:
 
 
 def _cases() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bad_input_cases", HERE.parent / "tests" / "bad_input.py")
+    spec = importlib.util.spec_from_file_location("bad_input_cases", HERE.parent / "tests" / "support" / "bad_input.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

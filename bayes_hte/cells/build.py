@@ -22,7 +22,6 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayes_hte.cells.reading.labels import CellKey, label_segments, sort_naturally, sort_segments
-from bayes_hte.cells.units.spanning_clusters import SPANNING_ATTRIBUTE
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, OTHER_SEGMENT, SEGMENT
 
@@ -32,6 +31,9 @@ type CellIndex = npt.NDArray[np.intp]
 """Positions of cells: in a list of cells, or along one dim of the cell table."""
 type CellCoords = Mapping[str, tuple[str, Sequence[Any] | npt.NDArray[Any]]]
 """Coordinates of a cell table: by name, the dim and the values."""
+
+SPANNING_ATTRIBUTE = "spanning"
+"""Attribute with the counts of clusters: absent where no cluster has rows in several segments."""
 
 NAN_WHEN_EMPTY = frozenset(
     {"mean", "se", "estimate", "log_mean", "column_mean", "variance_reduction", "lowest", "highest", "pre_mean"}

@@ -1,14 +1,37 @@
 """Make the cell table that a plan asks for, and write a cell table as a data frame. Needs no model."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from bayes_hte.cells.combine.planned_shares import with_shares
+from bayes_hte.cells.combine.protect import protect
+from bayes_hte.cells.summaries.from_levels import from_levels
+from bayes_hte.cells.summaries.from_summary import from_estimates, from_summary
+from bayes_hte.cells.summaries.from_table import from_table
+from bayes_hte.cells.summaries.from_wide import from_wide
+from bayes_hte.cells.units.from_rows import from_rows
+from bayes_hte.cells.units.from_times import from_times
 from bayes_hte.errors import PlanError
-from bayes_hte.spec import cell_table as schema
-from bayes_hte.spec.plan import Plan
+from bayes_hte.spec.cell_table import ARM, INTERVAL, SEGMENT, VALUE, list_dimensions
+from bayes_hte.spec.plan import Estimates, Plan, Rows, Times
+
+MAKER_BY_FORM: Mapping[str, Callable[..., xr.Dataset]] = MappingProxyType(
+    {
+        "rows": from_rows,
+        "times": from_times,
+        "summary": from_summary,
+        "wide": from_wide,
+        "table": from_table,
+        "levels": from_levels,
+        "estimates": from_estimates,
+    }
+)
+"""The function that makes cells from each form of data."""
 
 
 def from_plan(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool = False) -> xr.Dataset:
@@ -21,54 +44,36 @@ def from_plan(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
     DataError
         If the data cannot be analysed as asked.
     """
-    from bayes_hte import cells
-
     data_options = plan.data
     if data is None and data_options.path is None:
         raise PlanError("the plan names no data: add data.path, or pass --data FILE")
     table = folder / str(data_options.path) if data is None else data
+    # The sections of the plan have the keywords of these functions as keys.
     call_options = data_options.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
     if data_options.segments is not None:
         call_options["segments"] = list(data_options.segments)
-    # The sections of the plan have the keywords of these functions as keys.
-    match data_options.form:
-        case "rows":
-            call_options["drop_missing"] = data_options.drop_missing or drop_missing
-            cell_table = cells.from_rows(table, **call_options)
-        case "summary":
-            cell_table = cells.from_summary(table, **call_options)
-        case "wide":
-            cell_table = cells.from_wide(table, **call_options)
-        case "table":
-            cell_table = cells.from_table(table, **call_options)
-        case "levels":
-            cell_table = cells.from_levels(table, **call_options)
-        case "times":
-            call_options["drop_missing"] = data_options.drop_missing or drop_missing
-            cell_table = cells.from_times(table, **call_options)
-        case "estimates":
-            if data_options.covariance is not None:
-                call_options["covariance"] = folder / data_options.covariance
-            cell_table = cells.from_estimates(table, **call_options)
+    if isinstance(data_options, Rows | Times):
+        call_options["drop_missing"] = data_options.drop_missing or drop_missing
+    if isinstance(data_options, Estimates) and data_options.covariance is not None:
+        call_options["covariance"] = folder / data_options.covariance
+    cells = MAKER_BY_FORM[data_options.form](table, **call_options)
     shares = getattr(data_options, "shares", None)  # published estimates have none
     if shares is not None:
-        cell_table = cells.with_shares(cell_table, shares)
-    return cell_table if plan.privacy is None else cells.protect(cell_table, plan.privacy.min_units, plan.privacy.small)
+        cells = with_shares(cells, shares)
+    return cells if plan.privacy is None else protect(cells, plan.privacy.min_units, plan.privacy.small)
 
 
 def _tabulate_long_cells(cells: xr.Dataset) -> pd.DataFrame:
     """Tabulate histograms or survival: one row per segment, arm and value or interval."""
-    extra_dim, variable_names = (
-        (schema.VALUE, ["histogram"]) if "histogram" in cells else (schema.INTERVAL, ["failures", "at_risk"])
-    )
-    long_table = cells[variable_names].to_dataframe(dim_order=[schema.SEGMENT, schema.ARM, extra_dim]).reset_index()
+    extra_dim, variable_names = (VALUE, ["histogram"]) if "histogram" in cells else (INTERVAL, ["failures", "at_risk"])
+    long_table = cells[variable_names].to_dataframe(dim_order=[SEGMENT, ARM, extra_dim]).reset_index()
     if "histogram" in cells:
         # A value without a row has no units: most combinations have none.
         long_table = (
             long_table[long_table["histogram"] > 0].rename(columns={"histogram": "units"}).reset_index(drop=True)
         )
-        return long_table[[*schema.list_dimensions(cells), schema.ARM, extra_dim, "units"]]
-    return long_table[[*schema.list_dimensions(cells), schema.ARM, "start", "end", *variable_names]]
+        return long_table[[*list_dimensions(cells), ARM, extra_dim, "units"]]
+    return long_table[[*list_dimensions(cells), ARM, "start", "end", *variable_names]]
 
 
 def tabulate_cells(cells: xr.Dataset) -> pd.DataFrame:
@@ -79,8 +84,8 @@ def tabulate_cells(cells: xr.Dataset) -> pd.DataFrame:
     """
     if "histogram" in cells or "failures" in cells:
         return _tabulate_long_cells(cells)
-    variable_names = [name for name in map(str, cells.data_vars) if cells[name].dims == (schema.SEGMENT, schema.ARM)]
-    flat_table = cells[variable_names].to_dataframe(dim_order=[schema.SEGMENT, schema.ARM]).reset_index()
+    variable_names = [name for name in map(str, cells.data_vars) if cells[name].dims == (SEGMENT, ARM)]
+    flat_table = cells[variable_names].to_dataframe(dim_order=[SEGMENT, ARM]).reset_index()
     # sd = √(SS / (n − 1)): people read standard deviations, and `from_summary` takes them.
     if "ss" in variable_names:
         variable_names[variable_names.index("ss")] = "sd"
@@ -90,4 +95,4 @@ def tabulate_cells(cells: xr.Dataset) -> pd.DataFrame:
         flat_table["log_sd"] = (
             flat_table["log_ss"] / (flat_table["positive"] - 1).where(flat_table["positive"] > 1)
         ) ** 0.5
-    return flat_table[[*schema.list_dimensions(cells), schema.ARM, *variable_names]]
+    return flat_table[[*list_dimensions(cells), ARM, *variable_names]]

@@ -21,7 +21,7 @@ from bayes_hte.cells.checks.hypothesis_tests import (
 )
 from bayes_hte.cells.checks.wording import format_mean, format_p_value, format_percentages, quote_column, shorten_label
 from bayes_hte.cells.reading.engines import format_count
-from bayes_hte.cells.units.spanning_clusters import read_spanning_clusters
+from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.spec.cell_table import ARM, PRE_COVARIATE, SEGMENT
 
 MAX_NAMED_ITEMS = 3

@@ -13,8 +13,8 @@ from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, SegmentLeve
 from bayes_hte.cells.reading.small_tables import FloatValues
 from bayes_hte.cells.summaries.segment_covariates import add_covariates, list_segment_levels
 from bayes_hte.cells.units import adjusted_means
+from bayes_hte.cells.units.clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
 from bayes_hte.cells.units.from_times import build_interval_coords
-from bayes_hte.cells.units.spanning_clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
 from bayes_hte.errors import DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, COVARIATE, PRE_COVARIATE, SEGMENT, VALUE

@@ -6,17 +6,12 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
-from bayes_hte.cells.build import CellValues, TableAttributes, build_cell_table, pool_groups
+from bayes_hte.cells.build import SPANNING_ATTRIBUTE, CellValues, TableAttributes, build_cell_table, pool_groups
 from bayes_hte.cells.reading.engines import quote_names
 from bayes_hte.cells.reading.labels import CellKey, sort_naturally
 from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
 from bayes_hte.cells.units import adjusted_means
-from bayes_hte.cells.units.spanning_clusters import (
-    SPANNING_ATTRIBUTE,
-    SpanningClusters,
-    count_disjoint_clusters,
-    read_spanning_clusters,
-)
+from bayes_hte.cells.units.clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
 from bayes_hte.errors import DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, SEGMENT

@@ -1,18 +1,23 @@
-"""Cut numbers and dates into levels, inside the engine that holds them."""
+"""Cut numbers and dates into levels, inside the engine that holds them, and merge rare levels."""
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from bayes_hte._support.validation import to_int
-from bayes_hte.cells.reading.engines import fetch_rows, quote_names
+import numpy as np
+import numpy.typing as npt
+
+from bayes_hte._support.validation import describe_value, to_int
+from bayes_hte.cells.reading.engines import fetch_rows, format_count, quote_names
 from bayes_hte.cells.reading.labels import format_bin_label, format_label, is_missing
 from bayes_hte.cells.units.statistics import query_quantiles
 from bayes_hte.errors import DataError
+from bayes_hte.spec.cell_table import OTHER_LEVEL
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
@@ -25,6 +30,9 @@ PERIOD_NAMES = ("day", "week", "month", "quarter", "year")
 
 MAX_BINS = 100
 """A number of bins above this was meant to be something else, such as an edge."""
+
+MAX_NAMED_LEVELS = 10
+"""A note lists so many levels, then counts the others: a column of names may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +302,76 @@ def compute_quantiles(
     if not all(map(math.isfinite, quantile_values)):
         raise DataError(f"{subject} has no finite value, so no quantile; check the column")
     return quantile_values
+
+
+def check_rare(rare: int | Mapping[str, int] | None, dims: Sequence[str]) -> dict[str, int]:
+    """Check the least number of rows that a level must have, and return it by dimension.
+
+    Raises
+    ------
+    DataError
+        If a dimension is not there, or the number is not above 1.
+    """
+    if rare is None:
+        return {}
+    is_single = isinstance(rare, bool) or to_int(rare) is not None
+    if not is_single and not isinstance(rare, Mapping):
+        raise DataError(
+            f"rare is {describe_value(rare)}; give a number of rows, or numbers by dimension as in {{{dims[0]!r}: 50}}"
+        )
+    minimum_rows = {}
+    for dimension, raw_minimum in (rare if isinstance(rare, Mapping) else dict.fromkeys(dims, rare)).items():
+        if dimension not in dims:
+            raise DataError(
+                f"rare names {dimension!r}, which is not among the segments {quote_names(dims)}; add it there"
+            )
+        minimum = to_int(raw_minimum)
+        if minimum is None or minimum < 2:
+            raise DataError(
+                f"rare is {describe_value(raw_minimum)} for {dimension!r}; give a number of rows, 2 or more"
+            )
+        minimum_rows[dimension] = minimum
+    return minimum_rows
+
+
+def merge_rare_levels(
+    level_labels: npt.NDArray[np.object_],
+    row_counts: npt.NDArray[np.int64],
+    *,
+    dims: Sequence[str],
+    minimum_rows: Mapping[str, int],
+) -> tuple[npt.NDArray[np.object_], list[str]]:
+    """Merge levels with too few rows into the level (other), and note which; missing levels stay apart.
+
+    Parameters
+    ----------
+    level_labels
+        Level of each group as text, None where it is missing; axes (dimension, group).
+    row_counts
+        Number of rows of each group.
+    dims
+        Names of the dimensions.
+    minimum_rows
+        By dimension, the least number of rows of a level that stays.
+    """
+    merged_levels, notes = level_labels.copy(), []
+    for dimension, minimum in minimum_rows.items():
+        level_column = merged_levels[dims.index(dimension)]
+        level_rows: Counter[str] = Counter()
+        for level, rows in zip(level_column, row_counts, strict=True):
+            if level is not None:
+                level_rows[level] += int(rows)
+        rare_levels = {level: size for level, size in level_rows.items() if size < minimum}
+        if not rare_levels:
+            continue
+        # In place: `level_column` is a row of `merged_levels`.
+        level_column[np.array([level in rare_levels for level in level_column])] = OTHER_LEVEL
+        sorted_levels = sorted(rare_levels.items(), key=lambda level_size: (-level_size[1], level_size[0]))
+        shown_levels = ", ".join(f"{level} ({size:,})" for level, size in sorted_levels[:MAX_NAMED_LEVELS])
+        remainder = f" and {len(rare_levels) - MAX_NAMED_LEVELS:,} more" if len(rare_levels) > MAX_NAMED_LEVELS else ""
+        level_count = format_count(len(rare_levels), "level", "levels")
+        notes.append(
+            f"{level_count} of {dimension} with fewer than {minimum:,} rows form the level {OTHER_LEVEL}: "
+            f"{shown_levels}{remainder}"
+        )
+    return merged_levels, notes

@@ -12,8 +12,14 @@ from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool
 from bayes_hte.cells.reading.engines import Source, check_arms, check_dimensions, open_table, pick_columns, quote_names
 from bayes_hte.cells.reading.labels import CellKey
 from bayes_hte.cells.units import adjusted_means
-from bayes_hte.cells.units.binning import BinSpec, check_bins
-from bayes_hte.cells.units.clusters import note_crossing_clusters, note_repeated_units
+from bayes_hte.cells.units.binning import BinSpec, check_bins, check_rare, merge_rare_levels
+from bayes_hte.cells.units.clusters import (
+    SpanningClusters,
+    count_spanning_clusters,
+    describe_analysis_units,
+    note_crossing_clusters,
+    note_repeated_units,
+)
 from bayes_hte.cells.units.group_by import (
     Cap,
     GroupedUnits,
@@ -23,8 +29,6 @@ from bayes_hte.cells.units.group_by import (
     prepare_unit_rows,
 )
 from bayes_hte.cells.units.metrics import METRIC_REDUCTIONS, MetricName, MetricReduction, check_cap
-from bayes_hte.cells.units.rare_levels import check_rare, merge_rare_levels
-from bayes_hte.cells.units.spanning_clusters import SpanningClusters, count_spanning_clusters, describe_analysis_units
 from bayes_hte.cells.units.statistics import Moments
 from bayes_hte.errors import DataError
 from bayes_hte.spec import cell_table
@@ -219,7 +223,10 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         # A unit that is the cluster may have many rows, which are added up.
         warnings += [] if unit in {None, cluster} else _note_repeats(source, str(unit), arm)
     reduction.check_groups(groups, rows)
-    groups, rare_notes = merge_rare_levels(groups, dims, rare_limits)
+    # Rows without an arm are dropped later, so that they make no level common.
+    kept_rows = np.where(groups.arm_labels == None, 0, groups.complete_counts)  # noqa: E711, elementwise
+    level_labels, rare_notes = merge_rare_levels(groups.level_labels, kept_rows, dims=dims, minimum_rows=rare_limits)
+    groups = replace(groups, level_labels=level_labels)
     # Counted before they are dropped: check compares the arms by the rows they lack.
     missing_by_cell = count_incomplete_rows(groups)
     groups, attributes = drop_incomplete_rows(

@@ -10,7 +10,7 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte.cells import check, from_rows, merge, protect, sample_ratio, split, with_shares
-from bayes_hte.cells.units.spanning_clusters import read_spanning_clusters
+from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import DataError
 from bayes_hte.spec import cell_table
 
