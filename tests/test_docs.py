@@ -32,6 +32,7 @@ PUBLIC_MODULES = [
     "bayes_hte.cells.combine.planned_shares",
     "bayes_hte.cells.combine.split",
     "bayes_hte.cells.units.from_times",
+    "bayes_hte.cells.units.metrics",
     "bayes_hte.cells.summaries.from_summary",
     "bayes_hte.cells.summaries.column_vocabulary",
     "bayes_hte.cells.summaries.from_wide",

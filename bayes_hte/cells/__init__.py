@@ -1,6 +1,6 @@
 """From an experiment's data, in whatever table it comes, to the cell table: all that a model ever sees.
 
-rows ──from_rows──────────────┐
+rows ──from_rows──────────────┐               metric=Mean, Ratio, Rate, Histogram or TwoPart: what is measured
 times ──from_times────────────┤
 summary ──from_summary, _wide─┼──► cell table, an xarray.Dataset with dims (segment, arm) ──merge, check
 units by value ──from_levels──┤                                   ├──with_covariates: what is known of segments
@@ -23,8 +23,14 @@ from bayes_hte.cells.summaries.from_wide import from_wide
 from bayes_hte.cells.summaries.segment_covariates import with_covariates
 from bayes_hte.cells.units.from_rows import from_rows
 from bayes_hte.cells.units.from_times import from_times
+from bayes_hte.cells.units.metrics import Histogram, Mean, Rate, Ratio, TwoPart
 
 __all__ = [
+    "Histogram",
+    "Mean",
+    "Rate",
+    "Ratio",
+    "TwoPart",
     "check",
     "from_estimates",
     "from_levels",

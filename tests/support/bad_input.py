@@ -16,6 +16,9 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte.cells import (
+    Histogram,
+    Mean,
+    Rate,
     check,
     from_estimates,
     from_levels,
@@ -231,6 +234,11 @@ CASES: dict[str, tuple[Case, ...]] = {
              rows(units(spent=[50.0] + [0.0] * 15), cap_quantile=0.9), "at most 0"),
         Case("a quantile in per cent", rows(cap_quantile=99), "99"),
         Case("a covariate twice", rows(cuped=["age", "age"]), "'age'"),
+        Case("an outcome beside a metric", rows(metric=Mean("spent")), "outcome", "write metric"),
+        Case("a metric without a column", lambda: Mean(None), "None"),  # type: ignore[arg-type]
+        Case("a Rate of clusters", rows(outcome=None, metric=Rate("spent", exposure="hours"), cluster="village"),
+             "cluster"),
+        Case("a Histogram with weights", rows(outcome=None, metric=Histogram("spent"), weights="hours"), "weights"),
     ),
     "Bins and rare levels": (
         Case("bins of text", rows(bins={"device": 4}), "'device'"),

@@ -171,7 +171,7 @@ def reduce_to_adjusted_means(
     if groups.value_counts.get("negative", np.zeros(1)).any():
         negative_count = int(groups.value_counts["negative"].sum())
         raise DataError(
-            f"{format_count(negative_count, 'weight', 'weights')} in {units.number_columns['weight']!r} "
+            f"{format_count(negative_count, 'weight', 'weights')} in {units.columns.numbers['weight']!r} "
             f"{'is' if negative_count == 1 else 'are'} negative; a weight says how many units a row stands for, 0 or "
             "more: correct the column"
         )

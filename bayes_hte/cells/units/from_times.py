@@ -14,6 +14,7 @@ from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, format
 from bayes_hte.cells.reading.labels import format_label, is_missing
 from bayes_hte.cells.units.group_by import (
     GroupedUnits,
+    UnitColumns,
     UnitRows,
     drop_incomplete_rows,
     group_unit_rows,
@@ -118,7 +119,7 @@ def from_times(
     number_columns = {"time": time, "event": event}
     dims = check_dimensions(segments, {**number_columns, "arm": arm}, reserved_names={INTERVAL, "start", "end"})
     with open_table(data, label_columns=[*dims, arm], number_columns=[time, event], connection=connection) as source:
-        unit_rows = prepare_unit_rows(source, number_columns=number_columns, arm_column=arm, dims=dims)
+        unit_rows = prepare_unit_rows(source, UnitColumns(number_columns, arm, dims))
         observed = _query_observed_times(unit_rows)
         cuts = _choose_breaks(unit_rows, observed) if breaks is None else _check_breaks(breaks, observed)
         # Nothing is known of the hazard after the last time observed: the last interval ends there.
@@ -170,7 +171,7 @@ def _query_observed_times(unit_rows: UnitRows) -> _ObservedTimes:
     n_complete, n_early, n_invalid, n_events, last_time, last_event_time = fetch_rows(
         observed_query, unit_rows.table_name
     )[0]
-    time_column, event_column = unit_rows.number_columns["time"], unit_rows.number_columns["event"]
+    time_column, event_column = unit_rows.columns.numbers["time"], unit_rows.columns.numbers["event"]
     if n_invalid:
         raise DataError(
             f"{format_count(n_invalid, 'value', 'values')} of {event_column!r} {'is' if n_invalid == 1 else 'are'} "

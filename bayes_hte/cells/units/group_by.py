@@ -60,6 +60,25 @@ class Cap:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitColumns:
+    """The columns of a table with one row per unit, by what they are used for."""
+
+    numbers: Mapping[str, str]  # column by role, the outcome first
+    arm: str
+    dims: Sequence[str]
+    pre: Sequence[str] = ()  # numbers from before treatment
+    cluster: str | None = None
+    bins_by_dim: Mapping[str, BinSpec] = field(default_factory=lambda: MappingProxyType({}))  # only dims that are cut
+
+    @property
+    def roles_of_numbers(self) -> list[tuple[str, str]]:
+        """Role and column of all numbers, dimensions that are cut by their numbers included."""
+        cut_dims = [dim for dim, dim_bins in self.bins_by_dim.items() if not isinstance(dim_bins, str)]
+        pre_roles = [("covariate", column) for column in self.pre]
+        return [*self.numbers.items(), *pre_roles, *(("dimension", dim) for dim in cut_dims)]
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRows:
     """Opened rows, one per unit, of which none has been read.
 
@@ -70,15 +89,9 @@ class UnitRows:
 
     frame: "nw.LazyFrame[Any]"
     fault_frame: "nw.LazyFrame[Any]"  # queried where rows are not complete: finite0, infinite0, …, lost
-    number_columns: Mapping[str, str]  # column by role, the outcome first
-    arm_column: str
-    dims: Sequence[str]
+    columns: UnitColumns
     table_name: str
-    pre_columns: Sequence[str] = ()
-    cluster_column: str | None = None
-    cuts_by_dim: Mapping[str, DimensionCut] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # only dims that are cut
+    cuts_by_dim: Mapping[str, DimensionCut]  # only dims that are cut
     cap: Cap | None = None  # bounds as values, no longer quantiles
 
 
@@ -121,17 +134,7 @@ class GroupedUnits:
         )
 
 
-def prepare_unit_rows(
-    source: Source,
-    *,
-    number_columns: Mapping[str, str],
-    arm_column: str,
-    dims: Sequence[str],
-    pre_columns: Sequence[str] = (),
-    cluster_column: str | None = None,
-    bins_by_dim: Mapping[str, BinSpec] = MappingProxyType({}),
-    cap: Cap | None = None,
-) -> UnitRows:
+def prepare_unit_rows(source: Source, columns: UnitColumns, cap: Cap | None = None) -> UnitRows:
     """Pick the columns that are needed, cast numbers to float64, and cut dimensions into bins.
 
     Raises
@@ -141,62 +144,64 @@ def prepare_unit_rows(
     """
     import narwhals.stable.v2 as nw
 
-    needed_columns = [
-        *number_columns.values(),
-        *pre_columns,
-        arm_column,
-        *dims,
-        *([] if cluster_column is None else [cluster_column]),
-    ]
+    cluster_columns = [] if columns.cluster is None else [columns.cluster]
+    needed_columns = [*columns.numbers.values(), *columns.pre, columns.arm, *columns.dims, *cluster_columns]
     picked = {column: f"c{i}" for i, column in enumerate(needed_columns)}
     frame = pick_columns(source, needed_columns)
-    typed_columns = [*number_columns.items(), *(("covariate", column) for column in pre_columns)]
-    typed_columns += [("dimension", dim) for dim, dim_bins in bins_by_dim.items() if not isinstance(dim_bins, str)]
-    for role, column in typed_columns:
+    for role, column in columns.roles_of_numbers:
         frame = _cast_to_float(frame, picked[column], role=role, column_name=column, table_name=source.table_name)
-    cuts = {}
-    for dim, dim_bins in bins_by_dim.items():
-        cuts[dim] = choose_cut(frame, picked[dim], dimension=dim, bin_spec=dim_bins, table_name=source.table_name)
+    cuts = {
+        dim: choose_cut(frame, picked[dim], dimension=dim, bin_spec=dim_bins, table_name=source.table_name)
+        for dim, dim_bins in columns.bins_by_dim.items()
+    }
+    if cap is not None:
+        cap = _resolve_cap(frame, cap, next(iter(columns.numbers.values())), source.table_name)
+    expressions = _build_number_expressions(columns, picked, cap)
+    for i, column in enumerate([columns.arm, *columns.dims]):
+        value = nw.col(picked[column])
+        expressions.append((cuts[column].build_expression(value) if column in cuts else value).alias(f"k{i}"))
+    expressions += [nw.col(picked[column]).alias("g") for column in cluster_columns]
+    fault_frame = frame.select(*_build_fault_expressions(columns, picked))
+    return UnitRows(frame.select(*expressions), fault_frame, columns, source.table_name, cuts, cap)
+
+
+def _build_number_expressions(columns: UnitColumns, picked: Mapping[str, str], cap: Cap | None) -> "list[nw.Expr]":
+    """Build y0, y1, … and p0, p1, … of `UnitRows`, and which outcomes lie beyond the cap."""
+    import narwhals.stable.v2 as nw
 
     # A row without one of its numbers takes part in no statistic, so that all statistics are of the same rows.
     is_complete = nw.col("c0").is_finite()
-    for column in [*number_columns.values()][1:]:
+    for column in [*columns.numbers.values()][1:]:
         is_complete = is_complete & nw.col(picked[column]).is_finite()
-    if cluster_column is not None:
-        is_complete = is_complete & ~nw.col(picked[cluster_column]).is_null()
+    if columns.cluster is not None:
+        is_complete = is_complete & ~nw.col(picked[columns.cluster]).is_null()
     expressions: list[nw.Expr] = []
     if cap is not None:
-        cap = _resolve_cap(frame, cap, next(iter(number_columns.values())), source.table_name)
-        value = nw.col("c0")
-        expressions.append(nw.when(is_complete & ((value < cap.low) | (value > cap.high))).then(value).alias("capped"))
-    faults: list[nw.Expr] = []
-    for i, column in enumerate(number_columns.values()):
+        outcome = nw.col("c0")
+        is_beyond = (outcome < cap.low) | (outcome > cap.high)
+        expressions.append(nw.when(is_complete & is_beyond).then(outcome).alias("capped"))
+    for i, column in enumerate(columns.numbers.values()):
         value = nw.col(picked[column])
         capped_value = value if i or cap is None else _clip_to_cap(value, cap)
         expressions.append(nw.when(is_complete).then(capped_value).alias(f"y{i}"))
-        faults.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
-        faults.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
-    for j, column in enumerate(pre_columns):
+    for j, column in enumerate(columns.pre):
         value = nw.col(picked[column])
         expressions.append(nw.when(value.is_finite()).then(value).alias(f"p{j}"))
-    for i, column in enumerate([arm_column, *dims]):
+    return expressions
+
+
+def _build_fault_expressions(columns: UnitColumns, picked: Mapping[str, str]) -> "list[nw.Expr]":
+    """Build the columns that count what is missing or infinite: values where there is a fault, else null."""
+    import narwhals.stable.v2 as nw
+
+    faults: list[nw.Expr] = []
+    for i, column in enumerate(columns.numbers.values()):
         value = nw.col(picked[column])
-        expressions.append((cuts[column].build_expression(value) if column in cuts else value).alias(f"k{i}"))
-    if cluster_column is not None:
-        expressions.append(nw.col(picked[cluster_column]).alias("g"))
-        faults.append(nw.when(nw.col(picked[cluster_column]).is_null()).then(1.0).alias("lost"))
-    return UnitRows(
-        frame.select(*expressions),
-        frame.select(*faults),
-        number_columns,
-        arm_column,
-        dims,
-        source.table_name,
-        pre_columns,
-        cluster_column,
-        cuts,
-        cap,
-    )
+        faults.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
+        faults.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
+    if columns.cluster is not None:
+        faults.append(nw.when(nw.col(picked[columns.cluster]).is_null()).then(1.0).alias("lost"))
+    return faults
 
 
 def _clip_to_cap(value: "nw.Expr", cap: Cap) -> "nw.Expr":
@@ -249,13 +254,13 @@ def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits
     DataError
         If there are no rows, they cannot be grouped, or a dimension looks like an id.
     """
-    key_columns = [f"k{i}" for i in range(1 + len(unit_rows.dims))]
+    key_columns = [f"k{i}" for i in range(1 + len(unit_rows.columns.dims))]
     capped_columns = [] if unit_rows.cap is None else ["capped"]
     count_columns = dict.fromkeys(["y0", *capped_columns, *query.count_columns])
     full_query = replace(
         query,
         count_columns=list(count_columns),
-        moment_columns=[*query.moment_columns, *(f"p{j}" for j in range(len(unit_rows.pre_columns)))],
+        moment_columns=[*query.moment_columns, *(f"p{j}" for j in range(len(unit_rows.columns.pre)))],
     )
     try:
         answer = aggregate_units(
@@ -264,16 +269,16 @@ def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits
             full_query,
             table_name=unit_rows.table_name,
             max_groups=MAX_GROUPS,
-            by_cluster=unit_rows.cluster_column is not None,
+            by_cluster=unit_rows.columns.cluster is not None,
         )
     except TypeError as error:  # pandas cannot group by lists, dicts and the like
         raise DataError(
-            f"the columns {quote_names([unit_rows.arm_column, *unit_rows.dims])} cannot all be grouped by: {error}; "
-            "every row must hold a single value in them, a text or a number"
+            f"the columns {quote_names([unit_rows.columns.arm, *unit_rows.columns.dims])} cannot all be grouped by: "
+            f"{error}; every row must hold a single value in them, a text or a number"
         ) from error
     arm_labels, *level_labels = (_format_labels(raw_labels) for raw_labels in answer.key_columns)
     for dim, cut in unit_rows.cuts_by_dim.items():
-        dim_labels = level_labels[unit_rows.dims.index(dim)]
+        dim_labels = level_labels[unit_rows.columns.dims.index(dim)]
         dim_labels[:] = [None if bin_text is None else cut.label_bin(bin_text) for bin_text in dim_labels]
     return GroupedUnits(
         arm_labels,
@@ -313,17 +318,18 @@ def drop_incomplete_rows(
         If something is missing or infinite without `drop_missing`, the control or a second arm is not there, or a
         dimension looks like an id.
     """
-    _check_ids(groups, unit_rows.dims)
+    _check_ids(groups, unit_rows.columns.dims)
     row_phrase = format_count(int(groups.row_counts.sum()), "row", "rows")
     groups, drop_notes = _keep_complete_groups(unit_rows, groups, drop_missing=drop_missing)
     attributes = TableAttributes(
         outcome_name=outcome_name,
         control_arm=format_label(control) or "",
-        dims=unit_rows.dims,
+        dims=unit_rows.columns.dims,
         source_text=f"{row_phrase} of {unit_rows.table_name}",
-        notes=drop_notes + describe_missing_levels(groups.level_labels, groups.unit_counts, unit_rows.dims, "unit"),
+        notes=drop_notes
+        + describe_missing_levels(groups.level_labels, groups.unit_counts, unit_rows.columns.dims, "unit"),
     )
-    check_arms(groups.arm_labels, attributes.control_arm, unit_rows.arm_column)
+    check_arms(groups.arm_labels, attributes.control_arm, unit_rows.columns.arm)
     return groups, attributes
 
 
@@ -346,7 +352,7 @@ def _keep_complete_groups(
     lacks_arm = groups.arm_labels == None  # noqa: E711, elementwise
     faults = [
         *groups.fault_sentences,
-        *_describe_rows_without(int(groups.row_counts[lacks_arm].sum()), "arm", unit_rows.arm_column),
+        *_describe_rows_without(int(groups.row_counts[lacks_arm].sum()), "arm", unit_rows.columns.arm),
     ]
     if not faults:
         return groups, []
@@ -354,7 +360,7 @@ def _keep_complete_groups(
         raise DataError(f"{'; '.join(faults)}; clean them or pass drop_missing=True (--drop-missing)")
     is_kept = ~lacks_arm & (groups.unit_counts > 0)  # the statistics of a group are of its complete rows anyway
     if not is_kept.any():
-        column_phrase = "both columns" if len(unit_rows.number_columns) == 1 else "these columns"
+        column_phrase = "both columns" if len(unit_rows.columns.numbers) == 1 else "these columns"
         raise DataError(f"{'; '.join(faults)}: no row is left when they are dropped; check {column_phrase}")
     kept_groups = groups.take(is_kept)
     return kept_groups, [f"{fault}; dropped" for fault in faults]
@@ -371,11 +377,11 @@ def _describe_faults(unit_rows: UnitRows) -> list[str]:
     total_rows, *fault_counts = (int(count) for count in fetch_rows(count_query, unit_rows.table_name)[0])
     count_by_fault = dict(zip(fault_names, fault_counts, strict=True))
     sentences = []
-    for i, (role, column_name) in enumerate(unit_rows.number_columns.items()):
+    for i, (role, column_name) in enumerate(unit_rows.columns.numbers.items()):
         n_infinite = count_by_fault[f"infinite{i}"]
         n_missing = total_rows - count_by_fault[f"finite{i}"] - n_infinite
         sentences += _describe_unusable_numbers(total_rows, n_missing, n_infinite, f"{role}s in {column_name!r}")
-    return sentences + _describe_rows_without(count_by_fault.get("lost", 0), "cluster", str(unit_rows.cluster_column))
+    return sentences + _describe_rows_without(count_by_fault.get("lost", 0), "cluster", str(unit_rows.columns.cluster))
 
 
 def _describe_unusable_numbers(n_rows: int, n_missing: int, n_infinite: int, subject: str) -> list[str]:

@@ -1,199 +1,400 @@
-"""Reduce rows to a mean, a rate, a two-part outcome or a histogram: the query, the checks and the cells of each."""
+"""Name what is measured, and how the rows give it: metrics as values, and the keywords that are short for them.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+Each value holds the columns and options that belong to the outcome, and checks them. What belongs to the rows,
+such as weights, clusters and bins, is said to `from_rows`; a value says which of it makes sense for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
-from bayes_hte.cells.build import CellCoords, CellValues, pool_groups
-from bayes_hte.cells.reading.engines import format_count
-from bayes_hte.cells.reading.labels import CellKey
-from bayes_hte.cells.summaries.from_levels import build_histogram, check_value_count
-from bayes_hte.cells.units.adjusted_means import AdjustmentRecipe
-from bayes_hte.cells.units.group_by import GroupedUnits, UnitRows
-from bayes_hte.cells.units.statistics import Moments, StatisticsQuery
+from bayes_hte._support.validation import check_column_names, check_not_none
+from bayes_hte.cells.reading.engines import quote_names
+from bayes_hte.cells.units.reductions import (
+    CapBounds,
+    MetricReduction,
+    parse_cap,
+    plan_adjusted_means,
+    plan_histograms,
+    plan_means,
+    plan_rates,
+    plan_two_parts,
+)
 from bayes_hte.errors import DataError
 
 MetricName = Literal["mean", "histogram", "two_part"]
 
-type ReducedCells = tuple[list[CellKey], dict[str, CellValues], CellCoords]
-"""Distinct cells, their variables, and coordinates of dims beyond segment and arm."""
 
-SUM_OF_SQUARES_RTOL = 1e-9
-"""Rounding error of a sum of squares, relative to the sum; one value of 1/2 shows among 100 million ones."""
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Mean of an outcome over units; of cluster totals per row where rows are clustered.
 
-MAX_EXACT_EVENTS = 2**53
-"""Beyond this float64, in which engines add, skips whole numbers."""
+    Parameters
+    ----------
+    outcome : str
+        Column of numbers or booleans, one per unit.
+    cuped : sequence of str
+        Columns of numbers that were measured before treatment, which the mean is adjusted for; one may be given as
+        text. A unit without a value is adjusted by its own group of such units.
+    cap : float or pair of float, optional
+        Largest outcome, in its unit, or the smallest and the largest: what is beyond counts as this.
+    cap_quantile : float or pair of float, optional
+        The same, as quantiles of all outcomes together, such as 0.99 or (0.01, 0.99); a note says where they are.
+
+    Raises
+    ------
+    DataError
+        If a column has no name, a covariate is repeated, or the cap is no number or pair, or given twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayes_hte.cells import Mean, from_rows
+    >>> rows = pd.DataFrame({"device": "tv", "arm": ["old", "old", "new", "new"], "spent": [1, 3, 4, 80]})
+    >>> cells = from_rows(rows, metric=Mean("spent", cap=10), arm="arm", control="old", segments=["device"])
+    >>> cells["mean"].values.tolist(), cells.attrs["outcome"]
+    ([[2.0, 7.0]], 'spent (at most 10)')
+    """
+
+    outcome: str
+    _: KW_ONLY
+    cuped: Sequence[str] = ()
+    cap: CapBounds | None = None
+    cap_quantile: CapBounds | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options, and keep them in one form, so that equal metrics are equal."""
+        _check_columns(outcome=self.outcome)
+        object.__setattr__(self, "cuped", tuple(list_columns("cuped", self.cuped)))
+        _normalise_cap(self)
+
+    def plan_reduction(self, *, weights: str | None, cluster: str | None) -> MetricReduction:
+        """Plan the query and the cells; with covariates, weights or clusters of a mean with a standard error."""
+        cap = parse_cap(self.cap, self.cap_quantile)
+        if not (weights or cluster or self.cuped):
+            return plan_means(self.outcome, cap)
+        return plan_adjusted_means(
+            {"outcome": self.outcome, "weight": weights}, cluster=cluster, cuped=self.cuped, cap=cap
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class MetricReduction:
-    """One way to reduce rows: the query to the engine, and the cells that its answer gives."""
+class Ratio:
+    """Sum of an outcome over the sum of another column, such as clicks per view.
 
-    build_query: Callable[[], StatisticsQuery]
-    reduce_groups: Callable[[GroupedUnits, UnitRows], ReducedCells]
-    check_groups: Callable[[GroupedUnits, UnitRows], None] = lambda groups, units: None  # of the answer as it came
-    adjustment_recipe: AdjustmentRecipe | None = None  # of adjusted means
-    extremes_column: str = "y"  # its smallest and largest value are those of the outcome
+    Its standard error is that of the delta method.
 
+    Parameters
+    ----------
+    outcome : str
+        Column of numbers or booleans, one per unit.
+    per : str
+        Column that the outcome is divided by.
+    cuped, cap, cap_quantile
+        As in `Mean`; the cap is one of the outcome, not of the ratio.
 
-def check_cap(groups: GroupedUnits, units: UnitRows, extremes_column: str) -> None:
-    """Raise DataError if a cap moved all outcomes to one value; `extremes_column` is the column that holds them."""
-    if units.cap is None or not groups.value_counts["capped"].any():
-        return
-    if units.cluster_column is not None or not {"weight", "denominator"}.isdisjoint(units.number_columns):
-        return  # a mean over weights, a denominator or clusters varies even where the outcome does not
-    outcome_moments = groups.column_moments.get(extremes_column)
-    outcome_values = (
-        groups.numeric_keys["value"]
-        if outcome_moments is None
-        else np.append(outcome_moments.min_value, outcome_moments.max_value)
-    )
-    if np.nanmin(outcome_values) == np.nanmax(outcome_values):
-        raise DataError(
-            f"the cap ({units.cap}) makes all outcomes in {units.number_columns['outcome']!r} equal, so no effect can "
-            "be seen; give cap_quantile a higher quantile, or cap a value that outcomes lie on both sides of"
-        )
+    Raises
+    ------
+    DataError
+        As `Mean`.
 
-
-def _reduce_to_means(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
-    _check_outcome_varies(groups, units.number_columns["outcome"])
-    y = groups.column_moments["y0"]
-    keys, columns = pool_groups(groups.cell_keys, {"n": groups.unit_counts, "mean": y.mean, "ss": y.ss})
-    if _is_binary(y):
-        columns["events"] = np.round(columns["n"] * columns["mean"]).astype(np.int64)
-    return keys, columns, {}
-
-
-def _is_binary(y: Moments) -> bool:
-    """Tell whether all values of an outcome are 0 or 1, from its moments.
-
-    Counting the zeros and ones would make the whole query a fifth slower.
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayes_hte.cells import Ratio, from_rows
+    >>> rows = pd.DataFrame(
+    ...     {"device": "tv", "arm": ["old", "old", "new", "new"], "clicks": [2, 1, 4, 3], "views": [4, 8, 10, 4]}
+    ... )
+    >>> cells = from_rows(rows, metric=Ratio("clicks", per="views"), arm="arm", control="old", segments=["device"])
+    >>> cells["mean"].values.tolist(), cells.attrs["outcome"]
+    ([[0.25, 0.5]], 'clicks per views')
     """
-    n, total = y.n, y.n * y.mean
-    has_values = n > 0
-    if not np.isin(y.min_value[has_values], (0, 1)).all() or not np.isin(y.max_value[has_values], (0, 1)).all():
-        return False
-    # Within [0, 1] each y − y² ≥ 0, so all are 0 or 1 if Σ y − Σ y² = 0, with Σ y² = SS + n ȳ².
-    off_binary = total - (y.ss + total * y.mean)
-    return bool((np.abs(off_binary[has_values]) <= SUM_OF_SQUARES_RTOL * np.maximum(total[has_values], 1)).all())
 
+    outcome: str
+    _: KW_ONLY
+    per: str
+    cuped: Sequence[str] = ()
+    cap: CapBounds | None = None
+    cap_quantile: CapBounds | None = None
 
-def _check_outcome_varies(groups: GroupedUnits, outcome: str) -> None:
-    y = groups.column_moments["y0"]
-    lowest_outcome, highest_outcome = float(np.nanmin(y.min_value)), float(np.nanmax(y.max_value))
-    if lowest_outcome == highest_outcome == 0:
-        raise DataError(
-            f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen; check "
-            "the column, and that no filter removed what happened"
+    def __post_init__(self) -> None:
+        """Check the options, and keep them in one form, so that equal metrics are equal."""
+        _check_columns(outcome=self.outcome, per=self.per)
+        object.__setattr__(self, "cuped", tuple(list_columns("cuped", self.cuped)))
+        _normalise_cap(self)
+
+    def plan_reduction(self, *, weights: str | None, cluster: str | None) -> MetricReduction:
+        """Plan the query and the cells: ratios of means with their standard errors."""
+        return plan_adjusted_means(
+            {"outcome": self.outcome, "denominator": self.per, "weight": weights},
+            cluster=cluster,
+            cuped=self.cuped,
+            cap=parse_cap(self.cap, self.cap_quantile),
         )
-    if lowest_outcome == highest_outcome:
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Number of events per exposure, of independent units: for the families of rates.
+
+    Parameters
+    ----------
+    outcome : str
+        Column of whole numbers of events, one per unit.
+    exposure : str
+        Column with the time, visits or area over which they were counted.
+
+    Raises
+    ------
+    DataError
+        If a column has no name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayes_hte.cells import Rate, from_rows
+    >>> rows = pd.DataFrame(
+    ...     {"device": "tv", "arm": ["old", "old", "new", "new"], "clicks": [1, 3, 4, 8], "hours": [10, 10, 20, 10]}
+    ... )
+    >>> cells = from_rows(rows, metric=Rate("clicks", exposure="hours"), arm="arm", control="old", segments=["device"])
+    >>> (cells["events"] / cells["exposure"]).values.tolist()
+    [[0.2, 0.4]]
+    """
+
+    outcome: str
+    _: KW_ONLY
+    exposure: str
+
+    def __post_init__(self) -> None:
+        """Check the names of the columns."""
+        _check_columns(outcome=self.outcome, exposure=self.exposure)
+
+    def plan_reduction(self, *, weights: str | None, cluster: str | None) -> MetricReduction:
+        """Plan the query and the cells: numbers of events and exposure.
+
+        Raises
+        ------
+        DataError
+            If weights or clusters are asked for, which make no count of independent events.
+        """
+        row_options = _list_given(weights=weights, cluster=cluster)
+        if row_options:
+            raise DataError(
+                f"a Rate is of independent units, which {' and '.join(row_options)} cannot adjust; use "
+                f"Ratio({self.outcome!r}, per={self.exposure!r}) in its place, for the family mean"
+            )
+        return plan_rates(self.outcome, self.exposure)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Units by value of the outcome, for counts, ratings and other outcomes of few values.
+
+    Parameters
+    ----------
+    outcome : str
+        Column of numbers or booleans, one per unit.
+    cap, cap_quantile
+        As in `Mean`.
+
+    Raises
+    ------
+    DataError
+        If the column has no name, or the cap is no number or pair, or given twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayes_hte.cells import Histogram, from_rows
+    >>> rows = pd.DataFrame({"device": "tv", "arm": ["old", "old", "new", "new"], "visits": [0, 2, 1, 1]})
+    >>> cells = from_rows(rows, metric=Histogram("visits"), arm="arm", control="old", segments=["device"])
+    >>> cells["histogram"].sel(segment="tv").to_pandas().to_dict("index")
+    {'old': {0.0: 1, 1.0: 0, 2.0: 1}, 'new': {0.0: 0, 1.0: 2, 2.0: 0}}
+    """
+
+    outcome: str
+    _: KW_ONLY
+    cap: CapBounds | None = None
+    cap_quantile: CapBounds | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options, and keep them in one form, so that equal metrics are equal."""
+        _check_columns(outcome=self.outcome)
+        _normalise_cap(self)
+
+    def plan_reduction(self, *, weights: str | None, cluster: str | None) -> MetricReduction:
+        """Plan the query and the cells: units by value.
+
+        Raises
+        ------
+        DataError
+            If weights or clusters are asked for, which make no count of units.
+        """
+        _refuse_adjustments("a Histogram", _list_given(weights=weights, cluster=cluster), alternative="Mean")
+        return plan_histograms(self.outcome, parse_cap(self.cap, self.cap_quantile))
+
+
+@dataclass(frozen=True, slots=True)
+class TwoPart:
+    """Share of units above 0, and the logarithms of their outcomes, for revenue that is mostly 0.
+
+    Parameters
+    ----------
+    outcome : str
+        Column of numbers, 0 or more, one per unit.
+    cap, cap_quantile
+        As in `Mean`.
+
+    Raises
+    ------
+    DataError
+        If the column has no name, or the cap is no number or pair, or given twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayes_hte.cells import TwoPart, from_rows
+    >>> rows = pd.DataFrame({"device": "tv", "arm": ["old"] * 3 + ["new"] * 3, "spent": [0, 0, 9, 0, 1, 4]})
+    >>> cells = from_rows(rows, metric=TwoPart("spent"), arm="arm", control="old", segments=["device"])
+    >>> cells["positive"].values.tolist(), cells["mean"].values.round(2).tolist()
+    ([[1, 2]], [[3.0, 1.67]])
+    """
+
+    outcome: str
+    _: KW_ONLY
+    cap: CapBounds | None = None
+    cap_quantile: CapBounds | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options, and keep them in one form, so that equal metrics are equal."""
+        _check_columns(outcome=self.outcome)
+        _normalise_cap(self)
+
+    def plan_reduction(self, *, weights: str | None, cluster: str | None) -> MetricReduction:
+        """Plan the query and the cells: moments of the outcome, and of the logarithms of those above 0.
+
+        Raises
+        ------
+        DataError
+            If weights or clusters are asked for, of which sums have no two parts.
+        """
+        _refuse_adjustments("a TwoPart", _list_given(weights=weights, cluster=cluster), alternative="Mean")
+        return plan_two_parts(self.outcome, parse_cap(self.cap, self.cap_quantile))
+
+
+type Metric = Mean | Ratio | Rate | Histogram | TwoPart
+METRIC_CLASSES = (Mean, Ratio, Rate, Histogram, TwoPart)
+
+
+class MetricKeywords(TypedDict, total=False):
+    """The keywords that are short for a metric, as `from_rows` and plans take them."""
+
+    outcome: str
+    denominator: str | None
+    exposure: str | None
+    cuped: str | Sequence[str] | None
+    cap: CapBounds | None
+    cap_quantile: CapBounds | None
+
+
+def resolve_metric(
+    metric: Metric | MetricName, keywords: MetricKeywords, *, weights: str | None, cluster: str | None
+) -> Metric:
+    """Resolve a name and the keywords to the metric they are short for; a metric, which takes none, stays what it is.
+
+    The columns `weights` and `cluster` of the rows adjust means and ratios only.
+
+    Raises
+    ------
+    DataError
+        If there is no such metric, or the keywords do not go together.
+    TypeError
+        If a keyword is not known.
+    """
+    for keyword in keywords.keys() - MetricKeywords.__annotations__.keys():
+        raise TypeError(f"from_rows() got an unexpected keyword argument {keyword!r}")
+    given: dict[str, Any] = {keyword: value for keyword, value in keywords.items() if value is not None}
+    if isinstance(metric, METRIC_CLASSES):
+        if given:
+            pronoun, verb = ("it", "belongs") if len(given) == 1 else ("they", "belong")
+            raise DataError(
+                f"{' and '.join(given)} cannot stand beside a metric, to which {pronoun} {verb}; write "
+                f"metric={type(metric).__name__}({metric.outcome!r}, …) with all that is meant of it"
+            )
+        return metric
+    if isinstance(metric, type):
+        raise DataError(f"metric is a class; say of what, as in {metric.__name__}('spent')")
+    if metric not in get_args(MetricName):
+        raise DataError(f"no metric {metric!r}; there are {quote_names(get_args(MetricName))}")
+    check_not_none(outcome=given.get("outcome"))
+    _check_columns(**{role: given[role] for role in ("outcome", "exposure", "denominator") if role in given})
+    given["cuped"] = list_columns("cuped", given.get("cuped"))
+    row_options = {"weights": weights, "cluster": cluster}
+    adjustments = {"denominator": given.get("denominator"), **row_options, "cuped": given["cuped"] or None}
+    caps = {keyword: given[keyword] for keyword in ("cap", "cap_quantile") if keyword in given}
+    _check_keywords(metric, given.get("exposure"), _list_given(**adjustments), has_cap=bool(caps))
+    outcome = given["outcome"]
+    if metric == "histogram":
+        return Histogram(outcome, **caps)
+    if metric == "two_part":
+        return TwoPart(outcome, **caps)
+    if "exposure" in given:
+        return Rate(outcome, exposure=given["exposure"])
+    if "denominator" in given:
+        return Ratio(outcome, per=given["denominator"], cuped=given["cuped"], **caps)
+    return Mean(outcome, cuped=given["cuped"], **caps)
+
+
+def _check_keywords(metric_name: object, exposure: str | None, adjustments: Sequence[str], *, has_cap: bool) -> None:
+    """Raise DataError if keywords exclude each other: what the values cannot be told at all."""
+    if exposure is not None and metric_name != "mean":
+        raise DataError(f"exposure makes rates, and metric={metric_name!r} something else; leave one of them out")
+    if exposure is not None and adjustments:
         raise DataError(
-            f"the outcome does not vary: {outcome!r} is {lowest_outcome:g} for every unit, so no effect can be seen; "
-            "check the column"
+            f"exposure makes rates of independent units, which {' and '.join(adjustments)} cannot adjust; name "
+            "the column as denominator in place of exposure, for the family mean"
+        )
+    if exposure is not None and has_cap:
+        raise DataError(
+            "exposure counts events, and a cap would leave some out; name the column as denominator instead"
+        )
+    if metric_name != "mean":
+        _refuse_adjustments(f"metric={metric_name!r}", adjustments, alternative='metric="mean"')
+
+
+def _refuse_adjustments(metric_phrase: str, adjustments: Sequence[str], *, alternative: str) -> None:
+    """Raise DataError if there are adjustments, which a metric of what independent units did does not know."""
+    if adjustments:
+        raise DataError(
+            f"{metric_phrase} keeps what independent units did, which {' and '.join(adjustments)} cannot adjust; use "
+            f"{alternative}"
         )
 
 
-def _build_rates_query() -> StatisticsQuery:
-    import narwhals.stable.v2 as nw
-
-    events, exposure = nw.col("y0"), nw.col("y1")
-    derived_columns = {
-        "broken": nw.when((events < 0) | (events != events.floor())).then(events),
-        "negative": nw.when(exposure < 0).then(exposure),
-    }
-    return StatisticsQuery(derived_columns, ["broken", "negative"], sum_columns=["y0", "y1"])
+def _list_given(**options: object) -> list[str]:
+    return [name for name, value in options.items() if value is not None]
 
 
-def _reduce_to_rates(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
-    outcome, exposure_column = units.number_columns["outcome"], units.number_columns["exposure"]
-    broken_count, negative_count = int(groups.value_counts["broken"].sum()), int(groups.value_counts["negative"].sum())
-    if broken_count:
-        raise DataError(
-            f"{format_count(broken_count, 'outcome', 'outcomes')} in {outcome!r} cannot be a number of events: with "
-            "exposure the outcome must be a whole number, 0 or more; for other numbers leave exposure out"
-        )
-    if negative_count:
-        raise DataError(
-            f"{format_count(negative_count, 'exposure', 'exposures')} in {exposure_column!r} "
-            f"{'is' if negative_count == 1 else 'are'} negative; exposure is time, visits or area, 0 or more: correct "
-            "the column"
-        )
-    events, exposure = groups.column_sums["y0"], groups.column_sums["y1"]
-    if not events.any():
-        raise DataError(f"no events in any cell: every outcome in {outcome!r} is 0, so no effect can be seen")
-    if events.sum() >= MAX_EXACT_EVENTS:
-        raise DataError(f"there are {events.sum():g} events in {outcome!r}, too many to count; check the column")
-    return *pool_groups(
-        groups.cell_keys, {"n": groups.unit_counts, "events": events.astype(np.int64), "exposure": exposure}
-    ), {}
+def _check_columns(**columns_by_role: object) -> None:
+    check_not_none(**columns_by_role)
+    for role, column in columns_by_role.items():
+        if not isinstance(column, str):
+            raise DataError(f"{role} must be the name of one column, not {column!r}")
 
 
-def _build_two_part_query() -> StatisticsQuery:
-    import narwhals.stable.v2 as nw
-
-    y = nw.col("y0")
-    logs = nw.when(y > 0).then(y).otherwise(1.0).log()  # pandas takes logarithms of what is masked, too
-    return StatisticsQuery({"logs": nw.when(y > 0).then(logs)}, moment_columns=["y0", "logs"])
-
-
-def _reduce_to_two_parts(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
-    outcome = units.number_columns["outcome"]
-    alternative_metric = 'use metric="mean" with the family mean or normal'
-    y, logs = groups.column_moments["y0"], groups.column_moments["logs"]
-    if (y.min_value < 0).any():
-        raise DataError(
-            f"a two-part outcome is 0 or more, but {outcome!r} goes down to {y.min_value.min():g}; {alternative_metric}"
-        )
-    positive = logs.n
-    if not positive.any():
-        raise DataError(f"no outcome in {outcome!r} is greater than 0, so no effect can be seen; check the column")
-    if (positive == groups.unit_counts).all():
-        raise DataError(f"no outcome in {outcome!r} is 0, so it has one part, not two; {alternative_metric}")
-    if np.nanmin(logs.min_value) == np.nanmax(logs.max_value):
-        raise DataError(
-            f"all outcomes in {outcome!r} that are greater than 0 are equal: it says yes or no; make it 0 "
-            'or 1, and use metric="mean" with the family binomial'
-        )
-    columns: dict[str, CellValues] = {
-        "n": groups.unit_counts,
-        "mean": y.mean,
-        "ss": y.ss,
-        "positive": positive,
-        "log_mean": logs.mean,
-        "log_ss": logs.ss,
-    }
-    return *pool_groups(groups.cell_keys, columns), {}
+def list_columns(option_name: str, columns: str | Sequence[str] | None) -> list[str]:
+    """List the columns of an option that takes one as text, or several; raise DataError if one is repeated."""
+    names = [columns] if isinstance(columns, str) else check_column_names(option_name, columns or ())
+    if len(set(names)) < len(names):
+        raise DataError(f"{option_name} repeats a column: {quote_names(names)}; name each once")
+    return names
 
 
-def _build_histogram_query() -> StatisticsQuery:
-    import narwhals.stable.v2 as nw
-
-    return StatisticsQuery({"value": nw.col("y0")}, numeric_keys=["value"])
-
-
-def _check_histogram_values(groups: GroupedUnits, units: UnitRows) -> None:
-    """Raise DataError if the outcome has too many values, which later would look like too many cells."""
-    outcome_values = groups.numeric_keys["value"]
-    check_value_count(outcome_values[np.isfinite(outcome_values)], f"the outcome {units.number_columns['outcome']!r}")
-
-
-def _reduce_to_histogram(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
-    return build_histogram(
-        groups.cell_keys,
-        groups.numeric_keys["value"],
-        groups.unit_counts,
-        f"the outcome {units.number_columns['outcome']!r}",
-    )
-
-
-METRIC_REDUCTIONS = MappingProxyType(
-    {
-        "mean": MetricReduction(lambda: StatisticsQuery(moment_columns=["y0"]), _reduce_to_means, extremes_column="y0"),
-        "rates": MetricReduction(_build_rates_query, _reduce_to_rates),
-        "two_part": MetricReduction(_build_two_part_query, _reduce_to_two_parts, extremes_column="y0"),
-        "histogram": MetricReduction(_build_histogram_query, _reduce_to_histogram, _check_histogram_values),
-    }
-)
+def _normalise_cap(metric: Mean | Ratio | Histogram | TwoPart) -> None:
+    """Check the cap of a metric, and keep it as a number or a pair of numbers."""
+    cap = parse_cap(metric.cap, metric.cap_quantile)
+    if cap is not None:
+        bounds = cap.high if cap.low == -np.inf else (cap.low, cap.high)
+        object.__setattr__(metric, "cap_quantile" if cap.as_quantiles else "cap", bounds)
