@@ -318,28 +318,27 @@ def resolve_metric(
     given: dict[str, Any] = {keyword: value for keyword, value in keywords.items() if value is not None}
     if isinstance(metric, METRIC_CLASSES):
         if given:
-            pronoun, verb = ("it", "belongs") if len(given) == 1 else ("they", "belong")
+            belonging = "it belongs" if len(given) == 1 else "they belong"
             raise DataError(
-                f"{' and '.join(given)} cannot stand beside a metric, to which {pronoun} {verb}; write "
+                f"{' and '.join(given)} cannot stand beside a metric, to which {belonging}; write "
                 f"metric={type(metric).__name__}({metric.outcome!r}, …) with all that is meant of it"
             )
         return metric
     if isinstance(metric, type):
         raise DataError(f"metric is a class; say of what, as in {metric.__name__}('spent')")
-    if metric not in get_args(MetricName):
-        raise DataError(f"no metric {metric!r}; there are {quote_names(get_args(MetricName))}")
     check_not_none(outcome=given.get("outcome"))
     _check_columns(**{role: given[role] for role in ("outcome", "exposure", "denominator") if role in given})
     given["cuped"] = list_columns("cuped", given.get("cuped"))
-    row_options = {"weights": weights, "cluster": cluster}
-    adjustments = {"denominator": given.get("denominator"), **row_options, "cuped": given["cuped"] or None}
+    has_cap = parse_cap(given.get("cap"), given.get("cap_quantile")) is not None
+    if metric not in get_args(MetricName):
+        raise DataError(f"no metric {metric!r}; there are {quote_names(get_args(MetricName))}")
+    adjustments = {"denominator": given.get("denominator"), "weights": weights, "cluster": cluster}
+    adjustments["cuped"] = given["cuped"] or None
+    _check_keywords(metric, given.get("exposure"), _list_given(**adjustments), has_cap=has_cap)
     caps = {keyword: given[keyword] for keyword in ("cap", "cap_quantile") if keyword in given}
-    _check_keywords(metric, given.get("exposure"), _list_given(**adjustments), has_cap=bool(caps))
     outcome = given["outcome"]
-    if metric == "histogram":
-        return Histogram(outcome, **caps)
-    if metric == "two_part":
-        return TwoPart(outcome, **caps)
+    if metric != "mean":
+        return Histogram(outcome, **caps) if metric == "histogram" else TwoPart(outcome, **caps)
     if "exposure" in given:
         return Rate(outcome, exposure=given["exposure"])
     if "denominator" in given:
