@@ -13,6 +13,7 @@ from bayes_hte import cells as cell_tables
 from bayes_hte._support.atomic_files import write_text_atomically
 from bayes_hte._support.csv_json import to_safe_csv, to_strict_json
 from bayes_hte.analysis.result import Fit
+from bayes_hte.decisions.verdicts import choose_verdict_rule, judge_effects, list_tested_rows
 from bayes_hte.errors import OutputError
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.spec import cell_table
@@ -109,7 +110,14 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
     """Build the content of summary.json: everything a program needs to act on a fit, as plain values."""
     result_tables = result_tables or build_result_tables(fit)
     question, cells, diagnosis = fit.question(), fit.cells, fit.diagnosis
-    attrs, plan = fit.tree.attrs, fit.plan
+    attrs, plan, rule = fit.tree.attrs, fit.plan, choose_verdict_rule(fit.plan)
+    ate_verdicts = judge_effects(result_tables.ate_table, rule, higher_is_better=question.higher_is_better)
+    segment_verdicts = judge_effects(
+        result_tables.segment_table,
+        rule,
+        higher_is_better=question.higher_is_better,
+        is_tested=list_tested_rows(result_tables.segment_table, cells),
+    )
     # These keys are a contract with programs, which "format" names.
     return {
         "format": "bayes_hte summary 1",
@@ -120,6 +128,7 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "dimensions": cell_table.list_dimensions(cells),
         "scale": question.scale,
         "ci_prob": question.ci_prob,
+        "call_prob": rule.call_prob,
         "reliable": diagnosis.ok,
         "diagnosis": {
             "problems": list(diagnosis.problems),
@@ -132,8 +141,8 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
             "quadrature_error": diagnosis.quadrature_error,
         },
         "warnings": list(cell_tables.check(cells)),
-        "ate": _list_records(result_tables.ate_table),
-        "segments": _list_records(result_tables.segment_table),
+        "ate": _list_records(result_tables.ate_table.assign(verdict=ate_verdicts)),
+        "segments": _list_records(result_tables.segment_table.assign(verdict=segment_verdicts)),
         "heterogeneity": _list_records(result_tables.heterogeneity_table),
         "provenance": {
             attr_name: json.loads(attr_value) if attr_name == "versions" else attr_value

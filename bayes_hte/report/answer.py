@@ -1,16 +1,13 @@
 """The answer for one arm: two plain sentences, and what must be kept in mind with them."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final
 
 import pandas as pd
 
-from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.decisions.verdicts import VerdictRule, compute_false_sign_rate
+from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import (
     NBSP,
-    EffectFormat,
     format_counted_noun,
     format_interval_probability,
     format_percent_probability,
@@ -18,119 +15,15 @@ from bayes_hte.report.notation import (
     join_names,
     state_probability,
 )
-from bayes_hte.spec.model import PoolingKind
 
-CALL_PROBABILITY: Final = 0.95
-"""A sign is called where its probability is above this: the convention that readers bring."""
-CALL_CRITERION: Final = f"P{NBSP}>{NBSP}{format_interval_probability(CALL_PROBABILITY)}"
 ALMOST_CERTAIN_PROBABILITY: Final = 0.995  # what rounds to "P = 100 %" in whole percent
 TENDENCY_PROBABILITY: Final = 0.8
 """Below this the average is not worth a tendency: one in five would be wrong."""
-MOSTLY_BORROWED_FACTOR: Final = 0.8
-"""Above this share of the estimate comes from the other segments, the segment itself was hardly tested."""
-
-Verdict = Literal["helps", "harms", "not known", "not tested"]
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentReading:
-    """Row of one segment in the table of effects, with the verdict that is read from it."""
-
-    segment_label: str
-    table_row: dict[str, Any]
-    is_tested: bool
-    verdict: Verdict
-
-    @property
-    def is_called(self) -> bool:
-        """Whether the sign is called."""
-        return self.verdict in ("helps", "harms")
-
-    @property
-    def wrong_sign_probability(self) -> float:
-        """Local false sign rate: the probability that the likelier sign is wrong."""
-        return float(min(self.table_row["p_positive"], self.table_row["p_negative"]))
-
-
-@dataclass(frozen=True, slots=True)
-class MeanOutcomeChange:
-    """Change in the mean outcome of all units, where effects are reported on another scale.
-
-    Attributes
-    ----------
-    change_text : str
-        The absolute average effect with its unit.
-    sign_text : str
-        Which sign it has, and how probable that is.
-    is_opposite : bool
-        Whether it has the other sign than the average of the segments' effects.
-    """
-
-    change_text: str
-    sign_text: str
-    is_opposite: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ArmResult:
-    """Results for one arm, from which its sentences and tables are written.
-
-    Attributes
-    ----------
-    arm, control, outcome : str
-        Names; the control is "" for published estimates.
-    readings : tuple of SegmentReading
-        One per segment, in the order of the cell table.
-    ate_row : dict
-        Row of `summary.tabulate_ate`.
-    heterogeneity : dict
-        Rows of `answers.tabulate_heterogeneity` by the name of the quantity.
-    distinct_segments : tuple of str
-        Segments whose effect differs from the average with a probability above `CALL_PROBABILITY`.
-    pooling : str
-    question : EffectQuestion
-    effect_format : EffectFormat
-    mean_change : MeanOutcomeChange, optional
-        Absent on the absolute scale, where the average effect is the change in the mean.
-    """
-
-    arm: str
-    control: str
-    outcome: str
-    readings: tuple[SegmentReading, ...]
-    ate_row: dict[str, Any]
-    heterogeneity: dict[str, dict[str, Any]]
-    distinct_segments: tuple[str, ...]
-    pooling: PoolingKind
-    question: EffectQuestion
-    effect_format: EffectFormat
-    mean_change: MeanOutcomeChange | None = None
-
-    def select_labels(self, verdict: Verdict) -> list[str]:
-        """Select the labels of the segments with a verdict."""
-        return [reading.segment_label for reading in self.readings if reading.verdict == verdict]
-
-
-def read_segments(
-    arm_table: pd.DataFrame, segment_labels: Sequence[str], tested_segments: Sequence[bool], question: EffectQuestion
-) -> tuple[SegmentReading, ...]:
-    """Read a verdict from each row of one arm's table; a segment that lacks an arm is "not tested"."""
-    readings = []
-    table_rows = arm_table.to_dict("records")
-    for record, segment_label, is_tested in zip(table_rows, segment_labels, tested_segments, strict=True):
-        table_row = {str(key): value for key, value in record.items()}
-        # Without an arm the effect comes from other segments, however probable its sign is.
-        verdict = _judge_segment(table_row, question) if is_tested else "not tested"
-        readings.append(SegmentReading(segment_label, table_row, is_tested, verdict))
-    return tuple(readings)
-
-
-def _judge_segment(table_row: dict[str, Any], question: EffectQuestion) -> Verdict:
-    positive_verdict: Verdict = "helps" if question.higher_is_better else "harms"
-    negative_verdict: Verdict = "harms" if question.higher_is_better else "helps"
-    if table_row["p_positive"] > CALL_PROBABILITY:
-        return positive_verdict
-    return negative_verdict if table_row["p_negative"] > CALL_PROBABILITY else "not known"
+def write_call_criterion(rule: VerdictRule) -> str:
+    """Write what "clearly" means: ``P > 95 %``."""
+    return f"P{NBSP}>{NBSP}{format_interval_probability(rule.call_prob)}"
 
 
 def write_average_sentence(arm_result: ArmResult) -> str:
@@ -151,17 +44,20 @@ def write_average_sentence(arm_result: ArmResult) -> str:
     # Certainty about a sign that is not that of the mean would mislead.
     if arm_result.mean_change is not None and arm_result.mean_change.is_opposite:
         return f"{effect_clause}, if segments’ own effects are averaged; but the mean of all units went the other way."
-    return f"{effect_clause}; {_phrase_certainty(ate_row, arm_result.question)}."
+    return f"{effect_clause}; {_phrase_certainty(arm_result)}."
 
 
-def _phrase_certainty(ate_row: dict[str, Any], question: EffectQuestion) -> str:
+def _phrase_certainty(arm_result: ArmResult) -> str:
     # Help and harm are signs of the effect only once it is known which direction is better.
-    p_helps = ate_row["p_positive"] if question.higher_is_better else ate_row["p_negative"]
-    p_harms = ate_row["p_negative"] if question.higher_is_better else ate_row["p_positive"]
+    p_helps, p_harms = arm_result.ate_row["p_positive"], arm_result.ate_row["p_negative"]
+    if not arm_result.question.higher_is_better:
+        p_helps, p_harms = p_harms, p_helps
     likelier_verb, likelier_probability = ("help", p_helps) if p_helps >= p_harms else ("harm", p_harms)
-    if likelier_probability >= ALMOST_CERTAIN_PROBABILITY:
+    # A rule may ask for more than what rounds to certainty.
+    is_called = arm_result.rule.calls(likelier_probability)
+    if is_called and likelier_probability >= ALMOST_CERTAIN_PROBABILITY:
         return f"it is almost certain to {likelier_verb} ({state_probability(likelier_probability)})"
-    if likelier_probability > CALL_PROBABILITY:
+    if is_called:
         return f"it very probably {likelier_verb}s ({state_probability(likelier_probability)})"
     if likelier_probability > TENDENCY_PROBABILITY:
         return f"it probably {likelier_verb}s, but that is not settled ({state_probability(likelier_probability)})"
@@ -182,7 +78,7 @@ def write_segments_sentence(arm_result: ArmResult) -> str:
         )
     helped_labels, harmed_labels = arm_result.select_labels("helps"), arm_result.select_labels("harms")
     unknown_labels, untested_labels = arm_result.select_labels("not known"), arm_result.select_labels("not tested")
-    clauses = [_phrase_helped(len(helped_labels), segment_count), _phrase_harmed(harmed_labels)]
+    clauses = [_phrase_helped(len(helped_labels), segment_count, arm_result.rule), _phrase_harmed(harmed_labels)]
     if unknown_labels:
         clauses.append(f"in {len(unknown_labels)} the sign is not known: {join_names(unknown_labels)}")
     if untested_labels:
@@ -192,8 +88,8 @@ def write_segments_sentence(arm_result: ArmResult) -> str:
     return "; ".join(clauses) + "."
 
 
-def _phrase_helped(helped_count: int, segment_count: int) -> str:
-    certainty_phrase = f"clearly ({CALL_CRITERION})"
+def _phrase_helped(helped_count: int, segment_count: int, rule: VerdictRule) -> str:
+    certainty_phrase = f"clearly ({write_call_criterion(rule)})"
     if helped_count == 0:
         return f"It helps {certainty_phrase} in none of the {segment_count} segments"
     share_phrase = "all" if helped_count == segment_count else f"{helped_count} of"
@@ -244,8 +140,8 @@ def _write_differences_note(arm_result: ArmResult) -> str:
     if distinct_segments := arm_result.distinct_segments:
         differ_phrase = f"clearly {'differs' if len(distinct_segments) == 1 else 'differ'} from the average"
         first_sentence = (
-            f"{len(distinct_segments)} of {len(arm_result.readings)} segments {differ_phrase} ({CALL_CRITERION}): "
-            f"{join_names(distinct_segments)}."
+            f"{len(distinct_segments)} of {len(arm_result.readings)} segments {differ_phrase} "
+            f"({write_call_criterion(arm_result.rule)}): {join_names(distinct_segments)}."
         )
     else:
         first_sentence = "No segment clearly differs from the average; that is not proof that they are all alike."
@@ -260,13 +156,7 @@ def _write_differences_note(arm_result: ArmResult) -> str:
 
 
 def _write_borrowing_note(arm_result: ArmResult) -> str:
-    if arm_result.pooling != "partial":
-        return ""
-    mostly_borrowed = [
-        reading
-        for reading in arm_result.readings
-        if reading.is_tested and reading.table_row["pooling"] > MOSTLY_BORROWED_FACTOR
-    ]
+    mostly_borrowed = [reading for reading in arm_result.readings if arm_result.is_mostly_borrowed(reading)]
     if not mostly_borrowed:
         return ""
     # A list of all segments would say less than "every".
@@ -276,7 +166,7 @@ def _write_borrowing_note(arm_result: ArmResult) -> str:
         estimate_phrase = f"In {join_names([reading.segment_label for reading in mostly_borrowed])} the estimate is"
     called_count = sum(reading.is_called for reading in mostly_borrowed)
     borrowing_sentence = (
-        f"{estimate_phrase} mostly borrowed from the others (pooling factor above {MOSTLY_BORROWED_FACTOR:g}): "
+        f"{estimate_phrase} mostly borrowed from the others (pooling factor above {arm_result.rule.max_pooling:g}): "
         "hardly tested on its own."
     )
     if not called_count:
@@ -292,7 +182,7 @@ def _write_wrong_signs_note(arm_result: ArmResult) -> str:
         return ""
     if not called_segments:
         return "No sign is called, so none can be wrong."
-    expected_wrong_share = compute_false_sign_rate(called_segments)
+    expected_wrong_share = compute_false_sign_rate(pd.DataFrame([reading.table_row for reading in called_segments]))
     called_phrase = format_counted_noun(len(called_segments), "sign", "signs")
     return (
         f"Of the {called_phrase} called, {format_percent_probability(expected_wrong_share)} are expected to be wrong "
@@ -300,21 +190,13 @@ def _write_wrong_signs_note(arm_result: ArmResult) -> str:
     )
 
 
-def compute_false_sign_rate(called_segments: Sequence[SegmentReading]) -> float:
-    """Compute the expected share of wrong signs among the segments called: the mean local false sign rate."""
-    if not called_segments:
-        return math.nan
-    # Σ_s min(P(effect_s > 0), P(effect_s < 0)) / S
-    return sum(reading.wrong_sign_probability for reading in called_segments) / len(called_segments)
-
-
 def _write_rope_note(arm_result: ArmResult) -> str:
     smallest_effect = arm_result.question.rope
     if smallest_effect is None:
         return ""
     tested_rows = [reading.table_row for reading in arm_result.readings if reading.is_tested]
-    benefit_count = sum(row["p_benefit"] > CALL_PROBABILITY for row in tested_rows)
-    too_small_count = sum(row["p_rope"] > CALL_PROBABILITY for row in tested_rows)
+    benefit_count = sum(arm_result.rule.calls(row["p_benefit"]) for row in tested_rows)
+    too_small_count = sum(arm_result.rule.calls(row["p_rope"]) for row in tested_rows)
     return (
         f"The smallest effect that matters is {format_rope(arm_result, smallest_effect)}: a larger benefit is clear in "
         f"{benefit_count} of {len(arm_result.readings)}, and in {too_small_count or 'none'} the effect is clearly too "

@@ -12,10 +12,9 @@ from bayes_hte.cells.checks.check import collect_findings
 from bayes_hte.criticism.diagnostics import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
 from bayes_hte.estimands.effects import describe_engine, get_fitted_cells, get_fitted_model, is_from_posterior
 from bayes_hte.model.families import Family
-from bayes_hte.model.text import describe
-from bayes_hte.model.text import pymc_source as source
+from bayes_hte.model.text import describe, pymc_source
 from bayes_hte.plot.drawing.text import clean_text, format_count
-from bayes_hte.report.answer import ArmResult
+from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import choose_effect_format, format_counted_noun, isolate_name
 from bayes_hte.spec import Model, Plan, cell_table
 from bayes_hte.spec.model import PoolingKind
@@ -87,7 +86,7 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
         assumption_sentences=[own_model_sentence] if is_own_model else describe.describe_model(model),
         model_mathematics="" if is_own_model else "\n".join(describe.write_mathematics(resolved_model)),
         in_outcome_units=model.units != "link",
-        pymc_source="" if is_own_model else source.write_pymc_source(resolved_model),
+        pymc_source="" if is_own_model else pymc_source.write_pymc_source(resolved_model),
         data_facts=_list_data_facts(cells, plan),
         validity_warnings=[_make_sentence(warning) for warning in check_findings.validity_warnings],
         data_warnings=[_make_sentence(warning) for warning in check_findings.other_findings],

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import xarray as xr
 from markupsafe import Markup
 
 from bayes_hte.criticism.diagnostics import Diagnosis
+from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_family, get_fitted_model, is_from_posterior
@@ -16,28 +16,30 @@ from bayes_hte.estimands.result_tables import ResultTables, compute_result_table
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.plot import from_fit
 from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
-from bayes_hte.report import answer, background, dimensions
-from bayes_hte.report import prior_notes as priors
-from bayes_hte.report.answer import CALL_CRITERION, CALL_PROBABILITY, ArmResult, MeanOutcomeChange
+from bayes_hte.report import answer, background, dimensions, prior_notes
+from bayes_hte.report.arm_results import (
+    ArmResult,
+    collect_arm_results,
+    describe_outcome,
+    get_outcome_unit,
+    get_pooling,
+    list_records,
+)
 from bayes_hte.report.figures import FigureStyles
 from bayes_hte.report.notation import (
-    choose_effect_format,
     format_interval_probability,
     format_percent_probability,
     isolate_name,
     join_names,
-    state_probability,
 )
 from bayes_hte.report.segment_table import (
     QuantityRow,
     SegmentRow,
     build_quantity_rows,
     build_segment_rows,
-    list_tested_segments,
     write_effect_heading,
 )
 from bayes_hte.spec import Plan, cell_table
-from bayes_hte.spec.model import PoolingKind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -152,105 +154,16 @@ def collect_page(
         arm_sections=arm_sections,
         dimension_names=[shorten_text(dimension) for dimension in cell_table.list_dimensions(cells)],
         table_footnotes=_write_footnotes(
-            question, has_pooling_factor=bool(result_tables.segment_table["pooling"].notna().any())
+            question,
+            choose_verdict_rule(plan),
+            has_pooling_factor=bool(result_tables.segment_table["pooling"].notna().any()),
         ),
         # "What pooling did" is another sentence under each kind of pooling.
-        pooling_sentence=background.POOLING_SENTENCES[_get_pooling(fit_tree)],
+        pooling_sentence=background.POOLING_SENTENCES[get_pooling(fit_tree)],
         background=background.collect_background(fit_tree, plan),
-        prior_notes=priors.collect_prior_notes(fit_tree, question),
+        prior_notes=prior_notes.collect_prior_notes(fit_tree, question),
         figure_css=figure_styles.write_css(),
     )
-
-
-def collect_arm_results(
-    fit_tree: xr.DataTree, question: EffectQuestion, plan: Plan | None, result_tables: ResultTables | None = None
-) -> list[ArmResult]:
-    """Collect the results of every arm from the tables of `bayes_hte.estimands.tables`."""
-    cells, family = get_fitted_cells(fit_tree), get_fitted_family(fit_tree)
-    result_tables = result_tables or compute_result_tables(fit_tree, question)
-    segment_table, heterogeneity_table = result_tables.segment_table, result_tables.heterogeneity_table
-    segment_labels = [str(segment_label) for segment_label in cells[cell_table.SEGMENT].values]
-    distinct_pairs = _find_distinct_segments(fit_tree, question, cells)
-    mean_outcome_changes = _compute_mean_outcome_changes(fit_tree, question, result_tables, _get_outcome_unit(plan))
-    arm_results = []
-    for ate_row in _list_records(result_tables.ate_table):
-        arm = str(ate_row["arm"])
-        arm_table, tested_segments = segment_table[segment_table["arm"] == arm], list_tested_segments(cells, arm)
-        arm_heterogeneity = heterogeneity_table[heterogeneity_table["arm"] == arm]
-        # One number of digits for the whole arm: a column of mixed digits is hard to compare.
-        interval_widths = [*(arm_table["ci_high"] - arm_table["ci_low"]), ate_row["ci_high"] - ate_row["ci_low"]]
-        arm_result = ArmResult(
-            arm=arm,
-            control=str(cells.attrs["control"]),
-            outcome=_describe_outcome(cells),
-            readings=answer.read_segments(arm_table, segment_labels, tested_segments, question),
-            ate_row=ate_row,
-            heterogeneity={row["quantity"]: row for row in _list_records(arm_heterogeneity)},
-            # A segment that lacks an arm has no effect of its own that could differ.
-            distinct_segments=tuple(
-                label
-                for label, is_tested in zip(segment_labels, tested_segments, strict=True)
-                if is_tested and (arm, label) in distinct_pairs
-            ),
-            pooling=_get_pooling(fit_tree),
-            question=question,
-            effect_format=choose_effect_format(family, question.scale, _get_outcome_unit(plan), interval_widths),
-            mean_change=mean_outcome_changes.get(arm),
-        )
-        arm_results.append(arm_result)
-    return arm_results
-
-
-def _describe_outcome(cells: xr.Dataset) -> str:
-    """Describe what was measured; of survival, until when."""
-    outcome = str(cells.attrs["outcome"])
-    return f"{outcome} within {cells.attrs['horizon']:.4g}" if "horizon" in cells.attrs else outcome
-
-
-def _compute_mean_outcome_changes(
-    fit_tree: xr.DataTree, question: EffectQuestion, result_tables: ResultTables, outcome_unit: str
-) -> dict[str, MeanOutcomeChange]:
-    """Compute the absolute average effect of every arm, where another scale is reported that has one."""
-    family = get_fitted_family(fit_tree)
-    # On an identity link, effects on the link scale are absolute ones.
-    is_reported_scale = question.scale == "absolute" or (question.scale == "link" and family.link == "identity")
-    if is_reported_scale or not family.has_baseline or is_from_posterior(fit_tree):
-        return {}
-    mean_outcome_changes = {}
-    reported_effects = {str(ate_row["arm"]): ate_row["effect"] for ate_row in _list_records(result_tables.ate_table)}
-    for ate_row in _list_records(tables.tabulate_ate(fit_tree, EffectQuestion("absolute", question.ci_prob))):
-        absolute_format = choose_effect_format(
-            family, "absolute", outcome_unit, [ate_row["ci_high"] - ate_row["ci_low"]]
-        )
-        sign_word, sign_probability = (
-            ("above", ate_row["p_positive"]) if ate_row["effect"] > 0 else ("below", ate_row["p_negative"])
-        )
-        mean_outcome_changes[str(ate_row["arm"])] = MeanOutcomeChange(
-            change_text=f"{absolute_format.format_signed(ate_row['effect'])}{absolute_format.unit_phrase}",
-            sign_text=f"{sign_word} zero with {state_probability(sign_probability)}",
-            is_opposite=bool(ate_row["effect"] * reported_effects[str(ate_row["arm"])] < 0),
-        )
-    return mean_outcome_changes
-
-
-def _find_distinct_segments(fit_tree: xr.DataTree, question: EffectQuestion, cells: xr.Dataset) -> set[tuple[str, str]]:
-    """Find pairs of arm and segment where the effect clearly differs from the average."""
-    if cells.sizes[cell_table.SEGMENT] < 2:
-        return set()
-    contrast_table = tables.tabulate_contrasts(fit_tree, question, "ate")
-    clear_contrasts = contrast_table[
-        (contrast_table["p_positive"] > CALL_PROBABILITY) | (contrast_table["p_negative"] > CALL_PROBABILITY)
-    ]
-    return set(zip(clear_contrasts["arm"].astype(str), clear_contrasts["segment"].astype(str), strict=True))
-
-
-def _list_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    # pandas types keys as Hashable; all columns here have names.
-    return [{str(key): value for key, value in record.items()} for record in table.to_dict("records")]
-
-
-def _get_outcome_unit(plan: Plan | None) -> str:
-    return "" if plan is None else plan.report.unit
 
 
 def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> ArmSection:
@@ -268,7 +181,7 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
         shrinkage_figure=shrinkage_figure,
         no_shrinkage_reason=no_shrinkage_reason,
         segment_rows=build_segment_rows(arm_result, cell_table.list_dimensions(cells), has_unit_counts="n" in cells),
-        quantity_rows=build_quantity_rows(arm_result, family, _get_outcome_unit(page_material.plan)),
+        quantity_rows=build_quantity_rows(arm_result, family, get_outcome_unit(page_material.plan)),
         level_rows=dimensions.build_level_rows(page_material.fit_tree, arm_result),
         drivers_sentence=dimensions.write_drivers_sentence(page_material.fit_tree, arm_result.arm, arm_result.question),
         effect_heading=write_effect_heading(arm_result),
@@ -336,7 +249,7 @@ def _predict_new_segments(fit_tree: xr.DataTree, question: EffectQuestion) -> di
         return "Without pooling, the segments say nothing about one that was not in the test."
     # A model may have no answer for a segment that has no place in it: the page says so, and does not fail.
     try:
-        prediction_rows = _list_records(
+        prediction_rows = list_records(
             tables.tabulate_new_segment(fit_tree, question, seed=int(fit_tree.attrs["seed"]))
         )
     except (DataError, ModelError):
@@ -358,7 +271,7 @@ def _write_new_segment_sentence(arm_result: ArmResult, page_material: PageMateri
 
 
 def _write_title(cells: xr.Dataset) -> str:
-    arms_phrase, outcome_name = join_names(cell_table.list_treated_arms(cells)), isolate_name(_describe_outcome(cells))
+    arms_phrase, outcome_name = join_names(cell_table.list_treated_arms(cells)), isolate_name(describe_outcome(cells))
     control_name = str(cells.attrs["control"])
     if control_name:
         return f"{outcome_name}: {arms_phrase} against {isolate_name(control_name)}"
@@ -371,7 +284,7 @@ def _list_comparison_facts(cells: xr.Dataset, question: EffectQuestion) -> list[
     better_direction = "higher" if question.higher_is_better else "lower"
     comparison_facts = [
         ("Compared", f"{arms_phrase} against {isolate_name(control_name)}") if control_name else ("Arm", arms_phrase),
-        ("Outcome", f"{isolate_name(_describe_outcome(cells))} ({better_direction} is better)"),
+        ("Outcome", f"{isolate_name(describe_outcome(cells))} ({better_direction} is better)"),
         ("Segments", f"{cells.sizes[cell_table.SEGMENT]:,} by {join_names(cell_table.list_dimensions(cells))}"),
     ]
     if "n" in cells:
@@ -379,21 +292,17 @@ def _list_comparison_facts(cells: xr.Dataset, question: EffectQuestion) -> list[
     return comparison_facts
 
 
-def _get_pooling(fit_tree: xr.DataTree) -> PoolingKind:
-    """Get how a model pools; a caller's own model is taken to, because its effects are read from joint draws."""
-    return "partial" if is_from_posterior(fit_tree) else get_fitted_model(fit_tree).pooling
-
-
-def _write_footnotes(question: EffectQuestion, *, has_pooling_factor: bool) -> list[str]:
+def _write_footnotes(question: EffectQuestion, rule: VerdictRule, *, has_pooling_factor: bool) -> list[str]:
     """Write what the columns of the segment table mean, of those that it has."""
     footnotes = [
-        f"“Helps” and “harms” need {CALL_CRITERION}; anything less is “not known”, however large the effect looks.",
+        f"“Helps” and “harms” need {answer.write_call_criterion(rule)}; anything less is “not known”, however large "
+        "the effect looks.",
         "“Raw” is the segment on its own, with its standard error; “effect” is the model’s, and the number to use.",
     ]
     if has_pooling_factor:
         footnotes.append(
             "“Pooling” is the share of the estimate borrowed from the other segments: above "
-            f"{answer.MOSTLY_BORROWED_FACTOR:g} the segment was hardly tested on its own."
+            f"{rule.max_pooling:g} the segment was hardly tested on its own."
         )
     if question.rope is not None:
         footnotes.append("“Too small”, “benefit” and “harm” are relative to the smallest effect that matters.")

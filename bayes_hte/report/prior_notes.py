@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayes_hte.criticism import prior_sensitivity as sensitivity
-from bayes_hte.criticism.prior_sensitivity import MIN_NOTICEABLE_SENSITIVITY
+from bayes_hte.criticism.prior_sensitivity import MIN_NOTICEABLE_SENSITIVITY, tabulate_sensitivity
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.plot.drawing.text import clean_text, shorten_text
@@ -39,7 +38,7 @@ class PriorNotes:
 def collect_prior_notes(fit_tree: xr.DataTree, question: EffectQuestion) -> PriorNotes:
     """Collect how much the reported numbers owe to the priors."""
     try:
-        sensitivity_table = sensitivity.tabulate_sensitivity(fit_tree, question)
+        sensitivity_table = tabulate_sensitivity(fit_tree, question)
     # Very large fits and callers' own models are not examined: the page says why.
     except (DataError, ModelError) as nothing:
         return PriorNotes(f"Whether the priors matter was not examined: {nothing}.", [])

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
-import xarray as xr
 
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
-from bayes_hte.report.answer import MOSTLY_BORROWED_FACTOR, ArmResult, SegmentReading, format_rope
+from bayes_hte.report.answer import format_rope
+from bayes_hte.report.arm_results import ArmResult, SegmentReading
 from bayes_hte.report.notation import (
     choose_effect_format,
     format_interval_probability,
@@ -17,7 +17,6 @@ from bayes_hte.report.notation import (
     format_share,
     name_link_scale,
 )
-from bayes_hte.spec.cell_table import ARM, SEGMENT, has_data
 
 MAX_LEVEL_COLUMNS = 80
 """A longer name would be most of the page; it is shown in full on hovering."""
@@ -152,17 +151,7 @@ def _choose_caution_mark(arm_result: ArmResult, reading: SegmentReading) -> str:
         return "an arm is missing"
     if arm_result.pooling == "complete" and len(arm_result.readings) > 1:
         return "common effect"
-    is_mostly_borrowed = arm_result.pooling == "partial" and reading.table_row["pooling"] > MOSTLY_BORROWED_FACTOR
-    return "mostly borrowed" if is_mostly_borrowed else ""
-
-
-def list_tested_segments(cells: xr.Dataset, arm: str) -> list[bool]:
-    """Tell of each segment whether it has data in the arm, and in the control where there is one."""
-    cell_has_data = has_data(cells)
-    is_tested = cell_has_data.sel({ARM: arm}, drop=True)
-    if cells.attrs["control"]:
-        is_tested = is_tested & cell_has_data.sel({ARM: cells.attrs["control"]}, drop=True)
-    return [bool(value) for value in is_tested.transpose(SEGMENT).values]
+    return "mostly borrowed" if arm_result.is_mostly_borrowed(reading) else ""
 
 
 def build_quantity_rows(arm_result: ArmResult, family: Family, outcome_unit: str) -> list[QuantityRow]:

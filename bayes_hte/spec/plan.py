@@ -297,6 +297,8 @@ class Reporting(_PlanTable):
         What an absolute effect counts ("USD per customer"); shown beside every number.
     higher_is_better : bool
         False when the outcome is bad (deaths, churn): words and ``p_harm`` turn round.
+    call_prob : float
+        A sign is called (helps, harms) where its probability is above this.
     """
 
     scale: EffectScale = "absolute"
@@ -305,6 +307,8 @@ class Reporting(_PlanTable):
     rope: Annotated[FiniteFloat, Field(gt=0)] | None = None
     unit: str = ""
     higher_is_better: bool = True
+    # The report words a probability below 0.8 as no tendency at all: such a sign cannot be called.
+    call_prob: Annotated[FiniteFloat, Field(ge=0.8, lt=1)] = 0.95
 
 
 class Privacy(_PlanTable):

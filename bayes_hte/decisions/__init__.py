@@ -1,0 +1,1 @@
+"""Decide what follows from the posterior: for now, which signs are called."""

@@ -1,0 +1,93 @@
+"""Verdicts: what a stated probability makes of the tables of effects."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from example_posterior import example_fit, example_plan
+from pydantic import ValidationError
+
+from bayes_hte.analysis.export import build_summary
+from bayes_hte.decisions.verdicts import (
+    VerdictRule,
+    choose_verdict_rule,
+    compute_false_sign_rate,
+    find_distinct_segments,
+    find_tested_cells,
+    is_mostly_borrowed,
+    judge_effects,
+    list_tested_rows,
+)
+
+EFFECTS = pd.DataFrame({"p_positive": [0.951, 0.95, 0.5, 0.049, np.nan]}).assign(
+    p_negative=lambda table: 1 - table["p_positive"]
+)
+
+
+def test_a_sign_is_called_only_above_the_stated_probability() -> None:
+    called = ["helps", "not known", "not known", "harms", "not known"]
+    assert judge_effects(EFFECTS, VerdictRule(), higher_is_better=True) == called
+    strict, lax = VerdictRule(call_prob=0.96), VerdictRule(call_prob=0.9)
+    assert set(judge_effects(EFFECTS, strict, higher_is_better=True)) == {"not known"}
+    assert judge_effects(EFFECTS, lax, higher_is_better=True)[1] == "helps"
+
+
+def test_lower_is_better_turns_every_verdict_round() -> None:
+    turned = {"helps": "harms", "harms": "helps", "not known": "not known"}
+    above = judge_effects(EFFECTS, VerdictRule(), higher_is_better=True)
+    assert judge_effects(EFFECTS, VerdictRule(), higher_is_better=False) == [turned[verdict] for verdict in above]
+
+
+def test_what_was_not_tested_is_never_called() -> None:
+    assert judge_effects(EFFECTS, VerdictRule(), higher_is_better=True, is_tested=[False] * 5) == ["not tested"] * 5
+
+
+def test_a_row_is_tested_if_both_arms_have_data() -> None:
+    fit = example_fit(4, arms=("control", "a", "b"), one_armed=(2,))  # the last arm lacks the third segment
+    table = fit.table()
+    lacks_arm = (table["n_control"] == 0) | (table["n_treated"] == 0)
+    assert lacks_arm.sum() == 1
+    assert list_tested_rows(table, fit.cells) == (~lacks_arm).tolist()
+    assert find_tested_cells(fit.cells).sum() == 7
+
+
+def test_published_estimates_are_tested_without_a_control() -> None:
+    fit = example_fit(3, family="estimate", known_n=False)
+    assert list_tested_rows(fit.table(), fit.cells) == [True] * 3
+
+
+def test_segments_unlike_the_average_are_found_on_both_sides() -> None:
+    contrasts = EFFECTS.assign(arm="new", segment=list("abcde"))
+    assert find_distinct_segments(contrasts, VerdictRule()) == {("new", "a"), ("new", "d")}
+
+
+def test_an_unknown_pooling_factor_is_not_called_borrowed() -> None:
+    assert [is_mostly_borrowed(factor, VerdictRule()) for factor in (0.79, 0.81, np.nan)] == [False, True, False]
+
+
+def test_the_expected_share_of_wrong_signs_is_the_mean_over_what_is_called() -> None:
+    assert compute_false_sign_rate(EFFECTS.iloc[[0, 3]]) == pytest.approx((0.049 + 0.049) / 2)
+    assert np.isnan(compute_false_sign_rate(EFFECTS.iloc[:0]))
+
+
+def test_a_plan_states_the_rule_and_an_old_plan_has_the_default() -> None:
+    assert choose_verdict_rule(None) == choose_verdict_rule(example_plan()) == VerdictRule(0.95)
+    assert choose_verdict_rule(example_plan(report={"call_prob": 0.9})) == VerdictRule(0.9)
+    for refused in (0.79, 1.0):
+        with pytest.raises(ValidationError, match="call_prob"):
+            example_plan(report={"call_prob": refused})
+
+
+def test_the_summary_holds_the_verdict_of_every_segment_and_arm() -> None:
+    effect = [0.8, 0.5, 0.1, -0.8]
+    for call_prob in (0.8, 0.999):
+        fit = example_fit(4, effect=effect, one_armed=(1,), plan=example_plan(report={"call_prob": call_prob}))
+        summary = json.loads(json.dumps(build_summary(fit), default=str))
+        assert summary["call_prob"] == call_prob
+        rows = [*summary["segments"], *summary["ate"]]
+        for row in rows:
+            called = "helps" if row["p_positive"] > call_prob else "harms"
+            is_known = max(row["p_positive"], row["p_negative"]) > call_prob
+            assert row["verdict"] == ("not tested" if row["n_treated"] == 0 else called if is_known else "not known")
+        assert len(rows) == 5
