@@ -43,12 +43,8 @@ from threadpoolctl import threadpool_limits
 from bayes_hte import Model, read_model
 from bayes_hte.criticism import diagnostics
 from bayes_hte.errors import DataError
-from bayes_hte.estimands.effects import (
-    average_over_segments,
-    compute_population_shares,
-    convert_to_scale,
-    select_likelihood_parameters,
-)
+from bayes_hte.estimands.effects import convert_to_scale, select_likelihood_parameters
+from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.inference import exact
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws, add_mean_outcome
 from bayes_hte.inference.nuts.sample import list_versions

@@ -90,6 +90,20 @@ def check_seed(value: object) -> int:
     return seed
 
 
+def check_number(value: object, value_description: str) -> float:
+    """Check that a value is a number, and return it as a float.
+
+    Raises
+    ------
+    DataError
+        If the value is no number; the message opens with `value_description`.
+    """
+    number = to_float(value)
+    if number is None:
+        raise DataError(f"{value_description} is {describe_value(value)}; give a number")
+    return number
+
+
 def check_column_names(argument_name: str, value: object) -> list[str]:
     """Check that a value is a list of column names, and return it as a list.
 

@@ -15,16 +15,17 @@ from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.errors import OutputError
-from bayes_hte.estimands import by_dimension, heterogeneity, tables
+from bayes_hte.estimands import by_dimension, tables
 from bayes_hte.estimands.effects import (
-    SegmentWeights,
     describe_engine,
     get_fitted_cells,
     get_fitted_model,
     require_known_model,
 )
-from bayes_hte.estimands.heterogeneity import RankDirection
+from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
+from bayes_hte.estimands.ranking import RankDirection, compare_arms, rank_segments
 from bayes_hte.estimands.tables import ContrastReference, EffectQuestion
+from bayes_hte.estimands.weights import SegmentWeights
 from bayes_hte.model.problem import build_problem, build_pymc_model
 from bayes_hte.spec import Model, Plan, cell_table
 from bayes_hte.spec.cell_table import EffectScale
@@ -237,9 +238,7 @@ class Fit:
             rope) and gail_simon_p, the p-value of the test for that (Gail & Simon 1985); where a rope is stated
             p_spread_matters, and p_tau_matters if it is on tau's own scale.
         """
-        return attach_verdict(
-            self, heterogeneity.tabulate_heterogeneity(self.tree, self.question(scale, ci_prob, rope))
-        )
+        return attach_verdict(self, tabulate_heterogeneity(self.tree, self.question(scale, ci_prob, rope)))
 
     def variance_shares(self, ci_prob: float | None = None, *, weights: SegmentWeights | None = None) -> pd.DataFrame:
         """Divide the variance of effects among a model's parts: which dimension drives the differences.
@@ -310,7 +309,7 @@ class Fit:
         DataError
             If there is one segment.
         """
-        return attach_verdict(self, heterogeneity.rank_segments(self.tree, self.question(scale, ci_prob), best))
+        return attach_verdict(self, rank_segments(self.tree, self.question(scale, ci_prob), best))
 
     def best_arm(self, scale: EffectScale | None = None) -> pd.DataFrame:
         """Compare the arms of each segment, the control included: which is best, and by how much.
@@ -321,7 +320,7 @@ class Fit:
             A column per dimension, arm, effect (posterior mean; 0 for the control), p_best (probability that the arm
             has the best mean outcome), p_mcse, expected_loss (how much better the best arm is expected to be).
         """
-        return attach_verdict(self, heterogeneity.compare_arms(self.tree, self.question(scale)))
+        return attach_verdict(self, compare_arms(self.tree, self.question(scale)))
 
     def contrasts(
         self,

@@ -11,13 +11,8 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
-from bayes_hte.estimands.effects import (
-    average_over_segments,
-    compute_effects,
-    compute_population_shares,
-    get_fitted_cells,
-    get_fitted_family,
-)
+from bayes_hte.estimands.effects import compute_effects, get_fitted_cells, get_fitted_family
+from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 
 MAX_RHAT: Final = 1.01
 """Of rank-normalised split chains: the threshold of Vehtari et al. (2021)."""

@@ -21,12 +21,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.estimands.effects import (
-    NewSegmentSampler,
-    get_fitted_cells,
-    require_known_model,
-    select_likelihood_parameters,
-)
+from bayes_hte.estimands.effects import get_fitted_cells, require_known_model, select_likelihood_parameters
+from bayes_hte.estimands.new_segment import NewSegmentSampler
 from bayes_hte.inference.draws import add_mean_outcome
 from bayes_hte.inference.exact import beyond, closed, direct, engine, parts
 from bayes_hte.inference.exact.estimates import Arm, Rotated, rotated

@@ -17,13 +17,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte.errors import DataError
-from bayes_hte.estimands.effects import (
-    compute_between_variance,
-    decompose_effects,
-    get_fitted_family,
-    get_fitted_model,
-    require_known_model,
-)
+from bayes_hte.estimands.effects import get_fitted_family, get_fitted_model, require_known_model
+from bayes_hte.estimands.pooling_factor import compute_between_variance, decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.model.pymc.pooling import DEFAULT_NU
 from bayes_hte.spec import cell_table

@@ -10,16 +10,10 @@ import xarray as xr
 
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.errors import DataError
-from bayes_hte.estimands.effects import (
-    SegmentWeights,
-    average_over_segments,
-    compute_effects,
-    compute_pooling_factor,
-    compute_population_shares,
-    draw_new_segment_effect,
-    estimate_without_pooling,
-    get_fitted_cells,
-)
+from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling, get_fitted_cells
+from bayes_hte.estimands.new_segment import draw_new_segment_effect
+from bayes_hte.estimands.pooling_factor import compute_pooling_factor
+from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte import DataError, Fit, ModelError
-from bayes_hte.estimands.effects import compute_effects, compute_population_shares
+from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import MAX_SEGMENTS_FOR_PAIRS, EffectQuestion, compute_mcse_of_chains, pool_completely
+from bayes_hte.estimands.weights import compute_population_shares
 from bayes_hte.spec import cell_table
 
 SIZE = CHAINS * DRAWS

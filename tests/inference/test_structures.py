@@ -42,7 +42,7 @@ from quadrature_oracle import (
 from scipy import stats
 
 import bayes_hte as hte
-from bayes_hte.estimands.effects import draw_new_segment_effect
+from bayes_hte.estimands.new_segment import draw_new_segment_effect
 
 LAWS = {0.6: stats.halfnorm(scale=0.6), 0.9: stats.halfnorm(scale=0.9)}
 

@@ -27,13 +27,9 @@ from nuts_families import MADE
 
 import bayes_hte as hte
 from bayes_hte.analysis.run import prepare_analysis
-from bayes_hte.estimands.effects import (
-    average_over_segments,
-    compute_effects,
-    compute_population_shares,
-    get_fitted_family,
-)
+from bayes_hte.estimands.effects import compute_effects, get_fitted_family
 from bayes_hte.estimands.tables import compute_mcse_of_chains
+from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.inference.draws import add_mean_outcome
 from bayes_hte.inference.nuts.sample import build_fit_tree, sample_with_nuts
 from bayes_hte.model.problem import build_problem

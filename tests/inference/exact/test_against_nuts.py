@@ -27,7 +27,8 @@ import xarray as xr
 from paths import REFERENCE
 
 import bayes_hte as hte
-from bayes_hte.estimands.effects import average_over_segments, compute_effects, compute_population_shares
+from bayes_hte.estimands.effects import compute_effects
+from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.spec import cell_table
 
 FILES = sorted((REFERENCE / "nuts").glob("*.json"))
