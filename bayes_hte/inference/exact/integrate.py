@@ -113,6 +113,11 @@ class Maps:
     couplings: tuple[Array | None, ...]
     sigma: tuple[Array | None, ...]
 
+    @property
+    def coupled(self) -> bool:
+        """Whether an effect moves with the baseline's offset."""
+        return any(coupling is not None for coupling in self.couplings)
+
     def below(self, arm: int, base: Array, baseline: Array) -> Array:
         """What an arm's own offset is added to: the baseline, and what the baseline's offset says of the effect."""
         coupling = self.couplings[arm]
@@ -223,28 +228,35 @@ class _System:
     lean: list[Array]
 
 
-def _assembled(control: tuple[Array, Array, Array], cells: Sequence[tuple[Array, Array, Array, Array]]) -> _System:
-    """From score, information and slope of the map; for other arms than the control also the slope along the base."""
+def _assembled(
+    control: tuple[Array, Array, Array], cells: Sequence[tuple[Array, Array, Array, Array]], *, coupled: bool
+) -> _System:
+    """From score, information and slope of the map; for other arms than the control also the slope along the base.
+
+    Unless `coupled`, every arm's slope along the base is the control's, and is multiplied once for all arms.
+    """
+    # With score g_a, information i_a, slope d_a along an arm's own offset, b_a along the baseline's (a = 0: control):
+    #   own_a = 1 + i_a d_a²     lean_a = −i_a d_a b_a / own_a     pull_a = g_a d_a
+    #   total = Σ_a g_a b_a      precision = 1 + i_0 b_0² + Σ_a>0 b_a² i_a / own_a
     score, told, slope = control
-    same = all(along is slope for *_, along in cells)
-    total = score if same else score * slope
-    told = told if same else told * (slope * slope)
+    total = score * slope if coupled else score
+    told = told * (slope * slope) if coupled else told
     pulls, owns, leans = [], [], []
     for score, information, arm_slope, along in cells:
-        total = total + (score if same else score * along)
+        total = total + (score * along if coupled else score)
         weight = information * arm_slope
         own = weight * arm_slope
         own += 1.0
         # What an arm tells of the baseline once its own offset is free: no difference of large numbers.
-        told = told + (information / own if same else information / own * (along * along))
+        told = told + (information / own * (along * along) if coupled else information / own)
         lean = weight * -along
         lean /= own
         pulls.append(score * arm_slope)
         owns.append(own)
         leans.append(lean)
-    precision = told * (slope * slope) if same else told
+    precision = told if coupled else told * (slope * slope)
     precision = precision + 1.0
-    return _System(total * slope if same else total, precision, pulls, owns, leans)
+    return _System(total if coupled else total * slope, precision, pulls, owns, leans)
 
 
 def _anchored_system(segments: Segments, maps: Maps) -> _System:
@@ -257,12 +269,13 @@ def _anchored_system(segments: Segments, maps: Maps) -> _System:
         tangent = effect.line(anchors[index] - anchors[0])
         eta = line.location + tangent.location
         cells.append((*_anchored(segments, maps, index, eta), tangent.scale, maps.slope(index - 1, line.scale)))
-    return _assembled(control, cells)
+    return _assembled(control, cells, coupled=maps.coupled)
 
 
 def _anchored(segments: Segments, maps: Maps, arm: int, eta: Array) -> tuple[Array, Array]:
     """Score and information at `eta`, from the quadratic model of an arm's likelihood at its anchor."""
     model = segments.model(arm, maps.sigma[arm])
+    # score + information (anchor − η)
     score = segments.anchors[arm] - eta
     score = score * model.information
     score += model.score
@@ -280,11 +293,12 @@ def _system(segments: Segments, maps: Maps, base: Array, arms: list[Array]) -> _
         eta = effect.value(offset)
         eta = eta + maps.below(arm, base, baseline)
         cells.append((*curve.compute_derivatives(cell, eta, sigma), effect.slope(offset), maps.slope(arm, slope)))
-    return _assembled(control, cells)
+    return _assembled(control, cells, coupled=maps.coupled)
 
 
 def _moved(system: _System, base: Array, arms: list[Array], *, limit: float) -> tuple[Array, list[Array]]:
     """One step to the solution of the equations, no longer than `limit` in any offset."""
+    # move = (total − base + Σ_a lean_a (pull_a − x_a)) / precision,   x_a moves by (pull_a − x_a) / own_a + lean_a move
     pulls = [pull - offset for pull, offset in zip(system.pulls, arms, strict=True)]
     move = system.total - base
     for pull, lean in zip(pulls, system.lean, strict=True):
@@ -310,12 +324,13 @@ def log_quadratic(segments: Segments, maps: Maps) -> Array:
     """
     line = maps.baseline.line(segments.anchors[0])
     found, slope, told = _quadratic(segments, maps, 0, line.location)
-    coupled = any(each is not None for each in maps.couplings)
+    coupled = maps.coupled
     if coupled:
         slope, told = slope * line.scale, told * (line.scale * line.scale)
     for index, effect in enumerate(maps.effects, start=1):
         tangent = effect.line(segments.anchors[index] - segments.anchors[0])
         value, pull, weight = _quadratic(segments, maps, index, line.location + tangent.location)
+        # ∫ over the arm's offset: value + ½ (scale² g² / own − log own),   own = 1 + scale² i
         square = tangent.scale * tangent.scale
         own = square * weight
         own += 1.0
@@ -330,6 +345,7 @@ def log_quadratic(segments: Segments, maps: Maps) -> Array:
         along = maps.slope(index - 1, line.scale)
         slope = slope + (pulled * along if coupled else pulled)
         told = told + (weight * (along * along) if coupled else weight)
+    # ∫ over the baseline's: Σ values + ½ (slope² / told − log told), in the offset's units
     square = np.ones(1) if coupled else line.scale * line.scale
     told = square * told
     told += 1.0
@@ -343,6 +359,7 @@ def log_quadratic(segments: Segments, maps: Maps) -> Array:
 def _quadratic(segments: Segments, maps: Maps, arm: int, eta: Array) -> tuple[Array, Array, Array]:
     """Log likelihood of an arm's cells at `eta`, its slope and its information, from the quadratic model."""
     model = segments.model(arm, maps.sigma[arm])
+    # slope = g − i (η − anchor),   value = v + ½ (g + slope) (η − anchor)
     away = eta - segments.anchors[arm]
     slope = model.information * away
     np.subtract(model.score, slope, out=slope)
@@ -397,6 +414,7 @@ def _arm_terms(
     else:
         value = effect.value(centre + spread * nodes)
     terms = segments.curve.compute_log_density(segments.arms[index + 1], baseline + value, maps.sigma[index + 1])
+    # log L − ½ offset² + log weight
     offset = spread * nodes
     offset += centre
     np.multiply(offset, offset, out=offset)
@@ -429,6 +447,7 @@ def expectation(segments: Segments, maps: Maps, mode: Mode, order: int, of: Quan
 
 def log_sum(terms: Sequence[Array] | Array) -> Array:
     """log Σ exp(term) of a quadrature, relative to the term in its middle, where the integrand is about largest."""
+    # middle + log(1 + Σ_others exp(term − middle))
     middle = terms[len(terms) // 2]
     total = np.ones_like(middle)
     for position, term in enumerate(terms):
