@@ -50,9 +50,8 @@ from bayes_hte.inference.draws import CHAIN_COUNT, Draws, add_mean_outcome
 from bayes_hte.inference.nuts.sample import list_versions
 from bayes_hte.model.families.cell_likelihood import ArmCellData
 from bayes_hte.model.long_form import ParameterDraws, build_long_form, compute_linear_predictor
-from bayes_hte.model.parameters import list_coefficients
+from bayes_hte.model.prior_draws import draw_from_prior
 from bayes_hte.model.problem import Problem, build_problem
-from bayes_hte.model.pymc.pooling import draw_from_prior
 from bayes_hte.spec import cell_table, list_shipped_models
 from bayes_hte.spec.distributions import rescale_distribution
 
@@ -97,9 +96,7 @@ def _empty(name: str) -> Problem:
 
 def prior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
     """One draw of everything from the prior; dims as in a posterior."""
-    drawn = draw_from_prior(
-        task.model, task.segment_design, task.coords, list_coefficients(task.model), draw_count=1, rng=rng
-    )
+    drawn = draw_from_prior(task, draw_count=1, rng=rng)
     return add_mean_outcome(task, xr.Dataset(drawn))
 
 
@@ -123,7 +120,7 @@ def by_nuts(task: Problem, *, draws: int, seed: int) -> Draws:
     import nutpie
 
     from bayes_hte.inference.nuts.compile_cache import compile_or_reuse
-    from bayes_hte.model.problem import build_pymc_model
+    from bayes_hte.model.pymc.build import build_pymc_model
 
     tree = nutpie.sample(
         compile_or_reuse(build_pymc_model(task, reusable=True)), draws=-(-draws // CHAIN_COUNT), tune=TUNE,

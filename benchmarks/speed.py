@@ -30,7 +30,8 @@ import xarray as xr
 import bayes_hte as hte
 from bayes_hte.inference import exact
 from bayes_hte.inference.exact import accuracy, draw, engine, sign
-from bayes_hte.model.problem import build_problem, build_pymc_model
+from bayes_hte.model.problem import build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 
 RESULTS = Path(__file__).parent / "results"
 MANY_DRAWS = 40_000

@@ -26,7 +26,8 @@ from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
 from bayes_hte.estimands.ranking import RankDirection, compare_arms, rank_segments
 from bayes_hte.estimands.tables import ContrastReference, EffectQuestion
 from bayes_hte.estimands.weights import SegmentWeights
-from bayes_hte.model.problem import build_problem, build_pymc_model
+from bayes_hte.model.problem import build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.spec import Model, Plan, cell_table
 from bayes_hte.spec.cell_table import EffectScale
 

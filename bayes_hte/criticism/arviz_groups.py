@@ -19,10 +19,9 @@ from bayes_hte.estimands.effects import (
 )
 from bayes_hte.inference.draws import add_mean_outcome
 from bayes_hte.model.long_form import ParameterDraws, compute_linear_predictor
-from bayes_hte.model.parameters import list_coefficients
+from bayes_hte.model.prior_draws import draw_from_prior
 from bayes_hte.model.priors import compute_log_prior
 from bayes_hte.model.problem import Problem, build_problem, list_stated_priors
-from bayes_hte.model.pymc.pooling import draw_from_prior
 
 PRIOR_DRAWS = 1000
 """As many as replicated data sets, which are drawn one for each."""
@@ -93,14 +92,7 @@ def _draw_prior_and_data(
     problem: Problem, rng: np.random.Generator, draw_count: int = PRIOR_DRAWS
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Draw every variable from the prior, and data from each draw; dims start with (chain, draw), one chain."""
-    variable_draws = draw_from_prior(
-        problem.model,
-        problem.segment_design,
-        problem.coords,
-        list_coefficients(problem.model),
-        draw_count=draw_count,
-        rng=rng,
-    )
+    variable_draws = draw_from_prior(problem, draw_count=draw_count, rng=rng)
     draw_coords = {"chain": [0], "draw": np.arange(draw_count)}
     prior_group = xr.Dataset({name: draws.assign_coords(draw_coords) for name, draws in variable_draws.items()})
     prior_group = prior_group.transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore")

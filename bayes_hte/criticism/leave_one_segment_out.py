@@ -341,8 +341,10 @@ def _draw_new_coefficients(
         name: float(cells["covariates"].sel(covariate=name).values[segment_index])
         for name in problem.model.effect.covariates
     }
+    # A coefficient without pooling is replaced below, so the share of the only segment is 1.
+    only_share = xr.DataArray([1.0], dims=cell_table.SEGMENT)
     coefficient_draws = NewSegmentSampler(
-        problem.model, posterior, cells.isel(segment=[segment_index]), rng, segment_levels, covariate_values
+        problem, posterior, only_share, rng, segment_levels, covariate_values
     ).draw_coefficients()
     for coefficient in list_coefficients(problem.model):
         segment_template = posterior[coefficient.name].isel(segment=0, drop=True)

@@ -9,6 +9,7 @@ p is P(replicated ≥ observed); near 0 or 1 the model does not expect what was 
 so the first check is conservative (Gelman, Meng & Stern 1996, Statistica Sinica 6:733).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import get_fitted_family, get_fitted_model, require_known_model
 from bayes_hte.estimands.pooling_factor import compute_between_variance, decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.model.pymc.pooling import DEFAULT_NU
+from bayes_hte.model.coefficients import bound_offset_variance, draw_offsets
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.model import Model
+from bayes_hte.spec.model import Effect
 
 SURPRISING_TAIL_PROBABILITY = 0.01
 """Of p, or of 1 − p: one check in fifty of a right model is marked."""
@@ -138,8 +139,8 @@ def _check_furthest_segments(fit_tree: xr.DataTree, question: EffectQuestion) ->
     check_rows = []
     for arm in map(str, effect_offsets["arm"].values):
         largest_offsets = _flatten_draws(abs(effect_offsets.sel(arm=arm)).max("segment"))
-        sample_shape = (len(largest_offsets), effect_offsets.sizes["segment"])
-        reference_offsets = np.abs(_draw_standard_offsets(model, sample_shape, rng)).max(1)
+        sizes = {"draw": len(largest_offsets), "segment": effect_offsets.sizes["segment"]}
+        reference_offsets = np.abs(_draw_standard_offsets(model.effect, sizes, rng)).max(1)
         tail_probability = float((reference_offsets > largest_offsets).mean())
         ci_low, ci_high = np.quantile(reference_offsets, [(1 - question.ci_prob) / 2, (1 + question.ci_prob) / 2])
         mean_offsets = effect_offsets.sel(arm=arm).mean(("chain", "draw"))
@@ -158,10 +159,9 @@ def _check_furthest_segments(fit_tree: xr.DataTree, question: EffectQuestion) ->
     return check_rows
 
 
-def _draw_standard_offsets(model: Model, array_shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
+def _draw_standard_offsets(
+    effect_priors: Effect, sizes: Mapping[str, int], rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Draw offsets of segments in their own SDs: standard normal, or Student t scaled to variance 1."""
-    if model.effect.shape == "student_t":
-        nu = model.effect.nu or DEFAULT_NU
-        # Var[t_ν] = ν / (ν − 2); 0.1 as in the between-segment variance, where it is infinite
-        return np.asarray(rng.standard_t(nu, array_shape) * np.sqrt(max(nu - 2, 0.1) / nu))
-    return rng.standard_normal(array_shape)
+    own_offsets = draw_offsets(effect_priors, sizes, rng).own.values
+    return np.asarray(own_offsets / np.sqrt(bound_offset_variance(effect_priors)))

@@ -18,9 +18,8 @@ from bayes_hte.estimands.effects import (
 )
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
+from bayes_hte.model.coefficients import compute_offset_variance
 from bayes_hte.model.parameters import Coefficient, expand_dimensions, list_coefficients, name_term_variable
-from bayes_hte.model.pymc.pooling import DEFAULT_NU
-from bayes_hte.spec.model import Effect
 
 SAMPLE_DIMS = ("chain", "draw")
 HARM_PROBABILITY = 0.9
@@ -82,13 +81,12 @@ def _collect_spread_draws(
 ) -> list[tuple[str, xr.DataArray, str]]:
     """Collect every between-segment SD, slope and correlation as triples of quantity, draws and meaning."""
     coefficient_name, pool = coefficient.name, coefficient.pool_priors
-    effect_spec = pool if isinstance(pool, Effect) else None
     between_sd = _select_arm(posterior[f"{coefficient_name}_between"], arm)
     spread_draws = []
-    if effect_spec is not None and effect_spec.strata:
-        for stratum_label in map(str, between_sd[effect_spec.strata].values):
+    if coefficient.strata is not None:
+        for stratum_label in map(str, between_sd[coefficient.strata].values):
             meaning = f"SD of true effects between segments of {stratum_label} (tau)"
-            stratum_sd = between_sd.sel({effect_spec.strata: stratum_label})
+            stratum_sd = between_sd.sel({coefficient.strata: stratum_label})
             spread_draws.append((f"between_sd[{stratum_label}]", stratum_sd, meaning))
     else:
         spread_draws.append(("between_sd", between_sd, _explain_between_sd(coefficient)))
@@ -110,12 +108,11 @@ def _collect_spread_draws(
 def _explain_between_sd(coefficient: Coefficient) -> str:
     """Explain what the between-segment SD measures under the model's shape and parts, in one phrase."""
     pool = coefficient.pool_priors
-    distribution_shape = pool.shape if isinstance(pool, Effect) else "normal"
     base_meaning = {
         "normal": "SD of true effects between segments (tau)",
         "student_t": "scale of true effects between segments (tau); their tails are heavier than normal",
         "horseshoe": "scale of true effects between segments (tau), before some of them stand out",
-    }[distribution_shape]
+    }[coefficient.shape]
     explaining_parts = [
         *(["dimensions"] if pool.by else []),
         *(["covariates"] if getattr(pool, "covariates", ()) else []),
@@ -126,16 +123,15 @@ def _explain_between_sd(coefficient: Coefficient) -> str:
 def _compute_total_sd(posterior: xr.Dataset, coefficient: Coefficient, arm: str) -> xr.DataArray | None:
     """Compute the SD of effects around their common effect, all terms together; None where there is no single one."""
     pool, coefficient_name = coefficient.pool_priors, coefficient.name
+    if coefficient.strata is not None or coefficient.shape == "horseshoe":
+        return None
+    # Var[τ offset] = τ² Var[offset]
     total_variance = _select_arm(posterior[f"{coefficient_name}_between"], arm) ** 2
-    if isinstance(pool, Effect):
-        if pool.strata or pool.shape == "horseshoe":
+    if coefficient.effect_priors is not None:
+        offset_variance = compute_offset_variance(coefficient.effect_priors)
+        if not np.isfinite(offset_variance):
             return None
-        if pool.shape == "student_t":
-            nu = pool.nu or DEFAULT_NU
-            if nu <= 2:
-                return None
-            # Var[τ t_ν] = τ² ν / (ν − 2)
-            total_variance = total_variance * nu / (nu - 2)
+        total_variance = total_variance * offset_variance
     # τ²_total = τ²_segments + Σ_terms τ²_term: the parts are independent a priori
     for term in pool.by:
         level_sd = _select_arm(posterior[f"{name_term_variable(coefficient_name, term)}_between"], arm)

@@ -15,18 +15,16 @@ from bayes_hte.estimands.effects import (
     get_fitted_model,
 )
 from bayes_hte.estimands.weights import compute_population_shares
-from bayes_hte.model.families import FAMILIES
-from bayes_hte.model.parameters import (
-    Coefficient,
-    build_segment_design,
-    list_coefficients,
-    name_term_variable,
+from bayes_hte.model.coefficients import (
+    SegmentPlacement,
+    compute_coefficients,
+    draw_offsets,
 )
-from bayes_hte.model.problem import build_problem
-from bayes_hte.model.pymc.pooling import DEFAULT_NU
+from bayes_hte.model.families import FAMILIES
+from bayes_hte.model.parameters import Coefficient, list_coefficients, name_term_variable
+from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
-from bayes_hte.spec.model import Model
 
 
 def draw_new_segment_effect(
@@ -83,11 +81,25 @@ def draw_new_segment_effect(
 
 @dataclass(frozen=True, slots=True)
 class NewSegmentSampler:
-    """Sampler of a segment's coefficients from the fitted distribution of segments."""
+    """Sampler of a segment's coefficients from the fitted distribution of segments.
 
-    model: Model
+    Attributes
+    ----------
+    problem : Problem
+        Of the fit: its segments say what a covariate of 0 and each level's position are.
+    posterior : xarray.Dataset
+    segment_shares : xarray.DataArray
+        Shares of the segments among which one without pooling is picked; dims (segment,).
+    rng : numpy.random.Generator
+    stated_levels : dict
+        Dimension -> level of the segment; those that are not stated are drawn.
+    stated_covariates : dict
+        Covariate -> value in its own units; those that are not stated are at their mean.
+    """
+
+    problem: Problem
     posterior: xr.Dataset
-    cells: xr.Dataset
+    segment_shares: xr.DataArray
     rng: np.random.Generator
     stated_levels: dict[str, str]
     stated_covariates: dict[str, float]
@@ -102,116 +114,88 @@ class NewSegmentSampler:
     ) -> "NewSegmentSampler":
         """Check the stated levels and covariates of a segment against a fit, and prepare its sampler."""
         cells = get_fitted_cells(fit_tree)
-        # The problem's model spells out the dimensions that the stated one leaves to the cells.
-        model = build_problem(cells, get_fitted_model(fit_tree)).model
+        problem = build_problem(cells, get_fitted_model(fit_tree))
         dimension_names = cell_table.list_dimensions(cells)
         if unknown_names := [stated_name for stated_name in stated_levels if stated_name not in dimension_names]:
             raise DataError(f"no dimension {unknown_names[0]!r}; there are {dimension_names}")
-        model_covariates = list(model.effect.covariates)
+        model_covariates = list(problem.model.effect.covariates)
         if unknown_names := [stated_name for stated_name in stated_covariates if stated_name not in model_covariates]:
             raise DataError(f"no covariate {unknown_names[0]!r} in this model; it has {model_covariates or 'none'}")
-        return cls(model, fit_tree["posterior"].to_dataset(), cells, rng, stated_levels, stated_covariates)
+        posterior, segment_shares = fit_tree["posterior"].to_dataset(), compute_population_shares(cells)
+        return cls(problem, posterior, segment_shares, rng, stated_levels, stated_covariates)
 
     def draw_coefficients(self) -> dict[str, xr.DataArray]:
         """Draw effect and baseline, or those of both parts; dims (chain, draw, …) without segment."""
         coefficient_draws: dict[str, xr.DataArray] = {}
         baseline_offset: xr.DataArray | None = None
-        for coefficient in reversed(list_coefficients(self.model)):  # baselines first
+        for coefficient in reversed(list_coefficients(self.problem.model)):  # baselines first
             if coefficient.pooling == "none":
                 coefficient_draws[coefficient.name] = self._draw_existing_segment(coefficient.name)
+            elif coefficient.pooling == "complete":
+                # The common value, which every segment has: any of them shows it.
+                coefficient_draws[coefficient.name] = self.posterior[coefficient.name].isel(segment=0, drop=True)
             else:
-                coefficient_draws[coefficient.name], segment_offset = self._draw_coefficient(
-                    coefficient, baseline_offset
-                )
-                baseline_offset = segment_offset if coefficient.name.endswith("baseline") else None
+                coefficient_draws[coefficient.name], own_offset = self._draw_coefficient(coefficient, baseline_offset)
+                baseline_offset = own_offset if coefficient.dims == ("segment",) else None
         return coefficient_draws
 
     def _draw_coefficient(
         self, coefficient: Coefficient, baseline_offset: xr.DataArray | None
     ) -> tuple[xr.DataArray, xr.DataArray]:
-        """Draw one coefficient of the segment and its standardised offset, which a correlated coefficient needs.
-
-        coefficient = mean + Σ slope · z + Σ level effects + between SD · offset
-        """
-        coefficient_name, posterior = coefficient.name, self.posterior
-        segment_template = posterior[coefficient.name].isel(segment=0, drop=True)
-        coefficient_centre: xr.DataArray = (
-            posterior[f"{coefficient_name}_mean"]
-            if f"{coefficient_name}_mean" in posterior.data_vars
-            else 0.0 * segment_template
-        )
-        if coefficient.pooling == "complete":
-            return coefficient_centre, 0.0 * segment_template
-        if f"{coefficient_name}_slope" in posterior.data_vars:
-            segment_design = build_segment_design(self.model, self.cells)
-            known_means = zip(self.model.effect.covariates, segment_design.covariate_means, strict=True)
-            covariate_values = [self.stated_covariates.get(name, mean) for name, mean in known_means]
-            # z = (x − mean) / SD over the fitted segments
-            standardised_covariates = xr.DataArray(
-                (np.array(covariate_values) - segment_design.covariate_means) / segment_design.covariate_sds,
-                dims="covariate",
-            )
-            coefficient_centre = coefficient_centre + (
-                posterior[f"{coefficient_name}_slope"].reset_coords(drop=True) * standardised_covariates
-            ).sum("covariate")
+        """Draw one coefficient of the segment and its own standardised offset, which a correlated coefficient needs."""
+        sample_draws = self.posterior[coefficient.name].isel(segment=0, drop=True)
+        sizes = {str(dim): sample_draws.sizes[dim] for dim in sample_draws.dims}
+        shared_draws = {str(name): draws for name, draws in self.posterior.data_vars.items()}
+        level_index: dict[str, xr.DataArray] = {}
         for term in coefficient.pool_priors.by:
-            coefficient_centre = coefficient_centre + self._draw_level_effect(coefficient_name, term, segment_template)
-        segment_offset = self._draw_offset(segment_template, coefficient)
-        # effect = centre + between SD · offset, the non-centred form of the model
-        between_sd = self._draw_between_sd(coefficient, segment_template)
-        correlation = posterior.data_vars.get(f"{coefficient_name}_correlation")
-        if correlation is not None and baseline_offset is not None:
-            # ρ z_baseline + √(1 − ρ²) z: the offset's own variance stays 1
-            segment_offset = correlation * baseline_offset + (1 - correlation**2) ** 0.5 * segment_offset
-        return (coefficient_centre + between_sd * segment_offset).transpose(*segment_template.dims), segment_offset
+            variable_name = name_term_variable(coefficient.name, term)
+            shared_draws[variable_name], level_index[term] = self._find_level_effects(variable_name, term, sizes)
+        if coefficient.strata is not None:
+            level_index[coefficient.strata] = self._find_stratum(coefficient.strata)
+        offsets = draw_offsets(coefficient.effect_priors, sizes, self.rng, baseline_offset=baseline_offset)
+        placement = SegmentPlacement(level_index, self._standardise_covariates())
+        return compute_coefficients(coefficient, shared_draws, offsets, placement), offsets.own
 
-    def _draw_offset(self, segment_template: xr.DataArray, coefficient: Coefficient) -> xr.DataArray:
-        """Draw the segment's deviation from its centre in between-segment SDs: normal or Student t."""
-        effect_spec = coefficient.effect_priors
-        if effect_spec is not None and effect_spec.shape == "student_t":
-            return segment_template.copy(data=self.rng.standard_t(effect_spec.nu or DEFAULT_NU, segment_template.shape))
-        return segment_template.copy(data=self.rng.standard_normal(segment_template.shape))
-
-    def _draw_between_sd(self, coefficient: Coefficient, segment_template: xr.DataArray) -> xr.DataArray:
-        """Draw the between-segment SD that applies to the segment: its stratum's, or a horseshoe's own scale."""
-        between_sd, effect_spec = self.posterior[f"{coefficient.name}_between"], coefficient.effect_priors
-        if effect_spec is None:
-            return between_sd
-        if effect_spec.strata is not None:
-            stated_level = self.stated_levels.get(effect_spec.strata)
-            stratum_labels = [str(label) for label in between_sd[effect_spec.strata].values]
-            if stated_level not in stratum_labels:
-                raise DataError(
-                    f"say in which {effect_spec.strata} the new segment is: where={{{effect_spec.strata!r}: …}}; "
-                    f"there are {stratum_labels}"
-                )
-            between_sd = between_sd.sel({effect_spec.strata: stated_level}, drop=True)
-        if effect_spec.shape == "horseshoe" and effect_spec.slab is not None:
-            # Regularised horseshoe: λ ~ C⁺(0, 1), own SD = c λτ / √(c² + λ²τ²), at most the slab's width c
-            unbounded_scale = between_sd * segment_template.copy(
-                data=np.abs(self.rng.standard_cauchy(segment_template.shape))
-            )
-            between_sd = effect_spec.slab * unbounded_scale / (effect_spec.slab**2 + unbounded_scale**2) ** 0.5
-        return between_sd
-
-    def _draw_level_effect(self, coefficient_name: str, term: str, segment_template: xr.DataArray) -> xr.DataArray:
-        """Draw the effect of a term's level: as fitted where it is stated and was seen, else from its distribution."""
-        level_effects = self.posterior[name_term_variable(coefficient_name, term)]
+    def _find_level_effects(
+        self, variable_name: str, term: str, sizes: dict[str, int]
+    ) -> tuple[xr.DataArray, xr.DataArray]:
+        """Find the effects of a term's levels and the segment's position; a level not stated, or new, is drawn."""
+        level_effects = self.posterior[variable_name]
+        level_labels = list(level_effects[term].values.astype(str))
         term_levels = [self.stated_levels.get(dimension) for dimension in term.split(":")]
-        known_levels = [level for level in term_levels if level is not None]
-        level_label = " | ".join(known_levels) if None not in term_levels else None
-        if level_label is not None and level_label in level_effects[term].values.astype(str):
-            return level_effects.sel({term: level_label}, drop=True)
-        # A level without a fitted effect: between SD of the levels · standard normal
-        return self.posterior[f"{name_term_variable(coefficient_name, term)}_between"] * segment_template.copy(
-            data=self.rng.standard_normal(segment_template.shape)
-        )
+        level_label = " | ".join(map(str, term_levels))
+        if None not in term_levels and level_label in level_labels:
+            return level_effects, xr.DataArray(level_labels.index(level_label))
+        # effect of a level without a fitted one = between-level SD · standard normal
+        level_offset = xr.DataArray(self.rng.standard_normal(tuple(sizes.values())), dims=tuple(sizes))
+        new_effect = self.posterior[f"{variable_name}_between"] * level_offset
+        return new_effect.expand_dims(term), xr.DataArray(0)
+
+    def _find_stratum(self, strata_dimension: str) -> xr.DataArray:
+        """Find the position of the segment's stratum, which must be one of the fitted."""
+        stated_level = self.stated_levels.get(strata_dimension)
+        stratum_labels = self.problem.coords[strata_dimension]
+        if stated_level not in stratum_labels:
+            raise DataError(
+                f"say in which {strata_dimension} the new segment is: where={{{strata_dimension!r}: …}}; "
+                f"there are {stratum_labels}"
+            )
+        return xr.DataArray(stratum_labels.index(stated_level))
+
+    def _standardise_covariates(self) -> xr.DataArray:
+        """Standardise the segment's covariates over the fitted segments; dims (covariate,)."""
+        design = self.problem.segment_design
+        # z = (x − mean) / SD over the fitted segments
+        known_means = zip(self.problem.model.effect.covariates, design.covariate_means, strict=True)
+        values = np.array([self.stated_covariates.get(name, mean) for name, mean in known_means])
+        return xr.DataArray((values - design.covariate_means) / design.covariate_sds, dims="covariate")
 
     def _draw_existing_segment(self, coefficient_name: str) -> xr.DataArray:
         """Draw the coefficient of one of the fitted segments, picked with the population's shares."""
-        segment_coefficients, segment_shares = self.posterior[coefficient_name], compute_population_shares(self.cells)
+        segment_coefficients = self.posterior[coefficient_name]
         sample_shape = (segment_coefficients.sizes["chain"], segment_coefficients.sizes["draw"])
         segment_indices = xr.DataArray(
-            self.rng.choice(segment_shares.size, size=sample_shape, p=segment_shares.values), dims=("chain", "draw")
+            self.rng.choice(self.segment_shares.size, size=sample_shape, p=self.segment_shares.values),
+            dims=("chain", "draw"),
         )
         return segment_coefficients.isel(segment=segment_indices).drop_vars("segment")

@@ -10,15 +10,10 @@ from bayes_hte.estimands.effects import (
     is_from_posterior,
     select_parameters,
 )
+from bayes_hte.model.coefficients import bound_offset_variance, compute_centre_parts, place_segments
 from bayes_hte.model.families import FAMILIES
-from bayes_hte.model.parameters import (
-    build_segment_design,
-    expand_dimensions,
-    name_term_variable,
-)
-from bayes_hte.model.pymc.pooling import DEFAULT_NU
+from bayes_hte.model.parameters import build_segment_design, expand_dimensions, list_coefficients
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.model import Model
 
 
 def compute_pooling_factor(fit_tree: xr.DataTree) -> xr.DataArray:
@@ -56,19 +51,20 @@ def compute_between_variance(fit_tree: xr.DataTree) -> xr.DataArray:
 
     Of heavy tails it is the scale's square times nu / (nu − 2); of a horseshoe that of each segment's own scale.
     """
-    model, posterior = get_fitted_model(fit_tree), fit_tree["posterior"].to_dataset()
+    model, posterior, cells = get_fitted_model(fit_tree), fit_tree["posterior"].to_dataset(), get_fitted_cells(fit_tree)
     family = FAMILIES[model.family]
     if family.compute_between_variance is not None:
         return family.compute_between_variance(posterior)
-    effect_spec = model.effect
-    if effect_spec.shape == "horseshoe":
+    if model.effect.shape == "horseshoe":
         return posterior["effect_local"] ** 2
-    between_variance = posterior["effect_between"] ** 2
-    if effect_spec.shape == "student_t":
-        nu = effect_spec.nu or DEFAULT_NU
-        # Var[τ t_ν] = τ² ν / (ν − 2); it is infinite for ν ≤ 2, where 0.1 keeps the factor finite
-        between_variance = between_variance * nu / max(nu - 2, 0.1)
-    return expand_strata_to_segments(between_variance, model, get_fitted_cells(fit_tree))
+    # Var[τ offset] = τ² Var[offset]
+    between_variance = posterior["effect_between"] ** 2 * bound_offset_variance(model.effect)
+    strata = model.effect.strata
+    if strata is None or strata not in between_variance.dims:
+        return between_variance
+    placement = place_segments(build_segment_design(expand_dimensions(model, cells), cells))
+    segment_variance = placement.select_level(between_variance, strata)
+    return segment_variance.assign_coords({cell_table.SEGMENT: cells[cell_table.SEGMENT]})
 
 
 def decompose_effects(fit_tree: xr.DataTree) -> dict[str, xr.DataArray]:
@@ -78,31 +74,16 @@ def decompose_effects(fit_tree: xr.DataTree) -> dict[str, xr.DataArray]:
     """
     posterior, cells = fit_tree["posterior"].to_dataset(), get_fitted_cells(fit_tree)
     model = expand_dimensions(get_fitted_model(fit_tree), cells)
-    segment_design = build_segment_design(model, cells)
-    effect_parts: dict[str, xr.DataArray] = {}
-    for term in model.effect.by:
-        level_index = xr.DataArray(segment_design.level_index[term], dims="segment")
-        effect_parts[term.replace(":", " × ")] = (
-            posterior[name_term_variable("effect", term)].isel({term: level_index}).drop_vars(term)
-        )
-    if model.effect.covariates:
-        covariate_values = xr.DataArray(segment_design.standardised_covariates, dims=("segment", "covariate"))
-        effect_parts["covariates"] = xr.dot(
-            posterior["effect_slope"].drop_vars("covariate"), covariate_values, dim="covariate"
-        )
+    placement = place_segments(build_segment_design(model, cells))
+    coefficient = next(each for each in list_coefficients(model) if each.name == "effect")
+    shared_draws = {str(name): draws for name, draws in posterior.data_vars.items()}
+    centre_parts = compute_centre_parts(coefficient, shared_draws, placement)
+    # Levels first, as the table shows them.
+    part_names = [*model.effect.by, *(["covariates"] if model.effect.covariates else [])]
+    effect_parts = {name.replace(":", " × "): centre_parts[name] for name in part_names}
     # effect_s = mean + Σ_terms level effect of s + Σ_covariates slope · z_s + rest_s
     explained_part = sum(effect_parts.values(), start=xr.zeros_like(posterior["effect_mean"]))
     effect_parts["rest"] = posterior["effect"] - posterior["effect_mean"] - explained_part
     return {
         name: part_effect.transpose("chain", "draw", "segment", "arm") for name, part_effect in effect_parts.items()
     }
-
-
-def expand_strata_to_segments(stratum_values: xr.DataArray, model: Model, cells: xr.Dataset) -> xr.DataArray:
-    """Repeat the values of strata for their segments; values without strata stay unchanged."""
-    strata_dimension = model.effect.strata
-    if strata_dimension is None or strata_dimension not in stratum_values.dims:
-        return stratum_values
-    segment_strata = xr.DataArray(cells[strata_dimension].values.astype(str), dims=cell_table.SEGMENT)
-    segment_values = stratum_values.sel({strata_dimension: segment_strata}).drop_vars(strata_dimension)
-    return segment_values.assign_coords({cell_table.SEGMENT: cells[cell_table.SEGMENT]})

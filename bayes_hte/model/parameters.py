@@ -21,7 +21,7 @@ from bayes_hte.errors import ModelError
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.distributions import Distribution
-from bayes_hte.spec.model import EVERY_DIMENSION, Baseline, Effect, Model, Pool, PoolingKind
+from bayes_hte.spec.model import EVERY_DIMENSION, Baseline, Effect, EffectShape, Model, Pool, PoolingKind
 
 EXAMPLE_DIMENSIONS = ("device", "plan")
 """Dimensions that stand for every dimension where a model is shown without cells."""
@@ -61,6 +61,16 @@ class Coefficient:
     def effect_priors(self) -> Effect | None:
         """Priors as those of an effect with a structure; None for a coefficient without one."""
         return self.pool_priors if isinstance(self.pool_priors, Effect) else None
+
+    @property
+    def shape(self) -> EffectShape:
+        """Distribution of segments around their centre; that of baselines is normal."""
+        return self.pool_priors.shape if isinstance(self.pool_priors, Effect) else "normal"
+
+    @property
+    def strata(self) -> str | None:
+        """Dimension whose levels have between-segment SDs of their own; None for a single SD."""
+        return self.pool_priors.strata if isinstance(self.pool_priors, Effect) else None
 
 
 def list_coefficients(model: Model) -> list[Coefficient]:
@@ -102,7 +112,7 @@ def _collect_coefficient_hyperparameters(coefficient: Coefficient) -> dict[str, 
         return hyperparameters
     effect_priors = coefficient.effect_priors
     scale_dims = () if effect_priors is not None and effect_priors.shared_between else arm_dims
-    strata_dims = (effect_priors.strata,) if effect_priors is not None and effect_priors.strata else ()
+    strata_dims = () if coefficient.strata is None else (coefficient.strata,)
     hyperparameters[f"{name}_between"] = HyperparameterSpec(pool_priors.between, (*strata_dims, *scale_dims))
     for term in pool_priors.by:
         term_prior = pool_priors.by_between or pool_priors.between

@@ -10,6 +10,8 @@ from bayes_hte.spec.family_rules import FAMILY_RULES, FamilyName, FamilyRules
 PoolingKind = Literal["partial", "none", "complete"]
 PriorUnits = Literal["link", "control_sd"]
 EffectShape = Literal["normal", "student_t", "horseshoe"]
+DEFAULT_NU = 4.0
+"""Degrees of freedom of heavy tails unless stated: finite variance, and outliers ten scales away stay believable."""
 EVERY_DIMENSION = "*"
 """In `by`: stands for all dimensions of the data, so that a shipped model can be crossed without naming them."""
 ColumnName = Annotated[str, Field(min_length=1)]
@@ -88,6 +90,11 @@ class Effect(Pool):
     correlation: LKJ | None = None
     strata: ColumnName | None = None
     shared_between: bool = False
+
+    @property
+    def tail_nu(self) -> float:
+        """Degrees of freedom of heavy tails, stated or not."""
+        return DEFAULT_NU if self.nu is None else self.nu
 
     @model_validator(mode="after")
     def _check_structure(self) -> Self:

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from example_cells import table
+from example_cells import example, table
+from example_structures import stated
 from paths import REFERENCE
 from scipy import stats
 
 import bayes_hte as hte
 from bayes_hte.criticism import leave_one_segment_out
+from bayes_hte.model.prior_draws import draw_from_prior
 from bayes_hte.model.problem import build_problem
 
 SCHOOLS = json.loads((REFERENCE / "eight_schools.json").read_text(encoding="utf-8"))
@@ -117,3 +119,19 @@ def test_correlated_estimates_are_predicted_from_each_other(pooling: str) -> Non
         kept = [i for i in range(3) if i != s]
         others = stats.multivariate_normal(np.zeros(2), whole[np.ix_(kept, kept)])
         assert found[s] == pytest.approx(joint.logpdf(y) - others.logpdf(y[kept]), rel=1e-6)
+
+
+def test_a_segment_left_out_is_where_its_covariate_says() -> None:
+    cells = example("estimate", segments=6, seed=2)
+    slope = {"covariates": ["age"], "slope": {"dist": "Normal", "sigma": 5.0}}
+    problem = build_problem(cells, stated("estimate", slope | {"shape": "horseshoe", "slab": 1.0}))
+    rng = np.random.default_rng(4)
+    posterior = xr.Dataset(draw_from_prior(problem, draw_count=4000, rng=rng))
+    for segment in (0, 3):
+        drawn = leave_one_segment_out._draw_new_coefficients(problem, posterior, cells, segment, rng)["effect"]
+        z = problem.segment_design.standardised_covariates[segment, 0]
+        centre = posterior["effect_mean"] + z * posterior["effect_slope"].isel(covariate=0, drop=True)
+        own = (drawn.isel(segment=0, drop=True) - centre).isel(arm=0, drop=True)
+        slope_draws = posterior["effect_slope"].isel(covariate=0, arm=0, drop=True)
+        # What is left is independent of the slope: |correlation| < 4.5 / √4000 but with probability 7e-6.
+        assert abs(float(xr.corr(own, slope_draws))) < 4.5 / np.sqrt(4000)

@@ -13,7 +13,8 @@ import bayes_hte as hte
 from bayes_hte import DataError, ModelError
 from bayes_hte.model.name_clashes import _list_own_variables, _list_term_variables
 from bayes_hte.model.parameters import collect_variable_dims
-from bayes_hte.model.problem import build_problem, build_pymc_model
+from bayes_hte.model.problem import build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.model import Model
 

@@ -8,9 +8,8 @@ import xarray as xr
 from quadrature_oracle import AGE, DEVICE, PLAN, SE, STRATUM, WIDE, Y, estimates, measured, stated, tied
 from scipy import stats
 
-from bayes_hte.model.parameters import list_coefficients
+from bayes_hte.model.prior_draws import draw_from_prior
 from bayes_hte.model.problem import build_problem
-from bayes_hte.model.pymc.pooling import draw_from_prior
 
 
 def prior_of(dimensions: Mapping[str, list[str]], **structure: Any) -> xr.Dataset:
@@ -24,9 +23,7 @@ def prior_of(dimensions: Mapping[str, list[str]], **structure: Any) -> xr.Datase
         )
     task = build_problem(cells, model)
     rng = np.random.default_rng(20)
-    drawn = draw_from_prior(
-        task.model, task.segment_design, task.coords, list_coefficients(task.model), draw_count=40_000, rng=rng
-    )
+    drawn = draw_from_prior(task, draw_count=40_000, rng=rng)
     return xr.Dataset({name: values.isel(chain=0).squeeze("arm", drop=True) if "arm" in values.dims else
                        values.isel(chain=0) for name, values in drawn.items()})  # fmt: skip
 

@@ -18,7 +18,8 @@ from bayes_hte.inference.draws import Draws
 from bayes_hte.inference.nuts.sample import build_fit_tree
 from bayes_hte.model.long_form import build_long_form, compute_linear_predictor
 from bayes_hte.model.priors import freeze_distribution
-from bayes_hte.model.problem import Problem, build_problem, build_pymc_model, list_stated_priors
+from bayes_hte.model.problem import Problem, build_problem, list_stated_priors
+from bayes_hte.model.pymc.build import build_pymc_model
 
 EFFECT: dict[str, Any] = {
     "mean": {"dist": "StudentT", "nu": 4.0, "sigma": 1.2},

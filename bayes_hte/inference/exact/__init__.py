@@ -3,7 +3,7 @@
     beyond      why a problem is beyond it, if it is
     posterior   draws, the certificate, and probabilities of signs without the noise of counting
 
-Nothing here imports PyMC; `bayes_hte.model.problem.build_pymc_model` remains the definition, and a test compares the
+Nothing here imports PyMC; `bayes_hte.model.pymc.build.build_pymc_model` remains the definition, and a test compares the
 two densities.
 """
 

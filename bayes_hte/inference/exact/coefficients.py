@@ -23,7 +23,6 @@ from scipy import special
 from bayes_hte.inference.exact.space import Array, Natural
 from bayes_hte.model.parameters import Coefficient, SegmentDesign
 from bayes_hte.model.priors import compute_log_prior, freeze_distribution
-from bayes_hte.model.pymc.pooling import DEFAULT_NU
 from bayes_hte.spec.distributions import Distribution, Normal
 
 
@@ -229,7 +228,7 @@ def mapped(asked: Coefficient, natural: Natural, arm: int, placed: Placed) -> tu
         rho = natural[f"{name}_correlation"][:, arm, None]
         return Line(location, scale * np.sqrt(1 - rho**2)), scale * rho
     heavy = effect.shape == "student_t"
-    return (Heavy(location, scale, effect.nu or DEFAULT_NU) if heavy else Line(location, scale)), None
+    return (Heavy(location, scale, effect.tail_nu) if heavy else Line(location, scale)), None
 
 
 def _alone(prior: Distribution) -> Map:

@@ -15,7 +15,8 @@ import xarray as xr
 from bayes_hte.errors import FitError
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws
 from bayes_hte.inference.nuts import compile_cache
-from bayes_hte.model.problem import Problem, build_pymc_model
+from bayes_hte.model.problem import Problem
+from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.spec import cell_table
 
 

@@ -11,7 +11,6 @@ from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.families.family import OutcomePart
 from bayes_hte.model.parameters import EXAMPLE_DIMENSIONS, Coefficient, list_coefficients, with_example_dimensions
 from bayes_hte.model.priors import compute_central_interval, compute_upper_bound, format_prior
-from bayes_hte.model.pymc.pooling import DEFAULT_NU
 from bayes_hte.spec.distributions import Distribution
 from bayes_hte.spec.model import Baseline, Effect, Model, Pool
 
@@ -89,7 +88,7 @@ def _write_centre(coefficient: Coefficient, centre_text: str, arm_index: str) ->
 def _write_distribution(effect_priors: Effect, centre_text: str, between_name: str) -> str:
     match effect_priors.shape:
         case "student_t":
-            return f"StudentT({effect_priors.nu or DEFAULT_NU:g}, {centre_text}, {between_name})"
+            return f"StudentT({effect_priors.tail_nu:g}, {centre_text}, {between_name})"
         case "horseshoe":
             return f"Normal({centre_text}, local[s, a])"
     return f"Normal({centre_text}, {between_name})"
@@ -203,7 +202,7 @@ def _describe_differences(
         from scipy import special
 
         # 9 of 10 values of Student's t are within its 95 % quantile of the centre.
-        central_distance = float(special.stdtrit(effect_priors.nu or DEFAULT_NU, 0.95)) * median_tau
+        central_distance = float(special.stdtrit(effect_priors.tail_nu, 0.95)) * median_tau
         segment_reach = _phrase_difference(model, central_distance, ratio_name)
         centre_phrase = f"that of segments{covariate_phrase}" if covariate_phrase else "the common effect"
         if pool_priors.by:

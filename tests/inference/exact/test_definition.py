@@ -20,7 +20,8 @@ from bayes_hte.inference.exact.estimates import likelihood, rotated
 from bayes_hte.inference.exact.joint import log_joint
 from bayes_hte.inference.exact.space import Hyperparameter
 from bayes_hte.inference.exact.target import Target, target_of
-from bayes_hte.model.problem import Problem, build_problem, build_pymc_model
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.spec.distributions import Distribution
 
 NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.2, "sigma": 1.1}

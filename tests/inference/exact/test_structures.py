@@ -16,7 +16,8 @@ from bayes_hte.inference.exact.integrate import Maps, Segments, expectation, loc
 from bayes_hte.inference.exact.joint import log_joint
 from bayes_hte.inference.exact.space import Hyperparameter
 from bayes_hte.inference.exact.target import Target, target_of
-from bayes_hte.model.problem import Problem, build_problem, build_pymc_model
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 
 CASES = [
     (family, structure)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from bayes_hte import Model, read_model
 from bayes_hte.inference.nuts import compile_cache
 from bayes_hte.inference.nuts.sample import sample_with_nuts
-from bayes_hte.model.problem import Problem, build_problem, build_pymc_model
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 
 HALF = {"dist": "HalfNormal", "sigma": 0.5}
 

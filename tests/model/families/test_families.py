@@ -22,7 +22,8 @@ from bayes_hte import Model
 from bayes_hte.inference.exact import parts
 from bayes_hte.model.families import FAMILIES, two_part
 from bayes_hte.model.long_form import build_long_form, compute_linear_predictor
-from bayes_hte.model.problem import Problem, build_problem, build_pymc_model
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 
 NEW = ["poisson", "negative_binomial", "ordinal", "piecewise_exponential"]
 ALL = [*NEW, "two_part"]

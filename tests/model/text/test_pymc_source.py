@@ -13,7 +13,8 @@ from pytensor import config
 
 from bayes_hte import Model, read_model
 from bayes_hte.model.parameters import list_coefficients
-from bayes_hte.model.problem import build_problem, build_pymc_model
+from bayes_hte.model.problem import build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.model.text import describe
 from bayes_hte.spec import list_shipped_models
 
