@@ -150,7 +150,7 @@ def _write_deviation(coefficient: Coefficient) -> tuple[list[str], str]:
         between_text = f'{between_text}[index["{effect_priors.strata}"]]{column_text}'
     if effect_priors.shape == "student_t":
         source_lines = [
-            f'    {name}_offset = pm.StudentT("{name}_offset", nu={effect_priors.nu or 4:g}{_write_dims(dims)})'
+            f'    {name}_offset = pm.StudentT("{name}_offset", nu={effect_priors.tail_nu:g}{_write_dims(dims)})'
         ]
         return source_lines, f"{between_text} * {name}_offset"
     source_lines = [f'    {name}_offset = pm.Normal("{name}_offset"{_write_dims(dims)})']

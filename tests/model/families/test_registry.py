@@ -17,7 +17,8 @@ from scipy import stats
 import bayes_hte as hte
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.planned_effect import with_planned_effect
-from bayes_hte.model.problem import build_problem, build_pymc_model
+from bayes_hte.model.problem import build_problem
+from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.model.text import describe
 from bayes_hte.spec.family_rules import FAMILY_RULES
 
