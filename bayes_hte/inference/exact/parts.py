@@ -24,10 +24,12 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Draws of both parts, and the worse certificate."""
     found = [engine.posterior(each, draws=draws, seed=seed + shift) for shift, each in enumerate(split(task), start=1)]
     rng = np.random.default_rng([seed, 6])
+    shared_names = {} if task.model.nuisance is None else task.model.nuisance.stated_priors
     merged: dict[Hashable, xr.DataArray] = {}
     for part, each in zip(task.family.parts, found, strict=True):
         names = {
-            name: name if name == "sigma" else f"{part.prefix}{name}" for name in map(str, each.posterior.data_vars)
+            name: name if name in shared_names else f"{part.prefix}{name}"
+            for name in map(str, each.posterior.data_vars)
         }
         # Copies of a point stand side by side in each: shuffled, those of one part do not meet those of the other.
         merged |= dict(_shuffled(each.posterior, rng).rename(names).data_vars)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayes_hte.inference.exact.space import ASCENDING, Array, Hyperparameter
+from bayes_hte.inference.exact.space import Array, Hyperparameter
 from bayes_hte.inference.exact.target import Group, Target
 from bayes_hte.model.priors import compute_log_prior, freeze_distribution
 
@@ -122,9 +122,10 @@ def starting_point(target: Target, rough: dict[str, list[Rough]]) -> Array:
         found |= {f"{name}_mean": [one.mean for one in each], f"{name}_between": [one.between for one in each]}
     sizes = target.space.sizes
     starts = {name: _to_size(found.get(name, [0.0]), size) for name, size in sizes.items()}
-    ascending = np.diff(starts[ASCENDING], prepend=0.0) if ASCENDING in starts else np.empty(0)
+    ordered_name = target.space.ordered_name
+    ascending = np.empty(0) if ordered_name is None else np.diff(starts[ordered_name], prepend=0.0)
     return np.array([
-        start_of(each, float(ascending[each.position] if each.name == ASCENDING else starts[each.name][each.position]))
+        start_of(each, float(ascending[each.position] if each.is_ordered else starts[each.name][each.position]))
         for each in target.space.parameters
     ])  # fmt: skip
 

@@ -28,24 +28,23 @@ Natural = Mapping[str, Array]
 Line = Literal["real", "positive", "interval", "ascending"]
 
 
-ASCENDING = "cutpoints"
-"""The variable whose entries are in ascending order."""
 LARGEST = 200.0
 """Logarithms beyond it are cut off: e^200 can still be squared, and no prior with a tail reaches there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameter:
-    """One number that segments share: the `position`-th entry of the variable `name`."""
+    """One number that segments share: the `position`-th entry of the variable `name`, whose entries may ascend."""
 
     name: str
     position: int
     prior: Distribution
+    is_ordered: bool = False
 
     @property
     def line(self) -> Line:
         """How the number is put on the whole real line."""
-        if self.name == ASCENDING and self.position:
+        if self.is_ordered and self.position:
             return "ascending"
         if find_support_bounds(self.prior) is not None:
             return "interval"
@@ -90,11 +89,14 @@ class Space:
         How many entries each variable has.
     held : mapping
         (name, position) -> value, for hyperparameters that are conditioned on.
+    ordered_name : str or None
+        The variable whose entries are in ascending order.
     """
 
     parameters: tuple[Hyperparameter, ...]
     sizes: Mapping[str, int]
     held: Mapping[tuple[str, int], float] = field(default_factory=lambda: MappingProxyType({}))
+    ordered_name: str | None = None
 
     def natural(self, points: Array) -> Natural:
         """Points (point, coordinate) as variables in their own units."""
@@ -103,32 +105,32 @@ class Space:
             values[parameter.name][:, parameter.position] = parameter.natural(points[:, column])
         for (name, position), value in self.held.items():
             values[name][:, position] = value
-        if ASCENDING in values:
-            np.cumsum(values[ASCENDING], axis=1, out=values[ASCENDING])
+        if self.ordered_name is not None:
+            np.cumsum(values[self.ordered_name], axis=1, out=values[self.ordered_name])
         return values
 
     def free(self, natural: Natural) -> Array:
         """The inverse of `natural`."""
-        if ASCENDING in natural:
-            gaps = np.diff(natural[ASCENDING], axis=1, prepend=0.0)
-            natural = {**natural, ASCENDING: gaps}
+        if self.ordered_name is not None:
+            gaps = np.diff(natural[self.ordered_name], axis=1, prepend=0.0)
+            natural = {**natural, self.ordered_name: gaps}
         return np.stack([p.free(natural[p.name][:, p.position]) for p in self.parameters], axis=1)
 
     def log_prior(self, points: Array) -> Array:
         """Log prior density of each point, with the Jacobians."""
         total = np.zeros(len(points))
         for column, parameter in enumerate(self.parameters):
-            if parameter.name != ASCENDING:
+            if not parameter.is_ordered:
                 total += parameter.log_prior(points[:, column])
         return total + self._log_prior_of_ascending(points)
 
     def _log_prior_of_ascending(self, points: Array) -> Array:
         """Every one has its own prior, apart from their order."""
-        columns = [column for column, each in enumerate(self.parameters) if each.name == ASCENDING]
-        if not columns:
+        columns = [column for column, each in enumerate(self.parameters) if each.is_ordered]
+        if not columns or self.ordered_name is None:
             return np.zeros(len(points))
         prior = self.parameters[columns[0]].prior
-        values = self.natural(points)[ASCENDING]
+        values = self.natural(points)[self.ordered_name]
         return np.asarray(compute_log_prior(prior, values).sum(1) + points[:, columns[1:]].sum(1))
 
 
@@ -136,13 +138,13 @@ def space_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None)
     """The hyperparameters of a problem; those in `held` are conditioned on."""
     own = ("effect", "baseline")
     shared = {name: hyper for name, hyper in collect_hyperparameters(task.model).items() if name not in own}
-    priors = {name: hyper.prior for name, hyper in shared.items()}
     sizes = {name: count_values(hyper.dims, task.coords) for name, hyper in shared.items()}
     held = MappingProxyType(dict(held or {}))
     parameters = [
-        Hyperparameter(name, position, prior)
-        for name, prior in priors.items()
+        Hyperparameter(name, position, hyper.prior, hyper.is_ordered)
+        for name, hyper in shared.items()
         for position in range(sizes[name])
         if (name, position) not in held
     ]
-    return Space(tuple(parameters), MappingProxyType(sizes), held)
+    ordered_name = next((name for name, hyper in shared.items() if hyper.is_ordered), None)
+    return Space(tuple(parameters), MappingProxyType(sizes), held, ordered_name)

@@ -396,7 +396,6 @@ def test_the_two_parts_are_independent_in_the_draws(bought: tuple[hte.Fit, xr.Da
 
 
 def test_parts_hold_the_units_they_speak_of(bought: tuple[hte.Fit, xr.Dataset, Model]) -> None:
-    _, cells, model = bought
-    chance, amount = parts.split(build_problem(cells, model))
-    assert (chance.cell_statistics["events"] == cells["positive"]).all()
-    assert (amount.cell_statistics["n"] == cells["positive"]).all()
+    chance, amount = parts.split(build_problem(*bought[1:]))
+    assert (chance.cell_statistics["events"] == bought[1]["positive"]).all()
+    assert (amount.cell_statistics["n"] == bought[1]["positive"]).all()
