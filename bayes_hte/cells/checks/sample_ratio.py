@@ -189,15 +189,10 @@ def compute_ratio_tests(cells: xr.Dataset, shares: Mapping[str, float] | None = 
     randomised_units = count_randomised_units(cells)
     if randomised_units is None:
         return None
+    if shares_by_arm is None:  # without a plan, an arm without units may be one that the experiment never had
+        randomised_units = randomised_units.isel({ARM: randomised_units.values.sum(axis=0) > 0})
     unit_counts = randomised_units.values.astype(np.int64)
-    arm_names = [str(arm) for arm in cells[ARM].values]
-    # Without a plan, an arm without units may be one that the experiment never had.
-    if shares_by_arm is None:
-        has_units = unit_counts.sum(axis=0) > 0
-        arm_names, unit_counts = (
-            [arm for arm, is_seen in zip(arm_names, has_units, strict=True) if is_seen],
-            unit_counts[:, has_units],
-        )
+    arm_names = [str(arm) for arm in randomised_units[ARM].values]
     spanning_clusters = read_spanning_clusters(cells)
     total_counts = unit_counts.sum(axis=0)
     design_effect = 1.0 if spanning_clusters is None else spanning_clusters.design_effect(int(total_counts.sum()))
@@ -208,14 +203,15 @@ def compute_ratio_tests(cells: xr.Dataset, shares: Mapping[str, float] | None = 
         )
     # Where nobody knows the number of clusters, their sums over segments still give the shares.
     counts_in_all = total_counts if total_counts.size else unit_counts.sum(axis=0)
-    planned_shares = (
-        np.full(len(arm_names), 1 / len(arm_names)) if shares_by_arm is None else np.array([*shares_by_arm.values()])
-    )
-    expected_shares = counts_in_all / counts_in_all.sum() if shares_by_arm is None else planned_shares
-    # Segments that have units in common are no parts of a whole: taking them for independent of it is conservative.
-    segment_parts = (
-        unit_counts.sum(axis=1) / total_counts.sum() if shares_by_arm is None and spanning_clusters is None else 0.0
-    )
+    segment_parts: float | npt.NDArray[np.float64] = 0.0
+    if shares_by_arm is None:
+        planned_shares = np.full(len(arm_names), 1 / len(arm_names))
+        expected_shares = counts_in_all / counts_in_all.sum()
+        # Segments that have units in common are no parts of a whole: taking them for independent of it is conservative.
+        if spanning_clusters is None:
+            segment_parts = unit_counts.sum(axis=1) / total_counts.sum()
+    else:
+        planned_shares = expected_shares = np.array([*shares_by_arm.values()])
     # Zeros have no test: statistic and p-value are NaN.
     tested_totals = total_counts if total_counts.size else np.zeros(len(arm_names), dtype=np.int64)
     all_statistic, all_p, all_exact = compare_with_shares(

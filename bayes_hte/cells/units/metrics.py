@@ -82,9 +82,7 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Sum of an outcome over the sum of another column, such as clicks per view.
-
-    Its standard error is that of the delta method.
+    """Sum of an outcome over the sum of another, such as clicks per view; its standard error is by the delta method.
 
     Parameters
     ----------
@@ -284,6 +282,7 @@ class TwoPart:
         return plan_two_parts(self.outcome, parse_cap(self.cap, self.cap_quantile))
 
 
+# The classes share no base: what they have in common is the one method that `from_rows` calls, `plan_reduction`.
 type Metric = Mean | Ratio | Rate | Histogram | TwoPart
 METRIC_CLASSES = (Mean, Ratio, Rate, Histogram, TwoPart)
 
@@ -315,6 +314,7 @@ def resolve_metric(
     """
     for keyword in keywords.keys() - MetricKeywords.__annotations__.keys():
         raise TypeError(f"from_rows() got an unexpected keyword argument {keyword!r}")
+    # None is a keyword left out, as in the keywords of any function.
     given: dict[str, Any] = {keyword: value for keyword, value in keywords.items() if value is not None}
     if isinstance(metric, METRIC_CLASSES):
         if given:

@@ -5,7 +5,7 @@ mean of 1e9 with a standard deviation of 1 loses no digits. One that does not (D
 of squares) is asked partition by partition, and the parts are pooled here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -228,11 +228,13 @@ def _query_partition(
 
 def _pool_partitions(answers: Sequence[StatisticsAnswer], group_limit: int) -> StatisticsAnswer:
     """Pool the answers of partitions, one entry per group; keys with the same text, or missing, are one group."""
+    first_answer = answers[0]
     pooled_keys = [
-        [value for answer in answers for value in answer.key_columns[i]] for i in range(len(answers[0].key_columns))
+        [value for answer in answers for value in answer.key_columns[i]] for i in range(len(first_answer.key_columns))
     ]
     group_values = {
-        name: _concatenate_columns(answer.numeric_keys[name] for answer in answers) for name in answers[0].numeric_keys
+        name: _concatenate_columns(answer.numeric_keys[name] for answer in answers)
+        for name in first_answer.numeric_keys
     }
     key_texts = (
         [format_label(value) or "" for value in key_column] for key_column in (*pooled_keys, *group_values.values())
@@ -242,48 +244,55 @@ def _pool_partitions(answers: Sequence[StatisticsAnswer], group_limit: int) -> S
     kept_index = list({group_key: i for i, group_key in enumerate(group_keys)}.values())[: group_limit + 1]
 
     def pool_columns(**columns: CellValues) -> dict[str, Any]:
-        return {name: key_column[: group_limit + 1] for name, key_column in pool_groups(group_keys, columns)[1].items()}
+        return {name: pooled[: group_limit + 1] for name, pooled in pool_groups(group_keys, columns)[1].items()}
 
     value_counts = {
-        name: _concatenate_columns(answer.value_counts[name] for answer in answers) for name in answers[0].value_counts
+        name: _concatenate_columns(answer.value_counts[name] for answer in answers)
+        for name in first_answer.value_counts
     }
     column_sums = {
-        name: _concatenate_columns(answer.column_sums[name] for answer in answers) for name in answers[0].column_sums
+        name: _concatenate_columns(answer.column_sums[name] for answer in answers) for name in first_answer.column_sums
     }
     column_moments = {
         name: _concatenate_moments([answer.column_moments[name] for answer in answers])
-        for name in answers[0].column_moments
+        for name in first_answer.column_moments
     }
-    pair_products = {}
-    for first_column, second_column in answers[0].pair_products:
-        raw_products = _concatenate_columns(answer.pair_products[first_column, second_column] for answer in answers)
-        mean_pairs = np.stack([column_moments[first_column].mean, column_moments[second_column].mean], axis=-1)
-        # Only products: the diagonal, sums of squares, is pooled with the moments.
-        product_matrices = raw_products[:, None, None] * np.array([[0, 1], [1, 0]])
-        pooled_columns = pool_columns(
-            n=column_moments[first_column].n, column_mean=mean_pairs, column_ss=product_matrices
-        )
-        pair_products[first_column, second_column] = pooled_columns["column_ss"][:, 0, 1]
-    for column_name, raw_moments in column_moments.items():
-        pooled_columns = pool_columns(
-            n=raw_moments.n,
-            mean=raw_moments.mean,
-            ss=raw_moments.ss,
-            lowest=raw_moments.min_value,
-            highest=raw_moments.max_value,
-        )
-        column_moments[column_name] = Moments(
-            *(pooled_columns[field_name] for field_name in ("n", "mean", "ss", "lowest", "highest"))
-        )
+    pair_products = {
+        pair: _concatenate_columns(answer.pair_products[pair] for answer in answers)
+        for pair in first_answer.pair_products
+    }
     return StatisticsAnswer(
         [[key_column[i] for i in kept_index] for key_column in pooled_keys],
         pool_columns(rows=_concatenate_columns(answer.row_counts for answer in answers))["rows"],
         {name: values[kept_index] for name, values in group_values.items()},
         pool_columns(**value_counts),
         pool_columns(**column_sums),
-        column_moments,
-        pair_products,
+        {name: _pool_moments(moments, pool_columns) for name, moments in column_moments.items()},
+        {
+            (first, second): _pool_products(products, column_moments[first], column_moments[second], pool_columns)
+            for (first, second), products in pair_products.items()
+        },
     )
+
+
+def _pool_moments(moments: Moments, pool_columns: Callable[..., dict[str, Any]]) -> Moments:
+    """Pool the moments of one column over groups with the same key."""
+    pooled_columns = pool_columns(
+        n=moments.n, mean=moments.mean, ss=moments.ss, lowest=moments.min_value, highest=moments.max_value
+    )
+    return Moments(*(pooled_columns[field_name] for field_name in ("n", "mean", "ss", "lowest", "highest")))
+
+
+def _pool_products(
+    products: FloatColumn, first: Moments, second: Moments, pool_columns: Callable[..., dict[str, Any]]
+) -> FloatColumn:
+    """Pool the sums of products of two columns over groups with the same key."""
+    # Only products: the diagonal, sums of squares, is pooled with the moments.
+    product_matrices = products[:, None, None] * np.array([[0, 1], [1, 0]])
+    mean_pairs = np.stack([first.mean, second.mean], axis=-1)
+    pooled_columns = pool_columns(n=first.n, column_mean=mean_pairs, column_ss=product_matrices)
+    pooled_products: FloatColumn = pooled_columns["column_ss"][:, 0, 1]
+    return pooled_products
 
 
 def _concatenate_columns(column_parts: Iterable[CellValues]) -> Any:
