@@ -55,9 +55,13 @@ def render(
     package_files = files("bayes_hte.report")
     # A name that the template misspells is an error, not an empty place on the page.
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(lambda name: (package_files / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    page_template = environment.from_string((package_files / "template.html.j2").read_text(encoding="utf-8"))
+    page_template = environment.get_template("template.html.j2")
     style_sheet = Markup((package_files / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
     return page_template.render(
         report=collect_page(fit_tree, question, diagnosis, plan, result_tables), style=style_sheet

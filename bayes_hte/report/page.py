@@ -1,6 +1,5 @@
 """From a fit to everything the page says, as plain values: the template computes nothing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,8 @@ from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_family, get_fitted_model, is_from_posterior
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.plot import from_fit
 from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
+from bayes_hte.plot.from_fit import plot_shrinkage
 from bayes_hte.report import answer, background, dimensions, prior_notes
 from bayes_hte.report.arm_results import (
     ArmResult,
@@ -26,6 +25,7 @@ from bayes_hte.report.arm_results import (
     list_records,
 )
 from bayes_hte.report.figures import FigureStyles
+from bayes_hte.report.forest_table import ForestTable, build_forest_table
 from bayes_hte.report.notation import (
     format_interval_probability,
     format_percent_probability,
@@ -42,8 +42,6 @@ from bayes_hte.report.segment_table import (
 from bayes_hte.spec import Plan, cell_table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
-
     from bayes_hte.report.background import Background
     from bayes_hte.report.dimensions import LevelRow
     from bayes_hte.report.prior_notes import PriorNotes
@@ -57,8 +55,7 @@ class ArmSection:
     average_sentence: str
     segments_sentence: str
     answer_notes: list[str]
-    forest_wide: Markup
-    forest_narrow: Markup
+    forest: ForestTable
     shrinkage_figure: Markup | None
     no_shrinkage_reason: str
     segment_rows: list[SegmentRow]
@@ -168,7 +165,6 @@ def collect_page(
 
 def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> ArmSection:
     cells, family = get_fitted_cells(page_material.fit_tree), get_fitted_family(page_material.fit_tree)
-    wide_forest, narrow_forest = _draw_forests(arm_result, page_material)
     shrinkage_figure, no_shrinkage_reason = _draw_shrinkage(arm_result, page_material)
     arm_name, control_name = isolate_name(arm_result.arm), isolate_name(arm_result.control)
     return ArmSection(
@@ -176,8 +172,7 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
         average_sentence=answer.write_average_sentence(arm_result),
         segments_sentence=answer.write_segments_sentence(arm_result),
         answer_notes=answer.write_notes(arm_result),
-        forest_wide=wide_forest,
-        forest_narrow=narrow_forest,
+        forest=build_forest_table(page_material.fit_tree, arm_result, page_material.plan, page_material.result_tables),
         shrinkage_figure=shrinkage_figure,
         no_shrinkage_reason=no_shrinkage_reason,
         segment_rows=build_segment_rows(arm_result, cell_table.list_dimensions(cells), has_unit_counts="n" in cells),
@@ -191,47 +186,16 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
     )
 
 
-def _draw_forests(arm_result: ArmResult, page_material: PageMaterial) -> tuple[Markup, Markup]:
-    largest_reading = max(arm_result.readings, key=lambda reading: reading.table_row["effect"])
-    smallest_reading = min(arm_result.readings, key=lambda reading: reading.table_row["effect"])
-    format_signed = arm_result.effect_format.format_signed
-    smallest_effect = format_signed(smallest_reading.table_row["effect"])
-    largest_effect = format_signed(largest_reading.table_row["effect"])
-    # Read out by screen readers, which cannot see the figure.
-    figure_description = (
-        f"Forest plot of the effect of {isolate_name(arm_result.arm)} on {isolate_name(arm_result.outcome)} in "
-        f"{len(arm_result.readings)} segments, from {smallest_effect} ({isolate_name(smallest_reading.segment_label)}) "
-        f"to {largest_effect} ({isolate_name(largest_reading.segment_label)}); the average is "
-        f"{format_signed(arm_result.ate_row['effect'])}. All numbers are in the table that follows."
-    )
-    # Both are in the page, and its style sheet shows the one that fits: there are no scripts.
-    drawn_forests = [
-        page_material.style_sheet.add_figure(
-            _draw_figure(from_fit.plot_forest, arm_result, page_material, layout=layout), figure_description
-        )
-        for layout in ("wide", "narrow")
-    ]
-    return drawn_forests[0], drawn_forests[1]
-
-
-def _draw_figure(
-    plot_figure: Callable[..., "Figure | SubFigure"], arm_result: ArmResult, page_material: PageMaterial, **options: Any
-) -> "Figure | SubFigure":
-    """Draw one arm's figure from the tables that the page has."""
-    return plot_figure(
-        page_material.fit_tree,
-        arm_result.question,
-        page_material.plan,
-        arm=arm_result.arm,
-        result_tables=page_material.result_tables,
-        **options,
-    )
-
-
 def _draw_shrinkage(arm_result: ArmResult, page_material: PageMaterial) -> tuple[Markup | None, str]:
     """Draw the shrinkage plot, or give the reason why there is none."""
     try:
-        figure = _draw_figure(from_fit.plot_shrinkage, arm_result, page_material)
+        figure = plot_shrinkage(
+            page_material.fit_tree,
+            arm_result.question,
+            page_material.plan,
+            arm=arm_result.arm,
+            result_tables=page_material.result_tables,
+        )
     except DataError as nothing:
         return None, f"There is no such figure: {nothing}."
     figure_description = (

@@ -117,7 +117,13 @@ def test_sixty_segments_and_two_arms_stay_under_half_a_megabyte() -> None:
     html = report(fit, rope=0.01)
     assert len(html.encode()) < 500_000
     segments = html[html.index('id="segments"') : html.index('id="pooling"')]
-    assert len(re.findall(r"<tr role=.row.>\s*<th scope=.row. [^>]*><bdi>", segments)) == 120
+    for table in ("forest", "cards"):  # the forest plot, and the table of all numbers
+        of_arms = re.findall(rf'<table class="{table}[ "].*?</table>', segments, re.S)
+        assert [len(re.findall(r"<tr role=.row.>\s*<th scope=.row. [^>]*><bdi>", arm)) for arm in of_arms] == [60, 60]
+
+
+def test_a_hundred_segments_stay_under_four_hundred_kilobytes() -> None:
+    assert len(report(example_fit(100, dimensions=("device", "customer"))).encode()) < 400_000
 
 
 def test_the_page_asks_for_nothing_and_forbids_everything(hostile: str) -> None:
@@ -278,7 +284,8 @@ def test_headings_are_in_order_and_figures_have_words() -> None:
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     figures = [attrs for attrs in page.named("svg") if attrs.get("role") == "img"]
-    assert len(figures) == 6
+    figures += [attrs for attrs in page.named("table") if attrs["class"] == "forest"]
+    assert len(figures) == 4
     assert all(len(attrs["aria-label"]) > 40 for attrs in figures)
     assert page.named("html")[0]["lang"] == "en"
     assert all("scope" in attrs for attrs in page.named("th"))
