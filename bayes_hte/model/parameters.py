@@ -225,6 +225,13 @@ def build_segment_design(model: Model, cells: xr.Dataset) -> SegmentDesign:
         level_labels[term] = list(dict.fromkeys(segment_levels))
         level_position = {label: position for position, label in enumerate(level_labels[term])}
         level_index[term] = np.array([level_position[label] for label in segment_levels], dtype=np.intp)
+    return SegmentDesign(level_labels, level_index, *_standardise_covariates(model, cells))
+
+
+def _standardise_covariates(
+    model: Model, cells: xr.Dataset
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Standardise the model's covariates over segments, (segment, covariate); return their means and SDs, too."""
     raw_covariates = np.zeros((cells.sizes[cell_table.SEGMENT], 0))
     if model.effect.covariates:
         raw_covariates = (
@@ -243,8 +250,8 @@ def build_segment_design(model: Model, cells: xr.Dataset) -> SegmentDesign:
         raise ModelError(
             f"the covariates {constant_covariates} are the same in every segment: leave them out of effect.covariates"
         )
-    standardised_covariates = (raw_covariates - covariate_means) / covariate_sds
-    return SegmentDesign(level_labels, level_index, standardised_covariates, covariate_means, covariate_sds)
+    # z = (x − mean) / SD over segments
+    return (raw_covariates - covariate_means) / covariate_sds, covariate_means, covariate_sds
 
 
 def collect_extra_coords(model: Model, cells: xr.Dataset, segment_design: SegmentDesign) -> dict[str, list[str]]:

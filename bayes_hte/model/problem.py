@@ -82,24 +82,29 @@ def build_problem(cells: xr.Dataset, model: Model) -> Problem:
     model = expand_dimensions(model, cells)
     cell_statistics = family.select_statistics(cells)
     if model.units == "control_sd":
-        # Arms by number: where xarray aligns arms by name it sorts them, and the control must stay the first.
-        numbered_statistics = cell_statistics.assign_coords(
-            {cell_table.ARM: np.arange(cell_statistics.sizes[cell_table.ARM])}
-        )
-        control_mean, control_sd = family.measure_control_outcome(numbered_statistics)
-        if not control_sd > 0:
-            raise DataError(
-                "the control's outcome does not vary, so priors cannot be stated in its SD: "
-                'use a model with priors in the outcome\'s own units (units = "link")'
-            )
-        model = resolve_units(model, control_mean=control_mean, control_sd=control_sd)
-    # The dims of all families' nuisance parameters are reserved, whichever family the model has.
+        model = _state_in_outcome_units(model, family, cell_statistics)
     segment_design = build_segment_design(model, cells)
+    # The dims of all families' nuisance parameters are reserved, whichever family the model has.
     nuisance_parameters = [known_family.nuisance for known_family in FAMILIES.values() if known_family.nuisance]
     own_coords = label_dims(cells) | {dim: [] for nuisance in nuisance_parameters for dim in nuisance.dims}
     check_name_clashes(model, own_coords, family.simulated_names)
     coords = label_dims(cells) | collect_extra_coords(model, cells, segment_design)
     return Problem(model, family, cell_statistics, build_long_form(cell_statistics), coords, segment_design)
+
+
+def _state_in_outcome_units(model: Model, family: Family, cell_statistics: xr.Dataset) -> Model:
+    """State the priors of a model in the outcome's own units instead of the control's SDs."""
+    # Arms by number: where xarray aligns arms by name it sorts them, and the control must stay the first.
+    numbered_statistics = cell_statistics.assign_coords(
+        {cell_table.ARM: np.arange(cell_statistics.sizes[cell_table.ARM])}
+    )
+    control_mean, control_sd = family.measure_control_outcome(numbered_statistics)
+    if not control_sd > 0:
+        raise DataError(
+            "the control's outcome does not vary, so priors cannot be stated in its SD: "
+            'use a model with priors in the outcome\'s own units (units = "link")'
+        )
+    return resolve_units(model, control_mean=control_mean, control_sd=control_sd)
 
 
 def list_stated_priors(model: Model) -> dict[str, Distribution]:

@@ -7,9 +7,18 @@ import pymc as pm
 import pytensor.tensor as pt
 from pymc.distributions.transforms import ordered
 
+from bayes_hte import Model
 from bayes_hte.model.families import normal, two_part
 from bayes_hte.model.problem import Problem
 from bayes_hte.model.text import pymc_source
+
+EFFECT: dict[str, Any] = {
+    "mean": {"dist": "StudentT", "nu": 4.0, "sigma": 1.2},
+    "between": {"dist": "HalfStudentT", "nu": 3.0, "sigma": 0.7},
+}
+POOLED: dict[str, Any] = {"mean": {"dist": "Normal", "sigma": 2.0}, "between": {"dist": "Exponential", "scale": 0.8}}
+FREE: dict[str, Any] = {"pooling": "none", "mean": {"dist": "Uniform", "lower": -30.0, "upper": 30.0}}
+SIGMA: dict[str, Any] = {"sigma": {"dist": "Gamma", "mu": 3.0, "sigma": 2.0}}
 
 
 def run_shown_text(task: Problem) -> pm.Model:
@@ -38,3 +47,13 @@ def free_point(model: pm.Model, seed: int) -> dict[str, np.ndarray]:
     """A random point on the unconstrained scale."""
     rng = np.random.default_rng(seed)
     return {name: rng.normal(0, 0.7, np.shape(value)) for name, value in model.initial_point().items()}
+
+
+def beliefs(family: str, pooling: str, baseline: str) -> Model:
+    """A model of every family, pooling and baseline pooling."""
+    tables: dict[str, Any] = {"effect": EFFECT}
+    if family != "estimate":
+        tables["baseline"] = POOLED if baseline == "partial" else FREE
+    if family == "normal":
+        tables["nuisance"] = SIGMA
+    return Model.model_validate({"family": family, "pooling": pooling, **tables})

@@ -57,11 +57,7 @@ def build_pymc_model(problem: Problem, *, reusable: bool = False) -> "pm.Model":
         nuisance_variables = _add_nuisance(problem, hold_value)
 
         eta_by_part = {
-            part.prefix: _compute_predictor(
-                long_cells,
-                coefficient_variables[f"{part.prefix}effect"],
-                coefficient_variables.get(f"{part.prefix}baseline"),
-            )
+            part.prefix: _compute_predictor(long_cells, coefficient_variables, part.prefix)
             for part in problem.family.listed_parts
         }
         problem.family.add_likelihood(long_cells, eta_by_part.get("", eta_by_part), nuisance_variables, hold_value)
@@ -101,14 +97,17 @@ def _add_nuisance(problem: Problem, hold_value: ValueHolder) -> "dict[str, Tenso
 
 
 def _compute_predictor(
-    long_cells: xr.Dataset, effect: "TensorVariable", baseline: "TensorVariable | None"
+    long_cells: xr.Dataset, coefficient_variables: "dict[str, TensorVariable]", part_prefix: str
 ) -> "TensorVariable":
-    """Compute eta of every cell; the control's effect is the constant 0."""
+    """Compute eta of every cell from a part's coefficients; the control's effect is the constant 0."""
     import pytensor.tensor as pt
 
+    effect = coefficient_variables[f"{part_prefix}effect"]
+    baseline = coefficient_variables.get(f"{part_prefix}baseline")
     segment_index, arm_index = long_cells["segment_index"].values, long_cells["arm_index"].values
     # Without a baseline (published estimates) there are no control cells.
     if baseline is None:
         return effect[segment_index, arm_index - 1]
+    # eta[cell] = baseline[segment] + (0, effect[segment])[arm]
     effect_with_control = pt.concatenate([pt.zeros((effect.shape[0], 1)), effect], axis=1)
     return baseline[segment_index] + effect_with_control[segment_index, arm_index]

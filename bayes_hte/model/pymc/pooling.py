@@ -91,6 +91,7 @@ class CoefficientBuilder:
         if f"{name}_mean" in self.hyperparameters:
             centre = self.add_common_mean(coefficient, between_scale, data_message)
         if f"{name}_slope" in self.hyperparameters:
+            # (segment, covariate) @ (covariate, arm)
             slope = self.add_hyperparameter(f"{name}_slope")
             centre = centre + self.hold_value(f"{name}_covariates", self.segment_design.standardised_covariates) @ slope
         for term in coefficient.pool_priors.by:
