@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayes_hte import cells
     from bayes_hte.analysis.compare import compare, loso
+    from bayes_hte.analysis.fit import fit
     from bayes_hte.analysis.fit_many import Fits, fit_many
     from bayes_hte.analysis.from_posterior import from_posterior
     from bayes_hte.analysis.load import load
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bayes_hte.analysis.priors.predictive import plot_prior, prior_predictive
     from bayes_hte.analysis.priors.sweep import prior_sweep
     from bayes_hte.analysis.result import Fit
-    from bayes_hte.analysis.run import fit, run
+    from bayes_hte.analysis.run import run
     from bayes_hte.cells import check
     from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
     from bayes_hte.spec import Model, Plan, read_model, read_plan
@@ -38,7 +39,7 @@ _HOMES = {
     "learn_prior": "analysis.priors.learned",
     "prior_from_fit": "analysis.priors.learned",
     "prior_sweep": "analysis.priors.sweep",
-    "fit": "analysis.run",
+    "fit": "analysis.fit",
     "run": "analysis.run",
     "Model": "spec",
     "Plan": "spec",

@@ -47,13 +47,13 @@ from bayes_hte.estimands.effects import convert_to_scale, select_likelihood_para
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.inference import exact
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws, add_mean_outcome
-from bayes_hte.inference.nuts.sample import list_versions
 from bayes_hte.model.families.cell_likelihood import ArmCellData
 from bayes_hte.model.long_form import ParameterDraws, build_long_form, compute_linear_predictor
 from bayes_hte.model.prior_draws import draw_from_prior
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import cell_table, list_shipped_models
 from bayes_hte.spec.distributions import rescale_distribution
+from bayes_hte.spec.fit_tree import list_versions
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "calibration.json"
@@ -675,7 +675,7 @@ def calibrated(name: str, asked: argparse.Namespace) -> Record:
         "engine": design.engine,
         "sha256": before,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": json.loads(list_versions()),
+        "versions": list(list_versions()),
         "seed": asked.seed,
         "draws": draws,
         "seconds": round(seconds),

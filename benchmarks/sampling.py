@@ -45,7 +45,7 @@ UNITS = {"weak": (30, 200), "strong": (5_000, 50_000)}
 TAUS = (None, 0.05, 0.3)
 """Between-segment SDs in turn; None draws one from the prior."""
 FIRST, SECOND = (0.95, 1000), (0.995, 2500)
-"""target_accept and tuning steps, as in `bayes_hte.analysis.run`."""
+"""target_accept and tuning steps, as in `bayes_hte.analysis.fit`."""
 DRAWS, CHAINS = 1000, 4
 MODEL = hte.read_model("conversion")
 PRIORS = {"baseline": (2.5, 1.0), "effect": (1.0, 0.5)}

@@ -26,7 +26,9 @@ from paths import ROOT
 import bayes_hte as hte
 from bayes_hte import cli, report
 from bayes_hte.analysis import run
+from bayes_hte.inference import exact
 from bayes_hte.inference.draws import Draws
+from bayes_hte.inference.nuts import engine as nuts_engine
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec import list_shipped_models
 
@@ -58,8 +60,8 @@ class Sampler:
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     found = Sampler()
     monkeypatch.setattr(example_posterior, "DRAWS", 1000)
-    monkeypatch.setattr(run, "sample_with_nuts", found)
-    monkeypatch.setattr(run.exact, "beyond", lambda task: "NUTS can be made to fail in a test")
+    monkeypatch.setattr(nuts_engine, "sample_with_nuts", found)
+    monkeypatch.setattr(exact, "beyond", lambda task: "NUTS can be made to fail in a test")
     return found
 
 

@@ -14,6 +14,7 @@ from benchmark_scripts import load
 from paths import ROOT
 
 PUBLIC_MODULES = [
+    "bayes_hte.analysis.fit",
     "bayes_hte.analysis.run",
     "bayes_hte.analysis.priors.learned",
     "bayes_hte.analysis.fit_many",

@@ -13,13 +13,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte._support.validation import describe_type
+from bayes_hte.analysis.fit import fit as fit_model
 from bayes_hte.analysis.result import Fit, attach_verdict
-from bayes_hte.analysis.run import fit as fit_model
 from bayes_hte.criticism.leave_one_segment_out import score_left_out_segments
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.estimands.effects import require_known_model
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.spec import Model, cell_table, read_model
+from bayes_hte.spec.fit_tree import get_seed, require_known_model
 from bayes_hte.spec.model import PoolingKind
 
 NAME_BY_POOLING: dict[PoolingKind, str] = {
@@ -176,9 +176,7 @@ def fit_to_same_cells(this_fit: Fit, other_model: ComparisonModel) -> Fit:
     model = other_model if isinstance(other_model, Model) else read_model(other_model)
     posterior = this_fit.tree["posterior"]
     draw_count = posterior.sizes["chain"] * posterior.sizes["draw"]
-    return fit_model(
-        this_fit.cells, model, draws=max(draw_count, 400), seed=int(this_fit.tree.attrs["seed"]), progress=False
-    )
+    return fit_model(this_fit.cells, model, draws=max(draw_count, 400), seed=get_seed(this_fit.tree), progress=False)
 
 
 def _check_comparable(this_fit: Fit, other_fit: Fit) -> None:
@@ -203,7 +201,7 @@ def score_segments(scored_fit: Fit) -> pd.DataFrame:
 
     By the exact engine where it applies, else by fitting again, each time without a tenth of the segments.
     """
-    seed = int(scored_fit.tree.attrs["seed"])
+    seed = get_seed(scored_fit.tree)
 
     def refit_fold(cells: xr.Dataset, model: Model) -> xr.DataTree:
         return fit_model(cells, model, draws=DRAWS_PER_FOLD, seed=seed, progress=False).tree

@@ -1,6 +1,5 @@
 """Write a fit's results as files: a report, a CSV that a spreadsheet can open safely, one JSON object, and the fit."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from bayes_hte.decisions.verdicts import choose_verdict_rule, judge_effects, lis
 from bayes_hte.errors import OutputError
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import collect_provenance
 
 REPORT_FILE = "report.html"
 # In the order in which they are put into place.
@@ -110,7 +110,7 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
     """Build the content of summary.json: everything a program needs to act on a fit, as plain values."""
     result_tables = result_tables or build_result_tables(fit)
     question, cells, diagnosis = fit.question(), fit.cells, fit.diagnosis
-    attrs, plan, rule = fit.tree.attrs, fit.plan, choose_verdict_rule(fit.plan)
+    plan, rule = fit.plan, choose_verdict_rule(fit.plan)
     ate_verdicts = judge_effects(result_tables.ate_table, rule, higher_is_better=question.higher_is_better)
     segment_verdicts = judge_effects(
         result_tables.segment_table,
@@ -144,11 +144,7 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "ate": _list_records(result_tables.ate_table.assign(verdict=ate_verdicts)),
         "segments": _list_records(result_tables.segment_table.assign(verdict=segment_verdicts)),
         "heterogeneity": _list_records(result_tables.heterogeneity_table),
-        "provenance": {
-            attr_name: json.loads(attr_value) if attr_name == "versions" else attr_value
-            for attr_name, attr_value in attrs.items()
-            if attr_name in ("seed", "sampler", "engine", "versions", "data_sha256", "model_sha256", "plan_sha256")
-        },
+        "provenance": collect_provenance(fit.tree),
     }
 
 

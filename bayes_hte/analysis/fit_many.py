@@ -13,8 +13,8 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bayes_hte._support.validation import describe_type, describe_value, to_int
+from bayes_hte.analysis.fit import check_sampling_request, fit
 from bayes_hte.analysis.result import Fit
-from bayes_hte.analysis.run import check_sampling_request, fit
 from bayes_hte.errors import DataError, HteError
 from bayes_hte.inference.exact import target
 from bayes_hte.spec import Model, read_model

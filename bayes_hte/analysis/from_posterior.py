@@ -5,31 +5,26 @@ and ``baseline``, dims (chain, draw, segment), both on the link scale. ``effect_
 where they exist: the centre and the SD of the distribution that segments come from.
 """
 
-import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import get_args
 
 import numpy as np
 import xarray as xr
 
 from bayes_hte._support.validation import describe_type, describe_value
-from bayes_hte.analysis.result import FIT_FORMAT, Fit
+from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import diagnostics
 from bayes_hte.errors import DataError
-from bayes_hte.inference.draws import Draws
-from bayes_hte.inference.nuts.sample import build_fit_tree, collect_provenance
+from bayes_hte.inference.draws import MIN_DRAWS, Draws
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.families.family import LinkName, StandIn
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, cell_table
 from bayes_hte.spec.cell_table import CellKind
+from bayes_hte.spec.fit_tree import FROM_POSTERIOR_NAME, record_inputs
 
-# The diagnosis asks for 400 effective draws: fewer could not pass even if every draw were independent.
-MIN_DRAWS = 400
 REPORTED_VARIABLES = ("effect", "baseline", "effect_mean", "effect_between")
 SAMPLE_DIMS = ("chain", "draw")
-# The exact engine's certificate: a sampler's statistics of these names would be taken for it.
-CERTIFICATE_STATISTICS = ("pareto_k", "effective_points", "quadrature_error")
 
 
 def from_posterior(
@@ -88,24 +83,19 @@ def from_posterior(
     _check_draws(posterior_draws, family, link)
     model = _build_placeholder_model(posterior_draws, family, title)
     problem = build_problem(cells, model)
-    fit_tree = build_fit_tree(cells, Draws(posterior_draws, sampler_statistics))
-    fit_tree.attrs |= {
-        "format": FIT_FORMAT,
-        "own": "1",
-        "model": model.model_dump_json(exclude_none=True),
-        "engine": "Drawn from a model of your own; bayes_hte has read the draws, not the model.",
-        "sampler": "own",
-        # Only `Fit.predict_new_segment` draws with it; the sampler's own seed is not known.
-        **collect_provenance(problem, cells, seed=1),
-    }
+    record = replace(
+        # Only `Fit.predict_new_segment` draws with the seed; the sampler's own is not known.
+        record_inputs(cells, model, resolved_model=problem.model, seed=1),
+        engine_name=FROM_POSTERIOR_NAME,
+        engine_sentence="Drawn from a model of your own; bayes_hte has read the draws, not the model.",
+        sampler=FROM_POSTERIOR_NAME,
+        is_from_posterior=True,
+    )
     # The diagnosis covers what is reported, not what else the model holds.
     reported_draws = posterior_draws[[name for name in REPORTED_VARIABLES if name in posterior_draws]]
-    diagnosed_tree = xr.DataTree.from_dict(
-        {"posterior": reported_draws, "sample_stats": sampler_statistics, "cells": cells}
-    )
-    diagnosed_tree.attrs |= fit_tree.attrs
-    fit_tree.attrs["diagnosis"] = json.dumps(asdict(diagnostics.diagnose_draws(diagnosed_tree)))
-    return Fit(fit_tree)
+    diagnosis = diagnostics.diagnose_draws(Draws(reported_draws, sampler_statistics).to_fit_tree(cells, record))
+    complete_record = replace(record, diagnosis=asdict(diagnosis))
+    return Fit(Draws(posterior_draws, sampler_statistics).to_fit_tree(cells, complete_record))
 
 
 def _extract_draws(posterior_source: xr.DataTree | xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
@@ -133,11 +123,7 @@ def _extract_draws(posterior_source: xr.DataTree | xr.Dataset) -> tuple[xr.Datas
         )
     # NumPy's kinds of numbers: float, int, unsigned int and bool.
     numeric_variables = [name for name, draws in posterior_draws.data_vars.items() if draws.dtype.kind in "fiub"]
-    kept_statistics = [
-        name
-        for name, values in sampler_statistics.data_vars.items()
-        if values.dtype.kind in "fiub" and name not in CERTIFICATE_STATISTICS
-    ]
+    kept_statistics = [name for name, values in sampler_statistics.data_vars.items() if values.dtype.kind in "fiub"]
     # PyMC ends the names of transformed variables with two underscores: nothing here needs these.
     kept_variables = [name for name in numeric_variables if not str(name).endswith("__")]
     return posterior_draws[kept_variables], sampler_statistics[kept_statistics]

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from bayes_hte._support.validation import check_path
 from bayes_hte.analysis.netcdf import read_tree
-from bayes_hte.analysis.result import FIT_FORMAT, Fit
+from bayes_hte.analysis.result import Fit
 from bayes_hte.errors import DataError, OutputError
-from bayes_hte.estimands.effects import get_fitted_cells
-from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import check_fit_tree
 
 
 def load(path: str | Path) -> Fit:
@@ -34,18 +33,8 @@ def load(path: str | Path) -> Fit:
         fit_tree = read_tree(fit_path)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"{fit_path} cannot be read as a saved fit: {error}") from error
-    if fit_tree.attrs.get("format") != FIT_FORMAT:
-        raise OutputError(
-            f"{fit_path} is no saved fit of this version (format {fit_tree.attrs.get('format')!r}, not {FIT_FORMAT!r})"
-        )
-    # All that tables, figures and the report need; every other group is computed from these.
-    missing_parts = [group for group in ("posterior", "sample_stats", "cells") if group not in fit_tree.children]
-    missing_parts += [name for name in ("model", "diagnosis", "seed") if name not in fit_tree.attrs]
-    if missing_parts:
-        raise OutputError(f"{fit_path} is damaged: it lacks {', '.join(missing_parts)}; save the fit again")
-    # A file that was edited by hand may hold cells that no reader of data would have let through.
     try:
-        cell_table.check_cell_table(get_fitted_cells(fit_tree))
+        check_fit_tree(fit_tree, str(fit_path))
     except DataError as error:
-        raise OutputError(f"{fit_path} is damaged: {error}") from error
+        raise OutputError(str(error)) from error
     return Fit(fit_tree)

@@ -1,9 +1,9 @@
 """`Fit`: a posterior with its cells, and the tables, figures and files that answer questions about it."""
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,9 @@ import xarray as xr
 from bayes_hte._support.atomic_files import write_file_atomically, write_text_atomically
 from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
-from bayes_hte.criticism.diagnostics import Diagnosis
+from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
 from bayes_hte.errors import OutputError
 from bayes_hte.estimands import by_dimension, tables
-from bayes_hte.estimands.effects import (
-    describe_engine,
-    get_fitted_cells,
-    get_fitted_model,
-    require_known_model,
-)
 from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
 from bayes_hte.estimands.ranking import RankDirection, compare_arms, rank_segments
 from bayes_hte.estimands.tables import ContrastReference, EffectQuestion
@@ -30,14 +24,21 @@ from bayes_hte.model.problem import build_problem
 from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.spec import Model, Plan, cell_table
 from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.fit_tree import (
+    describe_engine,
+    get_fitted_cells,
+    get_fitted_model,
+    get_plan,
+    get_seed,
+    is_higher_better,
+    require_known_model,
+)
 
 # PyMC, matplotlib and what needs them are imported on use: most questions need neither, and take less time.
 if TYPE_CHECKING:
     import pymc as pm
     from matplotlib.figure import Figure, SubFigure
 
-# Written into every saved fit, so that a file of another kind or time is recognised.
-FIT_FORMAT = "bayes_hte fit 1"
 # Names of before, each with the whole sentence that leads on: a script of then should not need the change log.
 RENAMED_ATTRIBUTES = {
     "core": "fit.core is now fit.tree",
@@ -48,7 +49,7 @@ RENAMED_ATTRIBUTES = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots: `posterior` is kept once it is computed
 class Fit:
     """A posterior and the questions it answers.
 
@@ -68,7 +69,7 @@ class Fit:
 
     tree: xr.DataTree
 
-    @property
+    @cached_property
     def posterior(self) -> xr.DataTree:
         """Every group that ArviZ knows: every ArviZ function works on it.
 
@@ -98,9 +99,7 @@ class Fit:
     @property
     def plan(self) -> Plan | None:
         """What was asked, if the fit came from a plan."""
-        # A saved fit has to hold its plan, and netCDF attributes are text or numbers.
-        plan_json = self.tree.attrs.get("plan")
-        return None if plan_json is None else Plan.model_validate_json(plan_json)
+        return get_plan(self.tree)
 
     def pymc_model(self) -> "pm.Model":
         """Build the PyMC model of this fit anew.
@@ -120,9 +119,7 @@ class Fit:
     @property
     def diagnosis(self) -> Diagnosis:
         """Whether the draws can be trusted; computed when the fit was made."""
-        # JSON has no tuples.
-        diagnosis_fields = json.loads(self.tree.attrs["diagnosis"])
-        return Diagnosis(**{**diagnosis_fields, "problems": tuple(diagnosis_fields["problems"])})
+        return read_diagnosis(self.tree)
 
     @property
     def engine(self) -> str:
@@ -144,10 +141,11 @@ class Fit:
         """Fill in what is not stated from the plan, else absolute effects and 95 % intervals."""
         plan = self.plan
         if plan is None:
-            # netCDF has no booleans, so the attribute is there or it is not.
-            higher_is_better = "lower_is_better" not in self.tree.attrs
             return EffectQuestion(
-                scale or "absolute", 0.95 if ci_prob is None else ci_prob, rope, higher_is_better=higher_is_better
+                scale or "absolute",
+                0.95 if ci_prob is None else ci_prob,
+                rope,
+                higher_is_better=is_higher_better(self.tree),
             )
         report_options = plan.report
         chosen_scale = scale or report_options.scale
@@ -385,7 +383,7 @@ class Fit:
             tables.tabulate_new_segment(
                 self.tree,
                 self.question(scale, ci_prob),
-                seed=int(self.tree.attrs["seed"]),
+                seed=get_seed(self.tree),
                 where=where,
                 covariates=covariates,
             ),

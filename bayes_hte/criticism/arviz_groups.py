@@ -10,18 +10,13 @@ Nothing here needs PyMC: the families' NumPy formulas are tested against the mod
 import numpy as np
 import xarray as xr
 
-from bayes_hte.estimands.effects import (
-    get_fitted_cells,
-    get_fitted_model,
-    is_from_posterior,
-    select_likelihood_parameters,
-    select_parameters,
-)
+from bayes_hte.estimands.effects import select_likelihood_parameters, select_parameters
 from bayes_hte.inference.draws import add_mean_outcome
 from bayes_hte.model.long_form import ParameterDraws, compute_linear_predictor
 from bayes_hte.model.prior_draws import draw_from_prior
 from bayes_hte.model.priors import compute_log_prior
 from bayes_hte.model.problem import Problem, build_problem, list_stated_priors
+from bayes_hte.spec.fit_tree import add_groups, get_fitted_cells, get_fitted_model, get_seed, is_from_posterior
 
 PRIOR_DRAWS = 1000
 """As many as replicated data sets, which are drawn one for each."""
@@ -32,12 +27,12 @@ MAX_VALUES_PER_GROUP = 2e7
 
 
 def add_arviz_groups(fit_tree: xr.DataTree) -> xr.DataTree:
-    """Add to a fit's tree, in place, every group that follows from it; the second call does nothing."""
+    """Build a tree with every group that follows from a fit's tree, which stays as it is; nothing is added twice."""
     if "constant_data" in fit_tree.children or is_from_posterior(fit_tree):
         return fit_tree
     problem = build_problem(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
     # The seed of the fit: groups that are computed again after loading are the same.
-    rng = np.random.default_rng(int(fit_tree.attrs["seed"]))
+    rng = np.random.default_rng(get_seed(fit_tree))
     parameter_draws, cell_count = select_parameters(fit_tree), problem.long_cells.sizes["cell"]
     posterior, observed_data = fit_tree["posterior"].to_dataset(), _select_observed_data(problem)
     new_groups = {"log_prior": _compute_log_prior_group(problem, posterior)}
@@ -47,9 +42,7 @@ def add_arviz_groups(fit_tree: xr.DataTree) -> xr.DataTree:
         new_groups["posterior_predictive"] = _draw_posterior_predictive(problem, parameter_draws, rng)
         new_groups["prior"], new_groups["prior_predictive"] = _draw_prior_and_data(problem, rng)
     new_groups |= {"observed_data": observed_data, "constant_data": _select_constant_data(problem, observed_data)}
-    for group_name, group_data in new_groups.items():
-        fit_tree[group_name] = xr.DataTree(group_data)
-    return fit_tree
+    return add_groups(fit_tree, new_groups)
 
 
 def _compute_log_likelihood(problem: Problem, parameter_draws: ParameterDraws) -> xr.Dataset:

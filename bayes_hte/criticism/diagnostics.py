@@ -1,7 +1,7 @@
 """Diagnose whether the draws can be trusted. Everything that is reported must pass; offsets may mix worse.
 
-NUTS    R-hat ≤ 1.01 and bulk and tail ESS ≥ 400 (Vehtari et al. 2021), no divergences
-exact   Pareto k ≤ 0.7 (Vehtari et al. 2024), 400 effective points, and a finer quadrature rule that agrees
+chains        R-hat ≤ 1.01 and bulk and tail ESS ≥ 400 (Vehtari et al. 2021), no divergences
+certificate   Pareto k ≤ 0.7 (Vehtari et al. 2024), 400 effective points, and a finer quadrature rule that agrees
 """
 
 import math
@@ -11,17 +11,13 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
-from bayes_hte.estimands.effects import compute_effects, get_fitted_cells, get_fitted_family
+from bayes_hte.estimands.effects import compute_effects, get_fitted_family
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
+from bayes_hte.inference.certificate import MIN_ESS, Certificate, read_certificate
+from bayes_hte.spec.fit_tree import get_diagnosis_fields, get_fitted_cells
 
 MAX_RHAT: Final = 1.01
 """Of rank-normalised split chains: the threshold of Vehtari et al. (2021)."""
-MIN_ESS: Final = 400.0
-"""Effective draws, bulk and tail: 100 for each of four chains, as Vehtari et al. (2021) advise."""
-MAX_PARETO_K: Final = 0.7
-"""Beyond it an importance-weighted mean needs too many points to settle (Vehtari et al. 2024)."""
-MAX_QUADRATURE_ERROR: Final = 0.05
-"""Of the log density of hyperparameters, as an SD: no posterior mean is off by more than 0.05 of its own SD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +39,8 @@ class Diagnosis:
     refitted : bool
         Whether a first attempt failed and was repeated with smaller steps and more tuning.
     pareto_k, quadrature_error : float or None
-        The certificate of the exact engine; None for NUTS. The exact engine has no chains, so R-hat is 1 by
-        definition, and its effective draws are the effective number of weighted points.
+        The certificate of an engine without chains, as the exact one; None for chains. R-hat is then 1 by
+        definition, and the effective draws are the effective number of weighted points.
     """
 
     ok: bool
@@ -58,6 +54,13 @@ class Diagnosis:
     pareto_k: float | None = None
     quadrature_error: float | None = None
 
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate of an engine that has no chains; None for chains."""
+        if self.pareto_k is None or self.quadrature_error is None:
+            return None
+        return Certificate(self.pareto_k, self.ess_bulk_min, self.quadrature_error)
+
     def __str__(self) -> str:
         """Write one line for a terminal or the top of a report."""
         number_text = self.numbers()
@@ -65,13 +68,19 @@ class Diagnosis:
 
     def numbers(self) -> str:
         """Write what was measured as a phrase."""
-        if self.pareto_k is not None and self.quadrature_error is not None:
-            return _format_certificate(self.pareto_k, self.ess_bulk_min, self.quadrature_error)
+        if self.certificate is not None:
+            return self.certificate.describe()
         number_text = (
             f"R-hat ≤ {self.rhat_max:.3f}, effective draws ≥ {min(self.ess_bulk_min, self.ess_tail_min):.0f}, "
             f"{self.divergences} divergences"
         )
         return number_text + (", second attempt with smaller steps" if self.refitted else "")
+
+
+def read_diagnosis(fit_tree: xr.DataTree) -> Diagnosis:
+    """Read the diagnosis that was made with a fit."""
+    diagnosis_fields = get_diagnosis_fields(fit_tree)
+    return Diagnosis(**{**diagnosis_fields, "problems": tuple(diagnosis_fields["problems"])})
 
 
 def diagnose_draws(fit_tree: xr.DataTree) -> Diagnosis:
@@ -86,9 +95,13 @@ def diagnose_draws(fit_tree: xr.DataTree) -> Diagnosis:
     -------
     Diagnosis
     """
-    # Only the exact engine's draws have a certificate: independent draws, which R-hat cannot fault.
-    if "pareto_k" in fit_tree["sample_stats"]:
-        return _diagnose_exact_engine(fit_tree)
+    # Draws with a certificate are independent, which R-hat cannot fault.
+    certificate = read_certificate(fit_tree)
+    return _diagnose_chains(fit_tree) if certificate is None else _diagnose_certificate(fit_tree, certificate)
+
+
+def _diagnose_chains(fit_tree: xr.DataTree) -> Diagnosis:
+    """Measure R-hat and effective sample sizes of everything that is reported, and count divergences."""
     import arviz_stats as az
 
     reported_draws = _select_reported_quantities(fit_tree)
@@ -108,85 +121,47 @@ def diagnose_draws(fit_tree: xr.DataTree) -> Diagnosis:
         divergences=0 if divergent_draws is None else int(divergent_draws.sum()),
         worst=min(bulk_ess, key=lambda name: min(bulk_ess[name], tail_ess[name])),
     )
-    nuts_warnings = _list_nuts_warnings(diagnosis, max(rhat_by_name, key=lambda name: rhat_by_name[name]))
-    return replace(diagnosis, ok=not nuts_warnings, problems=nuts_warnings)
+    chain_warnings = _list_chain_warnings(diagnosis, max(rhat_by_name, key=lambda name: rhat_by_name[name]))
+    return replace(diagnosis, ok=not chain_warnings, problems=chain_warnings)
 
 
-def _diagnose_exact_engine(fit_tree: xr.DataTree) -> Diagnosis:
-    """Turn the exact engine's certificate into a diagnosis: its draws are independent, so nothing else is measured."""
-    sample_stats, certificate_warnings = fit_tree["sample_stats"], list_certificate_warnings(fit_tree)
-    effective_points = float(sample_stats["effective_points"])
+def _diagnose_certificate(fit_tree: xr.DataTree, certificate: Certificate) -> Diagnosis:
+    """Turn a certificate into a diagnosis: the draws are independent, so nothing else is measured."""
+    warnings = certificate.list_warnings()
+    if not bool(np.isfinite(fit_tree["posterior"].to_dataset()["effect"].values).all()):
+        warnings += ("Some effects are not finite.",)
     return Diagnosis(
-        ok=not certificate_warnings,
-        problems=certificate_warnings,
+        ok=not warnings,
+        problems=warnings,
         rhat_max=1.0,
-        ess_bulk_min=effective_points,
-        ess_tail_min=effective_points,
+        ess_bulk_min=certificate.effective_points,
+        ess_tail_min=certificate.effective_points,
         divergences=0,
         worst="hyperparameters",
-        pareto_k=float(sample_stats["pareto_k"]),
-        quadrature_error=float(sample_stats["quadrature_error"]),
+        pareto_k=certificate.pareto_k,
+        quadrature_error=certificate.quadrature_error,
     )
 
 
-def list_certificate_warnings(fit_tree: xr.DataTree) -> tuple[str, ...]:
-    """List the sentences why the exact engine cannot vouch for its draws; empty if it can."""
-    sample_stats, certificate_warnings = fit_tree["sample_stats"], []
-    pareto_k, effective_points, quadrature_error = (
-        float(sample_stats[stat_name]) for stat_name in ("pareto_k", "effective_points", "quadrature_error")
-    )
-    # "not ≤" rather than ">": a NaN fails too.
-    if not pareto_k <= MAX_PARETO_K:
-        certificate_warnings.append(
-            f"The importance weights have too long a tail: Pareto k is {pareto_k:.2f}, at most {MAX_PARETO_K} is "
-            "allowed."
-        )
-    if not effective_points >= MIN_ESS:
-        certificate_warnings.append(f"Only {effective_points:.0f} points are effective, {MIN_ESS:.0f} are needed.")
-    if not quadrature_error <= MAX_QUADRATURE_ERROR:
-        certificate_warnings.append(
-            f"A finer quadrature rule changes the log density by {quadrature_error:.2g}, at most "
-            f"{MAX_QUADRATURE_ERROR} is allowed."
-        )
-    if not bool(np.isfinite(fit_tree["posterior"].to_dataset()["effect"].values).all()):
-        certificate_warnings.append("Some effects are not finite.")
-    return tuple(certificate_warnings)
-
-
-def describe_certificate(fit_tree: xr.DataTree) -> str:
-    """Write what the exact engine measured of itself as a phrase."""
-    sample_stats = fit_tree["sample_stats"]
-    return _format_certificate(
-        *(float(sample_stats[stat_name]) for stat_name in ("pareto_k", "effective_points", "quadrature_error"))
-    )
-
-
-def _format_certificate(pareto_k: float, effective_points: float, quadrature_error: float) -> str:
-    """Write the certificate's three numbers as a phrase; without importance weights there is no Pareto k."""
-    # Pareto k is −∞ where quadrature alone was used; a negative k is a bounded tail, no better for a reader than 0.
-    weight_phrase = "quadrature only" if pareto_k == -math.inf else f"Pareto k {max(pareto_k, 0.0):.2f}"
-    return f"{weight_phrase}, {effective_points:,.0f} effective points, quadrature error {quadrature_error:.1g}"
-
-
-def _list_nuts_warnings(diagnosis: Diagnosis, worst_rhat_name: str) -> tuple[str, ...]:
-    """List the sentences why draws of NUTS cannot be trusted; empty if they can."""
-    nuts_warnings = []
+def _list_chain_warnings(diagnosis: Diagnosis, worst_rhat_name: str) -> tuple[str, ...]:
+    """List the sentences why chains cannot be trusted; empty if they can."""
+    chain_warnings = []
     if not diagnosis.rhat_max <= MAX_RHAT:
-        nuts_warnings.append(
+        chain_warnings.append(
             f"The chains disagree about {worst_rhat_name}: R-hat is {diagnosis.rhat_max:.3f}, at most {MAX_RHAT} is "
             "allowed."
         )
     smallest_ess = min(diagnosis.ess_bulk_min, diagnosis.ess_tail_min)
     if not smallest_ess >= MIN_ESS:
-        nuts_warnings.append(
+        chain_warnings.append(
             f"Only {smallest_ess:.0f} effective draws of {diagnosis.worst}, {MIN_ESS:.0f} are needed: raise draws."
         )
     if diagnosis.divergences:
-        nuts_warnings.append(
+        chain_warnings.append(
             f"{diagnosis.divergences} divergent transitions: parts of the posterior were not explored. "
             "A tighter prior for the between-segment SD usually helps."
         )
-    return tuple(nuts_warnings)
+    return tuple(chain_warnings)
 
 
 def _select_reported_quantities(fit_tree: xr.DataTree) -> xr.Dataset:

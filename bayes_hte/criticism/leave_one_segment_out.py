@@ -10,7 +10,6 @@ Structures beyond the exact engine are fitted again, each time without a tenth o
 are emptied, not removed: so levels, covariates and priors stay what they were.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.estimands.effects import get_fitted_cells, require_known_model, select_likelihood_parameters
+from bayes_hte.estimands.effects import select_likelihood_parameters
 from bayes_hte.estimands.new_segment import NewSegmentSampler
 from bayes_hte.inference.draws import add_mean_outcome
 from bayes_hte.inference.exact import beyond, closed, direct, engine, parts
@@ -35,6 +34,7 @@ from bayes_hte.model.parameters import collect_hyperparameters, list_coefficient
 from bayes_hte.model.priors import draw_prior
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_seed, is_reliable, require_known_model
 
 MAX_HYPERPARAMETER_POINTS = 4000
 """Draws of the hyperparameters that are weighted; each costs a marginal likelihood of every segment."""
@@ -73,18 +73,18 @@ def score_left_out_segments(fit_tree: xr.DataTree, refit: RefitFunction | None =
     if cells.sizes[cell_table.SEGMENT] < 2:
         raise DataError("one segment: there are no others to predict it from")
     problem = build_problem(cells, require_known_model(fit_tree, "a leave-one-segment-out score"))
-    unsupported_reason, is_reliable = beyond(problem), True
+    unsupported_reason, are_folds_reliable = beyond(problem), True
     if unsupported_reason is None:
-        elpd, mcse, pareto_k = _score_exactly(problem, fit_tree["posterior"].to_dataset(), int(fit_tree.attrs["seed"]))
+        elpd, mcse, pareto_k = _score_exactly(problem, fit_tree["posterior"].to_dataset(), get_seed(fit_tree))
     elif refit is None:
         raise ModelError(f"leave-one-segment-out scores need the exact engine: {unsupported_reason}")
     else:
-        (elpd, mcse, pareto_k), is_reliable = _score_by_folds(problem, fit_tree, refit)
+        (elpd, mcse, pareto_k), are_folds_reliable = _score_by_folds(problem, fit_tree, refit)
     level_columns = {name: cells[name].values.astype(str) for name in cell_table.list_dimensions(cells)}
     score_table = pd.DataFrame({**level_columns, "elpd": elpd, "mcse": mcse, "pareto_k": pareto_k})
     # elpd = Σ_s score_s, and as a sum of S scores its error is √S · SD(score)
     score_table.attrs |= {"elpd": float(elpd.sum()), "se": float(np.sqrt(len(elpd)) * elpd.std(ddof=1))}
-    score_table.attrs["folds_reliable"] = is_reliable
+    score_table.attrs["folds_reliable"] = are_folds_reliable
     return score_table
 
 
@@ -274,16 +274,16 @@ def _score_by_folds(problem: Problem, fit_tree: xr.DataTree, refit: RefitFunctio
     if "covariance" in problem.cell_statistics:
         raise ModelError("estimates with a covariance matrix can be left out one by one by the exact engine only")
     cells, segment_count = get_fitted_cells(fit_tree), problem.cell_statistics.sizes[cell_table.SEGMENT]
-    rng = np.random.default_rng(int(fit_tree.attrs["seed"]))
-    elpd, mcse, is_reliable = np.empty(segment_count), np.empty(segment_count), True
+    rng = np.random.default_rng(get_seed(fit_tree))
+    elpd, mcse, are_folds_reliable = np.empty(segment_count), np.empty(segment_count), True
     for fold_segments in np.array_split(rng.permutation(segment_count), min(FOLD_COUNT, segment_count)):
         # The seed of the fit shuffles the segments: a repeated call gives the same folds and scores.
         fold_tree = refit(clear_segments(cells, fold_segments), problem.model)
-        is_reliable &= bool(json.loads(fold_tree.attrs["diagnosis"])["ok"])
+        are_folds_reliable &= is_reliable(fold_tree)
         posterior = _thin_draws(fold_tree["posterior"].to_dataset())
         for segment_index in map(int, fold_segments):
             elpd[segment_index], mcse[segment_index] = _predict_segment(problem, posterior, cells, segment_index, rng)
-    return (elpd, mcse, np.full(segment_count, -np.inf)), is_reliable
+    return (elpd, mcse, np.full(segment_count, -np.inf)), are_folds_reliable
 
 
 def clear_segments(cells: xr.Dataset, segment_indices: NDArray[np.intp]) -> xr.Dataset:

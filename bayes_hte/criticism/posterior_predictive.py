@@ -18,11 +18,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte.errors import DataError
-from bayes_hte.estimands.effects import get_fitted_family, get_fitted_model, require_known_model
+from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.pooling_factor import compute_between_variance, decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.model.coefficients import bound_offset_variance, draw_offsets
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import get_fitted_model, get_seed, require_known_model
 from bayes_hte.spec.model import Effect
 
 SURPRISING_TAIL_PROBABILITY = 0.01
@@ -135,7 +136,7 @@ def _check_furthest_segments(fit_tree: xr.DataTree, question: EffectQuestion) ->
         return []
     # offset_s = (effect_s − centre_s) / τ, draw by draw; the model expects normal or t numbers of variance 1
     effect_offsets = decompose_effects(fit_tree)["rest"] / compute_between_variance(fit_tree) ** 0.5
-    rng = np.random.default_rng(int(fit_tree.attrs["seed"]))
+    rng = np.random.default_rng(get_seed(fit_tree))
     check_rows = []
     for arm in map(str, effect_offsets["arm"].values):
         largest_offsets = _flatten_draws(abs(effect_offsets.sel(arm=arm)).max("segment"))

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
 from bayes_hte.errors import DataError
-from bayes_hte.estimands.effects import compute_effects, get_fitted_cells, require_known_model
+from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells, require_known_model
 
 MIN_NOTICEABLE_SENSITIVITY = 0.05
 """A shift of a normal posterior by 0.3 SD per doubling of the power: the threshold of Kallioinen et al."""

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte.errors import ModelError
-from bayes_hte.estimands.effects import convert_to_scale, get_fitted_cells, require_known_model
+from bayes_hte.estimands.effects import convert_to_scale
 from bayes_hte.inference.exact import beyond, closed, direct, engine
 from bayes_hte.inference.exact.estimates import Arm, effects_given
 from bayes_hte.inference.exact.integrate import Quantity, expectation, locate
@@ -22,6 +22,7 @@ from bayes_hte.model.priors import compute_log_prior
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.fit_tree import get_fitted_cells, require_known_model
 from bayes_hte.spec.model import Model
 
 TAU_GRID_SIZE = 33

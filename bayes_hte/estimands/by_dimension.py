@@ -5,12 +5,13 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.estimands.effects import compute_effects, get_fitted_cells, get_fitted_model
+from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.pooling_factor import decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion, compute_rope_probabilities, count_units_by_arm, summarise_draws
 from bayes_hte.estimands.weights import SegmentWeights, compute_population_shares
 from bayes_hte.model.parameters import expand_dimensions
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
 
 
 def tabulate_marginal_effects(

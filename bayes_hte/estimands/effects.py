@@ -13,42 +13,7 @@ from bayes_hte.errors import ModelError
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.spec.cell_table import EffectScale
-from bayes_hte.spec.model import Model
-
-
-def get_fitted_model(fit_tree: xr.DataTree) -> Model:
-    """Return the fitted model as its file states it."""
-    return Model.model_validate_json(fit_tree.attrs["model"])
-
-
-def get_fitted_cells(fit_tree: xr.DataTree) -> xr.Dataset:
-    """Return the fitted cell table."""
-    return fit_tree["cells"].to_dataset()
-
-
-def is_from_posterior(fit_tree: xr.DataTree) -> bool:
-    """Recognise draws of a model that is not known here; see `bayes_hte.from_posterior`."""
-    return "own" in fit_tree.attrs
-
-
-def require_known_model(fit_tree: xr.DataTree, requested_result: str) -> Model:
-    """Return the fitted model, or refuse a result that needs it where only draws are known.
-
-    Raises
-    ------
-    ModelError
-        If only the draws of the model are known.
-    """
-    if is_from_posterior(fit_tree):
-        raise ModelError(
-            f"{requested_result} needs the model, and only draws of a model of your own are known: use ArviZ on those"
-        )
-    return get_fitted_model(fit_tree)
-
-
-def describe_engine(fit_tree: xr.DataTree) -> str:
-    """Name the engine that drew the posterior, and the reason, in one sentence."""
-    return str(fit_tree.attrs["engine"]) if "engine" in fit_tree.attrs else f"Drawn by {fit_tree.attrs['sampler']}."
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
 
 
 def get_fitted_family(fit_tree: xr.DataTree) -> Family:

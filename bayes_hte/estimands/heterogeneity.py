@@ -11,15 +11,14 @@ from scipy import special
 from bayes_hte.estimands.effects import (
     compute_effects,
     estimate_without_pooling,
-    get_fitted_cells,
     get_fitted_family,
-    get_fitted_model,
     select_parameters,
 )
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
 from bayes_hte.model.coefficients import compute_offset_variance
 from bayes_hte.model.parameters import Coefficient, expand_dimensions, list_coefficients, name_term_variable
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
 
 SAMPLE_DIMS = ("chain", "draw")
 HARM_PROBABILITY = 0.9

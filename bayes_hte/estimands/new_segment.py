@@ -9,11 +9,7 @@ import xarray as xr
 from bayes_hte._support.validation import check_number, list_mapping_items
 from bayes_hte.cells.reading.labels import format_level
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.estimands.effects import (
-    convert_to_scale,
-    get_fitted_cells,
-    get_fitted_model,
-)
+from bayes_hte.estimands.effects import convert_to_scale
 from bayes_hte.estimands.weights import compute_population_shares
 from bayes_hte.model.coefficients import (
     SegmentPlacement,
@@ -25,6 +21,7 @@ from bayes_hte.model.parameters import Coefficient, list_coefficients, name_term
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
 
 
 def draw_new_segment_effect(

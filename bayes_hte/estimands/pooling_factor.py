@@ -3,17 +3,12 @@
 import numpy as np
 import xarray as xr
 
-from bayes_hte.estimands.effects import (
-    get_fitted_cells,
-    get_fitted_family,
-    get_fitted_model,
-    is_from_posterior,
-    select_parameters,
-)
+from bayes_hte.estimands.effects import get_fitted_family, select_parameters
 from bayes_hte.model.coefficients import bound_offset_variance, compute_centre_parts, place_segments
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.parameters import build_segment_design, expand_dimensions, list_coefficients
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_from_posterior
 
 
 def compute_pooling_factor(fit_tree: xr.DataTree) -> xr.DataArray:

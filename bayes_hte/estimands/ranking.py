@@ -6,11 +6,9 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.errors import DataError
-from bayes_hte.estimands.effects import (
-    compute_effects,
-    get_fitted_cells,
-)
+from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import EffectQuestion, build_effect_table, compute_mcse, select_sign_probabilities
+from bayes_hte.spec.fit_tree import get_fitted_cells
 
 SAMPLE_DIMS = ("chain", "draw")
 RankDirection = Literal["highest", "lowest"]

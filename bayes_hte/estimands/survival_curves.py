@@ -8,11 +8,12 @@ import xarray as xr
 
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_family, select_parameters
+from bayes_hte.estimands.effects import get_fitted_family, select_parameters
 from bayes_hte.estimands.tables import EffectQuestion, summarise_draws
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells
 
 
 def tabulate_survival(

@@ -10,12 +10,14 @@ import xarray as xr
 
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.errors import DataError
-from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling, get_fitted_cells
+from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling
 from bayes_hte.estimands.new_segment import draw_new_segment_effect
 from bayes_hte.estimands.pooling_factor import compute_pooling_factor
 from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
+from bayes_hte.inference.certificate import read_certificate
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.fit_tree import get_fitted_cells
 
 ContrastReference = Literal["ate", "rest", "pairs"]
 """With what a segment's effect is compared: the average of all, the average of the others, each other one."""
@@ -155,16 +157,14 @@ def pool_completely(raw_estimates: xr.Dataset) -> tuple[xr.DataArray, xr.DataArr
 def compute_mcse(fit_tree: xr.DataTree, draws: xr.DataArray) -> xr.DataArray:
     """Compute the Monte-Carlo standard error of the mean of draws, whichever engine drew them.
 
-    The exact engine's draws are independent given the points of its hyperparameters, which are worth
+    Draws with a certificate are independent given the points of their hyperparameters, which are worth
     `effective_points`: variance (1 / draws + 1 / points) times the posterior's, at most.
     """
-    sample_stats = fit_tree["sample_stats"]
-    if "pareto_k" not in sample_stats:
+    certificate = read_certificate(fit_tree)
+    if certificate is None:
         return compute_mcse_of_chains(draws)
     draw_count = draws.sizes["chain"] * draws.sizes["draw"]
-    # Pareto k is −∞ where quadrature alone gave the hyperparameters: then only the draws are random.
-    is_weighted = np.isfinite(float(sample_stats["pareto_k"]))
-    relative_variance = 1 / draw_count + (1 / float(sample_stats["effective_points"]) if is_weighted else 0.0)
+    relative_variance = 1 / draw_count + certificate.relative_variance
     standard_error: xr.DataArray = draws.astype(float).std(("chain", "draw"), ddof=1) * np.sqrt(relative_variance)
     return _floor_mcse(standard_error, draws)
 

@@ -1,36 +1,78 @@
-"""Draws of an engine: with named dims, what certifies them, and probabilities of signs."""
+"""What an engine hands over: draws with named dims and what it knows of them, or a refusal."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayes_hte.errors import FitError
+from bayes_hte.inference.certificate import MIN_ESS, Certificate
 from bayes_hte.model.parameters import collect_variable_dims
 from bayes_hte.model.problem import Problem
+from bayes_hte.spec.fit_tree import FitRecord, build_fit_tree
 
 CHAIN_COUNT = 4
 """R-hat compares chains; four is what Vehtari et al. (2021) recommend."""
+MIN_DRAWS = int(MIN_ESS)
+"""The diagnosis asks for as many effective draws: fewer could not pass even if every draw were independent."""
+
+
+class EngineRefusalError(FitError):
+    """An engine found out, while it drew, that it cannot vouch for the result.
+
+    Attributes
+    ----------
+    reason : str
+        A clause without a full stop; it follows "the … engine cannot solve this:".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Draws of one engine, as three groups of a posterior's DataTree.
+    """Draws of one engine, as three groups of a posterior's DataTree, and what the engine says of them.
 
     Attributes
     ----------
     posterior : xarray.Dataset
         dims (chain, draw, …).
     sample_stats : xarray.Dataset
-        Statistics of the sampler; of the fast engine its certificate, all scalars.
+        Statistics of the sampler. Where they hold a `Certificate`, it is what the draws are judged by; else the
+        draws count as chains, which R-hat and effective sample sizes judge.
     sign_probabilities : xarray.Dataset or None
         p_positive and p_positive_mcse, dims (segment, arm), where they are known better than by counting draws.
+    description : str
+        How they were drawn: the beginning of a sentence, without a full stop.
+    library : str
+        What the engine samples with, where it is not its own code.
+    retry : callable or None
+        Draws once more, with more care, where these do not pass their diagnosis.
     """
 
     posterior: xr.Dataset
     sample_stats: xr.Dataset
     sign_probabilities: xr.Dataset | None = None
+    description: str = ""
+    library: str = ""
+    retry: Callable[[], "Draws"] | None = None
+
+    def require_certificate(self) -> Certificate:
+        """Read what vouches for draws that are no chains.
+
+        Raises
+        ------
+        LookupError
+            If the engine left none.
+        """
+        certificate = Certificate.from_sample_stats(self.sample_stats)
+        if certificate is None:
+            raise LookupError(f"the statistics {sorted(map(str, self.sample_stats))} hold no certificate")
+        return certificate
 
     @property
     def is_finite(self) -> bool:
@@ -42,12 +84,22 @@ class Draws:
             for values in checked_group.data_vars.values()
         )
 
+    def to_fit_tree(self, cells: xr.Dataset, record: FitRecord) -> xr.DataTree:
+        """Build the tree of a fit from these draws, the cells that they are given, and what is known of both."""
+        groups = {
+            "posterior": self.posterior,
+            "sample_stats": self.sample_stats,
+            "cells": cells,
+            "sign": self.sign_probabilities,
+        }
+        return build_fit_tree(groups, record)
+
     @classmethod
     def from_arrays(
         cls,
         problem: Problem,
         draw_arrays: Mapping[str, NDArray[np.float64]],
-        certificate: Mapping[str, float],
+        statistics: Mapping[str, float],
         sign_arrays: Mapping[str, NDArray[np.float64]],
     ) -> "Draws":
         """Name the dims of plain arrays whose first axis counts the draws of all chains."""
@@ -65,13 +117,13 @@ class Draws:
         named_variables = {name: split_chains(name, values) for name, values in draw_arrays.items()}
         used_dims = {dim for dims, _ in named_variables.values() for dim in dims}
         coords = {dim: labels for dim, labels in problem.coords.items() if dim in used_dims}
-        certificate_variables = {name: ((), value) for name, value in certificate.items()}
+        statistic_variables = {name: ((), value) for name, value in statistics.items()}
         posterior = add_mean_outcome(problem, xr.Dataset(named_variables, coords={**sample_coords, **coords}))
         sign_variables = {name: (("segment", "arm"), values) for name, values in sign_arrays.items()}
         segment_arm_coords = {dim: problem.coords[dim] for dim in ("segment", "arm")}
         return cls(
             posterior,
-            xr.Dataset(certificate_variables),
+            xr.Dataset(statistic_variables),
             xr.Dataset(sign_variables, coords=segment_arm_coords) if sign_variables else None,
         )
 

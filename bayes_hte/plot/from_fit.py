@@ -1,6 +1,5 @@
 """Figures of a fit: the tables of `estimands.tables`, drawn by `bayes_hte.plot` with the words of the plan."""
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +13,13 @@ from bayes_hte.estimands.effects import (
     compute_effects,
     convert_to_scale,
     estimate_without_pooling,
-    get_fitted_cells,
     get_fitted_family,
-    get_fitted_model,
-    require_known_model,
     select_parameters,
 )
 from bayes_hte.estimands.result_tables import ResultTables
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.spec import Plan, cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_reliable, require_known_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -259,11 +256,6 @@ def choose_wording(fit_tree: xr.DataTree, question: EffectQuestion, plan: Plan |
     if not is_reliable(fit_tree):
         figure_options["title"] = UNRELIABLE_TITLE
     return figure_options
-
-
-def is_reliable(fit_tree: xr.DataTree) -> bool:
-    """Tell whether a fit passed the diagnosis that travels with it; a fit without one was never checked."""
-    return bool(json.loads(fit_tree.attrs.get("diagnosis", "{}")).get("ok", False))
 
 
 def _select_tables(

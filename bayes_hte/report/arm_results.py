@@ -16,11 +16,12 @@ from bayes_hte.decisions.verdicts import (
     list_tested_rows,
 )
 from bayes_hte.estimands import tables
-from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_family, get_fitted_model, is_from_posterior
+from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.report.notation import EffectFormat, choose_effect_format, state_probability
 from bayes_hte.spec import Plan, cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_from_posterior
 from bayes_hte.spec.model import PoolingKind
 
 

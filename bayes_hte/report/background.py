@@ -1,6 +1,5 @@
 """The background of the numbers: trust, assumptions, data, how to get them again, and what the words mean."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +8,25 @@ from types import MappingProxyType
 import xarray as xr
 
 from bayes_hte.cells.checks.check import collect_findings
-from bayes_hte.criticism.diagnostics import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MAX_RHAT, MIN_ESS, Diagnosis
-from bayes_hte.estimands.effects import describe_engine, get_fitted_cells, get_fitted_model, is_from_posterior
+from bayes_hte.criticism.diagnostics import MAX_RHAT, Diagnosis
+from bayes_hte.inference.certificate import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS, Certificate
 from bayes_hte.model.families import Family
 from bayes_hte.model.text import describe, pymc_source
 from bayes_hte.plot.drawing.text import clean_text, format_count
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import choose_effect_format, format_counted_noun, isolate_name
-from bayes_hte.spec import Model, Plan, cell_table
+from bayes_hte.spec import Plan, cell_table
+from bayes_hte.spec.fit_tree import (
+    describe_engine,
+    get_file_hashes,
+    get_fitted_cells,
+    get_fitted_model,
+    get_model_json,
+    get_resolved_model,
+    get_seed,
+    get_versions,
+    is_from_posterior,
+)
 from bayes_hte.spec.model import PoolingKind
 
 GLOSSARY = (
@@ -80,7 +90,7 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
     model, cells = get_fitted_model(fit_tree), get_fitted_cells(fit_tree)
     is_own_model, check_findings = is_from_posterior(fit_tree), collect_findings(cells)
     # The mathematics shows the priors as they were used: in the outcome's units, with all defaults.
-    resolved_model = Model.model_validate_json(fit_tree.attrs["resolved_model"])
+    resolved_model = get_resolved_model(fit_tree)
     own_model_sentence = f"{model.title}: a model of your own, of which only the draws are known here."
     return Background(
         assumption_sentences=[own_model_sentence] if is_own_model else describe.describe_model(model),
@@ -93,9 +103,7 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
         rerun_command=_write_rerun_command(fit_tree, plan),
         version_facts=_list_versions(fit_tree),
         file_hashes=_list_file_hashes(fit_tree),
-        model_json=""
-        if is_own_model
-        else json.dumps(json.loads(fit_tree.attrs["model"]), indent=2, ensure_ascii=False),
+        model_json="" if is_own_model else get_model_json(fit_tree),
         glossary=GLOSSARY,
     )
 
@@ -111,10 +119,8 @@ def describe_status(plan: Plan | None) -> str:
 
 def describe_diagnosis(diagnosis: Diagnosis) -> list[str]:
     """Describe the diagnosis: the verdict, the problems, and the numbers behind it."""
-    # Only the exact engine reports Pareto k; chains have R-hat instead.
-    numbers_sentence = (
-        _describe_exact_draws(diagnosis) if diagnosis.pareto_k is not None else _describe_chains(diagnosis)
-    )
+    certificate = diagnosis.certificate
+    numbers_sentence = _describe_chains(diagnosis) if certificate is None else _describe_certificate(certificate)
     refit_sentences = ["A first attempt did not pass and was repeated with smaller steps and more tuning."]
     verdict_sentence = (
         "The draws behind every number in this report passed their checks."
@@ -135,19 +141,18 @@ def _describe_chains(diagnosis: Diagnosis) -> str:
     )
 
 
-def _describe_exact_draws(diagnosis: Diagnosis) -> str:
-    quadrature_error = diagnosis.quadrature_error or 0.0
+def _describe_certificate(certificate: Certificate) -> str:
     # k = −∞: there were no importance weights.
     weights_clause = (
         "Everything was integrated by quadrature; "
-        if diagnosis.pareto_k == -math.inf
-        else f"Pareto k, the tail of the importance weights, is {max(diagnosis.pareto_k or 0.0, 0.0):.2f} "
+        if certificate.pareto_k == -math.inf
+        else f"Pareto k, the tail of the importance weights, is {max(certificate.pareto_k, 0.0):.2f} "
         f"({MAX_PARETO_K} is allowed); "
     )
     return (
-        f"The posterior was computed, not sampled by MCMC. {weights_clause}{diagnosis.ess_bulk_min:,.0f} points are "
-        f"effective ({MIN_ESS:.0f} are needed); a finer quadrature rule changes the log density by "
-        f"{quadrature_error:.1g} ({MAX_QUADRATURE_ERROR} is allowed)."
+        f"The posterior was computed, not sampled by MCMC. {weights_clause}{certificate.effective_points:,.0f} points "
+        f"are effective ({MIN_ESS:.0f} are needed); a finer quadrature rule changes the log density by "
+        f"{certificate.quadrature_error:.1g} ({MAX_QUADRATURE_ERROR} is allowed)."
     )
 
 
@@ -216,23 +221,19 @@ def _write_rerun_command(fit_tree: xr.DataTree, plan: Plan | None) -> str:
     if plan is not None:
         return "bayes-hte run plan.toml"
     draw_count = fit_tree["posterior"].sizes["chain"] * fit_tree["posterior"].sizes["draw"]
-    return f"bayes_hte.fit(cells, model, draws={draw_count}, seed={int(fit_tree.attrs['seed'])})"
+    return f"bayes_hte.fit(cells, model, draws={draw_count}, seed={get_seed(fit_tree)})"
 
 
 def _list_versions(fit_tree: xr.DataTree) -> list[tuple[str, str]]:
     posterior = fit_tree["posterior"]
     return [
-        ("Seed", str(fit_tree.attrs["seed"])),
+        ("Seed", str(get_seed(fit_tree))),
         ("Engine", describe_engine(fit_tree)),
         ("Draws", f"{posterior.sizes['chain']} chains × {posterior.sizes['draw']:,} draws"),
-        ("Versions", ", ".join(json.loads(fit_tree.attrs["versions"]))),
+        ("Versions", ", ".join(get_versions(fit_tree))),
     ]
 
 
 def _list_file_hashes(fit_tree: xr.DataTree) -> list[tuple[str, str]]:
-    label_by_attribute = {"data_sha256": "Data", "model_sha256": "Model file", "plan_sha256": "Plan file"}
-    return [
-        (file_label, str(fit_tree.attrs[attribute_name]))
-        for attribute_name, file_label in label_by_attribute.items()
-        if attribute_name in fit_tree.attrs
-    ]
+    label_by_name = {"data": "Data", "model": "Model file", "plan": "Plan file"}
+    return [(label_by_name[name], file_hash) for name, file_hash in get_file_hashes(fit_tree).items()]

@@ -10,7 +10,6 @@ from typing import Literal
 
 import xarray as xr
 
-from bayes_hte.estimands.effects import get_fitted_cells
 from bayes_hte.estimands.result_tables import ResultTables
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis
 from bayes_hte.plot.drawing.text import (
@@ -27,6 +26,7 @@ from bayes_hte.plot.rows import ArmBlock, Estimate, read_blocks, sort_block, wei
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import EffectFormat, format_interval_probability, isolate_name
 from bayes_hte.spec import Plan, cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells
 
 NARROWEST_AXIS_POINTS = 200.0
 """Width for which ticks are chosen: 270 pixels, what a small phone or a table with long names leaves the axis."""

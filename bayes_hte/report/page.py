@@ -10,7 +10,7 @@ from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.estimands import tables
-from bayes_hte.estimands.effects import get_fitted_cells, get_fitted_family, get_fitted_model, is_from_posterior
+from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
@@ -40,6 +40,7 @@ from bayes_hte.report.segment_table import (
     write_effect_heading,
 )
 from bayes_hte.spec import Plan, cell_table
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, get_seed, is_from_posterior
 
 if TYPE_CHECKING:
     from bayes_hte.report.background import Background
@@ -213,9 +214,7 @@ def _predict_new_segments(fit_tree: xr.DataTree, question: EffectQuestion) -> di
         return "Without pooling, the segments say nothing about one that was not in the test."
     # A model may have no answer for a segment that has no place in it: the page says so, and does not fail.
     try:
-        prediction_rows = list_records(
-            tables.tabulate_new_segment(fit_tree, question, seed=int(fit_tree.attrs["seed"]))
-        )
+        prediction_rows = list_records(tables.tabulate_new_segment(fit_tree, question, seed=get_seed(fit_tree)))
     except (DataError, ModelError):
         return "What to expect in a segment that was not in the test depends on where it stands in the model."
     return {str(row["arm"]): row for row in prediction_rows}

@@ -13,7 +13,7 @@ from scipy import stats
 
 import bayes_hte as hte
 from bayes_hte.analysis import compare
-from bayes_hte.analysis.run import fit as fit_model
+from bayes_hte.analysis.fit import fit as fit_model
 from bayes_hte.criticism import leave_one_segment_out
 from bayes_hte.spec import cell_table
 

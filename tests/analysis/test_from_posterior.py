@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from example_cells import table
 from example_posterior import example_fit
 from paths import ROOT
 
-from bayes_hte import DataError, Fit, ModelError, load
+from bayes_hte import DataError, Fit, ModelError, compare, load, loso
 from bayes_hte.analysis.from_posterior import LinkName, from_posterior
 
 LINKS: list[tuple[str, LinkName]] = [("binomial", "logit"), ("mean", "identity"), ("estimate", "identity")]
@@ -179,10 +180,16 @@ def test_without_a_between_sd_there_is_no_pooling_factor(shipped: Fit) -> None:
     assert fit.table()["pooling"].isna().all()
 
 
-@pytest.mark.parametrize("name", ["spec", "model", "loso", "compare", "sensitivity", "given_tau"])
+@pytest.mark.parametrize("name", ["model", "pymc_model", "sensitivity", "given_tau"])
 def test_what_needs_the_model_is_refused(own: Fit, name: str) -> None:
     with pytest.raises(ModelError, match="a model of your own"):
         getattr(own, name)()
+
+
+@pytest.mark.parametrize("function", [loso, compare])
+def test_scores_need_the_model(own: Fit, function: Callable[[Fit], pd.DataFrame]) -> None:
+    with pytest.raises(ModelError, match="a model of your own"):
+        function(own)
 
 
 def test_a_report_needs_no_pooling_factor(shipped: Fit, own: Fit, tmp_path: Path) -> None:

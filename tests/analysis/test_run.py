@@ -12,10 +12,10 @@ from example_cells import example
 from example_posterior import example_fit, example_plan
 
 import bayes_hte as hte
-from bayes_hte.analysis import run
-from bayes_hte.analysis.run import FIRST_NUTS_SETTINGS, RETRY_NUTS_SETTINGS
 from bayes_hte.cells.from_plan import tabulate_cells
 from bayes_hte.inference.draws import Draws
+from bayes_hte.inference.nuts import engine as nuts_engine
+from bayes_hte.inference.nuts.engine import FIRST_SETTINGS, RETRY_SETTINGS
 from bayes_hte.model.problem import Problem
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
@@ -185,7 +185,7 @@ class Sampler:
 def sampler(monkeypatch: pytest.MonkeyPatch) -> Sampler:
     found = Sampler()
     monkeypatch.setattr(example_posterior, "DRAWS", 1000)
-    monkeypatch.setattr(run, "sample_with_nuts", found)
+    monkeypatch.setattr(nuts_engine, "sample_with_nuts", found)
     return found
 
 
@@ -196,7 +196,7 @@ def test_draws_that_pass_are_taken_at_once(sampler: Sampler) -> None:
     (asked,) = sampler.asked
     assert asked == {
         "draws": 4000, "seed": 3, "progress": False,
-        "target_accept": FIRST_NUTS_SETTINGS[0], "tune": FIRST_NUTS_SETTINGS[1],
+        "target_accept": FIRST_SETTINGS.target_accept, "tune": FIRST_SETTINGS.tuning_steps,
     }  # fmt: skip
     assert fit.model == hte.read_model("conversion")
     assert fit.plan is None
@@ -208,11 +208,10 @@ def test_a_failed_attempt_is_repeated_once_with_more_effort(sampler: Sampler) ->
     assert fit.diagnosis.ok
     assert fit.diagnosis.refitted
     assert [(asked["target_accept"], asked["tune"]) for asked in sampler.asked] == [
-        FIRST_NUTS_SETTINGS,
-        RETRY_NUTS_SETTINGS,
+        (settings.target_accept, settings.tuning_steps) for settings in (FIRST_SETTINGS, RETRY_SETTINGS)
     ]
-    assert RETRY_NUTS_SETTINGS[0] > FIRST_NUTS_SETTINGS[0]
-    assert RETRY_NUTS_SETTINGS[1] > FIRST_NUTS_SETTINGS[1]
+    assert RETRY_SETTINGS.target_accept > FIRST_SETTINGS.target_accept
+    assert RETRY_SETTINGS.tuning_steps > FIRST_SETTINGS.tuning_steps
 
 
 def test_a_second_failure_is_returned_and_marked(sampler: Sampler, tmp_path: Path) -> None:

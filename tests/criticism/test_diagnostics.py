@@ -10,7 +10,8 @@ import xarray as xr
 from example_posterior import example_fit
 
 from bayes_hte import Fit
-from bayes_hte.criticism.diagnostics import MAX_RHAT, MIN_ESS, Diagnosis, diagnose_draws
+from bayes_hte.criticism.diagnostics import MAX_RHAT, Diagnosis, diagnose_draws
+from bayes_hte.inference.certificate import MIN_ESS
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
 

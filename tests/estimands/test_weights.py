@@ -9,11 +9,9 @@ import xarray as xr
 from example_posterior import CHAINS, DRAWS, example_fit
 
 from bayes_hte import DataError
-from bayes_hte.estimands.effects import (
-    compute_effects,
-    get_fitted_cells,
-)
+from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
+from bayes_hte.spec.fit_tree import get_fitted_cells
 
 SIZE = CHAINS * DRAWS
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]

@@ -55,10 +55,10 @@ def by_dimension(*by: str, **effect: object) -> Model:
 def test_a_dimension_of_any_name_is_the_same_after_saving(name: str, tmp_path: Path) -> None:
     fit = hte.fit(counts(name, "a b"), "conversion", draws=400)
     loaded = hte.load(fit.save(tmp_path / "fit.nc"))
-    assert loaded.tree.identical(fit.tree)
+    assert loaded.tree.identical(fit.posterior)
     assert list(loaded.table().columns) == list(fit.table().columns)
     again = hte.load(loaded.save(tmp_path / "again.nc"))
-    assert again.tree.identical(fit.tree)
+    assert again.tree.identical(fit.posterior)
 
 
 def test_other_readers_find_such_a_dimension_among_the_coordinates(tmp_path: Path) -> None:

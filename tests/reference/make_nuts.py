@@ -31,9 +31,10 @@ from bayes_hte.estimands.effects import compute_effects, get_fitted_family
 from bayes_hte.estimands.tables import compute_mcse_of_chains
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.inference.draws import add_mean_outcome
-from bayes_hte.inference.nuts.sample import build_fit_tree, sample_with_nuts
+from bayes_hte.inference.nuts.sample import sample_with_nuts
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.fit_tree import FitRecord
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"
@@ -273,8 +274,8 @@ def run(case: Case) -> dict[str, Any]:
     drawn = sample_with_nuts(
         task, draws=case.draws, seed=case.seed, target_accept=case.target_accept, tune=case.tune, progress=False
     )
-    tree = build_fit_tree(case.cells, replace(drawn, posterior=add_mean_outcome(task, drawn.posterior)))
-    tree.attrs["model"] = case.model.model_dump_json(exclude_none=True)
+    drawn = replace(drawn, posterior=add_mean_outcome(task, drawn.posterior))
+    tree = drawn.to_fit_tree(case.cells, FitRecord(model=case.model, seed=case.seed))
     found = quantities(tree)
     rhat = max(float(values.max()) for values in az.rhat(found).data_vars.values())
     ess = min(float(values.min()) for values in az.ess(found, method="bulk").data_vars.values())

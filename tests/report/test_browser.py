@@ -9,7 +9,7 @@ import pytest
 from example_posterior import example_fit, example_plan
 from hostile_text import HOSTILE
 
-from bayes_hte.analysis.run import Fit
+from bayes_hte.analysis.result import Fit
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 

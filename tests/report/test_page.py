@@ -13,7 +13,7 @@ import pytest
 from example_posterior import example_fit, example_plan
 from hostile_text import HOSTILE
 
-from bayes_hte.analysis.run import Fit
+from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import arviz_groups, prior_sensitivity
 from bayes_hte.estimands import tables as summary
 from bayes_hte.estimands.tables import EffectQuestion

@@ -5,21 +5,20 @@ fit = example_fit(["<b>", "tablet"], family="mean", ok=False)
 fit = example_fit(4, one_armed=(2,), plan=example_plan(title="E-mail test"))
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import numpy as np
 import xarray as xr
 
-from bayes_hte.analysis.run import FIT_FORMAT, Fit
+from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.inference.draws import Draws
-from bayes_hte.inference.nuts.sample import build_fit_tree, collect_provenance
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, Plan, cell_table
 from bayes_hte.spec.family_rules import FamilyName
+from bayes_hte.spec.fit_tree import record_inputs
 from bayes_hte.spec.model import PoolingKind
 
 CHAINS, DRAWS = 4, 250
@@ -163,22 +162,15 @@ def _fitted(cells: xr.Dataset, model: Model, *, seed: int, ok: bool, plan: Plan 
     task = build_problem(cells, model)
     rng = np.random.default_rng(seed)
     stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros((CHAINS, DRAWS), dtype=bool))})
-    tree = build_fit_tree(cells, Draws(_posterior(task, rng), stats))
     found = Diagnosis(True, (), 1.002, 910.0, 850.0, 0, "effect_between") if ok else failed_diagnosis()
-    tree.attrs = {
-        "format": FIT_FORMAT,
-        "model": model.model_dump_json(exclude_none=True),
-        "sampler": "nuts (nutpie)",
-        **collect_provenance(task, cells, seed=seed),
-        "diagnosis": json.dumps(asdict(found)),
-    }
+    record = replace(
+        record_inputs(cells, model, resolved_model=task.model, seed=seed),
+        sampler="nuts (nutpie)",
+        diagnosis=asdict(found),
+    )
     if plan is not None:
-        tree.attrs |= {
-            "plan": plan.model_dump_json(exclude_none=True),
-            "plan_sha256": "0" * 64,
-            "model_sha256": "1" * 64,
-        }
-    return Fit(tree)
+        record = replace(record, plan=plan, plan_sha256="0" * 64, model_sha256="1" * 64)
+    return Fit(Draws(_posterior(task, rng), stats).to_fit_tree(cells, record))
 
 
 def _posterior(task: Problem, rng: np.random.Generator) -> xr.Dataset:

@@ -7,15 +7,15 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.validation import describe_type, describe_value, to_float
+from bayes_hte.analysis.fit import fit
 from bayes_hte.analysis.result import Fit
-from bayes_hte.analysis.run import fit
 from bayes_hte.cells import from_estimates
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.estimands.effects import require_known_model
 from bayes_hte.model.parameters import Coefficient, list_coefficients
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model
 from bayes_hte.spec.distributions import Distribution, Gamma, HalfNormal, LogNormal, Normal
+from bayes_hte.spec.fit_tree import require_known_model
 
 # With two the SD between experiments would be a single difference: almost only its prior would remain.
 MIN_EXPERIMENTS = 3

@@ -13,6 +13,7 @@ from bayes_hte.errors import DataError
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, read_model
 from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.fit_tree import FitRecord, build_fit_tree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -60,10 +61,8 @@ def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int
     if draw_count is None or draw_count < 1:
         raise DataError(f"draws={describe_value(draws)} is no number of draws; give a whole number, 1 or more")
     prior_groups = draw_prior_groups(problem, draw_count, np.random.default_rng(seed))
-    prior_tree = xr.DataTree.from_dict({**prior_groups, "cells": cells})
     # The model as stated: `Fit` reads it from here, as from the tree of a fit.
-    prior_tree.attrs = {"model": model.model_dump_json(exclude_none=True), "seed": seed}
-    return prior_tree
+    return build_fit_tree({**prior_groups, "cells": cells}, FitRecord(model=model, seed=seed))
 
 
 def plot_prior(

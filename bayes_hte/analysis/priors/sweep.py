@@ -10,8 +10,8 @@ import xarray as xr
 from pydantic import BaseModel
 
 from bayes_hte._support.validation import describe_value, to_float
+from bayes_hte.analysis.fit import fit
 from bayes_hte.analysis.result import Fit
-from bayes_hte.analysis.run import fit
 from bayes_hte.errors import ModelError
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.model.priors import format_prior

@@ -1,25 +1,72 @@
 """The fast engine: posteriors of one-way segments by quadrature and importance sampling, with a certificate.
 
-    beyond      why a problem is beyond it, if it is
-    posterior   draws, the certificate, and probabilities of signs without the noise of counting
+    ExactEngine   the engine as the registry knows it: it refuses what it cannot vouch for
+    beyond        why a problem is beyond it, if it is
+    posterior     draws, the certificate, and probabilities of signs without the noise of counting
 
 Nothing here imports PyMC; `bayes_hte.model.pymc.build.build_pymc_model` remains the definition, and a test compares the
 two densities.
 """
 
-from bayes_hte.inference.draws import Draws
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayes_hte.inference.draws import MIN_DRAWS, Draws, EngineRefusalError
 from bayes_hte.inference.exact import direct, engine, parts
 from bayes_hte.model.parameters import list_coefficients
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.distributions import Normal
 
-__all__ = ["NUMBERS", "Draws", "beyond", "closed", "posterior"]
+__all__ = ["NUMBERS", "Draws", "ExactEngine", "beyond", "closed", "posterior"]
 
 MAX_ARMS = 4
 """Control included; the space of hyperparameters grows by two or three with every arm."""
 
 NUMBERS = 4e7
 """Draws × coefficients of segments that fit comfortably into memory (320 MB); callers ask for fewer draws beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactEngine:
+    """Quadrature and importance sampling, without MCMC, where the result has a certificate that holds."""
+
+    name: str = "exact"
+
+    def supports(self, problem: Problem) -> str | None:
+        """Give the reason why a problem is beyond this engine; None if it is not."""
+        return beyond(problem)
+
+    def draw(self, problem: Problem, *, draws: int, seed: int, progress: bool) -> Draws:
+        """Draw from the posterior; fewer draws than asked for where they would not fit into memory.
+
+        Raises
+        ------
+        EngineRefusalError
+            If the linear algebra fails, a number is not finite, or the certificate does not hold.
+        """
+        # A draw holds an effect per segment and treated arm, and a baseline per segment.
+        numbers_per_draw = len(problem.coords["segment"]) * (len(problem.coords["arm"]) + problem.family.has_baseline)
+        kept_draw_count = max(MIN_DRAWS, min(draws, int(NUMBERS / numbers_per_draw)))
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is refused below
+                exact_draws = posterior(problem, draws=kept_draw_count, seed=seed)
+        except np.linalg.LinAlgError as error:
+            raise EngineRefusalError(f"its linear algebra failed ({error})") from error
+        if not exact_draws.is_finite:
+            raise EngineRefusalError(
+                "some of its numbers are not finite, as where data lie far outside of what a prior allows"
+            )
+        certificate = exact_draws.require_certificate()
+        if certificate_warnings := certificate.list_warnings():
+            raise EngineRefusalError(" ".join(certificate_warnings).rstrip("."))
+        fewer_draws_note = ""
+        if kept_draw_count != draws:
+            fewer_draws_note = f"; {kept_draw_count:,} draws instead of {draws:,}, to fit into memory"
+        return replace(
+            exact_draws,
+            description=f"Computed by the exact engine, without MCMC: {certificate.describe()}{fewer_draws_note}",
+        )
 
 
 def beyond(task: Problem) -> str | None:

@@ -1,13 +1,5 @@
-"""Sampling by NUTS: from a problem to draws, and from draws of any engine to the DataTree of a fit.
+"""Sample the PyMC model of a problem with NUTS (nutpie)."""
 
-posterior, sample_stats   as the engine hands them over
-sign                      P(effect > 0) where the engine knows it better than by counting draws
-cells                     the cell table itself, so that a saved fit needs nothing else
-"""
-
-import platform
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 import xarray as xr
@@ -17,7 +9,6 @@ from bayes_hte.inference.draws import CHAIN_COUNT, Draws
 from bayes_hte.inference.nuts import compile_cache
 from bayes_hte.model.problem import Problem
 from bayes_hte.model.pymc.build import build_pymc_model
-from bayes_hte.spec import cell_table
 
 
 def sample_with_nuts(
@@ -90,29 +81,3 @@ def _tidy_posterior(posterior: xr.Dataset) -> xr.Dataset:
         .assign_coords(text_coords)
         .transpose("chain", "draw", "segment", "arm", ..., missing_dims="ignore")
     )
-
-
-def build_fit_tree(cells: xr.Dataset, draws: Draws) -> xr.DataTree:
-    """Build the tree of draws and cells that tables, figures and the report need."""
-    tree_groups = {"posterior": draws.posterior, "sample_stats": draws.sample_stats, "cells": cells}
-    if draws.sign_probabilities is not None:
-        tree_groups["sign"] = draws.sign_probabilities
-    return xr.DataTree.from_dict(tree_groups)
-
-
-def collect_provenance(problem: Problem, cells: xr.Dataset, *, seed: int) -> dict[str, Any]:
-    """Collect what it takes to get the same numbers again, as netCDF attributes."""
-    return {
-        "seed": seed,
-        "versions": list_versions(),
-        "data_sha256": cell_table.hash_cell_table(cells),
-        "resolved_model": problem.model.model_dump_json(exclude_none=True),
-    }
-
-
-@cache
-def list_versions() -> str:
-    """List the versions that matter to the numbers, as JSON."""
-    package_names = ("bayes_hte", "pymc", "nutpie", "arviz", "numpy", "xarray", "pandas", "scipy")
-    package_versions = [f"{package_name} {version(package_name)}" for package_name in package_names]
-    return cell_table.encode_text_list([f"python {platform.python_version()}", *package_versions])

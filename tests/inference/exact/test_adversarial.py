@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 import bayes_hte as hte
-from bayes_hte.criticism.diagnostics import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS
+from bayes_hte.inference.certificate import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS
 
 Array = NDArray[np.float64]
 ERRORS = 4.5

@@ -13,10 +13,11 @@ import xarray as xr
 from example_cells import table
 
 import bayes_hte as hte
-from bayes_hte.analysis import run
 from bayes_hte.inference import exact
+from bayes_hte.inference.certificate import Certificate
 from bayes_hte.inference.draws import Draws
 from bayes_hte.inference.exact import target
+from bayes_hte.inference.nuts import engine as nuts_engine
 
 
 def many_segments(count: int, arms: int = 2, seed: int = 0) -> xr.Dataset:
@@ -84,7 +85,7 @@ class Nuts:
 
 @pytest.fixture
 def nuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "sample_with_nuts", Nuts())
+    monkeypatch.setattr(nuts_engine, "sample_with_nuts", Nuts())
 
 
 def test_five_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
@@ -97,7 +98,7 @@ def test_five_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
 
 
 def test_a_certificate_that_fails_is_left_to_nuts_with_the_reason(nuts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run.diagnose, "list_certificate_warnings", lambda tree: ("Pareto k is 0.90.",))
+    monkeypatch.setattr(Certificate, "list_warnings", lambda certificate: ("Pareto k is 0.90.",))
     cells = many_segments(6)
     assert hte.fit(cells, "conversion").engine == (
         "Sampled by NUTS on the PyMC model, because the exact engine cannot solve this: Pareto k is 0.90."

@@ -17,7 +17,7 @@ from scipy import integrate as scipy_integrate
 from scipy import special, stats
 
 import bayes_hte as hte
-from bayes_hte.criticism.diagnostics import MAX_QUADRATURE_ERROR
+from bayes_hte.inference.certificate import MAX_QUADRATURE_ERROR
 from bayes_hte.inference.exact import accuracy, direct, draw, emulate, engine, sign
 from bayes_hte.inference.exact.coefficients import Line, Quantile
 from bayes_hte.inference.exact.emulate import Correction, Standard, Values, features, learnt
