@@ -9,6 +9,7 @@ from markupsafe import Markup
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.estimands.result_tables import ResultTables
 from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.report.figures import name_page_colors
 from bayes_hte.report.page import collect_page
 from bayes_hte.spec import Plan
 
@@ -62,7 +63,10 @@ def render(
         lstrip_blocks=True,
     )
     page_template = environment.get_template("template.html.j2")
-    style_sheet = Markup((package_files / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+    page_css = (package_files / "style.css").read_text(encoding="utf-8")
+    report_page = collect_page(fit_tree, question, diagnosis, plan, result_tables)
     return page_template.render(
-        report=collect_page(fit_tree, question, diagnosis, plan, result_tables), style=style_sheet
+        report=report_page,
+        style=Markup(page_css),  # noqa: S704 - a file of this package
+        figure_style=name_page_colors(report_page.figure_css, page_css),
     ).lstrip()

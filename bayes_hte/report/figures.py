@@ -1,7 +1,4 @@
-"""Figures inside the page: what matplotlib writes, with repeated styles as shared classes and short numbers.
-
-A forest plot of sixty segments is 190 kB as matplotlib writes it, and there are two of them per arm.
-"""
+"""Figures inside the page: what matplotlib writes, with repeated styles as shared classes and short numbers."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -20,6 +17,8 @@ _HARMLESS_STYLE = re.compile(r"[\w\s:;#.,%()'\"-]+")
 """All that a style may hold: it is moved out of an attribute into a style sheet, where < would end the sheet."""
 _ID_REFERENCE = re.compile(r"(?:url\(|^)#([^)]+)")
 """An id that is used: as a clip path, a marker, or the target of a link."""
+_COLOR_VARIABLE = re.compile(r"(--[\w-]+):\s*(#[0-9a-f]{6})")
+_HEX_COLOR = re.compile(r"#[0-9a-f]{6}")
 _ZERO_ROTATION = re.compile(r"rotate\(-?0 [^)]*\)")
 _NUMERIC_ATTRIBUTES = frozenset({"d", "transform", "x", "y", "width", "height", "cx", "cy", "r"})
 
@@ -84,6 +83,27 @@ class FigureStyles:
                 attribute_name,
                 " ".join(_DECIMAL_NUMBER.sub(lambda match: f"{float(match[0]):.5g}", attribute_value).split()),
             )
+
+
+def name_page_colors(figure_css: Markup, page_css: str) -> Markup:
+    """Name the page's colours in the styles of figures, so that figures turn dark with the page.
+
+    Parameters
+    ----------
+    figure_css : Markup
+        Of `FigureStyles.write_css`.
+    page_css : str
+        Style sheet whose first rule names the colours on white paper: ``--ink: #1b1f24``.
+    """
+    light_rule = page_css[: page_css.index("}")]
+    # Two variables may start from one colour: the first to be named stands for it.
+    variable_by_color = {color: name for name, color in reversed(_COLOR_VARIABLE.findall(light_rule))}
+    return Markup(  # noqa: S704 - harmless styles in which colours are replaced by names of the package's own sheet
+        _HEX_COLOR.sub(
+            lambda match: f"var({variable_by_color[match[0]]})" if match[0] in variable_by_color else match[0],
+            figure_css,
+        )
+    )
 
 
 def _unwrap_groups(svg_parent: ET.Element) -> None:

@@ -1,7 +1,7 @@
 """From a fit to everything the page says, as plain values: the template computes nothing."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
 from markupsafe import Markup
@@ -24,6 +24,8 @@ from bayes_hte.report.arm_results import (
     get_pooling,
     list_records,
 )
+from bayes_hte.report.background import Background
+from bayes_hte.report.dimensions import LevelRow
 from bayes_hte.report.figures import FigureStyles
 from bayes_hte.report.forest_table import ForestTable, build_forest_table
 from bayes_hte.report.notation import (
@@ -32,6 +34,7 @@ from bayes_hte.report.notation import (
     isolate_name,
     join_names,
 )
+from bayes_hte.report.prior_notes import PriorNotes
 from bayes_hte.report.segment_table import (
     QuantityRow,
     SegmentRow,
@@ -41,11 +44,6 @@ from bayes_hte.report.segment_table import (
 )
 from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, get_seed, is_from_posterior
-
-if TYPE_CHECKING:
-    from bayes_hte.report.background import Background
-    from bayes_hte.report.dimensions import LevelRow
-    from bayes_hte.report.prior_notes import PriorNotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class ArmSection:
     no_shrinkage_reason: str
     segment_rows: list[SegmentRow]
     quantity_rows: list[QuantityRow]
-    level_rows: "list[LevelRow]"
+    level_rows: list[LevelRow]
     drivers_sentence: str
     effect_heading: str
     interval_heading: str
@@ -109,8 +107,8 @@ class ReportPage:
     dimension_names: list[str]
     table_footnotes: list[str]
     pooling_sentence: str
-    background: "Background"
-    prior_notes: "PriorNotes"
+    background: Background
+    prior_notes: PriorNotes
     figure_css: Markup
 
 

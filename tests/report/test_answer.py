@@ -9,12 +9,11 @@ import pytest
 import bayes_hte as hte
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.model.text import describe
-from bayes_hte.report import page as content
-from bayes_hte.report.page import ArmSection
+from bayes_hte.report.page import ArmSection, ReportPage, collect_page
 
 
-def page(fit: hte.Fit, question: EffectQuestion | None = None) -> content.ReportPage:
-    return content.collect_page(fit.tree, question or fit.question(), fit.diagnosis, fit.plan)
+def page(fit: hte.Fit, question: EffectQuestion | None = None) -> ReportPage:
+    return collect_page(fit.tree, question or fit.question(), fit.diagnosis, fit.plan)
 
 
 def arm(fit: hte.Fit, question: EffectQuestion | None = None) -> ArmSection:

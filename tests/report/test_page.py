@@ -15,8 +15,7 @@ from hostile_text import HOSTILE
 
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import arviz_groups, prior_sensitivity
-from bayes_hte.estimands import tables as summary
-from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.estimands.tables import EffectQuestion, tabulate_segments
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.report import prior_notes, render, segment_table
 from bayes_hte.report.arm_results import collect_arm_results
@@ -318,7 +317,7 @@ def test_the_table_of_the_report_is_the_table_of_the_fit() -> None:
     fit = example_fit(5, effect=[0.5, 0.3, 0.1, -0.1, -0.3])
     html = report(fit)
     shown = [float(text.replace("−", "-")) for text in re.findall(r'data-head="Effect[^>]*>([^<]+)<', html)]
-    wanted: pd.Series = 100 * summary.tabulate_segments(fit.posterior, fit.question())["effect"]
+    wanted: pd.Series = 100 * tabulate_segments(fit.posterior, fit.question())["effect"]
     assert shown == pytest.approx(wanted.to_list(), abs=0.051)  # one decimal is shown
 
 
