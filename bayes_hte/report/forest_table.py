@@ -38,7 +38,7 @@ CHARACTER_PERCENT = 2.6
 MAX_OVERHANG_PERCENT = 5.0
 """How far a label may reach beyond the axis: as far as the margin of a page on a phone."""
 
-LegendMark = Literal["raw", "pooled", "average", "cut", "rope"]
+LegendSymbol = Literal["raw", "pooled", "average", "cut", "rope"]
 LabelAnchor = Literal["start", "middle", "end"]
 
 
@@ -137,7 +137,7 @@ class ForestTable:
     groups: list[ForestGroup]
     average: ForestRow
     axis: SharedAxis
-    legend: list[tuple[LegendMark, str]]
+    legend: list[tuple[LegendSymbol, str]]
     footnotes: list[str]
 
 
@@ -336,10 +336,10 @@ def _write_description(arm_result: ArmResult) -> str:
 
 def _list_legend(
     estimates: Sequence[Estimate], groups: Sequence[ForestGroup], pooled_name: str, *, has_rope: bool
-) -> list[tuple[LegendMark, str]]:
+) -> list[tuple[LegendSymbol, str]]:
     # The area of the points is explained only where it means something.
     _, weight_meaning = weigh_estimates(estimates)
-    legend: list[tuple[LegendMark, str]] = [
+    legend: list[tuple[LegendSymbol, str]] = [
         ("raw", "raw, not pooled"),
         ("pooled", pooled_name + (f", area by {weight_meaning}" if weight_meaning else "")),
         ("average", "average effect (ATE)"),
