@@ -70,6 +70,22 @@ def test_the_report_opens_quietly_and_fits_its_window(
     assert asked == [page_file.as_uri()]
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_forest_plot_is_a_table_for_screen_readers_at_every_width(
+    browser: "playwright.Browser", tmp_path: Path, width: int
+) -> None:
+    """CSS that turns rows into blocks may take the roles of a table away; here they stay."""
+    file = example_fit(6, dimensions=("device", "customer")).report(tmp_path / "report.html")
+    with browser.new_context(viewport={"width": width, "height": 844}) as context:
+        page = context.new_page()
+        page.goto(file.as_uri())
+        plot = page.get_by_role("table", name="Forest plot of the effect of email")
+        # Three devices with two customers each, and the average; each with a name that heads its row.
+        assert plot.get_by_role("rowheader").count() == 3 + 6 + 1
+        assert plot.get_by_role("rowheader", name="returning").count() == 3
+        assert plot.get_by_role("columnheader", name="Effect (95 % interval)").is_visible()
+
+
 def test_a_page_that_misbehaves_is_caught(browser: "playwright.Browser", tmp_path: Path) -> None:
     """The test above can fail: a script, a request and a page that is too wide are all noticed."""
     bad = tmp_path / "bad.html"
