@@ -1,22 +1,33 @@
 """Write tables and values as text for other programs: CSV that a spreadsheet can open safely, and strict JSON."""
 
-import json
-import math
 import re
 from typing import Any
 
 import pandas as pd
+from pydantic_core import to_json
 
 _PLAIN_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def to_strict_json(json_content: Any) -> str:
-    """Write a value as strict JSON, in which a number that is not finite becomes null."""
-    return json.dumps(_replace_non_finite(json_content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write a value as strict JSON, in which a number that is not finite becomes null.
+
+    Examples
+    --------
+    >>> to_strict_json([0.5, float("nan")]).split()
+    ['[', '0.5,', 'null', ']']
+    """
+    return to_json(json_content, indent=2, inf_nan_mode="null", fallback=_convert_scalar).decode() + "\n"
 
 
 def to_safe_csv(table: pd.DataFrame) -> str:
-    """Write a table as CSV in which a spreadsheet runs no text as a formula: it gets a ' before it."""
+    """Write a table as CSV in which a spreadsheet runs no text as a formula: it gets a ' before it.
+
+    Examples
+    --------
+    >>> to_safe_csv(pd.DataFrame({"level": ["=1+1", "-3"], "n": [-3, 4]})).split()
+    ['level,n', "'=1+1,-3", '-3,4']
+    """
     safe_table = table.rename(columns=_escape_formula)
     for column_name in safe_table.columns:
         if not pd.api.types.is_numeric_dtype(safe_table[column_name]):
@@ -36,15 +47,6 @@ def _escape_formula(csv_value: Any) -> Any:
     return csv_value
 
 
-def _replace_non_finite(json_value: Any) -> Any:
-    match json_value:
-        case dict():
-            return {key: _replace_non_finite(item) for key, item in json_value.items()}
-        case list() | tuple():
-            return [_replace_non_finite(item) for item in json_value]
-        case str() | None | bool():
-            return json_value
-        case _ if json_value is pd.NA:
-            return None
-    python_value = json_value.item() if hasattr(json_value, "item") else json_value
-    return None if isinstance(python_value, float) and not math.isfinite(python_value) else python_value
+def _convert_scalar(value: Any) -> Any:
+    # pydantic_core knows Python's own types; NumPy's scalars know the one that they stand for.
+    return None if value is pd.NA else value.item()
