@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from bayes_hte.analysis.result import Fit
     from bayes_hte.analysis.run import run
     from bayes_hte.cells import check
-    from bayes_hte.errors import DataError, FitError, HteError, ModelError, OutputError, PlanError, SpecError
+    from bayes_hte.errors import (
+        ArgumentError,
+        DataError,
+        FitError,
+        HteError,
+        ModelError,
+        OutputError,
+        PlanError,
+        SpecError,
+    )
     from bayes_hte.spec import Model, Plan, read_model, read_plan
+
 
 __version__ = "0.1.0"
 
@@ -46,11 +56,13 @@ _HOMES = {
     "read_model": "spec",
     "read_plan": "spec",
     **dict.fromkeys(
-        ("DataError", "FitError", "HteError", "ModelError", "OutputError", "PlanError", "SpecError"), "errors"
+        ("ArgumentError", "DataError", "FitError", "HteError", "ModelError", "OutputError", "PlanError", "SpecError"),
+        "errors",
     ),
 }
 
 __all__ = [
+    "ArgumentError",
     "DataError",
     "Fit",
     "FitError",

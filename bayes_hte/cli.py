@@ -2,7 +2,8 @@
 
 argparse and plain print, because --help must answer at once: cyclopts and rich alone take longer than that to import.
 
-Exit codes: 0 done; 1 the data, plan or model is wrong (one message, nothing written); 2 wrong usage;
+Exit codes: 0 done; 1 the data, plan or model is wrong (one message, nothing written); 2 wrong usage, an option with
+a value that it cannot take included;
 3 the fit did not pass its own diagnosis (results written and marked so); 130 stopped by Ctrl-C.
 """
 
@@ -18,6 +19,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn
 
 from bayes_hte import __version__
+from bayes_hte._support import validation
+from bayes_hte.errors import ArgumentError, HteError
 
 if TYPE_CHECKING:
     from bayes_hte.analysis.run import PreparedAnalysis
@@ -48,8 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
     command_parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for the results (default: results/<plan>)"
     )
-    command_parser.add_argument("--draws", type=int, metavar="N", help="posterior draws in all, in place of the plan's")
-    command_parser.add_argument("--seed", type=int, metavar="N", help="seed, in place of the plan's")
+    command_parser.add_argument(
+        "--draws",
+        type=_make_option_parser(validation.check_draw_count),
+        metavar="N",
+        help="posterior draws in all, in place of the plan's",
+    )
+    command_parser.add_argument(
+        "--seed", type=_make_option_parser(validation.check_seed), metavar="N", help="seed, in place of the plan's"
+    )
     command_parser.add_argument(
         "--no-report", action="store_true", help="leave out report.html, and remove that of an earlier run: faster"
     )
@@ -81,6 +91,20 @@ def _add_command(
     )
     command_parser.set_defaults(action=run_command)
     return command_parser
+
+
+def _make_option_parser(check_number: Callable[[object], int]) -> Callable[[str], int]:
+    """Make the function that argparse calls with an option's text: a whole number that passes the check."""
+
+    def parse_number(option_text: str) -> int:
+        number = int(option_text)
+        try:
+            return check_number(number)
+        except ArgumentError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parse_number.__name__ = "int"  # of text that is none argparse says "invalid int value"
+    return parse_number
 
 
 def _add_plan_arguments(command_parser: argparse.ArgumentParser) -> None:
@@ -245,8 +269,6 @@ def _print_result(effects_text: str, diagnosis_text: str, written_files: list[Pa
 def main() -> NoReturn:
     """Run the command line, and turn what goes wrong into one message and an exit code."""
     arguments = build_parser().parse_args()
-    from bayes_hte.errors import HteError
-
     try:
         exit_code = arguments.action(arguments)
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """Errors that the package raises on purpose, as one small tree: each says what is wrong, and the way out.
 
 HteError (a ValueError)
+├── ArgumentError  a call has an argument with a value that it cannot take, whatever the data
 ├── DataError      the rows, summaries or cells cannot answer the question
 ├── SpecError      a file that states something is wrong
 │   ├── ModelError     what is believed: a model file, a prior, a family
@@ -12,6 +13,16 @@ HteError (a ValueError)
 
 class HteError(ValueError):
     """Root of every error that bayes_hte raises on purpose."""
+
+
+class ArgumentError(HteError):
+    """An argument of a call has a value that it cannot take, such as ``scale="abolute"`` or ``ci_prob=95``.
+
+    Nothing is wrong with the data then, and a batch that goes on without the experiments whose data are wrong must
+    stop here: the call is wrong for all of them. What is asked of a fit and is not in it (a dimension, an arm) is such
+    an argument too; a column or an arm that data lack which are still to be read is a `DataError`, as it may well be
+    the data's fault.
+    """
 
 
 class DataError(HteError):

@@ -283,6 +283,10 @@ def test_wrong_usage_is_exit_code_2(call: Call, words: list[str]) -> None:
     assert "usage: bayes-hte" in answer.err
 
 
+def test_an_option_that_is_no_number_is_named(call: Call) -> None:
+    assert "argument --draws: invalid int value: 'many'" in call("run", "plan.toml", "--draws", "many").err
+
+
 def test_the_version_is_the_packages(call: Call) -> None:
     assert call("--version").out == f"bayes-hte {hte.__version__}\n"
 
@@ -456,8 +460,8 @@ def test_draws_and_seeds_that_make_no_sense_are_refused(
     plan = experiment(tmp_path, users())
     before = snapshot(tmp_path)
     answer = call("run", plan, "--out", "out", "--quiet", *words)
-    assert (answer.code, answer.out) == (1, "")
-    assert answer.err.startswith("error: ")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"error: argument {words[0]}: {words[0][2:]}={words[1]} is " in answer.err
     assert snapshot(tmp_path) == before
     assert sampler.asked == []
 

@@ -13,9 +13,9 @@ from bayes_hte import cells
 HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydantic", "pymc", "scipy", "xarray"}
 
 PUBLIC = [
-    "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan", "PlanError",
-    "SpecError", "cells", "check", "compare", "fit", "fit_many", "from_posterior", "learn_prior", "load", "loso",
-    "plot_prior", "prior_from_fit", "prior_predictive", "prior_sweep", "read_model", "read_plan", "run",
+    "ArgumentError", "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan",
+    "PlanError", "SpecError", "cells", "check", "compare", "fit", "fit_many", "from_posterior", "learn_prior", "load",
+    "loso", "plot_prior", "prior_from_fit", "prior_predictive", "prior_sweep", "read_model", "read_plan", "run",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
     hte.compare, hte.fit, hte.fit_many, hte.from_posterior, hte.learn_prior, hte.load, hte.loso, hte.plot_prior,

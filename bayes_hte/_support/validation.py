@@ -11,10 +11,12 @@ from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
 
-from bayes_hte.errors import DataError, HteError
+from bayes_hte.errors import ArgumentError
 
 MAX_SHOWN_CHARACTERS = 60
 """Longest value that a message quotes as it is; a longer one would bury the sentence."""
+MIN_DRAWS = 400
+"""The diagnosis asks for 400 effective draws: fewer could not pass even if every draw were independent."""
 SEED_LIMIT = 2**32
 """Seeds lie below this: NumPy's older generators, which some samplers start from, know no larger ones."""
 
@@ -76,17 +78,35 @@ def describe_type(value: object) -> str:
     return f"{'an' if qualified_name[0] in 'aeioux' else 'a'} {qualified_name}"
 
 
+def check_draw_count(value: object) -> int:
+    """Check that a value is a number of draws that probabilities can be told from, and return it as an int.
+
+    Raises
+    ------
+    ArgumentError
+        If the value is no whole number, or too small.
+    """
+    draw_count = to_int(value)
+    if draw_count is None:
+        raise ArgumentError(
+            f"draws={describe_value(value)} is no number of draws; give a whole number, {MIN_DRAWS} or more"
+        )
+    if draw_count < MIN_DRAWS:
+        raise ArgumentError(f"draws={draw_count} is too few to report a probability; the least is {MIN_DRAWS}")
+    return draw_count
+
+
 def check_seed(value: object) -> int:
     """Check that a value is a seed, and return it as an int.
 
     Raises
     ------
-    DataError
+    ArgumentError
         If the value is no whole number, or out of range.
     """
     seed = to_int(value)
     if seed is None or not 0 <= seed < SEED_LIMIT:
-        raise DataError(f"seed={describe_value(value)} is no seed: give a whole number from 0 to {SEED_LIMIT - 1}")
+        raise ArgumentError(f"seed={describe_value(value)} is no seed: give a whole number from 0 to {SEED_LIMIT - 1}")
     return seed
 
 
@@ -100,7 +120,7 @@ def check_number(value: object, value_description: str) -> float:
     """
     number = to_float(value)
     if number is None:
-        raise DataError(f"{value_description} is {describe_value(value)}; give a number")
+        raise ArgumentError(f"{value_description} is {describe_value(value)}; give a number")
     return number
 
 
@@ -109,34 +129,36 @@ def check_column_names(argument_name: str, value: object) -> list[str]:
 
     Raises
     ------
-    DataError
+    ArgumentError
         If the value is no list of text; the message calls it `argument_name`.
     """
     if isinstance(value, str):
-        raise DataError(f"{argument_name} must be a list of columns; write {argument_name}=[{value!r}]")
+        raise ArgumentError(f"{argument_name} must be a list of columns; write {argument_name}=[{value!r}]")
     if not isinstance(value, Iterable):
-        raise DataError(f"{argument_name} must be a list of columns such as ['age'], not {describe_value(value)}")
+        raise ArgumentError(f"{argument_name} must be a list of columns such as ['age'], not {describe_value(value)}")
     column_names = list(value)
     for column_name in column_names:
         if not isinstance(column_name, str):
-            raise DataError(
+            raise ArgumentError(
                 f"each of {argument_name} must be the name of one column, not {describe_value(column_name)}"
             )
     return column_names
 
 
 def check_not_none(**column_arguments: object) -> None:
-    """Raise DataError if one of the arguments that cannot be left out is None."""
+    """Raise ArgumentError if one of the arguments that cannot be left out is None."""
     for argument_name, column_name in column_arguments.items():
         if column_name is None:
-            raise DataError(f"{argument_name} is None; name {'an arm' if argument_name == 'control' else 'a column'}")
+            raise ArgumentError(
+                f"{argument_name} is None; name {'an arm' if argument_name == 'control' else 'a column'}"
+            )
 
 
 def check_nonempty_text(**text_arguments: object) -> None:
-    """Raise DataError if one of the arguments is no text, or empty."""
+    """Raise ArgumentError if one of the arguments is no text, or empty."""
     for argument_name, argument in text_arguments.items():
         if not isinstance(argument, str) or not argument:
-            raise DataError(f"{argument_name} is {describe_value(argument)}; say in words what was measured")
+            raise ArgumentError(f"{argument_name} is {describe_value(argument)}; say in words what was measured")
 
 
 def list_mapping_items(argument_name: str, value: object, example_code: str) -> list[tuple[object, object]]:
@@ -144,17 +166,17 @@ def list_mapping_items(argument_name: str, value: object, example_code: str) -> 
 
     Raises
     ------
-    DataError
+    ArgumentError
         If the value is neither; the message shows `example_code`.
     """
     # The class's name stands for isinstance: importing pandas here would slow down all that only reads a plan.
     if not isinstance(value, Mapping) and type(value).__name__ != "Series":
-        raise DataError(f"{argument_name} must be a dict, such as {example_code}, not {describe_value(value)}")
+        raise ArgumentError(f"{argument_name} must be a dict, such as {example_code}, not {describe_value(value)}")
     mapping_items: Iterable[tuple[object, object]] = value.items()  # type: ignore[attr-defined]  # a Series has them, too
     return list(mapping_items)
 
 
-def check_path(value: object, file_role: str, error_class: type[HteError]) -> Path:
+def check_path(value: object, file_role: str) -> Path:
     """Check that a value is a path, and return it as a Path.
 
     Parameters
@@ -162,14 +184,12 @@ def check_path(value: object, file_role: str, error_class: type[HteError]) -> Pa
     value : object
     file_role : str
         Names the file in the message, such as ``the plan``.
-    error_class : type
-        Class of the error.
 
     Raises
     ------
-    HteError
-        Of the class `error_class`, if the value is neither text nor a path.
+    ArgumentError
+        If the value is neither text nor a path.
     """
     if not isinstance(value, str | os.PathLike):
-        raise error_class(f"{file_role} is {describe_value(value)}; give its path, as text or a pathlib.Path")
+        raise ArgumentError(f"{file_role} is {describe_value(value)}; give its path, as text or a pathlib.Path")
     return Path(value)

@@ -16,7 +16,7 @@ from bayes_hte._support.validation import describe_type
 from bayes_hte.analysis.fit import fit as fit_model
 from bayes_hte.analysis.result import Fit, attach_verdict
 from bayes_hte.criticism.leave_one_segment_out import score_left_out_segments
-from bayes_hte.errors import DataError, ModelError
+from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.spec import Model, cell_table, read_model
 from bayes_hte.spec.fit_tree import get_seed, require_known_model
@@ -53,8 +53,10 @@ def compare(fit: Fit, others: Mapping[str, ComparisonModel] | None = None) -> pd
 
     Raises
     ------
+    ArgumentError
+        If `fit` is no fit, there is no other model, or a name twice.
     DataError
-        If there is one segment, no other model, a name twice, or a fit of other cells.
+        If there is one segment, or a fit of other cells.
     ModelError
         If a model does not fit the cells, or predicts other statistics of them.
 
@@ -77,11 +79,11 @@ def compare(fit: Fit, others: Mapping[str, ComparisonModel] | None = None) -> pd
     """
     _require_fit(fit)
     if others is not None and not isinstance(others, Mapping):
-        raise DataError(
+        raise ArgumentError(
             f'others is a {type(others).__name__}; name each, as in compare(fit, {{"no covariate": other}})'
         )
     if others is not None and (not others or THIS_MODEL_NAME in others):
-        raise DataError(f'name the other models, and none of them "{THIS_MODEL_NAME}", which is this fit')
+        raise ArgumentError(f'name the other models, and none of them "{THIS_MODEL_NAME}", which is this fit')
     require_known_model(fit.tree, "a comparison of models")
     compared_models = vary_pooling(fit.model) if others is None else others
     this_name = NAME_BY_POOLING[fit.model.pooling] if others is None else THIS_MODEL_NAME
@@ -112,6 +114,8 @@ def loso(fit: Fit) -> pd.DataFrame:
 
     Raises
     ------
+    ArgumentError
+        If `fit` is no fit.
     DataError
         If there is one segment.
     ModelError
@@ -141,9 +145,9 @@ def loso(fit: Fit) -> pd.DataFrame:
 
 
 def _require_fit(candidate: object) -> None:
-    """Raise DataError if something else than a fit was given."""
+    """Raise ArgumentError if something else than a fit was given."""
     if not isinstance(candidate, Fit):
-        raise DataError(f"fit is {describe_type(candidate)}; give what hte.fit or hte.load returned")
+        raise ArgumentError(f"fit is {describe_type(candidate)}; give what hte.fit or hte.load returned")
 
 
 def vary_pooling(model: Model) -> dict[str, Model]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import xarray as xr
 
-from bayes_hte._support.validation import check_seed, describe_value, to_int
+from bayes_hte._support.validation import check_draw_count, check_seed, describe_value
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import diagnostics
-from bayes_hte.errors import DataError
-from bayes_hte.inference.draws import MIN_DRAWS, Draws
+from bayes_hte.errors import ArgumentError
+from bayes_hte.inference.draws import Draws
 from bayes_hte.inference.engine import AUTO_SAMPLER, draw_posterior, list_sampler_names
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, cell_table, read_model
@@ -59,8 +59,10 @@ def fit(
 
     Raises
     ------
+    ArgumentError
+        If sampler, draws or seed make no sense.
     DataError
-        If the cells break their contract or hold nothing to compare, or sampler, draws or seed make no sense.
+        If the cells break their contract or hold nothing to compare.
     ModelError
         If there is no such model, or it does not fit the cells.
     FitError
@@ -139,19 +141,12 @@ def check_sampling_request(sampler: str, draws: object, seed: object) -> tuple[i
 
     Raises
     ------
-    DataError
+    ArgumentError
         If there is no such sampler, or the numbers are none or too small.
     """
     if sampler not in list_sampler_names():
-        raise DataError(f"no sampler {describe_value(sampler)}; there are {', '.join(list_sampler_names())}")
-    draw_count = to_int(draws)
-    if draw_count is None:
-        raise DataError(
-            f"draws={describe_value(draws)} is no number of draws; give a whole number, {MIN_DRAWS} or more"
-        )
-    if draw_count < MIN_DRAWS:
-        raise DataError(f"draws={draw_count} is too few to report a probability; the least is {MIN_DRAWS}")
-    return draw_count, check_seed(seed)
+        raise ArgumentError(f"no sampler {describe_value(sampler)}; there are {', '.join(list_sampler_names())}")
+    return check_draw_count(draws), check_seed(seed)
 
 
 def _start_record(problem: Problem, cells: xr.Dataset, model: Model, *, seed: int) -> FitRecord:

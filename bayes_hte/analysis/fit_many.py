@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from bayes_hte._support.validation import describe_type, describe_value, to_int
 from bayes_hte.analysis.fit import check_sampling_request, fit
 from bayes_hte.analysis.result import Fit
-from bayes_hte.errors import DataError, HteError
+from bayes_hte.errors import ArgumentError, HteError
 from bayes_hte.inference.exact import target
 from bayes_hte.spec import Model, read_model
 from bayes_hte.spec.cell_table import EffectScale
@@ -121,11 +121,11 @@ def fit_many(
     -------
     Fits
         A mapping from names to fits, with ``table()`` and ``ate()`` of all, and ``failed``: a problem that is
-        wrong does not stop the others.
+        wrong does not stop the others, but a wrong argument, which is wrong for all, does.
 
     Raises
     ------
-    DataError
+    ArgumentError
         If there is no problem, a problem has no model, or the sampler, draws, seed or workers make no sense.
     ModelError
         If a model file is not valid.
@@ -144,9 +144,9 @@ def fit_many(
     ['clicks', 'sales']
     """
     if not isinstance(problems, Mapping):
-        raise DataError(f'problems are {describe_type(problems)}; name each cell table, as in {{"clicks": cells}}')
+        raise ArgumentError(f'problems are {describe_type(problems)}; name each cell table, as in {{"clicks": cells}}')
     if not problems:
-        raise DataError("no problems to fit: give a mapping from names to cell tables")
+        raise ArgumentError("no problems to fit: give a mapping from names to cell tables")
     draws, seed = check_sampling_request(sampler, draws, seed)
     model_by_problem = _match_models(problems, model)
     fit_options: dict[str, Any] = {"sampler": sampler, "draws": draws, "seed": seed}
@@ -174,7 +174,7 @@ def _match_models(
     """Give every problem its model, and read each model file once."""
     if isinstance(model, Mapping):
         if problems_without_model := [problem_name for problem_name in problems if problem_name not in model]:
-            raise DataError(
+            raise ArgumentError(
                 f"no model for the problems {problems_without_model[:5]}; give one for each name, or one for all"
             )
         model_by_source = {
@@ -187,10 +187,10 @@ def _match_models(
 
 
 def _check_worker_count(workers: object) -> int:
-    """Convert the number of processes to an int; raise DataError if it is none, or below 1."""
+    """Convert the number of processes to an int; raise ArgumentError if it is none, or below 1."""
     worker_count = to_int(workers)
     if worker_count is None or worker_count < 1:
-        raise DataError(f"workers is {describe_value(workers)}; give a number of processes, 1 or more")
+        raise ArgumentError(f"workers is {describe_value(workers)}; give a number of processes, 1 or more")
     return worker_count
 
 
@@ -200,6 +200,8 @@ def _run_task(fit_task: FitTask) -> TaskResult:
     try:
         # One bar counts the problems; bars of several fits would write over each other.
         return problem_name, fit(cells, model, progress=False, **fit_options)
+    except ArgumentError:
+        raise  # a typo in the call says nothing of this problem
     except HteError as error:
         return problem_name, str(error)
 

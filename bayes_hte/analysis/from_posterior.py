@@ -11,11 +11,11 @@ from typing import get_args
 import numpy as np
 import xarray as xr
 
-from bayes_hte._support.validation import describe_type, describe_value
+from bayes_hte._support.validation import MIN_DRAWS, describe_type, describe_value
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import diagnostics
-from bayes_hte.errors import DataError
-from bayes_hte.inference.draws import MIN_DRAWS, Draws
+from bayes_hte.errors import ArgumentError, DataError
+from bayes_hte.inference.draws import Draws
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.families.family import LinkName, StandIn
 from bayes_hte.model.problem import build_problem
@@ -55,6 +55,8 @@ def from_posterior(
 
     Raises
     ------
+    ArgumentError
+        If there is no such link, or the title is no text.
     DataError
         If draws are missing, not finite or too few, or their dims and labels are not those of the cells.
 
@@ -76,7 +78,7 @@ def from_posterior(
     """
     cell_table.check_cell_table(cells)
     if not isinstance(title, str):
-        raise DataError(f"title is {describe_value(title)}; give the model's name as text")
+        raise ArgumentError(f"title is {describe_value(title)}; give the model's name as text")
     posterior_draws, sampler_statistics = _extract_draws(posterior)
     cells, family = _match_family(cells, link)
     posterior_draws = _align_with_cells(posterior_draws, cells)
@@ -132,7 +134,7 @@ def _extract_draws(posterior_source: xr.DataTree | xr.Dataset) -> tuple[xr.Datas
 def _match_family(cells: xr.Dataset, link: LinkName) -> tuple[xr.Dataset, Family]:
     """Find the family that stands in for draws on a link; return the cells with the statistics that it needs."""
     if link not in get_args(LinkName):
-        raise DataError(f"no link {link!r}; there are {', '.join(get_args(LinkName))}")
+        raise ArgumentError(f"no link {link!r}; there are {', '.join(get_args(LinkName))}")
     cell_kind = cell_table.identify_kind(cells)
     matches = _list_stand_ins(cell_kind)
     for family, stand_in in matches:

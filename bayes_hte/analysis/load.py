@@ -26,7 +26,7 @@ def load(path: str | Path) -> Fit:
     OutputError
         If the file is missing, damaged, or was not written by `Fit.save`.
     """
-    fit_path = check_path(path, "the saved fit", OutputError)
+    fit_path = check_path(path, "the saved fit")
     if not fit_path.is_file():
         raise OutputError(f"no file {fit_path}")
     try:

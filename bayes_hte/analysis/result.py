@@ -14,7 +14,6 @@ from bayes_hte._support.atomic_files import write_file_atomically, write_text_at
 from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
-from bayes_hte.errors import OutputError
 from bayes_hte.estimands import by_dimension, tables
 from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
 from bayes_hte.estimands.ranking import RankDirection, compare_arms, rank_segments
@@ -190,7 +189,7 @@ class Fit:
 
         Raises
         ------
-        DataError
+        ArgumentError
             If scale, ci_prob or rope make no sense.
         ModelError
             If the scale needs a control mean that the family does not have.
@@ -279,7 +278,7 @@ class Fit:
 
         Raises
         ------
-        DataError
+        ArgumentError
             If there is no such dimension, or a level has no weight.
         """
         return attach_verdict(
@@ -372,7 +371,7 @@ class Fit:
 
         Raises
         ------
-        DataError
+        ArgumentError
             If a dimension, level or covariate is not known.
         ModelError
             If effects were not pooled.
@@ -533,7 +532,7 @@ class Fit:
         from bayes_hte.report import render
 
         return write_text_atomically(
-            check_path(path, "the report", OutputError), render(self.tree, self.question(), self.diagnosis, self.plan)
+            check_path(path, "the report"), render(self.tree, self.question(), self.diagnosis, self.plan)
         )
 
     def save(self, path: str | Path) -> Path:
@@ -548,7 +547,7 @@ class Fit:
 
         # All groups and not the core alone, so that ArviZ can use the file without this package.
         return write_file_atomically(
-            check_path(path, "the file", OutputError), lambda file_path: write_tree(self.posterior, file_path)
+            check_path(path, "the file"), lambda file_path: write_tree(self.posterior, file_path)
         )
 
     def __repr__(self) -> str:

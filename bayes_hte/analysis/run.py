@@ -10,7 +10,6 @@ from bayes_hte._support.validation import check_path
 from bayes_hte.analysis.fit import SamplingRequest, fit_and_record
 from bayes_hte.analysis.result import Fit
 from bayes_hte.cells.from_plan import from_plan
-from bayes_hte.errors import PlanError
 from bayes_hte.model.planned_effect import with_planned_effect
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, Plan, read_model, read_plan
@@ -48,7 +47,7 @@ def run(
 
     Raises
     ------
-    PlanError, ModelError, DataError, FitError
+    ArgumentError, PlanError, ModelError, DataError, FitError
         As the step that fails says.
     """
     return fit_prepared_analysis(
@@ -81,11 +80,11 @@ def prepare_analysis(plan_path: str | Path, *, data: Any = None, drop_missing: b
 
     Raises
     ------
-    PlanError, ModelError, DataError
+    ArgumentError, PlanError, ModelError, DataError
         As the step that fails says.
     """
     # Paths in a plan are relative to its folder, wherever the program runs.
-    plan_file = check_path(plan_path, "the plan", PlanError)
+    plan_file = check_path(plan_path, "the plan")
     plan = read_plan(plan_file)
     model_file = find_model_file(plan.model, plan_file.parent)
     model = read_model(model_file)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayes_hte.errors import DataError, ModelError
+from bayes_hte.errors import ArgumentError, ModelError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.pooling_factor import decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion, compute_rope_probabilities, count_units_by_arm, summarise_draws
@@ -21,12 +21,12 @@ def tabulate_marginal_effects(
 
     Raises
     ------
-    DataError
+    ArgumentError
         If there is no such dimension, or a level has no weight.
     """
     cells = get_fitted_cells(fit_tree)
     if dimension not in cell_table.list_dimensions(cells):
-        raise DataError(f"no dimension {dimension!r}; there are {cell_table.list_dimensions(cells)}")
+        raise ArgumentError(f"no dimension {dimension!r}; there are {cell_table.list_dimensions(cells)}")
     # Levels in the order in which segments have them, not that of the alphabet.
     level_labels = list(dict.fromkeys(map(str, cells[dimension].values)))
     level_members = _mark_level_members(cells, dimension, level_labels)
@@ -34,7 +34,7 @@ def tabulate_marginal_effects(
     level_totals = level_shares.sum("segment")
     if not bool((level_totals > 0).all()):
         empty_levels = [label for label, total in zip(level_labels, level_totals.values, strict=True) if not total > 0]
-        raise DataError(
+        raise ArgumentError(
             f"the levels {empty_levels[:5]} of {dimension} have no weight: give their segments some, or leave out"
         )
     # effect of a level = Σ_s share_s · effect_s / Σ_s share_s, over the segments s that have the level

@@ -8,7 +8,7 @@ import xarray as xr
 
 from bayes_hte._support.validation import check_number, list_mapping_items
 from bayes_hte.cells.reading.labels import format_level
-from bayes_hte.errors import DataError, ModelError
+from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.estimands.effects import convert_to_scale
 from bayes_hte.estimands.weights import compute_population_shares
 from bayes_hte.model.coefficients import (
@@ -114,10 +114,10 @@ class NewSegmentSampler:
         problem = build_problem(cells, get_fitted_model(fit_tree))
         dimension_names = cell_table.list_dimensions(cells)
         if unknown_names := [stated_name for stated_name in stated_levels if stated_name not in dimension_names]:
-            raise DataError(f"no dimension {unknown_names[0]!r}; there are {dimension_names}")
+            raise ArgumentError(f"no dimension {unknown_names[0]!r}; there are {dimension_names}")
         model_covariates = list(problem.model.effect.covariates)
         if unknown_names := [stated_name for stated_name in stated_covariates if stated_name not in model_covariates]:
-            raise DataError(f"no covariate {unknown_names[0]!r} in this model; it has {model_covariates or 'none'}")
+            raise ArgumentError(f"no covariate {unknown_names[0]!r} in this model; it has {model_covariates or 'none'}")
         posterior, segment_shares = fit_tree["posterior"].to_dataset(), compute_population_shares(cells)
         return cls(problem, posterior, segment_shares, rng, stated_levels, stated_covariates)
 

@@ -5,7 +5,7 @@ from typing import Literal
 import pandas as pd
 import xarray as xr
 
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import EffectQuestion, build_effect_table, compute_mcse, select_sign_probabilities
 from bayes_hte.spec.fit_tree import get_fitted_cells
@@ -29,7 +29,7 @@ def rank_segments(
 
     rank_direction = rank_direction or ("highest" if question.higher_is_better else "lowest")
     if rank_direction not in ("highest", "lowest"):
-        raise DataError(f'best is "highest" or "lowest", not {rank_direction!r}')
+        raise ArgumentError(f'best is "highest" or "lowest", not {rank_direction!r}')
     effect_draws = compute_effects(fit_tree, question.scale).transpose(*SAMPLE_DIMS, "arm", "segment")
     if effect_draws.sizes["segment"] < 2:
         raise DataError("one segment has nothing to be compared with")

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.validation import describe_value, to_float
-from bayes_hte.errors import DataError, ModelError
+from bayes_hte.errors import ArgumentError, ModelError
 from bayes_hte.estimands.effects import get_fitted_family, select_parameters
 from bayes_hte.estimands.tables import EffectQuestion, summarise_draws
 from bayes_hte.model.families import FAMILIES
@@ -25,7 +25,7 @@ def tabulate_survival(
     ------
     ModelError
         If the outcome is not survival.
-    DataError
+    ArgumentError
         If a time is not within the follow-up.
     """
     compute_risk = get_fitted_family(fit_tree).compute_risk_by_time
@@ -60,12 +60,12 @@ def _validate_times(times: Sequence[float] | float | None, cells: xr.Dataset) ->
     )
     valid_times = [time for raw_time in raw_times if (time := to_float(raw_time)) is not None]
     if len(valid_times) < len(raw_times):
-        raise DataError(f"times are {describe_value(times)}; give numbers in the unit of the data, such as [7, 30]")
+        raise ArgumentError(f"times are {describe_value(times)}; give numbers in the unit of the data, such as [7, 30]")
     # Beyond the last interval no hazard was estimated.
     follow_up_end = float(cells["end"].values[-1])
     out_of_range = [time for time in valid_times if not 0 < time <= follow_up_end]
     if out_of_range or not valid_times:
-        raise DataError(
+        raise ArgumentError(
             f"survival at {out_of_range} cannot be told: nobody was followed beyond {follow_up_end:g}; "
             "times are above 0"
         )

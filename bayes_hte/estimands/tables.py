@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.validation import describe_value, to_float
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling
 from bayes_hte.estimands.new_segment import draw_new_segment_effect
 from bayes_hte.estimands.pooling_factor import compute_pooling_factor
@@ -50,13 +50,15 @@ class EffectQuestion:
     def __post_init__(self) -> None:
         """Refuse a scale, probability or smallest effect that has no meaning."""
         if self.scale not in cell_table.EFFECT_SCALES:
-            raise DataError(f"no scale {describe_value(self.scale)}; scales are {', '.join(cell_table.EFFECT_SCALES)}")
+            raise ArgumentError(
+                f"no scale {describe_value(self.scale)}; scales are {', '.join(cell_table.EFFECT_SCALES)}"
+            )
         if not 0 < (to_float(self.ci_prob) or 0.0) < 1:
-            raise DataError(
+            raise ArgumentError(
                 f"ci_prob is a probability between 0 and 1, such as 0.95, not {describe_value(self.ci_prob)}"
             )
         if self.rope is not None and not (to_float(self.rope) or 0.0) > 0:
-            raise DataError(
+            raise ArgumentError(
                 f"rope is the smallest effect that matters, a number greater than 0, not {describe_value(self.rope)}"
             )
 
@@ -216,6 +218,8 @@ def tabulate_contrasts(
 
     Raises
     ------
+    ArgumentError
+        If there is no such contrast.
     DataError
         If there is one segment, one that is the whole population, or too many for all pairs.
     """
@@ -237,7 +241,7 @@ def tabulate_contrasts(
         case "pairs":
             return _tabulate_pairs(effect_draws, question)
         case _:
-            raise DataError(f"no contrast against {describe_value(against)}; there are ate, rest and pairs")
+            raise ArgumentError(f"no contrast against {describe_value(against)}; there are ate, rest and pairs")
     contrast_summary = xr.Dataset(summarise_draws(contrast_draws, question))
     contrast_table = contrast_summary.to_dataframe(dim_order=["arm", "segment", "against"]).reset_index()
     return contrast_table[["arm", "segment", "against", *contrast_summary.data_vars]].rename(

@@ -8,7 +8,7 @@ import xarray as xr
 
 from bayes_hte._support.validation import check_number, list_mapping_items
 from bayes_hte.cells.reading.labels import format_level
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 from bayes_hte.spec import cell_table
 
 SegmentWeights = Mapping[str, float] | pd.Series
@@ -35,11 +35,11 @@ def compute_population_shares(cells: xr.Dataset, weights: SegmentWeights | None 
     if weights is not None:
         weight_by_label = _parse_weights(weights, segment_labels)
         if missing_labels := [label for label in segment_labels if label not in weight_by_label]:
-            raise DataError(
+            raise ArgumentError(
                 f"weights lack the segments {missing_labels[:5]}; give one number for each of {segment_labels[:5]} …"
             )
         if unknown_labels := sorted(set(weight_by_label) - set(segment_labels)):
-            raise DataError(
+            raise ArgumentError(
                 f"weights name segments that are not there: {unknown_labels[:5]}; there are {segment_labels[:5]} …"
             )
         segment_sizes = np.array([weight_by_label[label] for label in segment_labels])
@@ -49,7 +49,7 @@ def compute_population_shares(cells: xr.Dataset, weights: SegmentWeights | None 
     else:
         segment_sizes = np.ones(len(segment_labels))
     if not np.isfinite(segment_sizes).all() or (segment_sizes < 0).any() or segment_sizes.sum() <= 0:
-        raise DataError("weights must be finite, not negative, and not all zero")
+        raise ArgumentError("weights must be finite, not negative, and not all zero")
     return xr.DataArray(
         segment_sizes / segment_sizes.sum(), dims=cell_table.SEGMENT, coords={cell_table.SEGMENT: segment_labels}
     )
@@ -62,7 +62,7 @@ def _parse_weights(weights: object, segment_labels: list[str]) -> dict[str, floa
         format_level(label): check_number(raw_weight, f"the weight of {label!r}") for label, raw_weight in weight_items
     }
     if len(weight_by_label) < len(weight_items):
-        raise DataError(f"weights name a segment twice: {[label for label, _ in weight_items][:5]}; add them up")
+        raise ArgumentError(f"weights name a segment twice: {[label for label, _ in weight_items][:5]}; add them up")
     return weight_by_label
 
 

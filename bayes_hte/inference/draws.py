@@ -8,15 +8,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte.errors import FitError
-from bayes_hte.inference.certificate import MIN_ESS, Certificate
+from bayes_hte.inference.certificate import Certificate
 from bayes_hte.model.parameters import collect_variable_dims
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.fit_tree import FitRecord, build_fit_tree
 
 CHAIN_COUNT = 4
 """R-hat compares chains; four is what Vehtari et al. (2021) recommend."""
-MIN_DRAWS = int(MIN_ESS)
-"""The diagnosis asks for as many effective draws: fewer could not pass even if every draw were independent."""
 
 
 class EngineRefusalError(FitError):

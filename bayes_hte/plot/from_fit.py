@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.cells.reading.labels import format_level
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import (
     compute_effects,
@@ -60,7 +60,7 @@ def plot_forest(
 
     Raises
     ------
-    DataError
+    ArgumentError
         If there is no such arm, or an option makes no sense.
     ModelError
         If the scale needs a control mean that the family does not have.
@@ -104,8 +104,10 @@ def plot_shrinkage(
 
     Raises
     ------
+    ArgumentError
+        If there is no such arm.
     DataError
-        If there is no such arm, or no segment has a raw estimate.
+        If no segment has a raw estimate.
     ModelError
         If the scale needs a control mean that the family does not have.
     """
@@ -146,7 +148,7 @@ def plot_tau_trace(
 
     Raises
     ------
-    DataError
+    ArgumentError
         If there is no such arm, or an option makes no sense.
     """
     from bayes_hte import plot
@@ -223,7 +225,7 @@ def _find_arm(wanted_arm: object, treated_arms: list[str]) -> str:
     """Find the treated arm that a caller names, by its text or as the data held it."""
     arm_label = format_level(wanted_arm)
     if arm_label not in treated_arms:
-        raise DataError(f"no treated arm {arm_label!r}; there are {treated_arms}")
+        raise ArgumentError(f"no treated arm {arm_label!r}; there are {treated_arms}")
     return arm_label
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot.drawing.axis import label_effect_axis
 from bayes_hte.plot.drawing.canvas import (
     POOLED_COLOR,
@@ -83,8 +83,10 @@ def shrinkage(
 
     Raises
     ------
+    ArgumentError
+        If both `figure` and `ax` are given.
     DataError
-        If a column is missing, no segment has a raw estimate, or both `figure` and `ax` are given.
+        If a column is missing, or no segment has a raw estimate.
 
     Notes
     -----
@@ -103,7 +105,7 @@ def shrinkage(
     8.6
     """
     if figure is not None and ax is not None:
-        raise DataError("both figure and ax are given; give the one to draw into")
+        raise ArgumentError("both figure and ax are given; give the one to draw into")
     effect_factor = 100.0 if percent else 1.0
     arm_blocks = read_blocks(table, ate, dimension_names=dimensions, group_by=None, effect_factor=effect_factor)
     if not _count_plottable(arm_blocks):

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot.drawing.axis import (
     AxisLimits,
     choose_fitting_ticks,
@@ -160,9 +160,11 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
 
     Raises
     ------
+    ArgumentError
+        If `ci_prob` is not between 0 and 1, or both `figure` and `ax` are given.
     DataError
-        If a table has no rows, a column or an arm's density is missing, a number is not finite, a grid of tau is
-        not as described, `ci_prob` is not between 0 and 1, or both `figure` and `ax` are given.
+        If a table has no rows, a column or an arm's density is missing, a number is not finite, or a grid of tau is
+        not as described.
 
     Notes
     -----
@@ -190,7 +192,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     8.6
     """
     if figure is not None and ax is not None:
-        raise DataError("both figure and ax are given; give the one to draw into")
+        raise ArgumentError("both figure and ax are given; give the one to draw into")
     curves_by_arm = _read_curves(table, density, dimensions, ci_prob, 100.0 if percent else 1.0)
     panels = [_rank_curves(arm, curves, posterior, labels) for arm, (curves, posterior) in curves_by_arm.items()]
     drawing_target = ax if ax is not None else figure
@@ -244,7 +246,7 @@ def _read_curves(
 ) -> dict[str, tuple[list[EffectCurve], TauPosterior]]:
     """Read the curves of every arm and the posterior of its tau, in the order of the table."""
     if not 0 < ci_prob < 1:
-        raise DataError(f"ci_prob must be between 0 and 1, found {ci_prob}")
+        raise ArgumentError(f"ci_prob must be between 0 and 1, found {ci_prob}")
     row_weights, _ = _weigh_rows(effect_table)
     curves_by_arm: dict[str, list[EffectCurve]] = {}
     posterior_by_arm = {

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
-from bayes_hte.errors import DataError, ModelError
+from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
@@ -213,7 +213,7 @@ def _predict_new_segments(fit_tree: xr.DataTree, question: EffectQuestion) -> di
     # A model may have no answer for a segment that has no place in it: the page says so, and does not fail.
     try:
         prediction_rows = list_records(tables.tabulate_new_segment(fit_tree, question, seed=get_seed(fit_tree)))
-    except (DataError, ModelError):
+    except (ArgumentError, DataError, ModelError):
         return "What to expect in a segment that was not in the test depends on where it stands in the model."
     return {str(row["arm"]): row for row in prediction_rows}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from bayes_hte._support.validation import check_path, describe_value
-from bayes_hte.errors import ModelError, PlanError, SpecError
+from bayes_hte.errors import ArgumentError, ModelError, PlanError, SpecError
 from bayes_hte.spec.error_messages import explain_errors
 from bayes_hte.spec.plan import Plan
 
@@ -43,7 +43,7 @@ def list_shipped_models() -> list[str]:
 def find_model_file(name_or_path: str | Path, folder: Path | None = None) -> Path:
     """Find the file of a model, from a shipped name or from a path relative to `folder`."""
     if not isinstance(name_or_path, str | os.PathLike):
-        raise ModelError(
+        raise ArgumentError(
             f"{describe_value(name_or_path)} is no model; give the path of a .toml file, a Model made with "
             f"hte.Model(family=…), or one of the shipped {list_shipped_models()}"
         )
@@ -107,7 +107,7 @@ def read_plan(path: str | Path) -> Plan:
     PlanError
         If the file is missing or not valid; the message names the key.
     """
-    return read_spec_file(check_path(path, "the plan", PlanError), Plan, PlanError)
+    return read_spec_file(check_path(path, "the plan"), Plan, PlanError)
 
 
 def read_spec_file[T: BaseModel](path: Path, schema_class: type[T], error_class: type[SpecError]) -> T:

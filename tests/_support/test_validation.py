@@ -13,7 +13,7 @@ import xarray as xr
 from example_posterior import example_fit
 
 import bayes_hte as hte
-from bayes_hte import cells
+from bayes_hte import ArgumentError, cells
 from bayes_hte._support import validation
 
 FIT = example_fit(4, arms=("control", "email"))
@@ -127,7 +127,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
 def test_an_option_of_the_wrong_kind_is_named(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(hte.DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         call()
 
 
@@ -156,36 +156,44 @@ def test_what_is_no_cell_table_is_named_with_what_makes_one(take: Callable[[Any]
 
 
 def test_tables_in_a_list_are_merged_one_by_one() -> None:
-    with pytest.raises(hte.DataError, match=r"not a list of them; write merge\(\*tables\)$"):
+    with pytest.raises(ArgumentError, match=r"not a list of them; write merge\(\*tables\)$"):
         cells.merge([CELLS, CELLS])
-    with pytest.raises(hte.DataError, match=r"not a dict of them; write merge\(\*tables.values\(\)\)$"):
+    with pytest.raises(ArgumentError, match=r"not a dict of them; write merge\(\*tables.values\(\)\)$"):
         cells.merge({"monday": CELLS})
 
 
 NO_FIT: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
-    "model dict": (lambda: hte.fit(CELLS, {"family": "mean"}), hte.ModelError, "is no model; give the path of a .toml"),
-    "model number": (lambda: hte.read_model(3), hte.ModelError, r"3 is no model; .*one of the shipped \['continuous'"),
-    "model None": (lambda: hte.compare(FIT, {"other": None}), hte.ModelError, "None is no model"),
-    "plan number": (lambda: hte.run(3), hte.PlanError, "the plan is 3; give its path"),
-    "plan None": (lambda: hte.read_plan(None), hte.PlanError, "the plan is None; give its path"),
-    "saved None": (lambda: hte.load(None), hte.OutputError, "the saved fit is None; give its path"),
-    "saved to 3": (lambda: FIT.save(3), hte.OutputError, "the file is 3; give its path"),
-    "report to None": (lambda: FIT.report(None), hte.OutputError, "the report is None; give its path"),
-    "list of problems": (lambda: hte.fit_many([CELLS], "conversion"), hte.DataError, "problems are a list; name each"),
-    "workers": (lambda: hte.fit_many({"a": CELLS}, "conversion", workers=0), hte.DataError, "workers is 0; give"),
-    "many draws": (lambda: hte.fit_many({"a": CELLS}, "conversion", draws="9"), hte.DataError, "draws='9' is no"),
-    "prior of cells": (lambda: hte.prior_from_fit(CELLS), hte.DataError, "learnt from fits, not an xarray.Dataset"),
-    "priors of a fit": (lambda: hte.learn_prior(FIT), hte.DataError, "experiments are a bayes_hte.Fit; give a list"),
-    "priors of None": (lambda: hte.learn_prior([None] * 3), hte.DataError, "learnt from fits, not None"),
-    "discount text": (lambda: hte.prior_from_fit(FIT, discount="1"), hte.DataError, "at most 1, not '1'"),
+    "model dict": (lambda: hte.fit(CELLS, {"family": "mean"}), ArgumentError, "is no model; give the path of a .toml"),
+    "model number": (lambda: hte.read_model(3), ArgumentError, r"3 is no model; .*one of the shipped \['continuous'"),
+    "model None": (lambda: hte.compare(FIT, {"other": None}), ArgumentError, "None is no model"),
+    "plan number": (lambda: hte.run(3), ArgumentError, "the plan is 3; give its path"),
+    "plan None": (lambda: hte.read_plan(None), ArgumentError, "the plan is None; give its path"),
+    "saved None": (lambda: hte.load(None), ArgumentError, "the saved fit is None; give its path"),
+    "saved to 3": (lambda: FIT.save(3), ArgumentError, "the file is 3; give its path"),
+    "report to None": (lambda: FIT.report(None), ArgumentError, "the report is None; give its path"),
+    "list of problems": (lambda: hte.fit_many([CELLS], "conversion"), ArgumentError, "problems are a list; name each"),
+    "workers": (lambda: hte.fit_many({"a": CELLS}, "conversion", workers=0), ArgumentError, "workers is 0; give"),
+    "many draws": (lambda: hte.fit_many({"a": CELLS}, "conversion", draws="9"), ArgumentError, "draws='9' is no"),
+    "prior of cells": (lambda: hte.prior_from_fit(CELLS), ArgumentError, "learnt from fits, not an xarray.Dataset"),
+    "priors of a fit": (lambda: hte.learn_prior(FIT), ArgumentError, "experiments are a bayes_hte.Fit; give a list"),
+    "priors of None": (lambda: hte.learn_prior([None] * 3), ArgumentError, "learnt from fits, not None"),
+    "discount text": (lambda: hte.prior_from_fit(FIT, discount="1"), ArgumentError, "at most 1, not '1'"),
     "posterior None": (lambda: hte.from_posterior(None, CELLS), hte.DataError, "posterior is None; give what pm"),
-    "title": (lambda: hte.from_posterior(FIT.tree, CELLS, title=3), hte.DataError, "title is 3; give"),
+    "title": (lambda: hte.from_posterior(FIT.tree, CELLS, title=3), ArgumentError, "title is 3; give"),
     "factor text": (lambda: hte.prior_sweep(CELLS, "conversion", ["a"]), hte.ModelError, "effect.between: should be"),
-    "factor 0": (lambda: hte.prior_sweep(CELLS, "conversion", [0]), hte.ModelError, "the factor 0; a prior is"),
-    "one factor": (lambda: hte.prior_sweep(CELLS, "conversion", 2), hte.ModelError, "between is 2; give a list"),
-    "no factor": (lambda: hte.prior_sweep(CELLS, "conversion", []), hte.ModelError, r"between is \[\]; give a list"),
-    "prior draws": (lambda: hte.prior_predictive(CELLS, "conversion", draws=0), hte.DataError, "draws=0 is no number"),
-    "prior seed": (lambda: hte.prior_predictive(CELLS, "conversion", seed=None), hte.DataError, "seed=None is no seed"),
+    "factor 0": (lambda: hte.prior_sweep(CELLS, "conversion", [0]), ArgumentError, "the factor 0; a prior is"),
+    "one factor": (lambda: hte.prior_sweep(CELLS, "conversion", 2), ArgumentError, "between is 2; give a list"),
+    "no factor": (lambda: hte.prior_sweep(CELLS, "conversion", []), ArgumentError, r"between is \[\]; give a list"),
+    "prior draws": (
+        lambda: hte.prior_predictive(CELLS, "conversion", draws=0),
+        ArgumentError,
+        "draws=0 is no number",
+    ),
+    "prior seed": (
+        lambda: hte.prior_predictive(CELLS, "conversion", seed=None),
+        ArgumentError,
+        "seed=None is no seed",
+    ),
 }
 
 
@@ -197,13 +205,13 @@ def test_an_argument_of_the_wrong_kind_is_named(call: Callable[[], object], erro
 
 @pytest.mark.parametrize("seed", [None, 1.5, "1", True, -1, 2**32, [1]], ids=repr)
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
-    with pytest.raises(hte.DataError, match="is no seed: give a whole number from 0 to 4294967295"):
+    with pytest.raises(ArgumentError, match="is no seed: give a whole number from 0 to 4294967295"):
         hte.fit(CELLS, "conversion", seed=seed)
 
 
 @pytest.mark.parametrize("draws", [None, "4000", 4000.0, True], ids=repr)
 def test_draws_are_a_whole_number(draws: Any) -> None:
-    with pytest.raises(hte.DataError, match="is no number of draws; give a whole number, 400 or more"):
+    with pytest.raises(ArgumentError, match="is no number of draws; give a whole number, 400 or more"):
         hte.fit(CELLS, "conversion", draws=draws)
 
 
@@ -231,7 +239,7 @@ ASKED: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("call", "message"), ASKED.values(), ids=ASKED)
 def test_a_question_that_makes_no_sense_is_refused(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(hte.DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         call()
 
 
@@ -252,7 +260,7 @@ def test_arms_are_named_as_the_data_held_them_or_as_tables_show_them(control: An
 
 def test_an_arm_that_shares_name_twice_is_refused() -> None:
     made = rows(ROWS.assign(arm=[int(arm == "new") for arm in ROWS["arm"]]), control=0)
-    with pytest.raises(hte.DataError, match="shares name an arm twice: 0, 1, '1'; state one share of every arm"):
+    with pytest.raises(ArgumentError, match="shares name an arm twice: 0, 1, '1'; state one share of every arm"):
         cells.with_shares(made, {0: 1, 1: 1, "1": 1})
 
 
@@ -263,7 +271,7 @@ def test_segments_levels_and_arms_of_a_fit_are_named_as_the_data_held_them() -> 
     assert found.ate(weights=pd.Series([1, 2, 3], index=["1", 2.0, "true"])).equals(by_text)
     assert found.plot_forest(arm=1)
     assert found.plot_shrinkage(arm=np.int64(1))
-    with pytest.raises(hte.DataError, match="no treated arm '2'"):
+    with pytest.raises(ArgumentError, match="no treated arm '2'"):
         found.plot_forest(arm=2)
 
 

@@ -134,11 +134,11 @@ def test_a_structure_is_left_behind_by_the_poolings_that_cannot_have_it() -> Non
 def test_what_cannot_be_compared_is_refused(eight: hte.Fit, counts: xr.Dataset, moments: xr.Dataset) -> None:
     with pytest.raises(hte.DataError, match="other cells"):
         hte.compare(eight, {"counts": hte.fit(counts, "conversion", sampler="exact")})
-    with pytest.raises(hte.DataError, match="this model"):
+    with pytest.raises(hte.ArgumentError, match="this model"):
         hte.compare(eight, {"this model": eight})
-    with pytest.raises(hte.DataError, match=r"others is a Fit; name each, as in compare"):
+    with pytest.raises(hte.ArgumentError, match=r"others is a Fit; name each, as in compare"):
         hte.compare(eight, eight)  # type: ignore[arg-type]
-    with pytest.raises(hte.DataError, match="name the other models"):
+    with pytest.raises(hte.ArgumentError, match="name the other models"):
         hte.compare(eight, {})
     with pytest.raises(hte.DataError, match="no others"):
         hte.compare(hte.fit(eight.cells.isel(segment=[0]), model()))

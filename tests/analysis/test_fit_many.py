@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 import bayes_hte as hte
+from bayes_hte.analysis import fit_many
 
 
 def test_every_fit_is_the_one_that_it_would_be_alone(counts: xr.Dataset, means: xr.Dataset) -> None:
@@ -35,6 +36,25 @@ def test_a_wrong_problem_does_not_stop_the_others(counts: xr.Dataset) -> None:
         fits["bad"]
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_wrong_argument_stops_all_and_marks_no_problem(
+    counts: xr.Dataset, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Checked before the first fit:
+    with pytest.raises(hte.ArgumentError, match="no sampler 'exakt'"):
+        hte.fit_many({"a": counts, "b": counts}, "conversion", sampler="exakt", workers=workers)  # type: ignore[arg-type]
+    # … and where a check of the first fit alone finds it:
+    monkeypatch.setattr(fit_many, "check_sampling_request", lambda _, draws, seed: (draws, seed))
+    with pytest.raises(hte.ArgumentError, match="draws=3 is too few"):
+        hte.fit_many({"a": counts, "b": counts}, "conversion", draws=3, workers=workers)
+
+
+def test_a_wrong_argument_is_no_fault_of_the_data() -> None:
+    assert not issubclass(hte.ArgumentError, hte.DataError)
+    assert issubclass(hte.ArgumentError, hte.HteError)
+    assert issubclass(hte.ArgumentError, ValueError)
+
+
 def test_tables_of_all_problems_stand_under_each_other(counts: xr.Dataset) -> None:
     renamed = counts.rename(device="plan").assign_attrs(dimensions='["plan"]')
     fits = hte.fit_many({"a": counts, "b": renamed}, "conversion", draws=1000)
@@ -47,7 +67,7 @@ def test_tables_of_all_problems_stand_under_each_other(counts: xr.Dataset) -> No
 
 
 def test_no_problem_and_no_model_are_errors(counts: xr.Dataset) -> None:
-    with pytest.raises(hte.DataError, match="no problems to fit"):
+    with pytest.raises(hte.ArgumentError, match="no problems to fit"):
         hte.fit_many({}, "conversion")
-    with pytest.raises(hte.DataError, match="no model for the problems"):
+    with pytest.raises(hte.ArgumentError, match="no model for the problems"):
         hte.fit_many({"a": counts}, {"b": "conversion"})

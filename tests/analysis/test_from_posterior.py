@@ -13,7 +13,7 @@ from example_cells import table
 from example_posterior import example_fit
 from paths import ROOT
 
-from bayes_hte import DataError, Fit, ModelError, compare, load, loso
+from bayes_hte import ArgumentError, DataError, Fit, ModelError, compare, load, loso
 from bayes_hte.analysis.from_posterior import LinkName, from_posterior
 
 LINKS: list[tuple[str, LinkName]] = [("binomial", "logit"), ("mean", "identity"), ("estimate", "identity")]
@@ -139,7 +139,7 @@ def test_what_cannot_be_matched_is_refused_with_the_way_out(shipped: Fit, said: 
 def test_links_must_fit_the_cells(shipped: Fit) -> None:
     with pytest.raises(DataError, match="go with link logit or identity, not log"):
         from_posterior(draws_of(shipped), shipped.cells, link="log")
-    with pytest.raises(DataError, match="no link 'probit'"):
+    with pytest.raises(ArgumentError, match="no link 'probit'"):
         from_posterior(draws_of(shipped), shipped.cells, link="probit")  # type: ignore[arg-type]
 
 

@@ -246,7 +246,7 @@ def test_what_nuts_draws_comes_back_from_a_file(tmp_path: Path) -> None:
 def test_a_fit_that_makes_no_sense_is_refused_before_sampling(
     changes: dict[str, Any], match: str, sampler: Sampler
 ) -> None:
-    with pytest.raises(hte.DataError, match=match):
+    with pytest.raises(hte.ArgumentError, match=match):
         hte.fit(example_fit(2).cells, "conversion", **changes)
     assert sampler.asked == []
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from example_posterior import CHAINS, DRAWS, example_fit
 
-from bayes_hte import DataError, Fit, ModelError
+from bayes_hte import ArgumentError, Fit, ModelError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.spec import cell_table
 
@@ -85,10 +85,10 @@ def test_unknown_numbers_of_units_stay_unknown() -> None:
 
 def test_what_is_not_a_dimension_or_has_no_weight_is_refused() -> None:
     fit = example()
-    with pytest.raises(DataError, match=r"no dimension 'age'; there are \['device', 'plan'\]"):
+    with pytest.raises(ArgumentError, match=r"no dimension 'age'; there are \['device', 'plan'\]"):
         fit.marginal("age")
     nobody = dict.fromkeys(map(str, fit.cells["segment"].values), 1.0) | {"app · new": 0.0}
-    with pytest.raises(DataError, match=r"levels \['app'\] of device have no weight"):
+    with pytest.raises(ArgumentError, match=r"levels \['app'\] of device have no weight"):
         fit.marginal("device", weights=nobody)
 
 

@@ -44,9 +44,9 @@ def test_survival_falls_with_time_and_comes_in_order(fit: hte.Fit) -> None:
 
 
 def test_times_beyond_the_follow_up_and_other_outcomes_are_refused(fit: hte.Fit, counts: xr.Dataset) -> None:
-    with pytest.raises(hte.DataError, match="nobody was followed beyond 20"):
+    with pytest.raises(hte.ArgumentError, match="nobody was followed beyond 20"):
         fit.survival(25.0)
-    with pytest.raises(hte.DataError, match="times are above 0"):
+    with pytest.raises(hte.ArgumentError, match="times are above 0"):
         fit.survival([0.0])
     with pytest.raises(hte.ModelError, match="from_times"):
         hte.fit(counts, "conversion", draws=400).survival()

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import bayes_hte.plot
-from bayes_hte.errors import DataError, OutputError
+from bayes_hte.errors import ArgumentError, DataError, OutputError
 from bayes_hte.plot import forest, save, shrinkage, svg
 from bayes_hte.plot.drawing.text import (
     choose_decimals,
@@ -162,7 +162,7 @@ def test_grouping_can_be_chosen_or_switched_off():
     dims = ["plan", "device", "age"]
     assert "pro, mobile" in texts(forest(crossed(), average(), dimensions=dims, group_by="age"))
     assert "pro, mobile, old" in texts(forest(crossed(), average(), dimensions=dims, group_by=None))
-    with pytest.raises(DataError, match=r"cannot group by 'colour'; the dimensions are \['plan'"):
+    with pytest.raises(ArgumentError, match=r"cannot group by 'colour'; the dimensions are \['plan'"):
         forest(crossed(), average(), dimensions=dims, group_by="colour")
 
 
@@ -351,7 +351,7 @@ def test_a_given_figure_subfigure_or_axes_is_drawn_into_and_returned():
     axes = Figure(figsize=(9, 5)).subplots()
     assert forest(devices(), average(), dimensions=["device"], ax=axes) is axes.figure
     assert drawn(axes.figure, "pooled")
-    with pytest.raises(DataError, match="both figure and ax"):
+    with pytest.raises(ArgumentError, match="both figure and ax"):
         forest(devices(), average(), dimensions=["device"], figure=given, ax=axes)
 
 
@@ -405,7 +405,7 @@ def test_ids_of_two_svgs_on_one_page_do_not_clash_and_every_link_resolves():
         assert links
         assert links <= ids[prefix]
     assert not ids["first"] & ids["second"]
-    with pytest.raises(OutputError, match="prefix"):
+    with pytest.raises(ArgumentError, match="prefix"):
         svg(figure, description="d", prefix='"><script>')
 
 

@@ -7,7 +7,7 @@ from example_posterior import example_fit, example_plan
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 from bayes_hte.plot import from_fit
 
 
@@ -65,7 +65,7 @@ def test_one_arm_can_be_shown_alone(view: object) -> None:
 
 def test_an_unknown_arm_is_named_with_the_known_ones() -> None:
     fit = example_fit(2)
-    with pytest.raises(DataError, match=r"no treated arm 'control'; there are \['email'\]"):
+    with pytest.raises(ArgumentError, match=r"no treated arm 'control'; there are \['email'\]"):
         from_fit.plot_forest(fit.posterior, fit.question(), arm="control")
 
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot import save, svg, trace
 from bayes_hte.plot.drawing.text import clean_text
 
@@ -322,7 +322,7 @@ def test_a_given_figure_subfigure_or_axes_is_drawn_into_and_returned():
     axes = Figure(figsize=(9, 7)).subplots()
     assert draw(schools(), ax=axes) is axes.figure
     assert curves(axes.figure)
-    with pytest.raises(DataError, match="both figure and ax"):
+    with pytest.raises(ArgumentError, match="both figure and ax"):
         draw(schools(), figure=given, ax=axes)
 
 
@@ -369,7 +369,7 @@ def test_missing_columns_and_empty_tables_are_errors():
 def test_tables_that_make_no_sense_are_errors():
     table, density = schools()
     for wrong in (0, 1, 95, float("nan")):
-        with pytest.raises(DataError, match="ci_prob must be between 0 and 1"):
+        with pytest.raises(ArgumentError, match="ci_prob must be between 0 and 1"):
             draw((table, density), ci_prob=wrong)
     with pytest.raises(DataError, match="'school A' in arm 'new': every tau and effect must be a finite number"):
         draw((table.assign(effect=np.nan), density))

@@ -47,8 +47,8 @@ class Case:
     unhelpful: str = ""  # why the message names no way out yet
 
 
-def message(case: Case) -> str:
-    """What is said.
+def raised(case: Case) -> HteError:
+    """What is raised.
 
     Raises
     ------
@@ -59,8 +59,13 @@ def message(case: Case) -> str:
         try:
             case.run()
         except HteError as error:
-            return str(error)
+            return error
     raise AssertionError(f"nothing is wrong with: {case.what}")
+
+
+def message(case: Case) -> str:
+    """What is said."""
+    return str(raised(case))
 
 
 def parts(case: Case) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from bayes_hte._support.validation import describe_type, describe_value, to_floa
 from bayes_hte.analysis.fit import fit
 from bayes_hte.analysis.result import Fit
 from bayes_hte.cells import from_estimates
-from bayes_hte.errors import DataError, ModelError
+from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.model.parameters import Coefficient, list_coefficients
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model
@@ -40,8 +40,10 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
 
     Raises
     ------
+    ArgumentError
+        If `discount` is not above 0 and at most 1, or `previous` is no fit.
     DataError
-        If `discount` is not above 0 and at most 1, or the fit did not pass its diagnosis.
+        If the fit did not pass its diagnosis.
     ModelError
         If the model has parameters that cannot be handed on this way.
 
@@ -68,7 +70,7 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
     """
     discount_factor = to_float(discount)
     if discount_factor is None or not 0 < discount_factor <= 1:
-        raise DataError(
+        raise ArgumentError(
             f"discount is the worth of an earlier unit, above 0 and at most 1, not {describe_value(discount)}"
         )
     _require_fit(previous)
@@ -138,6 +140,8 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
 
     Raises
     ------
+    ArgumentError
+        If the experiments are no list of fits.
     DataError
         If there are fewer than three experiments, or one is not reliable.
     ModelError
@@ -150,7 +154,9 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
     own priors should be weak: they are part of each estimate.
     """
     if not isinstance(experiments, Sequence) or isinstance(experiments, str):
-        raise DataError(f"experiments are {describe_type(experiments)}; give a list of fits, {MIN_EXPERIMENTS} or more")
+        raise ArgumentError(
+            f"experiments are {describe_type(experiments)}; give a list of fits, {MIN_EXPERIMENTS} or more"
+        )
     for experiment in experiments:
         _require_fit(experiment)
     if len(experiments) < MIN_EXPERIMENTS:
@@ -186,9 +192,9 @@ def learn_prior(experiments: Sequence[Fit], *, seed: int = 1) -> Model:
 
 
 def _require_fit(candidate: object) -> None:
-    """Raise DataError if something else than a fit was given."""
+    """Raise ArgumentError if something else than a fit was given."""
     if not isinstance(candidate, Fit):
-        raise DataError(
+        raise ArgumentError(
             f"a prior is learnt from fits, not {describe_type(candidate)}; give what hte.fit or hte.load returned"
         )
 

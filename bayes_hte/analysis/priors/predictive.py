@@ -9,7 +9,7 @@ import xarray as xr
 from bayes_hte._support.validation import check_seed, describe_value, to_int
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism.arviz_groups import draw_prior_groups
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, read_model
 from bayes_hte.spec.cell_table import EffectScale
@@ -40,8 +40,10 @@ def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int
 
     Raises
     ------
+    ArgumentError
+        If draws or seed are no whole numbers.
     DataError, ModelError
-        If the model does not fit the cells, or draws or seed are no whole numbers.
+        If the model does not fit the cells.
 
     Examples
     --------
@@ -59,7 +61,7 @@ def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int
     problem = build_problem(cells, model)
     draw_count, seed = to_int(draws), check_seed(seed)
     if draw_count is None or draw_count < 1:
-        raise DataError(f"draws={describe_value(draws)} is no number of draws; give a whole number, 1 or more")
+        raise ArgumentError(f"draws={describe_value(draws)} is no number of draws; give a whole number, 1 or more")
     prior_groups = draw_prior_groups(problem, draw_count, np.random.default_rng(seed))
     # The model as stated: `Fit` reads it from here, as from the tree of a fit.
     return build_fit_tree({**prior_groups, "cells": cells}, FitRecord(model=model, seed=seed))

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.analysis.fit import fit
 from bayes_hte.analysis.result import Fit
-from bayes_hte.errors import ModelError
+from bayes_hte.errors import ArgumentError, ModelError
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.model.priors import format_prior
 from bayes_hte.spec import Model, read_model
@@ -63,8 +63,10 @@ def prior_sweep(
 
     Raises
     ------
+    ArgumentError
+        If `between` is no list, or holds a factor that is not above 0.
     ModelError
-        If the model does not pool effects partially, or what `between` holds is no factor or prior that fits it.
+        If the model does not pool effects partially, or a prior in `between` does not fit it.
     DataError, FitError
         As in `fit`.
 
@@ -100,13 +102,13 @@ def prior_sweep(
 
 
 def _list_prior_variants(between: object) -> list[object]:
-    """List the factors and priors to try; raise ModelError if there are none."""
+    """List the factors and priors to try; raise ArgumentError if there are none."""
     # Text, mappings and priors can be iterated over too, but each is one thing and not a list.
     prior_variants = (
         list(between) if isinstance(between, Iterable) and not isinstance(between, str | Mapping | BaseModel) else []
     )
     if not prior_variants:
-        raise ModelError(
+        raise ArgumentError(
             f"between is {describe_value(between)}; give a list of factors such as [0.5, 1, 2], or of priors in their "
             "place"
         )
@@ -117,7 +119,7 @@ def _replace_between_prior(model: Model, stated_prior: Distribution, prior_varia
     """Give a model another prior of the between-segment SD: its own stretched by a factor, or one in its place."""
     sd_factor = to_float(prior_variant)
     if sd_factor is not None and not 0 < sd_factor < math.inf:
-        raise ModelError(
+        raise ArgumentError(
             f"between holds the factor {sd_factor:g}; a prior is stretched by finite numbers greater than 0"
         )
     effect_content = model.effect.model_dump(exclude_none=True)

@@ -15,7 +15,7 @@ from bayes_hte.cells.summaries.segment_covariates import add_covariates, list_se
 from bayes_hte.cells.units import adjusted_means
 from bayes_hte.cells.units.clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
 from bayes_hte.cells.units.from_times import build_interval_coords
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, COVARIATE, PRE_COVARIATE, SEGMENT, VALUE
 
@@ -39,8 +39,10 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
 
     Raises
     ------
+    ArgumentError
+        If no table is given, or tables in a list.
     DataError
-        If there is no table, they differ in outcome, control, dimensions, kind, breaks of time, adjustment, covariates
+        If tables differ in outcome, control, dimensions, kind, breaks of time, adjustment, covariates
         or planned shares, they are slices that have clusters in common, or they hold means with standard errors alone
         or estimates, which cannot be combined exactly.
 
@@ -67,10 +69,12 @@ def merge(*tables: xr.Dataset) -> xr.Dataset:
     [[4, 7]]
     """
     if not tables:
-        raise DataError("there is nothing to merge; give at least one cell table")
+        raise ArgumentError("there is nothing to merge; give at least one cell table")
     if isinstance(tables[0], list | tuple | dict):
         call_text = "merge(*tables.values())" if isinstance(tables[0], dict) else "merge(*tables)"
-        raise DataError(f"merge takes each table on its own, not {describe_type(tables[0])} of them; write {call_text}")
+        raise ArgumentError(
+            f"merge takes each table on its own, not {describe_type(tables[0])} of them; write {call_text}"
+        )
     for table in tables:
         cell_table.check_cell_table(table)
     if len(tables) == 1:

@@ -9,7 +9,7 @@ import xarray as xr
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.cells.reading.engines import quote_names
 from bayes_hte.cells.reading.labels import format_level
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM
 
@@ -35,9 +35,11 @@ def with_shares(cells: xr.Dataset, shares: Mapping[str, float]) -> xr.Dataset:
 
     Raises
     ------
+    ArgumentError
+        If the shares are no mapping, name an arm twice, or one is not a finite number above 0.
     DataError
-        If an arm has no share, a share no arm, or one is not a finite number above 0; or if the cells hold published
-        estimates, which have no units to count.
+        If an arm has no share, or a share no arm; or if the cells hold published estimates, which have no units to
+        count.
 
     Examples
     --------
@@ -59,8 +61,10 @@ def read_planned_shares(cells: xr.Dataset, shares: Mapping[str, float] | None = 
 
     Raises
     ------
+    ArgumentError
+        If `shares` is no mapping from arms to finite numbers above 0.
     DataError
-        If the shares are not those of the arms.
+        If the shares are not those of the arms, or those that the table holds are broken.
     """
     arm_names = [str(arm) for arm in cells[ARM].values]
     if shares is not None:
@@ -75,19 +79,22 @@ def read_planned_shares(cells: xr.Dataset, shares: Mapping[str, float] | None = 
         ) from error
     if isinstance(stored_shares, dict) and set(arm_names) <= set(stored_shares):  # arms may have been taken away since
         stored_shares = {arm: stored_shares[arm] for arm in arm_names}
-    return _normalise_shares(stored_shares, arm_names)
+    try:
+        return _normalise_shares(stored_shares, arm_names)
+    except ArgumentError as error:
+        raise DataError(str(error)) from error  # the table's fault here, not the call's
 
 
 def _normalise_shares(shares: object, arm_names: list[str]) -> dict[str, float]:
     """Check that every arm has a share, and divide the shares by their sum."""
     if not isinstance(shares, Mapping):
-        raise DataError(
+        raise ArgumentError(
             f"shares must name the share of each arm, as {dict.fromkeys(arm_names, 1)}; not {describe_value(shares)}"
         )
     # 1 and "1" name the same arm.
     named_shares = {format_level(arm): share for arm, share in shares.items()}
     if len(named_shares) < len(shares):
-        raise DataError(f"shares name an arm twice: {quote_names([*shares])}; state one share of every arm")
+        raise ArgumentError(f"shares name an arm twice: {quote_names([*shares])}; state one share of every arm")
     unknown_arms = [arm for arm in named_shares if arm not in arm_names]
     if unknown_arms:
         raise DataError(
@@ -108,5 +115,5 @@ def _check_share(arm: str, raw_share: object) -> float:
     """Check that a share is a finite number above 0, and return it as float."""
     size = to_float(raw_share)
     if size is None or not math.isfinite(size) or not size > 0:
-        raise DataError(f"the share of {arm!r} is {describe_value(raw_share)}; it must be a number greater than 0")
+        raise ArgumentError(f"the share of {arm!r} is {describe_value(raw_share)}; it must be a number greater than 0")
     return size

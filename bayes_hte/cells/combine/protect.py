@@ -9,7 +9,7 @@ from bayes_hte._support.validation import describe_value, to_int
 from bayes_hte.cells.combine.split import rebuild_cells
 from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, OTHER_LEVEL, OTHER_SEGMENT, SEGMENT
 
@@ -40,8 +40,10 @@ def protect(cells: xr.Dataset, min_units: int, how: SmallSegmentPolicy = "suppre
 
     Raises
     ------
+    ArgumentError
+        If there is no such method, or `min_units` is no whole number above 1.
     DataError
-        If the number of units is not known or is no number above 1, nothing is left, or small segments of published
+        If the number of units is not known, nothing is left, or small segments of published
         estimates are to be merged.
 
     Notes
@@ -102,12 +104,12 @@ def protect(cells: xr.Dataset, min_units: int, how: SmallSegmentPolicy = "suppre
 def _check_request(cells: xr.Dataset, raw_min_units: object, method: str) -> int:
     """Check that cells can be held to a number of units, and return it as int."""
     if method not in get_args(SmallSegmentPolicy):
-        raise DataError(
+        raise ArgumentError(
             f"there is no way {method!r} to protect small cells; there are {', '.join(get_args(SmallSegmentPolicy))}"
         )
     min_units = to_int(raw_min_units)
     if min_units is None or min_units < 2:
-        raise DataError(f"min_units is {describe_value(raw_min_units)}; give a number of units, 2 or more")
+        raise ArgumentError(f"min_units is {describe_value(raw_min_units)}; give a number of units, 2 or more")
     if "n" not in cell_table.check_cell_table(cells):
         raise DataError("how many units a cell has is not known, so small ones cannot be found; give n")
     if method == "merge" and "n_rows" in cells and bool(_find_small_segments(cells, min_units).any()):

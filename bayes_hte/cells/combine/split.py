@@ -12,7 +12,7 @@ from bayes_hte.cells.reading.labels import CellKey, sort_naturally
 from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
 from bayes_hte.cells.units import adjusted_means
 from bayes_hte.cells.units.clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, SEGMENT
 
@@ -36,8 +36,10 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
 
     Raises
     ------
+    ArgumentError
+        If there is no such dimension.
     DataError
-        If the dimension is not there or is the only one, the table holds estimates with a covariance, or an adjusted
+        If the dimension is the only one, the table holds estimates with a covariance, or an adjusted
         mean has no standard error in a slice.
 
     Examples
@@ -64,7 +66,7 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
     cell_table.check_cell_table(cells)
     dims = cell_table.list_dimensions(cells)
     if by not in dims:
-        raise DataError(f"there is no dimension {by!r} to split by; the dimensions are {quote_names(dims)}")
+        raise ArgumentError(f"there is no dimension {by!r} to split by; the dimensions are {quote_names(dims)}")
     if len(dims) == 1:
         raise DataError(f"{by!r} is the only dimension, so nothing would be left; add another one to segments")
     if "covariance" in cells:

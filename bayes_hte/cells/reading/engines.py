@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bayes_hte._support.validation import describe_value
 from bayes_hte.cells.reading.csv_headers import check_headers
 from bayes_hte.cells.reading.labels import sort_naturally
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import MISSING_LEVEL, RESERVED_NAMES, SEGMENT
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def open_table(
 
     Raises
     ------
+    ArgumentError
+        If `connection` takes no query, or `data` is none for it.
     DataError
         If `data` is no table, a file cannot be found or read, or an engine refuses, also when that shows only inside
         the `with` block.
@@ -122,12 +124,12 @@ def _is_engine_error(error: Exception) -> bool:
 def _build_query_table(query: Any, connection: Any) -> "IntoFrame":
     """Build the table of a query's answer, without carrying the query out."""
     if not isinstance(query, str):
-        raise DataError(
+        raise ArgumentError(
             f"connection carries out a query in SQL, but data is a {name_table(query)}; give the query as text, or "
             "leave connection out"
         )
     if not callable(getattr(connection, "sql", None)):
-        raise DataError(
+        raise ArgumentError(
             f"connection is a {_name_type(connection)}, which takes no query here; give a DuckDB connection, an Ibis "
             "backend such as ibis.postgres.connect(...), or a Spark session"
         )
@@ -442,17 +444,19 @@ def check_dimensions(
 
     Raises
     ------
+    ArgumentError
+        If there is no dimension, or one column is used twice.
     DataError
-        If there is no dimension, a name is reserved, or one column is used twice.
+        If a name is reserved.
     """
     if isinstance(segments, str):
-        raise DataError(f"segments must be a list of columns; write segments=[{segments!r}]")
+        raise ArgumentError(f"segments must be a list of columns; write segments=[{segments!r}]")
     if not isinstance(segments, Iterable):
-        raise DataError(f"segments is {describe_value(segments)}; give a list of columns, such as ['device']")
+        raise ArgumentError(f"segments is {describe_value(segments)}; give a list of columns, such as ['device']")
     dims = list(segments)
     # A single dimension may be called segment, as its levels are the labels of the segments.
     if not dims:
-        raise DataError("segments is empty; name at least one column that divides the units, such as ['device']")
+        raise ArgumentError("segments is empty; name at least one column that divides the units, such as ['device']")
     for name in dims:
         if not isinstance(name, str) or not name or "/" in name:
             raise DataError(f"{name!r} cannot name a dimension; rename the column to text without '/'")
@@ -467,9 +471,9 @@ def check_dimensions(
     role_of_column: dict[str, str] = {}
     for role, name in uses:
         if not isinstance(name, str):
-            raise DataError(f"{role} must be the name of one column, not {name!r}")
+            raise ArgumentError(f"{role} must be the name of one column, not {name!r}")
         if name in role_of_column:
-            raise DataError(
+            raise ArgumentError(
                 f"the column {name!r} is used twice, for {role_of_column[name]} and for {role}; name two columns"
             )
         role_of_column[name] = role

@@ -17,7 +17,7 @@ from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, de
 from bayes_hte.cells.summaries.covariances import check_covariance, read_covariance
 from bayes_hte.cells.summaries.segment_covariates import attach_covariates, name_covariate_roles
 from bayes_hte.cells.summaries.statistics_given import SummaryConversion, choose_conversion, convert_with_errors
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from bayes_hte.cells.reading.engines import Table
@@ -89,8 +89,10 @@ def from_summary(  # noqa: PLR0913, one keyword per column
 
     Raises
     ------
+    ArgumentError
+        If no such combination is given.
     DataError
-        If columns are missing or no such combination is given, a row appears twice, a number is impossible, the
+        If columns are missing, a row appears twice, a number is impossible, the
         control or a second arm is not there, nothing varies, or sums of squares leave no digit of a variance.
 
     Notes
@@ -218,6 +220,8 @@ def from_estimates(
 
     Raises
     ------
+    ArgumentError
+        If neither standard errors nor a covariance are given.
     DataError
         If columns are missing, a row appears twice, a number is not finite, a standard error is not positive, or the
         covariance is not symmetric, not positive definite, or disagrees with the standard errors.
@@ -230,7 +234,7 @@ def from_estimates(
     [[28.0], [8.0]]
     """
     if se is None and covariance is None:
-        raise DataError(
+        raise ArgumentError(
             "estimates need their uncertainty: name the column of standard errors as se, or give covariance"
         )
     check_not_none(estimate=estimate)

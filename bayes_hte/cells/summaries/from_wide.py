@@ -15,7 +15,7 @@ from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, re
 from bayes_hte.cells.summaries.from_summary import build_summary_cells
 from bayes_hte.cells.summaries.segment_covariates import name_covariate_roles
 from bayes_hte.cells.summaries.statistics_given import SUMMARY_ROLES, choose_conversion
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 
 if TYPE_CHECKING:
     from bayes_hte.cells.reading.engines import Table
@@ -72,8 +72,10 @@ def from_wide(
 
     Raises
     ------
-    DataError
-        If arms are described differently, or as `from_summary` does.
+    ArgumentError
+        If arms are described differently, or in roles that are none.
+    ArgumentError, DataError
+        As `from_summary` does.
 
     Notes
     -----
@@ -139,7 +141,7 @@ def _name_arm_role(role: str, arm_name: str) -> str:
 def _check_arm_columns(arms: ArmColumns) -> dict[str, dict[str, str]]:
     """Check that all arms have columns of the same roles, and return these by the text of the arm."""
     if not isinstance(arms, Mapping) or not arms or not all(isinstance(columns, Mapping) for columns in arms.values()):
-        raise DataError(
+        raise ArgumentError(
             f"arms must say for each arm what its columns mean, such as {{'old': {{'n': 'n_old', 'events': "
             f"'events_old'}}, 'new': …}}, not {arms!r}"
         )
@@ -156,14 +158,14 @@ def _check_arm_columns(arms: ArmColumns) -> dict[str, dict[str, str]]:
                 if close_roles
                 else f"known ones are {quote_names(sorted(SUMMARY_ROLES))}"
             )
-            raise DataError(f"no column of an arm can mean {unknown_roles[0]!r}, as said of arm {arm!r}; {hint}")
+            raise ArgumentError(f"no column of an arm can mean {unknown_roles[0]!r}, as said of arm {arm!r}; {hint}")
     if len(columns_by_arm) < len(arms):
-        raise DataError(f"two arms have the same name as text: {quote_names([*arms])}; name them differently")
+        raise ArgumentError(f"two arms have the same name as text: {quote_names([*arms])}; name them differently")
     # One conversion reads all arms, so that they must have the same form.
     first_arm, *other_arms = columns_by_arm
     for arm in other_arms:
         if columns_by_arm[arm].keys() != columns_by_arm[first_arm].keys():
-            raise DataError(
+            raise ArgumentError(
                 f"arms need the same columns: {first_arm!r} has {quote_names([*columns_by_arm[first_arm]])}, but "
                 f"{arm!r} has {quote_names([*columns_by_arm[arm]])}; describe both alike"
             )

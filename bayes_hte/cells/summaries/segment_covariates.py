@@ -16,7 +16,7 @@ from bayes_hte.cells.reading.small_tables import (
     check_finite,
     read_summary_rows,
 )
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import COVARIATE, SEGMENT
 
@@ -44,6 +44,8 @@ def with_covariates(cells: xr.Dataset, table: "Table", covariates: Sequence[str]
 
     Raises
     ------
+    ArgumentError
+        If `covariates` is no list of distinct columns.
     DataError
         If a column is missing, a segment is missing or appears twice, or a covariate is not finite or does not vary.
 
@@ -60,7 +62,7 @@ def with_covariates(cells: xr.Dataset, table: "Table", covariates: Sequence[str]
     cell_table.check_cell_table(cells)
     column_by_role = name_covariate_roles(covariates)
     if not column_by_role:
-        raise DataError("covariates is empty; name at least one column of numbers, or leave the cells as they are")
+        raise ArgumentError("covariates is empty; name at least one column of numbers, or leave the cells as they are")
     dims = cell_table.list_dimensions(cells)
     check_dimensions(dims, column_by_role)
     rows = read_summary_rows(table, dims=dims, arm_column=None, columns_by_role=column_by_role)
@@ -85,12 +87,12 @@ def name_covariate_roles(covariates: Sequence[str] | None) -> dict[str, str]:
 
     Raises
     ------
-    DataError
+    ArgumentError
         If this is no list, or a column is in it twice.
     """
     covariate_names = [] if covariates is None else validation.check_column_names("covariates", covariates)
     if len(set(covariate_names)) < len(covariate_names):
-        raise DataError(f"covariates repeat: {quote_names(covariate_names)}; name each column once")
+        raise ArgumentError(f"covariates repeat: {quote_names(covariate_names)}; name each column once")
     return {f"covariate {name!r}": name for name in covariate_names}
 
 

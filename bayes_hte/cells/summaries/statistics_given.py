@@ -8,7 +8,7 @@ import numpy as np
 from bayes_hte.cells.build import CellValues
 from bayes_hte.cells.reading.small_tables import SummaryRows, check_finite, require_whole_numbers
 from bayes_hte.cells.summaries.sums import compute_squared_deviations
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 
 type SummaryConversion = Callable[[SummaryRows], dict[str, CellValues]]
 
@@ -18,13 +18,13 @@ def choose_conversion(column_by_role: Mapping[str, str]) -> SummaryConversion:
 
     Raises
     ------
-    DataError
+    ArgumentError
         If no form has exactly these roles.
     """
     convert_rows = SUMMARY_FORMS.get(frozenset(column_by_role))
     if convert_rows is None:
         described_columns = ", ".join(f"{role}={column!r}" for role, column in column_by_role.items()) or "none of them"
-        raise DataError(
+        raise ArgumentError(
             f"these columns make no summary: {described_columns}; give n and events (yes or no; or events and "
             "non_events), or n, "
             "mean and sd (numbers; or n, total and sum_squares), or mean and se, with n if known (adjusted means), or "

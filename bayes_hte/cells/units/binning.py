@@ -16,7 +16,7 @@ from bayes_hte._support.validation import describe_value, to_int
 from bayes_hte.cells.reading.engines import fetch_rows, format_count, quote_names
 from bayes_hte.cells.reading.labels import format_bin_label, format_label, is_missing
 from bayes_hte.cells.units.statistics import query_quantiles
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import OTHER_LEVEL
 
 if TYPE_CHECKING:
@@ -120,11 +120,11 @@ def check_bins(bins: Mapping[str, BinSpec], dims: Sequence[str]) -> dict[str, Bi
 
     Raises
     ------
-    DataError
+    ArgumentError
         If a dimension is not among the segments, or its bins are no count, cuts or period.
     """
     if not isinstance(bins, Mapping):
-        raise DataError(f"bins are {bins!r}; say of which dimension they are, as in bins={{{dims[0]!r}: {bins!r}}}")
+        raise ArgumentError(f"bins are {bins!r}; say of which dimension they are, as in bins={{{dims[0]!r}: {bins!r}}}")
     # NumPy's whole numbers count as well.
     bins = {
         dimension: bin_spec if (bin_count := to_int(bin_spec)) is None else bin_count
@@ -132,16 +132,16 @@ def check_bins(bins: Mapping[str, BinSpec], dims: Sequence[str]) -> dict[str, Bi
     }
     for dimension, chosen_bins in bins.items():
         if dimension not in dims:
-            raise DataError(
+            raise ArgumentError(
                 f"bins are asked for {dimension!r}, which is not among the segments {quote_names(dims)}; add it there"
             )
         if isinstance(chosen_bins, str):
             if chosen_bins not in PERIOD_NAMES:
-                raise DataError(
+                raise ArgumentError(
                     f"bins of {dimension!r} are {chosen_bins!r}; dates are put together by {', '.join(PERIOD_NAMES)}"
                 )
         elif isinstance(chosen_bins, bool) or (isinstance(chosen_bins, int) and not 2 <= chosen_bins <= MAX_BINS):
-            raise DataError(
+            raise ArgumentError(
                 f"bins of {dimension!r} are {chosen_bins!r}; give a number from 2 to {MAX_BINS}, or the cuts as a list"
             )
         elif not isinstance(chosen_bins, int):
@@ -153,12 +153,12 @@ def _check_edges(dimension: str, raw_edges: Sequence[float]) -> None:
     try:
         edges = [float(edge) for edge in raw_edges]
     except (TypeError, ValueError) as error:
-        raise DataError(
+        raise ArgumentError(
             f"bins of {dimension!r} must be cuts such as [18, 35], a number of bins or a period such as 'day': {error}"
         ) from error
     is_ascending = all(lower < upper for lower, upper in itertools.pairwise(edges))
     if not edges or len(edges) >= MAX_BINS or not is_ascending or not all(map(math.isfinite, edges)):
-        raise DataError(
+        raise ArgumentError(
             f"the cuts of {dimension!r} must be finite and ascend, 1 to {MAX_BINS - 1} of them, but are {edges[:10]}; "
             "sort them, and leave out repetitions"
         )
@@ -309,25 +309,25 @@ def check_rare(rare: int | Mapping[str, int] | None, dims: Sequence[str]) -> dic
 
     Raises
     ------
-    DataError
+    ArgumentError
         If a dimension is not there, or the number is not above 1.
     """
     if rare is None:
         return {}
     is_single = isinstance(rare, bool) or to_int(rare) is not None
     if not is_single and not isinstance(rare, Mapping):
-        raise DataError(
+        raise ArgumentError(
             f"rare is {describe_value(rare)}; give a number of rows, or numbers by dimension as in {{{dims[0]!r}: 50}}"
         )
     minimum_rows = {}
     for dimension, raw_minimum in (rare if isinstance(rare, Mapping) else dict.fromkeys(dims, rare)).items():
         if dimension not in dims:
-            raise DataError(
+            raise ArgumentError(
                 f"rare names {dimension!r}, which is not among the segments {quote_names(dims)}; add it there"
             )
         minimum = to_int(raw_minimum)
         if minimum is None or minimum < 2:
-            raise DataError(
+            raise ArgumentError(
                 f"rare is {describe_value(raw_minimum)} for {dimension!r}; give a number of rows, 2 or more"
             )
         minimum_rows[dimension] = minimum

@@ -30,7 +30,7 @@ from bayes_hte.cells.units.group_by import (
 from bayes_hte.cells.units.metrics import Metric, MetricKeywords, MetricName, list_columns, resolve_metric
 from bayes_hte.cells.units.reductions import MetricReduction, check_cap
 from bayes_hte.cells.units.statistics import Moments
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, PRE_COVARIATE, SEGMENT
 
@@ -117,8 +117,10 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
 
     Raises
     ------
+    ArgumentError
+        If an option has a value that it cannot take, options exclude each other, or one column is used twice.
     DataError
-        If a column is missing, unsuitable or used twice, an outcome or arm is missing, the control or a second arm is
+        If a column is missing or unsuitable, an outcome or arm is missing, the control or a second arm is
         not there, the outcome does not vary, or a dimension looks like an id. With exposure, if outcomes are no whole
         numbers or exposure is negative; for a histogram, if there are more than 1,000 values; for two parts, if the
         outcome is negative, never 0 or never above it. If a weight is negative, denominators add up to 0, bins cannot
@@ -168,7 +170,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     if cluster is not None:
         _check_cluster_levels(rare_limits, columns.bins_by_dim)
     if unit is not None and not isinstance(unit, str):
-        raise DataError(f"unit must be the name of one column, not {describe_value(unit)}")
+        raise ArgumentError(f"unit must be the name of one column, not {describe_value(unit)}")
     number_columns = [column for _, column in columns.roles_of_numbers]
     with open_table(data, _list_label_columns(columns, unit), number_columns, connection) as source:
         rows = prepare_unit_rows(source, columns, reduction.cap)
@@ -199,7 +201,7 @@ def _assign_columns(
     bins: Mapping[str, BinSpec] | None,
     balance: str | Sequence[str] | None,
 ) -> UnitColumns:
-    """Assign each column its use; raise DataError if one has two, or a dimension cannot be one."""
+    """Assign each column its use; raise ArgumentError if one has two, DataError if a dimension cannot be one."""
     cuped_columns, balance_columns = reduction.covariate_columns, list_columns("balance", balance)
     pre_roles = {f"cuped {column!r}": column for column in cuped_columns}
     pre_roles |= {f"balance {column!r}": column for column in balance_columns if column not in cuped_columns}
@@ -288,11 +290,11 @@ def _build_cells(
 
 
 def _check_cluster_levels(rare_limits: Mapping[str, int], bins_by_dim: Mapping[str, BinSpec]) -> None:
-    """Raise DataError where levels would be merged after clusters were added up level by level."""
+    """Raise ArgumentError where levels would be merged after clusters were added up level by level."""
     weekly_dims = [dim for dim, dim_bins in bins_by_dim.items() if dim_bins == "week"]
     if rare_limits or weekly_dims:
         level_phrase = "rare levels" if rare_limits else f"the days of {weekly_dims[0]!r}"
-        raise DataError(
+        raise ArgumentError(
             f"{level_phrase} are put together after the rows of a cluster are added up, so that one with rows in two "
             "of them would count twice; put them together in a column of the data, and name that"
         )

@@ -21,7 +21,7 @@ from bayes_hte.cells.units.group_by import (
     prepare_unit_rows,
 )
 from bayes_hte.cells.units.statistics import StatisticsQuery, query_quantiles
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import INTERVAL
 
 if TYPE_CHECKING:
@@ -83,8 +83,10 @@ def from_times(
 
     Raises
     ------
+    ArgumentError
+        If one column is used twice, breaks are no ascending times, or the horizon is none.
     DataError
-        If a column is missing, unsuitable or used twice, a time is not greater than 0, an event is not 0 or 1, there
+        If a column is missing or unsuitable, a time is not greater than 0, an event is not 0 or 1, there
         are no events, the breaks or the horizon lie where nothing was observed, the control or a second arm is not
         there, or a dimension looks like an id.
 
@@ -217,9 +219,11 @@ def _check_breaks(breaks: Sequence[float], observed_times: _ObservedTimes) -> li
     parsed_breaks = [to_float(value) for value in breaks] if isinstance(breaks, Iterable) else [None]
     cuts = [value for value in parsed_breaks if value is not None]
     if len(cuts) < len(parsed_breaks):
-        raise DataError(f"breaks must be a list of times, not {describe_value(breaks)}; give numbers, such as [7, 30]")
+        raise ArgumentError(
+            f"breaks must be a list of times, not {describe_value(breaks)}; give numbers, such as [7, 30]"
+        )
     if not all(np.isfinite(cuts)) or any(earlier >= later for earlier, later in itertools.pairwise([0.0, *cuts])):
-        raise DataError(
+        raise ArgumentError(
             f"breaks must be greater than 0 and ascend, but are {', '.join(map(_format_time, cuts))}; sort them, and "
             "leave out 0 and repetitions"
         )
@@ -239,7 +243,8 @@ def _resolve_horizon(horizon: float | None, observed_times: _ObservedTimes) -> f
     horizon_time = to_float(horizon)
     if horizon_time is None or not 0 < horizon_time <= observed_times.last_time:  # also refuses NaN
         value_phrase = describe_value(horizon) if horizon_time is None else f"{horizon_time:g}"
-        raise DataError(
+        error_class = DataError if horizon_time is not None and horizon_time > 0 else ArgumentError
+        raise error_class(
             f"horizon is {value_phrase}, but times were observed above 0 and up to "
             f"{_format_time(observed_times.last_time)}; choose a time there"
         )

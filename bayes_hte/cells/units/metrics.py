@@ -22,7 +22,7 @@ from bayes_hte.cells.units.reductions import (
     plan_rates,
     plan_two_parts,
 )
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 
 MetricName = Literal["mean", "histogram", "two_part"]
 
@@ -45,7 +45,7 @@ class Mean:
 
     Raises
     ------
-    DataError
+    ArgumentError
         If a column has no name, a covariate is repeated, or the cap is no number or pair, or given twice.
 
     Examples
@@ -95,7 +95,7 @@ class Ratio:
 
     Raises
     ------
-    DataError
+    ArgumentError
         As `Mean`.
 
     Examples
@@ -146,7 +146,7 @@ class Rate:
 
     Raises
     ------
-    DataError
+    ArgumentError
         If a column has no name.
 
     Examples
@@ -174,12 +174,12 @@ class Rate:
 
         Raises
         ------
-        DataError
+        ArgumentError
             If weights or clusters are asked for, which make no count of independent events.
         """
         row_options = _list_given(weights=weights, cluster=cluster)
         if row_options:
-            raise DataError(
+            raise ArgumentError(
                 f"a Rate is of independent units, which {' and '.join(row_options)} cannot adjust; use "
                 f"Ratio({self.outcome!r}, per={self.exposure!r}) in its place, for the family mean"
             )
@@ -199,7 +199,7 @@ class Histogram:
 
     Raises
     ------
-    DataError
+    ArgumentError
         If the column has no name, or the cap is no number or pair, or given twice.
 
     Examples
@@ -227,7 +227,7 @@ class Histogram:
 
         Raises
         ------
-        DataError
+        ArgumentError
             If weights or clusters are asked for, which make no count of units.
         """
         _refuse_adjustments("a Histogram", _list_given(weights=weights, cluster=cluster), alternative="Mean")
@@ -247,7 +247,7 @@ class TwoPart:
 
     Raises
     ------
-    DataError
+    ArgumentError
         If the column has no name, or the cap is no number or pair, or given twice.
 
     Examples
@@ -275,7 +275,7 @@ class TwoPart:
 
         Raises
         ------
-        DataError
+        ArgumentError
             If weights or clusters are asked for, of which sums have no two parts.
         """
         _refuse_adjustments("a TwoPart", _list_given(weights=weights, cluster=cluster), alternative="Mean")
@@ -307,7 +307,7 @@ def resolve_metric(
 
     Raises
     ------
-    DataError
+    ArgumentError
         If there is no such metric, or the keywords do not go together.
     TypeError
         If a keyword is not known.
@@ -319,19 +319,19 @@ def resolve_metric(
     if isinstance(metric, METRIC_CLASSES):
         if given:
             belonging = "it belongs" if len(given) == 1 else "they belong"
-            raise DataError(
+            raise ArgumentError(
                 f"{' and '.join(given)} cannot stand beside a metric, to which {belonging}; write "
                 f"metric={type(metric).__name__}({metric.outcome!r}, …) with all that is meant of it"
             )
         return metric
     if isinstance(metric, type):
-        raise DataError(f"metric is a class; say of what, as in {metric.__name__}('spent')")
+        raise ArgumentError(f"metric is a class; say of what, as in {metric.__name__}('spent')")
     check_not_none(outcome=given.get("outcome"))
     _check_columns(**{role: given[role] for role in ("outcome", "exposure", "denominator") if role in given})
     given["cuped"] = list_columns("cuped", given.get("cuped"))
     has_cap = parse_cap(given.get("cap"), given.get("cap_quantile")) is not None
     if metric not in get_args(MetricName):
-        raise DataError(f"no metric {metric!r}; there are {quote_names(get_args(MetricName))}")
+        raise ArgumentError(f"no metric {metric!r}; there are {quote_names(get_args(MetricName))}")
     adjustments = {"denominator": given.get("denominator"), "weights": weights, "cluster": cluster}
     adjustments["cuped"] = given["cuped"] or None
     _check_keywords(metric, given.get("exposure"), _list_given(**adjustments), has_cap=has_cap)
@@ -347,16 +347,16 @@ def resolve_metric(
 
 
 def _check_keywords(metric_name: object, exposure: str | None, adjustments: Sequence[str], *, has_cap: bool) -> None:
-    """Raise DataError if keywords exclude each other: what the values cannot be told at all."""
+    """Raise ArgumentError if keywords exclude each other: what the values cannot be told at all."""
     if exposure is not None and metric_name != "mean":
-        raise DataError(f"exposure makes rates, and metric={metric_name!r} something else; leave one of them out")
+        raise ArgumentError(f"exposure makes rates, and metric={metric_name!r} something else; leave one of them out")
     if exposure is not None and adjustments:
-        raise DataError(
+        raise ArgumentError(
             f"exposure makes rates of independent units, which {' and '.join(adjustments)} cannot adjust; name "
             "the column as denominator in place of exposure, for the family mean"
         )
     if exposure is not None and has_cap:
-        raise DataError(
+        raise ArgumentError(
             "exposure counts events, and a cap would leave some out; name the column as denominator instead"
         )
     if metric_name != "mean":
@@ -364,9 +364,9 @@ def _check_keywords(metric_name: object, exposure: str | None, adjustments: Sequ
 
 
 def _refuse_adjustments(metric_phrase: str, adjustments: Sequence[str], *, alternative: str) -> None:
-    """Raise DataError if there are adjustments, which a metric of what independent units did does not know."""
+    """Raise ArgumentError if there are adjustments, which a metric of what independent units did does not know."""
     if adjustments:
-        raise DataError(
+        raise ArgumentError(
             f"{metric_phrase} keeps what independent units did, which {' and '.join(adjustments)} cannot adjust; use "
             f"{alternative}"
         )
@@ -380,14 +380,14 @@ def _check_columns(**columns_by_role: object) -> None:
     check_not_none(**columns_by_role)
     for role, column in columns_by_role.items():
         if not isinstance(column, str):
-            raise DataError(f"{role} must be the name of one column, not {column!r}")
+            raise ArgumentError(f"{role} must be the name of one column, not {column!r}")
 
 
 def list_columns(option_name: str, columns: str | Sequence[str] | None) -> list[str]:
-    """List the columns of an option that takes one as text, or several; raise DataError if one is repeated."""
+    """List the columns of an option that takes one as text, or several; raise ArgumentError if one is repeated."""
     names = [columns] if isinstance(columns, str) else check_column_names(option_name, columns or ())
     if len(set(names)) < len(names):
-        raise DataError(f"{option_name} repeats a column: {quote_names(names)}; name each once")
+        raise ArgumentError(f"{option_name} repeats a column: {quote_names(names)}; name each once")
     return names
 
 

@@ -15,7 +15,7 @@ from bayes_hte.cells.units import adjusted_means
 from bayes_hte.cells.units.adjusted_means import AdjustmentRecipe
 from bayes_hte.cells.units.group_by import Cap, GroupedUnits, UnitRows
 from bayes_hte.cells.units.statistics import Moments, StatisticsQuery
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import VALUE
 
 type CapBounds = float | tuple[float, float]
@@ -49,7 +49,7 @@ class MetricReduction:
 def parse_cap(cap: CapBounds | None, cap_quantile: CapBounds | None) -> Cap | None:
     """Parse the cap of outcomes; None without one."""
     if cap is not None and cap_quantile is not None:
-        raise DataError("cap and cap_quantile are both given; name the value, or the quantile, at which to cap")
+        raise ArgumentError("cap and cap_quantile are both given; name the value, or the quantile, at which to cap")
     cap_option = cap if cap_quantile is None else cap_quantile
     if cap_option is None:
         return None
@@ -57,11 +57,11 @@ def parse_cap(cap: CapBounds | None, cap_quantile: CapBounds | None) -> Cap | No
     low, high = _parse_bounds(cap_option)
     # low = −∞ is no lower bound; NaN, from what is no number, fails low < high.
     if not low < high or not np.isfinite(high) or (cap_quantile is not None and not (low >= 0 or low == -np.inf)):
-        raise DataError(
+        raise ArgumentError(
             f"{option_name} is {describe_value(cap_option)}; give a finite number, or a pair of them, the smaller first"
         )
     if cap_quantile is not None and not 0 < high < 1:
-        raise DataError(
+        raise ArgumentError(
             f"cap_quantile is {describe_value(cap_option)}; quantiles lie between 0 and 1, such as 0.99 or (0.01, 0.99)"
         )
     return Cap(low, high, as_quantiles=cap_quantile is not None)

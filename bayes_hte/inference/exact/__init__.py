@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayes_hte.inference.draws import MIN_DRAWS, Draws, EngineRefusalError
+from bayes_hte._support.validation import MIN_DRAWS
+from bayes_hte.inference.draws import Draws, EngineRefusalError
 from bayes_hte.inference.exact import direct, engine, parts
 from bayes_hte.model.parameters import list_coefficients
 from bayes_hte.model.problem import Problem

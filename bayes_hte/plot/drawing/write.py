@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte._support.atomic_files import write_file_atomically
-from bayes_hte.errors import OutputError
+from bayes_hte.errors import ArgumentError, OutputError
 from bayes_hte.plot.drawing.text import FONT_FAMILY, clean_text
 
 FONT_STACK = f"{FONT_FAMILY}, Verdana, sans-serif"  # readers without the first have one that is as wide
@@ -87,7 +87,7 @@ def svg(figure: Figure | SubFigure, *, description: str, prefix: str = "figure")
 def build_svg_element(figure: Figure | SubFigure, *, description: str, id_prefix: str) -> ET.Element:
     """Build the element that `svg` writes, for callers who change it before it becomes text."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", id_prefix):
-        raise OutputError(f"prefix {id_prefix!r} must be a letter followed by letters, digits, _ and -")
+        raise ArgumentError(f"prefix {id_prefix!r} must be a letter followed by letters, digits, _ and -")
     svg_root = _extract_svg(figure, id_prefix)
     svg_root.set("width", "100%")
     svg_root.set("role", "img")

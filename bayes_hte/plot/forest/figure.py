@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte._support.validation import describe_value
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 from bayes_hte.plot.drawing.axis import label_effect_axis
 from bayes_hte.plot.forest import bars
 from bayes_hte.plot.forest.narrow import draw_narrow
@@ -87,9 +87,10 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
 
     Raises
     ------
+    ArgumentError
+        If an option has a value that it cannot take, or both `figure` and `ax` are given.
     DataError
-        If a column is missing, there are no rows, `group_by` is not a dimension, or both `figure` and `ax`
-        are given.
+        If a column is missing, or there are no rows.
 
     Notes
     -----
@@ -107,11 +108,11 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     11.9
     """
     if figure is not None and ax is not None:
-        raise DataError("both figure and ax are given; give the one to draw into")
+        raise ArgumentError("both figure and ax are given; give the one to draw into")
     # The options come from callers who have no type checker: a typo must not draw something else.
     for option_name, option, known_options in (("order", order, get_args(RowOrder)), ("layout", layout, LAYOUT_NAMES)):
         if option not in known_options:
-            raise DataError(f"no {option_name} {describe_value(option)}; there are {', '.join(known_options)}")
+            raise ArgumentError(f"no {option_name} {describe_value(option)}; there are {', '.join(known_options)}")
     heading_by = _choose_heading_dimension(dimensions, group_by)
     effect_factor = 100.0 if percent else 1.0
     arm_blocks = [
@@ -142,7 +143,7 @@ def _choose_heading_dimension(dimension_names: Sequence[str], group_by: str | No
     if group_by is None or group_by in dimension_names:
         return group_by
     if group_by != "auto":
-        raise DataError(f"cannot group by {group_by!r}; the dimensions are {list(dimension_names)}")
+        raise ArgumentError(f"cannot group by {group_by!r}; the dimensions are {list(dimension_names)}")
     # With one dimension every heading would have a single row.
     return dimension_names[0] if len(dimension_names) > 1 else None
 

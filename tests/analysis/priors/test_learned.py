@@ -60,7 +60,7 @@ def test_every_pooled_family_can_hand_on_its_prior() -> None:
 
 def test_what_cannot_be_handed_on_is_refused(schools: xr.Dataset) -> None:
     fit = hte.fit(schools, "published-estimates", draws=400)
-    with pytest.raises(hte.DataError, match="above 0 and at most 1, not 0"):
+    with pytest.raises(hte.ArgumentError, match="above 0 and at most 1, not 0"):
         hte.prior_from_fit(fit, discount=0.0)
     alone = fit.model.model_copy(update={"pooling": "none"})
     with pytest.raises(hte.ModelError, match="partially pooled one way"):

@@ -12,7 +12,7 @@ from scipy import stats
 
 from bayes_hte.cells import check, from_estimates, sample_ratio, with_shares
 from bayes_hte.cells.checks.check import collect_findings
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 HALVES = {"old": 0.5, "new": 0.5}
@@ -154,7 +154,7 @@ def test_shares_are_kept_as_parts_of_one_in_the_order_of_the_arms():
 )
 def test_shares_that_are_none_are_refused(shares, message):
     for ask in (with_shares, sample_ratio, check):
-        with pytest.raises(DataError) as problem:
+        with pytest.raises((ArgumentError, DataError)) as problem:
             ask(units([[10, 10]]), shares)
         assert message in str(problem.value)
 

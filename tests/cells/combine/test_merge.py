@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte.cells import from_estimates, from_rows, from_summary, merge
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 property_test = settings(max_examples=50, deadline=None)
@@ -121,7 +121,7 @@ def test_notes_and_sources_are_kept():
 
 
 def test_nothing_cannot_be_merged():
-    with pytest.raises(DataError, match="nothing to merge"):
+    with pytest.raises(ArgumentError, match="nothing to merge"):
         merge()
 
 

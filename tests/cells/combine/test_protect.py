@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte.cells import from_estimates, from_rows, from_summary, from_times, merge, protect, with_covariates
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import OTHER_LEVEL
 
@@ -230,7 +230,7 @@ def test_the_table_is_left_as_it_was():
     ],
 )
 def test_what_makes_no_sense_is_refused(min_units, how, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         protect(read(people(), "mean", ["country"]), min_units, how)
 
 

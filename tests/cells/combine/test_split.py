@@ -20,7 +20,7 @@ from bayes_hte.cells import (
     with_covariates,
     with_shares,
 )
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 KEYS: dict[str, Any] = {"arm": "arm", "control": "old"}
@@ -164,7 +164,7 @@ def two_days(**keywords: Any) -> xr.Dataset:
 
 
 def test_what_cannot_be_split_is_refused():
-    with pytest.raises(DataError, match="there is no dimension 'date' to split by; the dimensions are 'day', 'plan'"):
+    with pytest.raises(ArgumentError, match="no dimension 'date' to split by; the dimensions are 'day', 'plan'"):
         split(two_days(), "date")
     with pytest.raises(DataError, match="'day' is the only dimension, so nothing would be left; add another one"):
         split(two_days(dims=["day"]), "day")

@@ -23,7 +23,7 @@ from bayes_hte.cells import from_rows, from_summary, from_times
 from bayes_hte.cells.reading import engines
 from bayes_hte.cells.reading.engines import fetch_rows, open_table, pick_columns
 from bayes_hte.cells.units import statistics
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 type Columns = dict[str, list[Any]]
@@ -369,9 +369,9 @@ def test_what_an_engine_refuses_only_when_it_is_asked_is_said_too(request, kind)
 
 
 def test_a_connection_needs_a_query_and_a_query_a_connection():
-    with pytest.raises(DataError, match=r"data is a pandas\.DataFrame; give the query as text, or leave connection"):
+    with pytest.raises(ArgumentError, match=r"data is a pandas\.DataFrame; give the query as text, or leave"):
         read(pd.DataFrame(small()), connection=duckdb.connect(":memory:"))
-    with pytest.raises(DataError, match=r"connection is a builtins\.object, which takes no query here; give a DuckDB"):
+    with pytest.raises(ArgumentError, match=r"connection is a builtins\.object, which takes no query here; give a"):
         read("select 1", connection=object())
     with pytest.raises(DataError, match=r"known endings are .*; a query needs connection="):
         read("select * from units")

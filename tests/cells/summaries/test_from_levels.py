@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_levels, from_rows
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 LONG = {
@@ -91,7 +91,7 @@ BAD = {
 
 @pytest.mark.parametrize(("changes", "keywords", "message"), BAD.values(), ids=BAD)
 def test_an_impossible_table_is_named(changes, keywords, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(long(**changes), **keywords)
 
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_estimates, from_rows, from_summary
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 SUMMARY = {
@@ -188,7 +188,7 @@ BAD_KINDS = {
 
 @pytest.mark.parametrize(("changes", "keywords", "message"), BAD_KINDS.values(), ids=BAD_KINDS)
 def test_impossible_rates_and_parts_are_named(changes, keywords, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(more(**changes), **keywords)
 
 
@@ -250,7 +250,7 @@ BAD_SUMMARIES = {
 
 @pytest.mark.parametrize(("changes", "keywords", "message"), BAD_SUMMARIES.values(), ids=BAD_SUMMARIES)
 def test_an_impossible_summary_is_named(changes, keywords, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(summary(**changes), **keywords)
 
 
@@ -364,5 +364,5 @@ BAD_ESTIMATES = {
 
 @pytest.mark.parametrize(("changes", "keywords", "message"), BAD_ESTIMATES.values(), ids=BAD_ESTIMATES)
 def test_impossible_estimates_are_named(changes, keywords, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         effects(SCHOOLS | changes, **keywords)

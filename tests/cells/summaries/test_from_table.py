@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bayes_hte import cells as hte_cells
 from bayes_hte.cells import from_estimates, from_levels, from_summary, from_table, from_wide
 from bayes_hte.cells.summaries import column_vocabulary
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 LONG: dict[str, Any] = {"device": ["tv", "tv", "web", "web"], "arm": ["new", "old", "new", "old"]}
@@ -253,7 +253,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize(("columns", "keywords", "message"), BAD.values(), ids=BAD)
 def test_what_is_not_clear_is_asked(columns, keywords, message):
     whole = columns if "device" in columns or "arm" in columns or "trial" in columns else COUNTS | columns
-    with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
+    with pytest.raises((ArgumentError, DataError), match=re.compile(message, re.DOTALL)):
         from_table(pd.DataFrame(whole), **{"control": "old"} | keywords)
 
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_estimates, from_rows, from_summary, with_covariates
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 KNOWN = {
@@ -71,7 +71,7 @@ BAD: dict[str, tuple[dict[str, Any], Any, str]] = {
 
 @pytest.mark.parametrize(("changes", "covariates", "message"), BAD.values(), ids=BAD)
 def test_bad_covariates_are_named_with_the_way_out(changes, covariates, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         with_covariates(cells_of("tv", "web"), pd.DataFrame(KNOWN | changes), covariates)
 
 
@@ -143,5 +143,5 @@ def test_a_plain_csv_with_covariates_is_read_without_duckdb(tmp_path, monkeypatc
     ],
 )  # fmt: skip
 def test_covariates_of_a_summary_must_be_known_of_whole_segments(size, covariates, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         summary(pd.DataFrame(SUMMARY | {"size": size}), covariates)

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bayes_hte.cells import from_rows, from_summary
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
@@ -157,7 +157,7 @@ BAD = {
 
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
 def test_impossible_sums_are_named(changes, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(pd.DataFrame(CELLS | GOOD | changes), **({} if changes else {"sd": "n"}))
 
 

@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 import bayes_hte as hte
 from bayes_hte.cells import from_rows, merge
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 KEYS = {"outcome": "y", "arm": "arm", "control": "old", "segments": ["device"]}
@@ -284,7 +284,7 @@ def test_rows_that_are_not_complete_are_left_out_of_clusters():
 )
 def test_what_does_not_go_together_is_refused(asked, message):
     rows = people().assign(minus=-1.0, none=0.0)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(rows, **asked)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte.cells import from_rows, protect
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import MISSING_LEVEL, OTHER_LEVEL
 
@@ -156,10 +156,10 @@ def test_rare_levels_are_as_if_renamed_before_the_reduction(countries, plans, le
 
 def test_a_cluster_with_rows_of_two_rare_levels_would_count_twice():
     rows = pd.DataFrame(people()).assign(village=np.arange(400) // 4, arm=(["old"] * 4 + ["new"] * 4) * 50)
-    with pytest.raises(DataError, match="rare levels are put together after the rows of a cluster are added up"):
+    with pytest.raises(ArgumentError, match="rare levels are put together after the rows of a cluster are added up"):
         read(rows, segments=["country"], rare=30, cluster="village")
     days = rows.assign(day=pd.Timestamp("2026-01-01"))
-    with pytest.raises(DataError, match="the days of 'day' are put together after"):
+    with pytest.raises(ArgumentError, match="the days of 'day' are put together after"):
         read(days, segments=["day", "country"], bins={"day": "week"}, cluster="village")
     protected = read(rows, segments=["country"], cluster="village")
     with pytest.raises(DataError, match="clusters with rows in two small segments would count twice"):
@@ -178,5 +178,5 @@ def test_a_cluster_with_rows_of_two_rare_levels_would_count_twice():
     ],
 )
 def test_numbers_of_rows_that_make_no_sense_are_refused(rare, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         read(pd.DataFrame(people(40)), rare=rare)

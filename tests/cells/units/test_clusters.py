@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_rows
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 
@@ -137,5 +137,5 @@ def test_a_column_that_is_not_there_is_named(asked):
 
 
 def test_the_arm_is_no_unit():
-    with pytest.raises(DataError, match="'arm' is used twice"):
+    with pytest.raises(ArgumentError, match="'arm' is used twice"):
         read(pd.DataFrame(people()), cluster="arm")

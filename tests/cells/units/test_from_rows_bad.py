@@ -11,7 +11,7 @@ import xarray as xr
 
 from bayes_hte.cells import from_rows
 from bayes_hte.cells.reading.engines import _connect_to_duckdb
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 
 
 def small(**changes: Any) -> pd.DataFrame:
@@ -116,7 +116,7 @@ BAD_DATA = {
 
 @pytest.mark.parametrize(("data", "changes", "message"), BAD_DATA.values(), ids=BAD_DATA)
 def test_bad_input_is_named_with_the_way_out(data, changes, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(data, **changes)
 
 

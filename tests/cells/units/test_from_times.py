@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_times
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 
@@ -199,7 +199,7 @@ BAD: dict[str, tuple[pd.DataFrame, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("data", "changes", "message"), BAD.values(), ids=BAD)
 def test_bad_times_are_named_with_the_way_out(data, changes, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(data, **changes)
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 from bayes_hte.cells import Histogram, Mean, Rate, Ratio, TwoPart, from_rows
 from bayes_hte.cells.from_plan import from_plan
 from bayes_hte.cells.units.metrics import METRIC_CLASSES, MetricKeywords, resolve_metric
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError
 from bayes_hte.spec.plan import Plan, Rows
 
 ROWS: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
@@ -131,7 +131,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("make_metric", "message"), BAD.values(), ids=BAD)
 def test_a_metric_refuses_what_it_cannot_be(make_metric, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make_metric()
 
 
@@ -177,7 +177,7 @@ ROWS_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("options", "message"), ROWS_REFUSED.values(), ids=ROWS_REFUSED)
 def test_from_rows_refuses_what_does_not_go_with_the_metric(options, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         from_rows(pd.DataFrame(people()), **ROWS, **options)
 
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_rows, with_covariates
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 
@@ -234,7 +234,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("data", "changes", "message"), BAD.values(), ids=BAD)
 def test_bad_rows_are_named_with_the_way_out(data, changes, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(data, **changes)
 
 

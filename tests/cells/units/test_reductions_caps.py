@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_hte.cells import from_rows, merge
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
 
@@ -180,7 +180,7 @@ def test_a_cap_on_both_sides_is_that_of_numpy(values, low, width):
     ],
 )
 def test_caps_that_make_no_sense_are_refused(asked, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ArgumentError, DataError), match=message):
         read(pd.DataFrame(people()), **asked)
 
 
