@@ -21,7 +21,7 @@ from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.pooling_factor import compute_between_variance, decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.model.coefficients import bound_offset_variance, draw_offsets
+from bayes_hte.model.coefficients import draw_offsets, limit_offset_variance
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.fit_tree import get_fitted_model, get_seed, require_known_model
 from bayes_hte.spec.model import Effect
@@ -165,4 +165,4 @@ def _draw_standard_offsets(
 ) -> NDArray[np.float64]:
     """Draw offsets of segments in their own SDs: standard normal, or Student t scaled to variance 1."""
     own_offsets = draw_offsets(effect_priors, sizes, rng).own.values
-    return np.asarray(own_offsets / np.sqrt(bound_offset_variance(effect_priors)))
+    return np.asarray(own_offsets / np.sqrt(limit_offset_variance(effect_priors)))

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.estimands.effects import get_fitted_family, select_parameters
-from bayes_hte.model.coefficients import bound_offset_variance, compute_centre_parts, place_segments
+from bayes_hte.model.coefficients import compute_centre_parts, limit_offset_variance, place_segments
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.parameters import build_segment_design, expand_dimensions, list_coefficients
 from bayes_hte.spec import cell_table
@@ -53,7 +53,7 @@ def compute_between_variance(fit_tree: xr.DataTree) -> xr.DataArray:
     if model.effect.shape == "horseshoe":
         return posterior["effect_local"] ** 2
     # Var[τ offset] = τ² Var[offset]
-    between_variance = posterior["effect_between"] ** 2 * bound_offset_variance(model.effect)
+    between_variance = posterior["effect_between"] ** 2 * limit_offset_variance(model.effect)
     strata = model.effect.strata
     if strata is None or strata not in between_variance.dims:
         return between_variance

@@ -33,7 +33,7 @@ MIN_NU_EXCESS = 0.1
 
 
 def regularise_scale(wide_scale: Any, slab: Any) -> Any:
-    """Bound the scale of a horseshoe by its slab, of arrays and PyTensor variables alike.
+    """Limit the scale of a horseshoe by its slab, of arrays and PyTensor variables alike.
 
     Examples
     --------
@@ -59,8 +59,8 @@ def compute_offset_variance(effect_priors: Effect) -> float:
     return nu / (nu - 2) if nu > 2 else math.inf
 
 
-def bound_offset_variance(effect_priors: Effect) -> float:
-    """Compute the variance of an offset, kept finite where Student's t has nearly none."""
+def limit_offset_variance(effect_priors: Effect) -> float:
+    """Limit the variance of an offset to a finite number where Student's t has nearly none."""
     return min(compute_offset_variance(effect_priors), effect_priors.tail_nu / MIN_NU_EXCESS)
 
 

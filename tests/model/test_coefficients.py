@@ -14,10 +14,10 @@ from scipy import stats
 
 from bayes_hte.model.coefficients import (
     SegmentOffsets,
-    bound_offset_variance,
     compute_coefficients,
     compute_offset_variance,
     draw_offsets,
+    limit_offset_variance,
     place_segments,
     regularise_scale,
 )
@@ -73,8 +73,8 @@ def test_the_variance_of_offsets_is_that_of_their_distribution() -> None:
     for nu in (2.5, 4.0, 30.0):
         assert compute_offset_variance(_effect(shape="student_t", nu=nu)) == pytest.approx(float(stats.t(nu).var()))
     assert compute_offset_variance(_effect(shape="student_t", nu=2.0)) == np.inf
-    assert np.isfinite(bound_offset_variance(_effect(shape="student_t", nu=2.0)))
-    assert bound_offset_variance(_effect(shape="student_t")) == 2.0  # four degrees of freedom unless stated
+    assert np.isfinite(limit_offset_variance(_effect(shape="student_t", nu=2.0)))
+    assert limit_offset_variance(_effect(shape="student_t")) == 2.0  # four degrees of freedom unless stated
 
 
 @pytest.mark.parametrize(
