@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayes_hte import cells
     from bayes_hte.analysis.compare import compare, loso
+    from bayes_hte.analysis.example import example_cells, example_fit
     from bayes_hte.analysis.fit import fit
     from bayes_hte.analysis.fit_many import Fits, fit_many
     from bayes_hte.analysis.from_posterior import from_posterior
@@ -41,6 +42,8 @@ _HOMES = {
     "compare": "analysis.compare",
     "load": "analysis.load",
     "loso": "analysis.compare",
+    "example_cells": "analysis.example",
+    "example_fit": "analysis.example",
     "plot_prior": "analysis.priors.predictive",
     "prior_predictive": "analysis.priors.predictive",
     "Fits": "analysis.fit_many",
@@ -77,6 +80,8 @@ __all__ = [
     "cells",
     "check",
     "compare",
+    "example_cells",
+    "example_fit",
     "fit",
     "fit_many",
     "from_posterior",

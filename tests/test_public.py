@@ -14,8 +14,9 @@ HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydant
 
 PUBLIC = [
     "ArgumentError", "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan",
-    "PlanError", "SpecError", "cells", "check", "compare", "fit", "fit_many", "from_posterior", "learn_prior", "load",
-    "loso", "plot_prior", "prior_from_fit", "prior_predictive", "prior_sweep", "read_model", "read_plan", "run",
+    "PlanError", "SpecError", "cells", "check", "compare", "example_cells", "example_fit", "fit", "fit_many",
+    "from_posterior", "learn_prior", "load", "loso", "plot_prior", "prior_from_fit", "prior_predictive", "prior_sweep",
+    "read_model", "read_plan", "run",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
     hte.compare, hte.fit, hte.fit_many, hte.from_posterior, hte.learn_prior, hte.load, hte.loso, hte.plot_prior,
@@ -25,11 +26,11 @@ FUNCTIONS: list[Any] = [
     cells.with_covariates, cells.with_shares,
 ]  # fmt: skip
 METHODS = [
-    "ate", "best_arm", "contrasts", "given_tau", "heterogeneity", "marginal", "plot_forest", "plot_prior",
-    "plot_shrinkage", "plot_tau_trace", "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks",
-    "report", "save", "sensitivity", "survival", "table", "variance_shares",
+    "ate", "best_arm", "contrasts", "draws", "effects", "given_tau", "heterogeneity", "marginal", "plot_forest",
+    "plot_prior", "plot_shrinkage", "plot_tau_trace", "predict_new_segment", "predictive_checks", "pymc_model",
+    "question", "ranks", "report", "save", "sensitivity", "survival", "table", "variance_shares",
 ]  # fmt: skip
-PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior"]
+PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "tree"]
 
 
 def test_the_public_names_are_exactly_these() -> None:
@@ -52,6 +53,13 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         hte.fitt  # noqa: B018
 
 
+@pytest.mark.parametrize("function", [hte.example_cells, hte.example_fit])
+def test_the_examples_say_what_they_give_and_show_it(function: Any) -> None:
+    text = inspect.getdoc(function) or ""
+    assert "Returns\n-------" in text
+    assert "Examples\n--------\n>>> " in text
+
+
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__qualname__)
 def test_every_public_function_says_what_it_takes_gives_and_raises(function: Any) -> None:
     text = inspect.getdoc(function) or ""
@@ -64,7 +72,7 @@ def test_every_public_function_says_what_it_takes_gives_and_raises(function: Any
 
 
 def test_a_fit_has_exactly_these_methods_and_properties_all_explained() -> None:
-    members = {name: value for name, value in vars(hte.Fit).items() if not name.startswith("_") and name != "tree"}
+    members = {name: value for name, value in vars(hte.Fit).items() if not name.startswith("_")}
     assert sorted(members) == sorted([*METHODS, *PROPERTIES])
     assert all(inspect.getdoc(value) for value in members.values())
 

@@ -17,6 +17,7 @@ from bayes_hte.analysis.fit import fit as fit_model
 from bayes_hte.analysis.result import Fit, attach_verdict
 from bayes_hte.criticism.leave_one_segment_out import score_left_out_segments
 from bayes_hte.errors import ArgumentError, DataError, ModelError
+from bayes_hte.estimands.result_tables import mark_reliability
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.spec import Model, cell_table, read_model
 from bayes_hte.spec.fit_tree import get_seed, require_known_model
@@ -66,16 +67,10 @@ def compare(fit: Fit, others: Mapping[str, ComparisonModel] | None = None) -> pd
 
     Examples
     --------
-    >>> import pandas as pd, bayes_hte as hte
-    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
-    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
-    >>> model = hte.Model(
-    ...     family="estimate",
-    ...     effect={"mean": {"dist": "Normal", "sigma": 20.0}, "between": {"dist": "HalfNormal", "sigma": 10.0}},
-    ... )
-    >>> scores = hte.compare(hte.fit(cells, model, sampler="exact"))
+    >>> import bayes_hte as hte
+    >>> scores = hte.compare(hte.example_fit())
     >>> scores["model"].tolist()
-    ['complete pooling', 'partial pooling', 'no pooling']
+    ['partial pooling', 'complete pooling', 'no pooling']
     """
     _require_fit(fit)
     if others is not None and not isinstance(others, Mapping):
@@ -109,7 +104,7 @@ def loso(fit: Fit) -> pd.DataFrame:
     pandas.DataFrame
         One row per segment: a column per dimension, elpd (log density of the segment's data given other
         segments' data), mcse (Monte-Carlo standard error of it; 0 where it is exact), pareto_k (tail of the
-        importance weights; above 0.7 the segment was left out and the others fitted again).
+        importance weights; above 0.7 the segment was left out and the others fitted again), reliable.
         ``attrs["elpd"]`` is the sum, ``attrs["se"]`` its standard error over segments.
 
     Raises
@@ -129,19 +124,16 @@ def loso(fit: Fit) -> pd.DataFrame:
 
     Examples
     --------
-    >>> import pandas as pd, bayes_hte as hte
-    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
-    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
-    >>> model = hte.Model(
-    ...     family="estimate",
-    ...     effect={"mean": {"dist": "Normal", "sigma": 20.0}, "between": {"dist": "HalfNormal", "sigma": 10.0}},
-    ... )
-    >>> scores = hte.loso(hte.fit(cells, model, sampler="exact"))
+    >>> import bayes_hte as hte
+    >>> scores = hte.loso(hte.example_fit())
     >>> scores["elpd"].round(2).tolist()
-    [-4.71, -3.74, -4.21]
+    [-11.0, -14.91, -13.06, -11.02, -6.64, -5.1]
     """
     _require_fit(fit)
-    return attach_verdict(fit, score_segments(fit))
+    score_table = score_segments(fit)
+    # Scores of folds are no better than the fits of the folds.
+    is_reliable = fit.diagnosis.ok and bool(score_table.attrs.get("folds_reliable", True))
+    return attach_verdict(fit, mark_reliability(score_table, reliable=is_reliable))
 
 
 def _require_fit(candidate: object) -> None:

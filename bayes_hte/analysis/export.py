@@ -25,7 +25,8 @@ RESULT_FILES = (REPORT_FILE, "effects.csv", "summary.json", "fit.nc")
 
 def build_result_tables(fit: Fit) -> ResultTables:
     """Build the tables that the files and the terminal show of a fit, on the scale of its plan."""
-    return compute_result_tables(fit.tree, fit.question(), with_details=True)
+    result_tables = compute_result_tables(fit.tree, fit.question(), with_details=True)
+    return result_tables.mark_reliability(reliable=fit.diagnosis.ok)
 
 
 def write_results(
@@ -103,7 +104,7 @@ def _map_file_writers(fit: Fit, result_tables: ResultTables) -> dict[str, Callab
 def _write_report(fit: Fit, result_tables: ResultTables, report_path: Path) -> None:
     from bayes_hte.report import render  # loads matplotlib and jinja2
 
-    write_text_atomically(report_path, render(fit.tree, fit.question(), fit.diagnosis, fit.plan, result_tables))
+    write_text_atomically(report_path, render(fit.posterior, fit.question(), fit.diagnosis, fit.plan, result_tables))
 
 
 def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[str, Any]:

@@ -76,8 +76,7 @@ class Fits(Mapping[str, Fit]):
         problem_tables = []
         for problem_name, problem_fit in self.fits.items():
             problem_table = getattr(problem_fit, method_name)(scale, ci_prob)
-            # pandas compares attributes when it joins tables, and these differ.
-            is_reliable, problem_table.attrs = problem_table.attrs["reliable"], {}
+            problem_table.attrs = {}  # pandas compares attributes when it joins tables, and these differ
             if method_name == "table":
                 # Columns of dimensions stand before the column arm, and problems may have different ones.
                 dimension_columns = list(problem_table.columns[: list(problem_table.columns).index("arm")])
@@ -85,7 +84,6 @@ class Fits(Mapping[str, Fit]):
                 problem_table = problem_table.drop(columns=dimension_columns)
                 problem_table.insert(0, "segment", segment_labels)
             problem_table.insert(0, "problem", problem_name)
-            problem_table["reliable"] = is_reliable
             problem_tables.append(problem_table)
         return pd.concat(problem_tables, ignore_index=True) if problem_tables else pd.DataFrame()
 
@@ -99,6 +97,7 @@ def fit_many(
     seed: int = 1,
     workers: int | None = None,
     progress: bool | None = None,
+    higher_is_better: bool = True,
 ) -> Fits:
     """Fit many cell tables: metrics, dimensions, experiments.
 
@@ -116,6 +115,8 @@ def fit_many(
         Processes; by default one per core, and none besides this one for a dozen problems or fewer.
     progress : bool, optional
         Show a progress bar; by default only to a person at a terminal.
+    higher_is_better : bool
+        Whether effects above 0 help; as in `fit`, for all problems. Metrics of both kinds take two calls.
 
     Returns
     -------
@@ -149,7 +150,12 @@ def fit_many(
         raise ArgumentError("no problems to fit: give a mapping from names to cell tables")
     draws, seed = check_sampling_request(sampler, draws, seed)
     model_by_problem = _match_models(problems, model)
-    fit_options: dict[str, Any] = {"sampler": sampler, "draws": draws, "seed": seed}
+    fit_options: dict[str, Any] = {
+        "sampler": sampler,
+        "draws": draws,
+        "seed": seed,
+        "higher_is_better": higher_is_better,
+    }
     fit_tasks = [(name, cells, model_by_problem[name], fit_options) for name, cells in problems.items()]
     worker_count = min(target.cores() if workers is None else _check_worker_count(workers), len(fit_tasks))
     uses_this_process = worker_count == 1 or (workers is None and len(fit_tasks) <= MAX_PROBLEMS_IN_ONE_PROCESS)

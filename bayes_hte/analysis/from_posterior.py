@@ -28,7 +28,12 @@ SAMPLE_DIMS = ("chain", "draw")
 
 
 def from_posterior(
-    posterior: xr.DataTree | xr.Dataset, cells: xr.Dataset, *, link: LinkName = "identity", title: str = ""
+    posterior: xr.DataTree | xr.Dataset,
+    cells: xr.Dataset,
+    *,
+    link: LinkName = "identity",
+    title: str = "",
+    higher_is_better: bool = True,
 ) -> Fit:
     """Take draws of effects from any model: tables, figures and report as for a model shipped here.
 
@@ -46,6 +51,8 @@ def from_posterior(
         The scale of effect and baseline: the outcome itself, its logarithm, or log-odds.
     title : str
         What the model is called in the report.
+    higher_is_better : bool
+        Whether an effect above 0 helps, as in `fit`.
 
     Returns
     -------
@@ -83,6 +90,8 @@ def from_posterior(
     cells, family = _match_family(cells, link)
     posterior_draws = _align_with_cells(posterior_draws, cells)
     _check_draws(posterior_draws, family, link)
+    # The caller may go on changing draws that are views of theirs; a fit does not change.
+    posterior_draws, sampler_statistics = posterior_draws.copy(deep=True), sampler_statistics.copy(deep=True)
     model = _build_placeholder_model(posterior_draws, family, title)
     problem = build_problem(cells, model)
     record = replace(
@@ -92,6 +101,7 @@ def from_posterior(
         engine_sentence="Drawn from a model of your own; bayes_hte has read the draws, not the model.",
         sampler=FROM_POSTERIOR_NAME,
         is_from_posterior=True,
+        higher_is_better=higher_is_better,
     )
     # The diagnosis covers what is reported, not what else the model holds.
     reported_draws = posterior_draws[[name for name in REPORTED_VARIABLES if name in posterior_draws]]

@@ -15,8 +15,10 @@ from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
 from bayes_hte.estimands import by_dimension, tables
+from bayes_hte.estimands.effect_draws import compute_effect_draws, tabulate_effect_draws
 from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
 from bayes_hte.estimands.ranking import RankDirection, compare_arms, rank_segments
+from bayes_hte.estimands.result_tables import mark_reliability
 from bayes_hte.estimands.tables import ContrastReference, EffectQuestion
 from bayes_hte.estimands.weights import SegmentWeights
 from bayes_hte.model.problem import build_problem
@@ -25,6 +27,7 @@ from bayes_hte.spec import Model, Plan, cell_table
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.fit_tree import (
     describe_engine,
+    freeze_fit_tree,
     get_fitted_cells,
     get_fitted_model,
     get_plan,
@@ -50,39 +53,59 @@ RENAMED_ATTRIBUTES = {
 
 @dataclass(frozen=True, eq=False)  # no slots: `posterior` is kept once it is computed
 class Fit:
-    """A posterior and the questions it answers.
+    """A posterior and the questions it answers; nothing changes it once it is made.
 
-    Attributes
-    ----------
-    tree : xarray.DataTree
-        The draws, what the sampler says of itself, and the cells: everything is computed from it.
+    `hte.fit`, `hte.run`, `hte.load` and `hte.from_posterior` make one. Every table has a last column ``reliable``:
+    whether the draws passed their diagnosis. ``attrs["problems"]`` says why not.
 
     Examples
     --------
-    >>> import pandas as pd, bayes_hte as hte
-    >>> schools = pd.DataFrame({"school": ["A", "B", "C"], "y": [28.0, 8.0, -3.0], "se": [15.0, 10.0, 16.0]})
-    >>> cells = hte.cells.from_estimates(schools, segments=["school"], estimate="y", se="se")
-    >>> fit = hte.fit(cells, hte.read_model("published-estimates"), draws=4000, seed=1)  # doctest: +SKIP
-    >>> fit.table()[["school", "effect", "p_positive"]]  # doctest: +SKIP
+    >>> import bayes_hte as hte
+    >>> fit = hte.example_fit()
+    >>> table = fit.table("relative")
+    >>> table["effect"].round(2).tolist()
+    [0.09, 0.03, 0.17, 0.12, 0.15, 0.11]
     """
 
-    tree: xr.DataTree
+    _tree: xr.DataTree
 
-    @cached_property
+    def __post_init__(self) -> None:
+        """Keep a tree of this fit's own, whose values cannot be written to."""
+        object.__setattr__(self, "_tree", freeze_fit_tree(self._tree))
+
+    def __reduce__(self) -> tuple[type["Fit"], tuple[xr.DataTree]]:
+        """Rebuild the fit from its tree in another process: pickled arrays would come back writable."""
+        return Fit, (self._tree,)
+
+    @property
+    def tree(self) -> xr.DataTree:
+        """The draws, what the engine says of itself, and the cells: everything is computed from it.
+
+        A tree of the caller's own, which takes further groups and attributes; values are those of the fit, without a
+        copy, and read-only.
+        """
+        return self._tree.copy(deep=False)
+
+    @property
     def posterior(self) -> xr.DataTree:
         """Every group that ArviZ knows: every ArviZ function works on it.
 
         Groups posterior, sample_stats, log_likelihood, log_prior, posterior_predictive, prior, prior_predictive,
         observed_data, constant_data and cells; sign where the fast engine was used. What follows from the draws is
         computed when it is first asked for; log-likelihoods and predictive draws of more than 20 million
-        numbers are left out.
+        numbers are left out. Like `tree` it is the caller's own, with values that are read-only.
         """
-        return add_arviz_groups(self.tree)
+        return self._completed_tree.copy(deep=False)
+
+    @cached_property
+    def _completed_tree(self) -> xr.DataTree:
+        """The tree with every group that ArviZ knows, kept once it is computed: log-likelihoods take a while."""
+        return freeze_fit_tree(add_arviz_groups(self._tree))
 
     @property
     def cells(self) -> xr.Dataset:
-        """The cell table, dims (segment, arm)."""
-        return get_fitted_cells(self.tree)
+        """The cell table, dims (segment, arm); values are read-only, ``fit.cells.copy(deep=True)`` can be changed."""
+        return get_fitted_cells(self._tree).copy(deep=False)
 
     @property
     def model(self) -> Model:
@@ -93,12 +116,12 @@ class Fit:
         ModelError
             If only draws of a model of one's own are known.
         """
-        return require_known_model(self.tree, "what was believed")
+        return require_known_model(self._tree, "what was believed")
 
     @property
     def plan(self) -> Plan | None:
         """What was asked, if the fit came from a plan."""
-        return get_plan(self.tree)
+        return get_plan(self._tree)
 
     def pymc_model(self) -> "pm.Model":
         """Build the PyMC model of this fit anew.
@@ -113,17 +136,17 @@ class Fit:
             If only draws of a model of one's own are known.
         """
         # A file can hold no PyMC model; cells and model say all of it.
-        return build_pymc_model(build_problem(self.cells, require_known_model(self.tree, "the PyMC model")))
+        return build_pymc_model(build_problem(self.cells, require_known_model(self._tree, "the PyMC model")))
 
     @property
     def diagnosis(self) -> Diagnosis:
         """Whether the draws can be trusted; computed when the fit was made."""
-        return read_diagnosis(self.tree)
+        return read_diagnosis(self._tree)
 
     @property
     def engine(self) -> str:
         """Which engine drew the posterior, and why, as a sentence."""
-        return describe_engine(self.tree)
+        return describe_engine(self._tree)
 
     if not TYPE_CHECKING:  # a type checker would take every name for one that is there
 
@@ -144,7 +167,7 @@ class Fit:
                 scale or "absolute",
                 0.95 if ci_prob is None else ci_prob,
                 rope,
-                higher_is_better=is_higher_better(self.tree),
+                higher_is_better=is_higher_better(self._tree),
             )
         report_options = plan.report
         chosen_scale = scale or report_options.scale
@@ -155,6 +178,73 @@ class Fit:
             rope=report_options.rope if rope is None and chosen_scale == report_options.scale else rope,
             higher_is_better=report_options.higher_is_better,
         )
+
+    def effects(self, scale: EffectScale | None = None) -> xr.DataArray:
+        """Compute the joint draws of every segment's effect: for any question that no table answers.
+
+        Parameters
+        ----------
+        scale : {"absolute", "relative", "link"}, optional
+            As in `table`.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims (chain, draw, segment, arm), labelled; ``attrs["scale"]`` and ``attrs["units"]`` say what the
+            numbers are. A draw holds all segments together, so sums, differences and rankings of effects have the
+            probabilities that the model gives them.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such scale.
+        ModelError
+            If the scale needs a control mean that the family does not have.
+
+        Examples
+        --------
+        How probable is it that the short checkout helps new customers on phones more than on desktops?
+
+        >>> import bayes_hte as hte
+        >>> effects = hte.example_fit().effects().sel(arm="short")
+        >>> is_larger = effects.sel(segment="mobile · new") > effects.sel(segment="desktop · new")
+        >>> round(float(is_larger.mean()), 2)
+        0.78
+        """
+        return compute_effect_draws(self._tree, self.question(scale).scale)
+
+    def draws(self, scale: EffectScale | None = None) -> pd.DataFrame:
+        """Tabulate the joint draws of every segment's effect, one row each: for databases and plotting libraries.
+
+        Parameters
+        ----------
+        scale : {"absolute", "relative", "link"}, optional
+            As in `table`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, chain, draw, effect (on `scale`), reliable. Rows that share chain and draw
+            belong together. As many rows as draws times segments times treated arms: 4,000 for each segment by
+            default.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such scale.
+        ModelError
+            If the scale needs a control mean that the family does not have.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> draws = hte.example_fit().draws("relative")
+        >>> list(draws.columns), len(draws)
+        (['device', 'customer', 'arm', 'chain', 'draw', 'effect', 'reliable'], 24000)
+        >>> draws.groupby("device")["effect"].quantile([0.05, 0.95]).shape
+        (6,)
+        """
+        return attach_verdict(self, tabulate_effect_draws(self._tree, self.question(scale).scale))
 
     def table(
         self,
@@ -184,8 +274,8 @@ class Fit:
         pandas.DataFrame
             One row per segment and arm: a column per dimension, arm, n_control, n_treated, raw,
             raw_se (the segment on its own), effect (posterior mean), sd, ci_low, ci_high,
-            p_positive, p_negative, pooling (share of the estimate that is borrowed). ``attrs["reliable"]``
-            is False, and ``attrs["problems"]`` says why, when the diagnosis failed.
+            p_positive, p_negative, pooling (share of the estimate that is borrowed), reliable: False
+            when the diagnosis failed, and ``attrs["problems"]`` says why.
 
         Raises
         ------
@@ -194,7 +284,7 @@ class Fit:
         ModelError
             If the scale needs a control mean that the family does not have.
         """
-        effect_table = tables.tabulate_segments(self.tree, self.question(scale, ci_prob, rope), with_detail=detail)
+        effect_table = tables.tabulate_segments(self._tree, self.question(scale, ci_prob, rope), with_detail=detail)
         return attach_verdict(self, effect_table)
 
     def ate(
@@ -219,7 +309,7 @@ class Fit:
         It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
         the mean over an imagined population of segments, each counted once.
         """
-        return attach_verdict(self, tables.tabulate_ate(self.tree, self.question(scale, ci_prob), weights))
+        return attach_verdict(self, tables.tabulate_ate(self._tree, self.question(scale, ci_prob), weights))
 
     def heterogeneity(
         self, scale: EffectScale | None = None, ci_prob: float | None = None, *, rope: float | None = None
@@ -236,7 +326,7 @@ class Fit:
             rope) and gail_simon_p, the p-value of the test for that (Gail & Simon 1985); where a rope is stated
             p_spread_matters, and p_tau_matters if it is on tau's own scale.
         """
-        return attach_verdict(self, tabulate_heterogeneity(self.tree, self.question(scale, ci_prob, rope)))
+        return attach_verdict(self, tabulate_heterogeneity(self._tree, self.question(scale, ci_prob, rope)))
 
     def variance_shares(self, ci_prob: float | None = None, *, weights: SegmentWeights | None = None) -> pd.DataFrame:
         """Divide the variance of effects among a model's parts: which dimension drives the differences.
@@ -257,7 +347,7 @@ class Fit:
         Gelman (2005), Annals of Statistics 33:1: finite-population variances, here with the population's shares.
         """
         return attach_verdict(
-            self, by_dimension.tabulate_variance_shares(self.tree, self.question(None, ci_prob), weights)
+            self, by_dimension.tabulate_variance_shares(self._tree, self.question(None, ci_prob), weights)
         )
 
     def marginal(
@@ -282,7 +372,7 @@ class Fit:
             If there is no such dimension, or a level has no weight.
         """
         return attach_verdict(
-            self, by_dimension.tabulate_marginal_effects(self.tree, dimension, self.question(scale, ci_prob), weights)
+            self, by_dimension.tabulate_marginal_effects(self._tree, dimension, self.question(scale, ci_prob), weights)
         )
 
     def ranks(
@@ -307,7 +397,7 @@ class Fit:
         DataError
             If there is one segment.
         """
-        return attach_verdict(self, rank_segments(self.tree, self.question(scale, ci_prob), best))
+        return attach_verdict(self, rank_segments(self._tree, self.question(scale, ci_prob), best))
 
     def best_arm(self, scale: EffectScale | None = None) -> pd.DataFrame:
         """Compare the arms of each segment, the control included: which is best, and by how much.
@@ -318,7 +408,7 @@ class Fit:
             A column per dimension, arm, effect (posterior mean; 0 for the control), p_best (probability that the arm
             has the best mean outcome), p_mcse, expected_loss (how much better the best arm is expected to be).
         """
-        return attach_verdict(self, compare_arms(self.tree, self.question(scale)))
+        return attach_verdict(self, compare_arms(self._tree, self.question(scale)))
 
     def contrasts(
         self,
@@ -341,7 +431,7 @@ class Fit:
             arm, segment, against, difference, sd, ci_low, ci_high, p_positive, p_negative.
         """
         return attach_verdict(
-            self, tables.tabulate_contrasts(self.tree, self.question(scale, ci_prob), against, weights)
+            self, tables.tabulate_contrasts(self._tree, self.question(scale, ci_prob), against, weights)
         )
 
     def predict_new_segment(
@@ -380,9 +470,9 @@ class Fit:
             self,
             # With the fit's own seed: the same question has the same answer.
             tables.tabulate_new_segment(
-                self.tree,
+                self._tree,
                 self.question(scale, ci_prob),
-                seed=get_seed(self.tree),
+                seed=get_seed(self._tree),
                 where=where,
                 covariates=covariates,
             ),
@@ -414,7 +504,7 @@ class Fit:
         """
         from bayes_hte.estimands.survival_curves import tabulate_survival
 
-        return attach_verdict(self, tabulate_survival(self.tree, times, self.question(None, ci_prob)))
+        return attach_verdict(self, tabulate_survival(self._tree, times, self.question(None, ci_prob)))
 
     def sensitivity(self, scale: EffectScale | None = None) -> pd.DataFrame:
         """Measure how much answers would move if the priors, or the data, counted a little more or less.
@@ -435,7 +525,7 @@ class Fit:
         """
         from bayes_hte.criticism.prior_sensitivity import tabulate_sensitivity
 
-        return attach_verdict(self, tabulate_sensitivity(self.tree, self.question(scale)))
+        return attach_verdict(self, tabulate_sensitivity(self._completed_tree, self.question(scale)))
 
     def given_tau(self, scale: EffectScale | None = None) -> pd.DataFrame:
         """Tabulate every segment's effect if the between-segment SD were known: the numbers behind `plot_tau_trace`.
@@ -457,7 +547,7 @@ class Fit:
         from bayes_hte.criticism.tau_profile import choose_profile_scale, profile_tau
 
         return attach_verdict(
-            self, profile_tau(self.tree, scale or choose_profile_scale(self.tree, self.question(scale).scale))
+            self, profile_tau(self._tree, scale or choose_profile_scale(self._tree, self.question(scale).scale))
         )
 
     def plot_tau_trace(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
@@ -476,20 +566,20 @@ class Fit:
         from bayes_hte.plot import from_fit
 
         # Chosen once, so that the figure and its numbers are on the same scale.
-        scale = scale or choose_profile_scale(self.tree, self.question(scale).scale)
-        return from_fit.plot_tau_trace(self.tree, self.question(scale), self.plan, self.given_tau(scale), **options)
+        scale = scale or choose_profile_scale(self._tree, self.question(scale).scale)
+        return from_fit.plot_tau_trace(self._tree, self.question(scale), self.plan, self.given_tau(scale), **options)
 
     def plot_forest(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
         """Draw the forest plot; `options` are those of `bayes_hte.plot.forest.figure`."""
         from bayes_hte.plot import from_fit
 
-        return from_fit.plot_forest(self.tree, self.question(scale), self.plan, **options)
+        return from_fit.plot_forest(self._tree, self.question(scale), self.plan, **options)
 
     def plot_shrinkage(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
         """Draw raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
         from bayes_hte.plot import from_fit
 
-        return from_fit.plot_shrinkage(self.tree, self.question(scale), self.plan, **options)
+        return from_fit.plot_shrinkage(self._tree, self.question(scale), self.plan, **options)
 
     def predictive_checks(self, ci_prob: float | None = None) -> pd.DataFrame:
         """Check whether data like these were to be expected under the fitted model.
@@ -509,7 +599,7 @@ class Fit:
         """
         from bayes_hte.criticism.posterior_predictive import tabulate_predictive_checks
 
-        return attach_verdict(self, tabulate_predictive_checks(self.posterior, self.question(None, ci_prob)))
+        return attach_verdict(self, tabulate_predictive_checks(self._completed_tree, self.question(None, ci_prob)))
 
     def plot_prior(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
         """Draw what the prior allows a segment's effect to be, and what the data made of it.
@@ -519,7 +609,7 @@ class Fit:
         """
         from bayes_hte.plot import from_fit
 
-        return from_fit.plot_prior_and_posterior(self.posterior, self.question(scale), self.plan, **options)
+        return from_fit.plot_prior_and_posterior(self._completed_tree, self.question(scale), self.plan, **options)
 
     def report(self, path: str | Path) -> Path:
         """Write the report: one self-contained HTML file.
@@ -532,7 +622,9 @@ class Fit:
         from bayes_hte.report import render
 
         return write_text_atomically(
-            check_path(path, "the report"), render(self.tree, self.question(), self.diagnosis, self.plan)
+            check_path(path, "the report"),
+            # With all groups, which checks in the report need too: they are computed once.
+            render(self._completed_tree, self.question(), self.diagnosis, self.plan),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -545,19 +637,19 @@ class Fit:
         """
         from bayes_hte.analysis.netcdf import write_tree
 
-        # All groups and not the core alone, so that ArviZ can use the file without this package.
+        # All groups and not the draws alone, so that ArviZ can use the file without this package.
         return write_file_atomically(
-            check_path(path, "the file"), lambda file_path: write_tree(self.posterior, file_path)
+            check_path(path, "the file"), lambda file_path: write_tree(self._completed_tree, file_path)
         )
 
     def __repr__(self) -> str:
         """Describe the fit on one line: what was fitted and whether it can be trusted."""
-        return f"<Fit: {_describe_fit(self.cells, get_fitted_model(self.tree))}; diagnosis {self.diagnosis}>"
+        return f"<Fit: {_describe_fit(self.cells, get_fitted_model(self._tree))}; diagnosis {self.diagnosis}>"
 
     def _repr_html_(self) -> str:
         """Write verdict and table as HTML, for notebooks."""
         # Names of outcomes, arms and segments come from files, and may hold markup.
-        escaped_title = html.escape(_describe_fit(self.cells, get_fitted_model(self.tree)))
+        escaped_title = html.escape(_describe_fit(self.cells, get_fitted_model(self._tree)))
         escaped_verdict = html.escape(str(self.diagnosis))
         return (
             f"<p><b>{escaped_title}</b><br>Diagnosis: {escaped_verdict}<br>{html.escape(self.engine)}</p>"
@@ -566,9 +658,11 @@ class Fit:
 
 
 def attach_verdict(fit: Fit, result_table: pd.DataFrame) -> pd.DataFrame:
-    """Attach the diagnosis to a table, and the sentence on how it was computed, as attrs."""
-    # A table may go further than the fit it comes from: whoever reads it can see whether to trust it.
+    """Attach the diagnosis to a table as its last column, and with the sentence on how it was computed as attrs."""
+    # A table may go further than the fit it comes from: whoever reads it can see whether to trust it. Attributes are
+    # lost in files and when tables are joined, a column is not.
     diagnosis = fit.diagnosis
+    result_table = mark_reliability(result_table, reliable=diagnosis.ok)
     result_table.attrs["caption"] = fit.engine
     result_table.attrs["reliable"] = diagnosis.ok
     result_table.attrs["problems"] = list(diagnosis.problems)

@@ -10,6 +10,16 @@ from bayes_hte.estimands.tables import EffectQuestion
 
 DETAIL_COLUMNS = ("effect_mcse", "p_mcse", "pooling_low", "pooling_high", "complete", "complete_se")
 """Columns that `tables.tabulate_segments` adds for reviewers."""
+RELIABLE_COLUMN = "reliable"
+"""Last column of every table of results: whether the draws behind it passed their diagnosis."""
+
+
+def mark_reliability(result_table: pd.DataFrame, *, reliable: bool) -> pd.DataFrame:
+    """Build the table with a last column that says whether to trust it; one that judges its rows itself keeps it."""
+    if RELIABLE_COLUMN not in result_table.columns:
+        result_table = result_table.assign(**{RELIABLE_COLUMN: reliable})
+    other_columns = [name for name in result_table.columns if name != RELIABLE_COLUMN]
+    return result_table[[*other_columns, RELIABLE_COLUMN]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,8 +38,17 @@ class ResultTables:
 
     @property
     def brief_segment_table(self) -> pd.DataFrame:
-        """The segments without the details: `Fit.table` as it is by default."""
-        return self.segment_table.drop(columns=list(DETAIL_COLUMNS), errors="ignore")
+        """The segments without the details, and without the mark of reliability, which a reader is told in words."""
+        return self.segment_table.drop(columns=[*DETAIL_COLUMNS, RELIABLE_COLUMN], errors="ignore")
+
+    def mark_reliability(self, *, reliable: bool) -> "ResultTables":
+        """Build the tables with a last column ``reliable``, as files hold them."""
+        return ResultTables(
+            *(
+                mark_reliability(result_table, reliable=reliable)
+                for result_table in (self.segment_table, self.ate_table, self.heterogeneity_table)
+            )
+        )
 
 
 def compute_result_tables(

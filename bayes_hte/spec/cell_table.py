@@ -176,6 +176,7 @@ RESERVED_NAMES: Final = frozenset(
         "rank_low",
         "rank_high",
         "expected_loss",
+        "reliable",
         COVARIATE,
         INPUT_COLUMN,
         OTHER_INPUT_COLUMN,

@@ -149,6 +149,31 @@ def build_fit_tree(groups: Mapping[str, xr.Dataset | None], record: FitRecord) -
     return fit_tree
 
 
+def freeze_fit_tree(fit_tree: xr.DataTree) -> xr.DataTree:
+    """Build a tree of the same values that cannot be written to; the tree given stays as it is.
+
+    Values are read-only views, so that a million draws are not copied. Cells are copied: they are small, and who
+    made them may go on changing them.
+    """
+    frozen_groups = {name: _freeze_dataset(node.to_dataset(inherit=False)) for name, node in fit_tree.children.items()}
+    if "cells" in frozen_groups:
+        frozen_groups["cells"] = _freeze_dataset(frozen_groups["cells"].copy(deep=True))
+    frozen_tree = xr.DataTree.from_dict(frozen_groups)
+    frozen_tree.attrs = dict(fit_tree.attrs)
+    return frozen_tree
+
+
+def _freeze_dataset(dataset: xr.Dataset) -> xr.Dataset:
+    """Build a dataset of read-only views of the same values."""
+    frozen_dataset = dataset.copy(deep=False)
+    for variable_name in dataset.variables.keys() - dataset.indexes.keys():  # what indexes hold is read-only already
+        read_only_view = dataset.variables[variable_name].values.view()
+        read_only_view.flags.writeable = False
+        # The copy's variable: the one of the dataset given keeps its own array.
+        frozen_dataset.variables[variable_name].data = read_only_view
+    return frozen_dataset
+
+
 def add_groups(fit_tree: xr.DataTree, new_groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
     """Build a tree with further groups; values are shared, the tree given stays as it is."""
     own_groups = {name: node.to_dataset(inherit=False) for name, node in fit_tree.children.items()}

@@ -198,9 +198,21 @@ def test_answers_are_the_tables_of_the_fit() -> None:
     fit = example_fit(4, arms=("control", "email", "sms"), plan=example_plan(report={"unit": "visit", "rope": 0.01}))
     found = export.build_result_tables(fit)
     pd.testing.assert_frame_equal(found.segment_table, fit.table(detail=True))
-    pd.testing.assert_frame_equal(found.brief_segment_table, fit.table())
+    pd.testing.assert_frame_equal(found.brief_segment_table, fit.table().drop(columns="reliable"))
     pd.testing.assert_frame_equal(found.ate_table, fit.ate())
     pd.testing.assert_frame_equal(found.heterogeneity_table, fit.heterogeneity())
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_every_row_in_a_file_says_whether_to_trust_it(tmp_path: Path, ok: bool) -> None:
+    fit = example_fit(3, ok=ok)
+    write_results(fit, tmp_path, report=False)
+    effects = pd.read_csv(tmp_path / "effects.csv")
+    assert effects.columns[-1] == "reliable"
+    assert effects["reliable"].tolist() == [ok] * 3
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for part in ("ate", "segments", "heterogeneity"):
+        assert {row["reliable"] for row in summary[part]} == {ok}
 
 
 @pytest.mark.usefixtures("quick")

@@ -62,6 +62,7 @@ def test_tables_of_all_problems_stand_under_each_other(counts: xr.Dataset) -> No
     assert list(found.columns[:3]) == ["problem", "segment", "arm"]
     assert len(found) == 24
     assert found["reliable"].all()
+    assert found.columns[-1] == fits.ate().columns[-1] == "reliable"
     assert fits.ate("link")["problem"].tolist() == ["a", "a", "b", "b"]
     assert np.isfinite(fits.ate()["effect"]).all()
 
@@ -71,3 +72,10 @@ def test_no_problem_and_no_model_are_errors(counts: xr.Dataset) -> None:
         hte.fit_many({}, "conversion")
     with pytest.raises(hte.ArgumentError, match="no model for the problems"):
         hte.fit_many({"a": counts}, {"b": "conversion"})
+
+
+def test_lower_can_be_better_for_all_problems(counts: xr.Dataset) -> None:
+    deaths = hte.fit_many({"a": counts}, "conversion", draws=800, higher_is_better=False)["a"]
+    sales = hte.fit_many({"a": counts}, "conversion", draws=800)["a"]
+    assert (deaths.question().higher_is_better, sales.question().higher_is_better) == (False, True)
+    assert (deaths.table(rope=0.01)["p_harm"] == sales.table(rope=0.01)["p_benefit"]).all()

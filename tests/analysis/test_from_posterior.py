@@ -219,3 +219,9 @@ def test_the_example_runs(tmp_path: Path) -> None:
     lines = [line for line in done.stdout.splitlines() if "tablet" in line and "IN" in line]
     assert float(lines[0].split()[-1]) > 0.9  # the broken form is found, and
     assert page.exists()
+
+
+def test_lower_can_be_better_for_draws_of_ones_own(shipped: Fit) -> None:
+    given = from_posterior(shipped.tree, shipped.cells, link="logit", higher_is_better=False)
+    assert not given.question().higher_is_better
+    assert from_posterior(shipped.tree, shipped.cells, link="logit").question().higher_is_better

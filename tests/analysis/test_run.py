@@ -49,7 +49,9 @@ def test_a_published_covariance_survives_saving(tmp_path: Path) -> None:
     fit = example_fit(3, "estimate")
     labels = fit.cells["segment"].values
     covariance = xr.DataArray(np.diag(fit.cells["se"].values[:, 0] ** 2), dims=("segment", "other_segment"))
-    fit.posterior["cells"] = xr.DataTree(fit.cells.assign(covariance=covariance).assign_coords(other_segment=labels))
+    tree = fit.tree
+    tree["cells"] = xr.DataTree(fit.cells.assign(covariance=covariance).assign_coords(other_segment=labels))
+    fit = hte.Fit(tree)
     pd.testing.assert_frame_equal(hte.load(fit.save(tmp_path / "fit.nc")).table(), fit.table())
 
 
@@ -87,27 +89,27 @@ def another_netcdf(path: Path) -> None:
 
 
 def another_version(path: Path) -> None:
-    fit = example_fit(2)
-    fit.tree.attrs["format"] = "bayes_hte fit 99"
-    fit.save(path)
+    tree = example_fit(2).tree
+    tree.attrs["format"] = "bayes_hte fit 99"
+    hte.Fit(tree).save(path)
 
 
 def without_cells(path: Path) -> None:
-    fit = example_fit(2)
-    del fit.posterior["cells"]
-    fit.save(path)
+    tree = example_fit(2).posterior
+    del tree["cells"]
+    hte.Fit(tree).save(path)
 
 
 def without_posterior(path: Path) -> None:
-    fit = example_fit(2)
-    del fit.posterior["posterior"]
-    fit.save(path)
+    tree = example_fit(2).posterior
+    del tree["posterior"]
+    hte.Fit(tree).save(path)
 
 
 def without_model(path: Path) -> None:
-    fit = example_fit(2)
-    del fit.posterior.attrs["model"]
-    fit.save(path)
+    tree = example_fit(2).posterior
+    del tree.attrs["model"]
+    hte.Fit(tree).save(path)
 
 
 def folder(path: Path) -> None:

@@ -18,7 +18,7 @@ def named(found: object, start: str) -> object:
 def test_every_family_has_checks_that_hold_together(name: str) -> None:
     model = hte.read_model(name)
     found = hte.fit(example(model.family, arms=("control", "email")), model, draws=800).predictive_checks()
-    assert list(found.columns) == ["check", "observed", "expected", "low", "high", "p", "verdict"]
+    assert list(found.columns) == ["check", "observed", "expected", "low", "high", "p", "verdict", "reliable"]
     assert found["p"].between(0, 1).all()
     assert (found["low"] <= found["high"]).all()
     inside = (found["observed"] >= found["low"]) & (found["observed"] <= found["high"])

@@ -42,7 +42,7 @@ def test_a_narrow_prior_is_found_to_matter_and_a_wide_one_is_not() -> None:
     assert narrow.loc["effect_mean[treated]", "prior"] > prior_sensitivity.MIN_NOTICEABLE_SENSITIVITY
     assert narrow.loc["effect_mean[treated]", "diagnosis"].startswith("the prior matters")
     assert wide.loc["effect_mean[treated]", "prior"] < narrow.loc["effect_mean[treated]", "prior"] / 2
-    assert list(narrow.columns) == ["prior", "likelihood", "diagnosis"]
+    assert list(narrow.columns) == ["prior", "likelihood", "diagnosis", "reliable"]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def test_a_level_averages_its_segments_with_their_shares(scale: Any, weighted: b
     found = fit.marginal("plan", scale, weights=given)
     assert list(found.columns) == [
         "level", "arm", "n_control", "n_treated", "effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative",
+        "reliable",
     ]  # fmt: skip
     draws = compute_effects(fit.tree, scale).values
     for row, (level, a) in enumerate((level, a) for level in PLAN for a in range(2)):

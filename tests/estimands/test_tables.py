@@ -55,15 +55,15 @@ def described(draws: np.ndarray, prob: float = 0.95) -> dict[str, float]:
 def test_the_table_has_the_documented_columns_in_order(family: Any) -> None:
     fit = example_fit(4, family, arms=ARMS, dimensions=("device", "plan"))
     dims = ["device", "plan"]
-    assert list(fit.table().columns) == [*dims, *TABLE]
-    assert list(fit.table(rope=0.01).columns) == [*dims, *TABLE, *ROPE]
-    assert list(fit.table(rope=0.01, detail=True).columns) == [*dims, *TABLE, *ROPE, *DETAIL]
-    assert list(fit.ate().columns) == ["arm", "n_control", "n_treated", *SUMMARIES, "p_mcse"]
-    assert list(fit.predict_new_segment().columns) == ["arm", *SUMMARIES]
-    compared = ["arm", "segment", "against", "difference", *SUMMARIES[1:]]
+    assert list(fit.table().columns) == [*dims, *TABLE, "reliable"]
+    assert list(fit.table(rope=0.01).columns) == [*dims, *TABLE, *ROPE, "reliable"]
+    assert list(fit.table(rope=0.01, detail=True).columns) == [*dims, *TABLE, *ROPE, *DETAIL, "reliable"]
+    assert list(fit.ate().columns) == ["arm", "n_control", "n_treated", *SUMMARIES, "p_mcse", "reliable"]
+    assert list(fit.predict_new_segment().columns) == ["arm", *SUMMARIES, "reliable"]
+    compared = ["arm", "segment", "against", "difference", *SUMMARIES[1:], "reliable"]
     for against in ("rest", "ate", "pairs"):
         assert list(fit.contrasts(against).columns) == compared  # type: ignore[arg-type]
-    assert list(fit.heterogeneity().columns) == ["arm", "quantity", "value", "ci_low", "ci_high", "meaning"]
+    assert list(fit.heterogeneity().columns) == ["arm", "quantity", "value", "ci_low", "ci_high", "meaning", "reliable"]
 
 
 def test_rows_are_segments_then_arms_with_levels_as_text() -> None:

@@ -58,13 +58,8 @@ def prior_from_fit(previous: Fit, *, discount: float = 0.5) -> Model:
 
     Examples
     --------
-    >>> import pandas as pd, bayes_hte as hte
-    >>> counts = pd.DataFrame({
-    ...     "device": ["mobile", "mobile", "tablet", "tablet"], "arm": ["a", "b", "a", "b"],
-    ...     "n": [9000, 9100, 300, 280], "events": [810, 955, 27, 40],
-    ... })
-    >>> cells = hte.cells.from_summary(counts, arm="arm", control="a", segments=["device"], n="n", events="events")
-    >>> learnt = hte.prior_from_fit(hte.fit(cells, "conversion"), discount=0.5)
+    >>> import bayes_hte as hte
+    >>> learnt = hte.prior_from_fit(hte.example_fit(), discount=0.5)
     >>> learnt.effect.mean.dist, learnt.effect.between.dist
     ('Normal', 'Gamma')
     """

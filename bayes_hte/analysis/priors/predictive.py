@@ -47,15 +47,10 @@ def prior_predictive(cells: xr.Dataset, model: Model | str | Path, *, draws: int
 
     Examples
     --------
-    >>> import pandas as pd, bayes_hte as hte
-    >>> counts = pd.DataFrame({
-    ...     "device": ["mobile", "mobile", "tablet", "tablet"], "arm": ["a", "b", "a", "b"],
-    ...     "n": [9000, 9100, 300, 280], "events": [810, 955, 27, 40],
-    ... })
-    >>> cells = hte.cells.from_summary(counts, arm="arm", control="a", segments=["device"], n="n", events="events")
-    >>> tree = hte.prior_predictive(cells, "conversion", draws=500)
+    >>> import bayes_hte as hte
+    >>> tree = hte.prior_predictive(hte.example_cells(), "conversion", draws=500)
     >>> dict(tree["prior"]["effect"].sizes)
-    {'chain': 1, 'draw': 500, 'segment': 2, 'arm': 1}
+    {'chain': 1, 'draw': 500, 'segment': 6, 'arm': 1}
     """
     model = model if isinstance(model, Model) else read_model(model)
     problem = build_problem(cells, model)

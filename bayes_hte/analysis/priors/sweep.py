@@ -13,6 +13,7 @@ from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.analysis.fit import fit
 from bayes_hte.analysis.result import Fit
 from bayes_hte.errors import ArgumentError, ModelError
+from bayes_hte.estimands.result_tables import mark_reliability
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.model.priors import format_prior
 from bayes_hte.spec import Model, read_model
@@ -32,9 +33,11 @@ def prior_sweep(
     *,
     scale: EffectScale = "absolute",
     ci_prob: float = 0.95,
+    rope: float | None = None,
     sampler: SamplerName = "auto",
     draws: int = 4000,
     seed: int = 1,
+    higher_is_better: bool = True,
 ) -> pd.DataFrame:
     """Fit the model under several priors of the between-segment SD, and show every effect under each.
 
@@ -50,16 +53,18 @@ def prior_sweep(
         Of the effects.
     ci_prob : float
         Probability of the intervals.
-    sampler, draws, seed
+    rope : float, optional
+        The smallest effect that matters, on `scale`: adds p_rope, p_benefit and p_harm.
+    sampler, draws, seed, higher_is_better
         As in `fit`.
 
     Returns
     -------
     pandas.DataFrame
-        One row per prior, segment and arm: between (the prior), the columns of `Fit.table`, and tau (posterior
-        mean of the between-segment SD, link scale). ``log_evidence`` is the log of the marginal likelihood of
-        the data under the model with that prior, NaN where the exact engine was not used: differences of it
-        compare the priors, and a flat row says that the data do not.
+        One row per prior, segment and arm: between (the prior), the columns of `Fit.table`, tau (posterior
+        mean of the between-segment SD, link scale), log_evidence, reliable. ``log_evidence`` is the log of the
+        marginal likelihood of the data under the model with that prior, NaN where the exact engine was not used:
+        differences of it compare the priors, and a flat row says that the data do not.
 
     Raises
     ------
@@ -76,27 +81,30 @@ def prior_sweep(
 
     Examples
     --------
-    >>> import pandas as pd, bayes_hte as hte
-    >>> counts = pd.DataFrame({
-    ...     "device": ["mobile", "mobile", "tablet", "tablet"], "arm": ["a", "b", "a", "b"],
-    ...     "n": [9000, 9100, 300, 280], "events": [810, 955, 27, 40],
-    ... })
-    >>> cells = hte.cells.from_summary(counts, arm="arm", control="a", segments=["device"], n="n", events="events")
-    >>> swept = hte.prior_sweep(cells, "conversion", [0.5, 1.0, 2.0])
+    >>> import bayes_hte as hte
+    >>> swept = hte.prior_sweep(hte.example_cells(), "conversion", [0.5, 1.0, 2.0])
     >>> swept[["between", "device", "effect", "p_positive"]].shape
-    (6, 4)
+    (18, 4)
     """
     model = model if isinstance(model, Model) else read_model(model)
     stated_prior = model.effect.between
     if model.pooling != "partial" or stated_prior is None:
         raise ModelError(f'there is no between-segment SD to vary under pooling = "{model.pooling}"')
-    question = EffectQuestion(scale, ci_prob)
+    question = EffectQuestion(scale, ci_prob, rope, higher_is_better=higher_is_better)
     prior_tables = []
     # All models are built before the first fit, so that a wrong prior at the end of the list does not cost fits.
     for varied_model in [
         _replace_between_prior(model, stated_prior, prior_variant) for prior_variant in _list_prior_variants(between)
     ]:
-        varied_fit = fit(cells, varied_model, sampler=sampler, draws=draws, seed=seed, progress=False)
+        varied_fit = fit(
+            cells,
+            varied_model,
+            sampler=sampler,
+            draws=draws,
+            seed=seed,
+            progress=False,
+            higher_is_better=higher_is_better,
+        )
         prior_tables.append(_tabulate_varied_fit(varied_fit, varied_model.effect.between or stated_prior, question))
     return pd.concat(prior_tables, ignore_index=True)
 
@@ -130,7 +138,7 @@ def _replace_between_prior(model: Model, stated_prior: Distribution, prior_varia
 
 def _tabulate_varied_fit(varied_fit: Fit, between_prior: Distribution, question: EffectQuestion) -> pd.DataFrame:
     """Tabulate one fit of the sweep: `Fit.table` with its prior, tau and the log of its marginal likelihood."""
-    effect_table = varied_fit.table(question.scale, question.ci_prob)
+    effect_table = varied_fit.table(question.scale, question.ci_prob, rope=question.rope)
     effect_table.attrs = {}  # pandas compares attributes when it joins tables
     # One tau for all arms (`effect.shared_between`) or one per arm; another dim is that of strata.
     tau = varied_fit.tree["posterior"].to_dataset()["effect_between"].mean(("chain", "draw"))
@@ -142,5 +150,4 @@ def _tabulate_varied_fit(varied_fit: Fit, between_prior: Distribution, question:
     effect_table["log_evidence"] = (
         float(sampler_statistics["log_evidence"]) if "log_evidence" in sampler_statistics else np.nan
     )
-    effect_table["reliable"] = varied_fit.diagnosis.ok
-    return effect_table
+    return mark_reliability(effect_table, reliable=varied_fit.diagnosis.ok)

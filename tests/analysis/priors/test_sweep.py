@@ -30,6 +30,17 @@ def test_a_wider_prior_lets_segments_differ_more(counts: xr.Dataset) -> None:
 def test_priors_may_be_of_another_kind(counts: xr.Dataset) -> None:
     swept = hte.prior_sweep(counts, "conversion", [HalfCauchy(beta=0.3)], scale="link", ci_prob=0.8)
     assert set(swept["between"]) == {"HalfCauchy(beta=0.3)"}
+    assert swept.columns[-1] == "reliable"
+    assert swept["reliable"].dtype == bool
+
+
+def test_harm_is_on_the_side_that_is_stated(counts: xr.Dataset) -> None:
+    sales, deaths = (
+        hte.prior_sweep(counts, "conversion", [1.0], rope=0.01, draws=800, higher_is_better=higher_is_better)
+        for higher_is_better in (True, False)
+    )
+    assert (sales["p_benefit"] == deaths["p_harm"]).all()
+    assert (sales["p_benefit"] > sales["p_harm"]).any()
 
 
 def test_without_partial_pooling_there_is_nothing_to_vary(counts: xr.Dataset) -> None:
