@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     )
     from bayes_hte.spec import Model, Plan, read_model, read_plan
 
-
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "Fit": "analysis.result",
@@ -103,6 +102,11 @@ def __getattr__(name: str) -> Any:
         return import_module("bayes_hte.cells")
     if name in _HOMES:
         return getattr(import_module(f"bayes_hte.{_HOMES[name]}"), name)
+    if name == "__version__":
+        # pyproject.toml alone states it. The import takes longer than that of the package itself, so it waits here.
+        from importlib.metadata import version
+
+        return version("bayes-hte")
     raise AttributeError(f"module 'bayes_hte' has no attribute {name!r}")
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn
 
-from bayes_hte import __version__
 from bayes_hte._support import validation
 from bayes_hte.errors import ArgumentError, HteError
 
@@ -32,6 +31,17 @@ DIM_STYLE, YELLOW_STYLE = "2", "33"
 """Parameters of the escape sequence that changes how a terminal writes (ECMA-48, Select Graphic Rendition)."""
 
 
+class _ShowVersion(argparse.Action):
+    """Print the version, looked up only when it is asked for: --help has no time for `importlib.metadata`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print the version of the installed package, and leave."""
+        from bayes_hte import __version__
+
+        print(f"bayes-hte {__version__}")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of every command and option, with one line of help each."""
     top_parser = argparse.ArgumentParser(
@@ -41,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done; 1 the data, plan or model is wrong; 2 wrong usage; "
         "3 the fit did not pass its own diagnosis (results written and marked so)",
     )
-    top_parser.add_argument("--version", action="version", version=f"bayes-hte {__version__}")
+    top_parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     subparsers = top_parser.add_subparsers(metavar="COMMAND", required=True)
 
     command_parser = _add_command(

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -287,8 +288,11 @@ def test_an_option_that_is_no_number_is_named(call: Call) -> None:
     assert "argument --draws: invalid int value: 'many'" in call("run", "plan.toml", "--draws", "many").err
 
 
-def test_the_version_is_the_packages(call: Call) -> None:
-    assert call("--version").out == f"bayes-hte {hte.__version__}\n"
+def test_the_version_is_the_one_in_pyproject(call: Call) -> None:
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    answer = call("--version")
+    assert (answer.code, answer.out) == (0, f"bayes-hte {stated}\n")
+    assert hte.__version__ == stated
 
 
 type Made = tuple[str, Callable[[Path], Path]]
