@@ -227,9 +227,8 @@ def _run_in_processes(fit_tasks: list[FitTask], worker_count: int) -> Iterator[T
 
 
 def _use_one_core() -> None:
-    """Keep a worker process to one core."""
+    """Keep the linear algebra of a worker process to one core; the exact engine sees itself that it is in a worker."""
     # Threads of linear algebra, spinning in several processes at once, would take two thirds of the time.
-    target.use_one_core()
     threadpool_limits(1)
 
 

@@ -1,5 +1,9 @@
 """Many problems in one call: the same numbers as one by one, whatever the processes; wrong ones do not stop others."""
 
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +11,7 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte.analysis import fit_many
+from bayes_hte.inference.exact import target
 
 
 def test_every_fit_is_the_one_that_it_would_be_alone(counts: xr.Dataset, means: xr.Dataset) -> None:
@@ -25,6 +30,12 @@ def test_other_processes_give_the_same_numbers(counts: xr.Dataset) -> None:
     apart = hte.fit_many(problems, "conversion", draws=1000, workers=2)
     here = hte.fit_many(problems, "conversion", draws=1000, workers=1)
     pd.testing.assert_frame_equal(apart.table(), here.table())
+
+
+def test_a_worker_process_computes_on_one_core() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(target.cores).result() == 1
+    assert target.cores() == len(os.sched_getaffinity(0))
 
 
 def test_a_wrong_problem_does_not_stop_the_others(counts: xr.Dataset) -> None:

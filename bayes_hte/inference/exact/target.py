@@ -191,18 +191,12 @@ def in_threads[T](job: Callable[[int], T], starts: range, workers: int) -> Itera
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    if _ALONE:
+    """Count the cores that this process may use: one if it is a worker of another, among others of its kind."""
+    from multiprocessing import parent_process  # here, as work that is too small for threads never asks
+
+    if parent_process() is not None:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_ALONE: list[bool] = []
-
-
-def use_one_core() -> None:
-    """Compute on one core from now on: for processes that share a machine with others of their kind."""
-    _ALONE.append(True)
 
 
 def target_of(task: Problem, held: Mapping[tuple[str, int], float] | None = None) -> Target:
