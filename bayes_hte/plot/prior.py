@@ -18,7 +18,21 @@ from bayes_hte.plot.drawing.canvas import (
     open_canvas,
 )
 from bayes_hte.plot.drawing.text import shorten_text
+from bayes_hte.plot.drawing.visuals import Visuals, require_known_visuals, restyle_marks
 
+PRIOR_MARKS = (
+    "title",
+    "axis_label",
+    "heading",
+    "key",
+    "zero_line",
+    "raw_tick",
+    "prior_area",
+    "prior_curve",
+    "posterior_area",
+    "posterior_curve",
+)
+"""Names of the marks that `visuals` can restyle or leave out."""
 EffectArray = npt.NDArray[np.float64]
 
 _FIGURE_WIDTH, _MARGIN, _PANEL_HEIGHT, _HEADER_HEIGHT, _FOOTER_HEIGHT = 620.0, 14.0, 120.0, 46.0, 24.0
@@ -59,6 +73,7 @@ def prior(
     percent: bool = False,
     unit: str = "",
     where: Figure | SubFigure | None = None,
+    visuals: Visuals | None = None,
 ) -> Figure | SubFigure:
     """Draw prior and posterior densities of segments' effects, one panel per arm.
 
@@ -73,6 +88,8 @@ def prior(
         What an effect counts, for the axis.
     where : Figure or SubFigure, optional
         Draw into this; by default a new figure.
+    visuals : mapping, optional
+        As for `forest`; the marks are `PRIOR_MARKS`.
 
     Returns
     -------
@@ -80,9 +97,12 @@ def prior(
 
     Raises
     ------
+    ArgumentError
+        If `visuals` names an unknown mark.
     DataError
         If there is no arm, or a prior without finite draws.
     """
+    visuals = require_known_visuals(visuals, PRIOR_MARKS)
     if not beliefs or not all(np.isfinite(belief.prior_draws).all() and len(belief.prior_draws) for belief in beliefs):
         raise DataError("there is no prior to draw, or it is not finite on this scale: try scale='link'")
     height = _HEADER_HEIGHT + len(beliefs) * _PANEL_HEIGHT + _FOOTER_HEIGHT
@@ -90,12 +110,13 @@ def prior(
     effect_factor = 100.0 if percent else 1.0
     axis_limits = _choose_axis_limits(beliefs, effect_factor)
     heading = title or "Effects of segments: what the prior allows"
-    canvas.write_line(_MARGIN, 16, heading, TextStyle(13.0, bold=True))
-    canvas.write_line(_MARGIN, 34, _write_key(beliefs), TextStyle(10.0, QUIET_COLOR))
+    canvas.write_line(_MARGIN, 16, heading, TextStyle(13.0, bold=True, mark="title"))
+    canvas.write_line(_MARGIN, 34, _write_key(beliefs), TextStyle(10.0, QUIET_COLOR, mark="key"))
     for panel_index, belief in enumerate(beliefs):
         _draw_panel(canvas, belief, axis_limits, effect_factor, _HEADER_HEIGHT + panel_index * _PANEL_HEIGHT)
     label = axis_label or label_effect_axis(unit, percent=percent)
-    canvas.write_line(canvas.width / 2, height - 14, label, TextStyle(11.0), "center")
+    canvas.write_line(canvas.width / 2, height - 14, label, TextStyle(11.0, mark="axis_label"), "center")
+    restyle_marks(canvas.axes, visuals)
     figure = canvas.axes.figure
     assert figure is not None  # noqa: S101 - only for the type checker: the axes were made with a figure
     return figure
@@ -140,21 +161,23 @@ def _draw_panel(
             _estimate_density(effect_factor * belief.posterior_draws, edges),
             color=_POSTERIOR_COLOR,
             linewidth=0,
+            gid="posterior_area",
         )
         axes.plot(
             bin_middles,
             _estimate_density(effect_factor * belief.posterior_draws, edges),
             color=POOLED_COLOR,
             linewidth=1.2 * canvas.shrink_factor,
+            gid="posterior_curve",
         )
     prior_density = _estimate_density(effect_factor * belief.prior_draws, edges)
-    axes.fill_between(bin_middles, 0, prior_density, color=_PRIOR_COLOR, alpha=0.5, linewidth=0)
-    axes.plot(bin_middles, prior_density, color=QUIET_COLOR, linewidth=1.2 * canvas.shrink_factor)
+    axes.fill_between(bin_middles, 0, prior_density, color=_PRIOR_COLOR, alpha=0.5, linewidth=0, gid="prior_area")
+    axes.plot(bin_middles, prior_density, color=QUIET_COLOR, linewidth=1.2 * canvas.shrink_factor, gid="prior_curve")
     finite_raw_effects = effect_factor * belief.raw_effects[np.isfinite(belief.raw_effects)]
     raw_in_view = finite_raw_effects[(finite_raw_effects >= axis_limits[0]) & (finite_raw_effects <= axis_limits[1])]
     # Below zero density there is room for the ticks of raw estimates.
-    axes.vlines(raw_in_view, -0.12, -0.02, color=RAW_COLOR, linewidth=1.0 * canvas.shrink_factor)
-    axes.axvline(0.0, color=INK_COLOR, linewidth=0.8 * canvas.shrink_factor)
+    axes.vlines(raw_in_view, -0.12, -0.02, color=RAW_COLOR, linewidth=1.0 * canvas.shrink_factor, gid="raw_tick")
+    axes.axvline(0.0, color=INK_COLOR, linewidth=0.8 * canvas.shrink_factor, gid="zero_line")
     axes.set_xlim(*axis_limits)
     axes.set_ylim(-0.14, 1.05)
     axes.set_yticks([])
@@ -165,4 +188,4 @@ def _draw_panel(
     panel_title = shorten_text(belief.arm) + (
         f"   ({raw_outside_count} raw estimates outside)" if raw_outside_count else ""
     )
-    canvas.write_line(_MARGIN, panel_top + 8, panel_title, TextStyle(11.0, bold=True))
+    canvas.write_line(_MARGIN, panel_top + 8, panel_title, TextStyle(11.0, bold=True, mark="heading"))

@@ -27,8 +27,27 @@ from bayes_hte.plot.drawing.panel import (
     select_plottable,
 )
 from bayes_hte.plot.drawing.text import measure_width, shorten_text, wrap_text
+from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.rows import ArmBlock, read_blocks
 
+SHRINKAGE_MARKS = (
+    "title",
+    "axis_label",
+    "heading",
+    "label",
+    "note",
+    "key",
+    "grid",
+    "zero_line",
+    "ate_interval",
+    "ate_line",
+    "ate_label",
+    "move",
+    "raw_point",
+    "raw_arrow",
+    "point",
+)
+"""Names of the marks that `visuals` can restyle or leave out."""
 _TITLE_SIZE, _MARGIN = 13.0, 14.0
 _FIGURE_WIDTH, _PANEL_HEIGHT = 620.0, 260.0
 # Design points, as all lengths here. Left and right there is room for the tick labels, and for "ATE".
@@ -36,7 +55,7 @@ _LEFT_WIDTH, _RIGHT_WIDTH = 56.0, 42.0
 _HEADING_HEIGHT, _AXIS_HEIGHT = 26.0, 48.0
 
 
-def shrinkage(
+def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
     table: pd.DataFrame,
     ate: pd.DataFrame,
     *,
@@ -50,6 +69,7 @@ def shrinkage(
     caption: str | None = None,
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
+    visuals: Visuals | None = None,
 ) -> Figure | SubFigure:
     """Draw arrows from each segment's raw estimate to its pooled one, small segments on the left.
 
@@ -75,6 +95,8 @@ def shrinkage(
         Drawn into this, shrunk as a whole if it is too small; otherwise into a new figure.
     ax : Axes, optional
         Drawn into the place of this instead; its own axis is hidden.
+    visuals : mapping, optional
+        As for `forest`; the marks are `SHRINKAGE_MARKS`.
 
     Returns
     -------
@@ -84,7 +106,7 @@ def shrinkage(
     Raises
     ------
     ArgumentError
-        If both `figure` and `ax` are given.
+        If both `figure` and `ax` are given, or `visuals` names an unknown mark.
     DataError
         If a column is missing, or no segment has a raw estimate.
 
@@ -104,6 +126,7 @@ def shrinkage(
     >>> round(float(figure.get_figwidth()), 1)
     8.6
     """
+    visuals = require_known_visuals(visuals, SHRINKAGE_MARKS)
     if figure is not None and ax is not None:
         raise ArgumentError("both figure and ax are given; give the one to draw into")
     effect_factor = 100.0 if percent else 1.0
@@ -130,10 +153,16 @@ def shrinkage(
     )
 
     canvas.write_lines(
-        _MARGIN, _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2, title_lines, TextStyle(_TITLE_SIZE, bold=True)
+        _MARGIN,
+        _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2,
+        title_lines,
+        TextStyle(_TITLE_SIZE, bold=True, mark="title"),
     )
     canvas.write_line(
-        _MARGIN, panels_top - 8 - compute_leading(TEXT_SIZE) / 2, effect_label, TextStyle(TEXT_SIZE, QUIET_COLOR)
+        _MARGIN,
+        panels_top - 8 - compute_leading(TEXT_SIZE) / 2,
+        effect_label,
+        TextStyle(TEXT_SIZE, QUIET_COLOR, mark="axis_label"),
     )
     # Common axes: arms can be compared by eye.
     panel_axes = choose_panel_axes(arm_blocks)
@@ -141,7 +170,10 @@ def shrinkage(
         panel_top = panels_top + panel_index * (heading_height + _PANEL_HEIGHT + _AXIS_HEIGHT)
         if heading_height:
             canvas.write_line(
-                _MARGIN, panel_top + heading_height / 2, shorten_text(block.arm), TextStyle(TEXT_SIZE, bold=True)
+                _MARGIN,
+                panel_top + heading_height / 2,
+                shorten_text(block.arm),
+                TextStyle(TEXT_SIZE, bold=True, mark="heading"),
             )
         panel_box = (_LEFT_WIDTH, panel_top + heading_height, canvas.width - _LEFT_WIDTH - _RIGHT_WIDTH, _PANEL_HEIGHT)
         draw_panel(canvas, block, panel_axes, panel_box, labels)
@@ -150,8 +182,9 @@ def shrinkage(
         _MARGIN,
         panels_top + panels_height + 1.5 * compute_leading(SMALL_SIZE),
         note_lines,
-        TextStyle(SMALL_SIZE, QUIET_COLOR),
+        TextStyle(SMALL_SIZE, QUIET_COLOR, mark="note"),
     )
+    restyle_marks(canvas.axes, visuals)
     drawn_figure = canvas.axes.get_figure()
     assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
     return drawn_figure
@@ -183,17 +216,26 @@ def _draw_key(canvas: Canvas, key_top: float, pooled_name: str) -> None:
         facecolor="white",
         edgecolor=RAW_COLOR,
         linewidth=1.1 * shrink_factor,
+        gid=f"{KEY_PREFIX}raw_point",
     )
-    canvas.write_line(_MARGIN + 14, y, "raw, not pooled", TextStyle(SMALL_SIZE, QUIET_COLOR))
+    canvas.write_line(
+        _MARGIN + 14, y, "raw, not pooled", TextStyle(SMALL_SIZE, QUIET_COLOR, mark=f"{KEY_PREFIX}raw_point")
+    )
     x = _MARGIN + 14 + measure_width("raw, not pooled", SMALL_SIZE) + 18
     # An arrow may point both ways: the key shows one of each, side by side.
     for x_offset, marker in ((4, "^"), (13, "v")):
         canvas.axes.scatter(
-            [x + x_offset], [y], s=(6.0 * shrink_factor) ** 2, color=POOLED_COLOR, linewidth=0, marker=marker
+            [x + x_offset],
+            [y],
+            s=(6.0 * shrink_factor) ** 2,
+            color=POOLED_COLOR,
+            linewidth=0,
+            marker=marker,
+            gid=f"{KEY_PREFIX}point",
         )
     canvas.write_line(
         x + 22,
         y,
         f"{pooled_name}; the band is the interval of the average effect (ATE)",
-        TextStyle(SMALL_SIZE, QUIET_COLOR),
+        TextStyle(SMALL_SIZE, QUIET_COLOR, mark=f"{KEY_PREFIX}point"),
     )

@@ -41,7 +41,32 @@ from bayes_hte.plot.drawing.text import (
     shorten_text,
     wrap_text,
 )
+from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
 
+TAU_TRACE_MARKS = (
+    "title",
+    "axis_label",
+    "heading",
+    "end_label",
+    "label",
+    "leader",
+    "tau_summary",
+    "note",
+    "key",
+    "grid",
+    "zero_line",
+    "curve",
+    "turning_curve",
+    "other_curve",
+    "other_turning_curve",
+    "veil",
+    "tau_band",
+    "median_line",
+    "density_area",
+    "density_interval",
+    "density_curve",
+)
+"""Names of the marks that `visuals` can restyle or leave out."""
 TauArray = npt.NDArray[np.float64]
 
 _TITLE_SIZE, _TEXT_SIZE, _SMALL_SIZE, _MARGIN = 13.0, 11.0, 10.0, 14.0
@@ -56,6 +81,14 @@ _KEY_MARK_WIDTH, _KEY_GAP = 26.0, 16.0  # from the start of a mark to its text, 
 _BAND_COLOR, _TAIL_COLOR, _INTERVAL_COLOR = "#ebf1f8", "#dce6f2", "#a9c3df"
 _SIGN_CHANGE_COLOR = "#b04a0c"  # burnt orange: 5:1 against white, distinct from blue for every kind of colour vision
 _CURVE_COLORS = {"other": "#b3bcc6", "other-turning": "#d9a57f", "named": POOLED_COLOR, "turning": _SIGN_CHANGE_COLOR}
+CURVE_MARKS = {
+    "other": "other_curve",
+    "other-turning": "other_turning_curve",
+    "named": "curve",
+    "turning": "turning_curve",
+}
+"""Mark of the curves of one colour."""
+_KEY_MARKS = CURVE_MARKS | {"band": "tau_band", "median": "median_line"}
 _DASH_PATTERN = (0, (4.0, 2.6))
 _CROWDED_COUNT = 40  # where there are more lines, those without a name are thinner, or they would run together
 
@@ -130,6 +163,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     caption: str | None = None,
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
+    visuals: Visuals | None = None,
 ) -> Figure | SubFigure:
     """Draw every segment's effect given tau, the SD of effects between segments, above the posterior of tau.
 
@@ -152,6 +186,8 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
         furthest from the common one at the posterior median of tau.
     unit, percent, axis_label, title, caption, figure, ax
         As for `shrinkage`. `percent` leaves tau as it is.
+    visuals : mapping, optional
+        As for `forest`; the marks are `TAU_TRACE_MARKS`.
 
     Returns
     -------
@@ -161,7 +197,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     Raises
     ------
     ArgumentError
-        If `ci_prob` is not between 0 and 1, or both `figure` and `ax` are given.
+        If `ci_prob` is not between 0 and 1, both `figure` and `ax` are given, or `visuals` names an unknown mark.
     DataError
         If a table has no rows, a column or an arm's density is missing, a number is not finite, or a grid of tau is
         not as described.
@@ -191,6 +227,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     >>> round(float(figure.get_figwidth()), 1)
     8.6
     """
+    visuals = require_known_visuals(visuals, TAU_TRACE_MARKS)
     if figure is not None and ax is not None:
         raise ArgumentError("both figure and ax are given; give the one to draw into")
     curves_by_arm = _read_curves(table, density, dimensions, ci_prob, 100.0 if percent else 1.0)
@@ -216,22 +253,25 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     canvas = open_canvas(drawing_target, figure_width, panels_bottom + footer_height)
 
     title_middle = _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2
-    canvas.write_lines(_MARGIN, title_middle, title_lines, TextStyle(_TITLE_SIZE, bold=True))
+    canvas.write_lines(_MARGIN, title_middle, title_lines, TextStyle(_TITLE_SIZE, bold=True, mark="title"))
     label_middle = panels_top - 8 - (len(label_lines) - 0.5) * compute_leading(_TEXT_SIZE)
-    canvas.write_lines(_MARGIN, label_middle, label_lines, TextStyle(_TEXT_SIZE, QUIET_COLOR))
+    canvas.write_lines(_MARGIN, label_middle, label_lines, TextStyle(_TEXT_SIZE, QUIET_COLOR, mark="axis_label"))
     shared_axes = _choose_shared_axes(panels, figure_width)
     for panel_index, panel in enumerate(panels):
         panel_top = panels_top + panel_index * panel_height + heading_height + _ENDS_HEIGHT
         if heading_height:
             heading_middle = panel_top - _ENDS_HEIGHT - heading_height / 2
-            canvas.write_line(_MARGIN, heading_middle, shorten_text(panel.arm), TextStyle(_TEXT_SIZE, bold=True))
+            canvas.write_line(
+                _MARGIN, heading_middle, shorten_text(panel.arm), TextStyle(_TEXT_SIZE, bold=True, mark="heading")
+            )
         _draw_panel(canvas, panel, shared_axes, panel_top, interval_name)
         tau_text = cut_to_width(tau_label, canvas.width - _LEFT_WIDTH - _MARGIN, _TEXT_SIZE)
         density_bottom = panel_top + _EFFECTS_HEIGHT + _SUMMARY_HEIGHT + _DENSITY_HEIGHT
-        canvas.write_line(_LEFT_WIDTH, density_bottom + 30, tau_text, TextStyle(_TEXT_SIZE))
+        canvas.write_line(_LEFT_WIDTH, density_bottom + 30, tau_text, TextStyle(_TEXT_SIZE, mark="axis_label"))
     _draw_key(canvas, key_rows, panels_bottom)
     notes_middle = panels_bottom + (len(key_rows) + 0.5) * compute_leading(_SMALL_SIZE)
-    canvas.write_lines(_MARGIN, notes_middle, note_lines, TextStyle(_SMALL_SIZE, QUIET_COLOR))
+    canvas.write_lines(_MARGIN, notes_middle, note_lines, TextStyle(_SMALL_SIZE, QUIET_COLOR, mark="note"))
+    restyle_marks(canvas.axes, visuals)
     drawn_figure = canvas.axes.get_figure()
     assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
     return drawn_figure
@@ -427,7 +467,12 @@ def _draw_panel(
     for inset_axes in (effect_axes, density_axes):
         strip_axes(inset_axes, font_size=_SMALL_SIZE, shrink_factor=shrink_factor)
         inset_axes.axvline(
-            posterior.median, color=POOLED_COLOR, linewidth=shrink_factor, linestyle=_DASH_PATTERN, zorder=2.5
+            posterior.median,
+            color=POOLED_COLOR,
+            linewidth=shrink_factor,
+            linestyle=_DASH_PATTERN,
+            zorder=2.5,
+            gid="median_line",
         )
     tick_positions, tick_labels = choose_fitting_ticks((0.0, tau_end), axes_width, _SMALL_SIZE)
     density_axes.set_xticks(tick_positions, labels=tick_labels)
@@ -436,7 +481,7 @@ def _draw_panel(
     _draw_curves(effect_axes, panel, shared_axes, shrink_factor)
     if panel.named_count:
         _draw_names(canvas, panel, shared_axes, (_LEFT_WIDTH + axes_width, panel_top))
-    ends_middle, ends_style = panel_top - _ENDS_HEIGHT / 2, TextStyle(_SMALL_SIZE, QUIET_COLOR)
+    ends_middle, ends_style = panel_top - _ENDS_HEIGHT / 2, TextStyle(_SMALL_SIZE, QUIET_COLOR, mark="end_label")
     canvas.write_line(_LEFT_WIDTH, ends_middle, "← fully pooled", ends_style)
     canvas.write_line(_LEFT_WIDTH + axes_width, ends_middle, "not pooled →", ends_style, "right")
 
@@ -447,15 +492,33 @@ def _draw_panel(
     interval_text = posterior.describe_interval(interval_name)
     panel_bottom = density_top + _DENSITY_HEIGHT
     canvas.axes.fill_between(
-        [interval_left, interval_right], panel_top, panel_bottom, color=_BAND_COLOR, linewidth=0, zorder=0, gid="band"
+        [interval_left, interval_right],
+        panel_top,
+        panel_bottom,
+        color=_BAND_COLOR,
+        linewidth=0,
+        zorder=0,
+        gid="tau_band",
     )
     text_left = min(median_x + 6, canvas.width - _MARGIN - measure_width(interval_text, _SMALL_SIZE))
-    canvas.write_line(text_left, gap_top + _SUMMARY_HEIGHT / 2, interval_text, TextStyle(_SMALL_SIZE, POOLED_COLOR))
+    canvas.write_line(
+        text_left,
+        gap_top + _SUMMARY_HEIGHT / 2,
+        interval_text,
+        TextStyle(_SMALL_SIZE, POOLED_COLOR, mark="tau_summary"),
+    )
     # The line of the median goes on through the gap, unless through the words.
     if text_left > median_x and posterior.median < tau_end:
         line_ends = [median_x, median_x], [gap_top, density_top]
         canvas.axes.add_line(
-            Line2D(*line_ends, color=POOLED_COLOR, linewidth=shrink_factor, linestyle=_DASH_PATTERN, zorder=1)
+            Line2D(
+                *line_ends,
+                color=POOLED_COLOR,
+                linewidth=shrink_factor,
+                linestyle=_DASH_PATTERN,
+                zorder=1,
+                gid="median_line",
+            )
         )
 
 
@@ -463,7 +526,7 @@ def _draw_density(density_axes: Axes, posterior: TauPosterior, shrink_factor: fl
     density_axes.set_ylim(0.0, 1.06 * posterior.density.max())
     in_interval = (posterior.tau_grid >= posterior.ci_low) & (posterior.tau_grid <= posterior.ci_high)
     density_axes.fill_between(
-        posterior.tau_grid, posterior.density, color=_TAIL_COLOR, linewidth=0, zorder=1, gid="density"
+        posterior.tau_grid, posterior.density, color=_TAIL_COLOR, linewidth=0, zorder=1, gid="density_area"
     )
     density_axes.fill_between(
         posterior.tau_grid[in_interval],
@@ -471,10 +534,15 @@ def _draw_density(density_axes: Axes, posterior: TauPosterior, shrink_factor: fl
         color=_INTERVAL_COLOR,
         linewidth=0,
         zorder=1.1,
-        gid="interval",
+        gid="density_interval",
     )
     density_axes.plot(
-        posterior.tau_grid, posterior.density, color=POOLED_COLOR, linewidth=1.1 * shrink_factor, zorder=2
+        posterior.tau_grid,
+        posterior.density,
+        color=POOLED_COLOR,
+        linewidth=1.1 * shrink_factor,
+        zorder=2,
+        gid="density_curve",
     )
 
 
@@ -485,8 +553,10 @@ def _draw_curves(effect_axes: Axes, panel: TracePanel, shared_axes: SharedAxes, 
     effect_axes.tick_params(length=0, labelbottom=False)
     effect_axes.spines["bottom"].set_visible(False)
     for tick in tick_positions:
-        effect_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5)
-    effect_axes.axhline(0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=3)  # above the veil
+        effect_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5, gid="grid")
+    effect_axes.axhline(
+        0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=3, gid="zero_line"
+    )  # above the veil
     unnamed_thickness = 0.6 * min(1.0, (_CROWDED_COUNT / len(panel.curves)) ** 0.4)
     for color_order, (curve_kind, color) in enumerate(_CURVE_COLORS.items()):
         curves = panel.select_curves(curve_kind)
@@ -497,11 +567,12 @@ def _draw_curves(effect_axes: Axes, panel: TracePanel, shared_axes: SharedAxes, 
             shrink_factor * thickness * (0.8 + 1.6 * (curve.weight / shared_axes.max_weight) ** 0.5) for curve in curves
         ]
         collection = LineCollection(
-            polylines, colors=color, linewidths=line_widths, zorder=2 + color_order / 10, gid=curve_kind
+            polylines, colors=color, linewidths=line_widths, zorder=2 + color_order / 10, gid=CURVE_MARKS[curve_kind]
         )
         effect_axes.add_collection(collection, autolim=False)
     for veil_start, veil_stop in ((0.0, panel.posterior.ci_low), (panel.posterior.ci_high, effect_axes.get_xlim()[1])):
-        effect_axes.axvspan(veil_start, max(veil_start, veil_stop), color="white", alpha=0.5, linewidth=0, zorder=2.4)
+        veil_ends = (veil_start, max(veil_start, veil_stop))
+        effect_axes.axvspan(*veil_ends, color="white", alpha=0.5, linewidth=0, zorder=2.4, gid="veil")
 
 
 def _draw_names(canvas: Canvas, panel: TracePanel, shared_axes: SharedAxes, top_right: tuple[float, float]) -> None:
@@ -521,8 +592,10 @@ def _draw_names(canvas: Canvas, panel: TracePanel, shared_axes: SharedAxes, top_
     for curve, curve_end, name_position in zip(named_curves, curve_ends.tolist(), name_positions.tolist(), strict=True):
         leader_x, leader_y = [right + 2, right + _LEADER_LENGTH - 4], [curve_end, name_position]
         leader_width = 0.6 * canvas.shrink_factor
-        canvas.axes.add_line(Line2D(leader_x, leader_y, color=RAW_COLOR, linewidth=leader_width, zorder=1))
-        text_style = TextStyle(_SMALL_SIZE, _SIGN_CHANGE_COLOR if curve.changes_sign else POOLED_COLOR)
+        leader = Line2D(leader_x, leader_y, color=RAW_COLOR, linewidth=leader_width, zorder=1, gid="leader")
+        canvas.axes.add_line(leader)
+        label_color = _SIGN_CHANGE_COLOR if curve.changes_sign else POOLED_COLOR
+        text_style = TextStyle(_SMALL_SIZE, label_color, mark="label")
         short_label = cut_to_width(curve.segment_label, shared_axes.name_width, _SMALL_SIZE)
         canvas.write_line(right + _LEADER_LENGTH, name_position, short_label, text_style)
 
@@ -533,10 +606,11 @@ def _draw_key(canvas: Canvas, key_rows: Sequence[Sequence[tuple[str, str]]], key
         for meaning, mark_kind in key_row:
             other_marks = {"band": (_INTERVAL_COLOR, 8.0), "median": (POOLED_COLOR, 1.0)}
             color, line_width = other_marks.get(mark_kind) or (_CURVE_COLORS[mark_kind], 1.8)
-            key_mark = Line2D([x, x + _KEY_MARK_WIDTH - 6], [y, y], zorder=1)
+            mark_name = f"{KEY_PREFIX}{_KEY_MARKS[mark_kind]}"
+            key_mark = Line2D([x, x + _KEY_MARK_WIDTH - 6], [y, y], zorder=1, gid=mark_name)
             if mark_kind == "median":
                 key_mark.set_linestyle(_DASH_PATTERN)
             key_mark.set(color=color, linewidth=line_width * canvas.shrink_factor, solid_capstyle="butt")
             canvas.axes.add_line(key_mark)
-            canvas.write_line(x + _KEY_MARK_WIDTH, y, meaning, TextStyle(_SMALL_SIZE, QUIET_COLOR))
+            canvas.write_line(x + _KEY_MARK_WIDTH, y, meaning, TextStyle(_SMALL_SIZE, QUIET_COLOR, mark=mark_name))
             x += _KEY_MARK_WIDTH + measure_width(meaning, _SMALL_SIZE) + _KEY_GAP

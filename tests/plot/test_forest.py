@@ -167,7 +167,7 @@ def test_grouping_can_be_chosen_or_switched_off():
 
 
 def test_a_points_area_is_in_proportion_to_its_units():
-    (points,) = drawn(forest(devices(), average(), dimensions=["device"]), "pooled")
+    (points,) = drawn(forest(devices(), average(), dimensions=["device"]), "point")
     mobile, desktop, _ = points.get_sizes()
     assert mobile / desktop == pytest.approx(6400 / 1600)
     assert [x for x, _ in points.get_offsets()] == pytest.approx([0.08, 0.03, -0.01])
@@ -177,7 +177,7 @@ def test_without_units_a_points_area_is_in_proportion_to_precision_and_the_colum
     table = devices().drop(columns=["n_control", "n_treated"])
     table["raw_se"] = [0.02, 0.01, 0.02]
     figure = forest(table, average().drop(columns=["n_control", "n_treated"]), dimensions=["device"])
-    (points,) = drawn(figure, "pooled")
+    (points,) = drawn(figure, "point")
     assert points.get_sizes()[0] / points.get_sizes()[1] == pytest.approx(4)
     said = texts(figure)
     assert "control" not in said
@@ -192,7 +192,7 @@ def test_unknown_units_are_shown_as_unknown():
 
 def test_raw_estimates_are_drawn_with_their_normal_interval():
     figure = forest(devices().iloc[:1], average(), dimensions=["device"])
-    (points,) = drawn(figure, "raw")
+    (points,) = drawn(figure, "raw_point")
     assert points.get_offsets()[0][0] == pytest.approx(-0.013)
     ends = [
         tuple(segment[:, 0])
@@ -210,15 +210,15 @@ def test_one_wild_raw_interval_is_clipped_and_does_not_squash_the_rest(layout):
     table.loc[0, ["raw", "raw_se"]] = [3.0, 5.0]
     calm = forest(devices(), average(), dimensions=["device"], layout=layout)
     wild = forest(table, average(), dimensions=["device"], layout=layout)
-    low, high = drawn(wild, "pooled")[0].axes.get_xlim()
-    before = drawn(calm, "pooled")[0].axes.get_xlim()
+    low, high = drawn(wild, "point")[0].axes.get_xlim()
+    before = drawn(calm, "point")[0].axes.get_xlim()
     assert high - low < 1.7 * (before[1] - before[0])
     assert low < 0 < high
-    arrows = [tuple(x) for artist in drawn(wild, "clipped") for x in artist.get_offsets()]
+    arrows = [tuple(x) for artist in drawn(wild, "raw_arrow") for x in artist.get_offsets()]
     assert sorted(x for x, _ in arrows) == pytest.approx([low, high])
-    assert len(drawn(wild, "raw")[0].get_offsets()) == 2  # the wild point itself lies beyond
+    assert len(drawn(wild, "raw_point")[0].get_offsets()) == 2  # the wild point itself lies beyond
     assert "goes on beyond the axis" in texts(wild)
-    assert not [x for artist in drawn(calm, "clipped") for x in artist.get_offsets()]
+    assert not [x for artist in drawn(calm, "raw_arrow") for x in artist.get_offsets()]
 
 
 def test_a_segment_not_seen_in_one_arm_has_a_dagger_and_a_footnote():
@@ -238,7 +238,7 @@ def test_several_arms_have_a_block_and_a_diamond_each_on_one_axis():
     assert said.index("e-mail") < said.index("All (ATE)") < said.index("push")
     assert said.count("All (ATE)") == 2
     assert said.count("mobile") == 2
-    diamonds = [artist for artist in figure.findobj() if artist.get_gid() == "diamond"]
+    diamonds = [artist for artist in figure.findobj() if artist.get_gid() == "ate_diamond"]
     assert [diamond.get_xy()[1][0] for diamond in diamonds] == pytest.approx([0.03, 0.01])
     assert diamonds[0].axes is diamonds[1].axes
 
@@ -321,7 +321,7 @@ def test_text_columns_stay_clear_of_the_bars():
     table.loc[0, "branch"] = "W" * 60
     figure = forest(table, average(), dimensions=["region", "branch"])
     found = boxes(figure)
-    area = drawn(figure, "pooled")[0].axes.get_window_extent()
+    area = drawn(figure, "point")[0].axes.get_window_extent()
     for text, (left, bottom, right, top) in found:
         if bottom > area.y0 and top < area.y1:
             assert right < area.x0 or left > area.x1, text
@@ -350,7 +350,7 @@ def test_a_given_figure_subfigure_or_axes_is_drawn_into_and_returned():
     assert shrinkage(devices(), average(), dimensions=["device"], figure=right) is right
     axes = Figure(figsize=(9, 5)).subplots()
     assert forest(devices(), average(), dimensions=["device"], ax=axes) is axes.figure
-    assert drawn(axes.figure, "pooled")
+    assert drawn(axes.figure, "point")
     with pytest.raises(ArgumentError, match="both figure and ax"):
         forest(devices(), average(), dimensions=["device"], figure=given, ax=axes)
 
@@ -487,11 +487,11 @@ def test_shrinkage_points_from_raw_to_pooled_at_the_smaller_arms_size():
     table = devices()
     table.loc[1, "n_treated"] = 300
     figure = shrinkage(table, average(), dimensions=["device"], percent=True, labels=1)
-    raw = sorted(tuple(point) for artist in drawn(figure, "raw") for point in artist.get_offsets())
-    pooled = sorted(tuple(point) for artist in drawn(figure, "pooled") for point in artist.get_offsets())
+    raw = sorted(tuple(point) for artist in drawn(figure, "raw_point") for point in artist.get_offsets())
+    pooled = sorted(tuple(point) for artist in drawn(figure, "point") for point in artist.get_offsets())
     assert np.array(raw) == pytest.approx(np.array([(300, 10.4), (400, -1.3), (1600, 3.9)]))
     assert np.array(pooled) == pytest.approx(np.array([(300, 8.0), (400, -1.0), (1600, 3.0)]))
-    assert drawn(figure, "raw")[0].axes.get_xscale() == "log"
+    assert drawn(figure, "raw_point")[0].axes.get_xscale() == "log"
     assert {"mobile", "tablet", "desktop"} & set(texts(figure)) == {"mobile"}
 
 
@@ -499,14 +499,14 @@ def test_shrinkage_clips_a_wild_raw_estimate():
     table = devices()
     table.loc[0, "raw"] = 40.0
     figure = shrinkage(table, average(), dimensions=["device"])
-    assert drawn(figure, "raw")[0].axes.get_ylim()[1] < 0.5
-    assert sum(len(artist.get_offsets()) for artist in drawn(figure, "clipped")) == 1
+    assert drawn(figure, "raw_point")[0].axes.get_ylim()[1] < 0.5
+    assert sum(len(artist.get_offsets()) for artist in drawn(figure, "raw_arrow")) == 1
 
 
 def test_shrinkage_has_a_panel_per_arm_and_counts_what_it_leaves_out():
     table = pd.concat([devices(), devices().assign(arm="push", raw=[np.nan, 0.1, 0.2])])
     figure = shrinkage(table, pd.concat([average(), average("push")]), dimensions=["device"])
-    assert len({artist.axes for artist in drawn(figure, "raw")}) == 2
+    assert len({artist.axes for artist in drawn(figure, "raw_point")}) == 2
     assert "1 of 6 segments have no raw estimate of their own and are not shown." in texts(figure)
     with pytest.raises(DataError, match="no segment has a raw estimate"):
         shrinkage(devices().assign(raw=np.nan), average(), dimensions=["device"])
@@ -516,7 +516,7 @@ def test_shrinkage_of_published_estimates_uses_their_standard_errors():
     table = devices().drop(columns=["n_control", "n_treated"])
     table["raw_se"] = [0.01, 0.02, 0.03]
     figure = shrinkage(table, average(), dimensions=["device"])
-    low, high = drawn(figure, "raw")[0].axes.get_xlim()
+    low, high = drawn(figure, "raw_point")[0].axes.get_xlim()
     assert low > high  # the least certain are on the left, as the smallest segments are
     assert "standard error of the raw estimate" in texts(figure)
 

@@ -15,7 +15,7 @@ from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot import save, svg, trace
 from bayes_hte.plot.drawing.text import clean_text
 
-KINDS = ("named", "turning", "other", "other-turning")
+KINDS = ("curve", "turning_curve", "other_curve", "other_turning_curve")
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
@@ -100,8 +100,8 @@ def test_percent_multiplies_effects_and_leaves_tau_alone():
 
 def test_the_density_lies_under_the_lines_on_the_same_axis():
     figure = draw((straight({"a": (1, 3), "b": (1, 0.5)}), triangle()))
-    (lower,) = filled(figure, "density")
-    upper = collections(figure, "named")[0].axes
+    (lower,) = filled(figure, "density_area")
+    upper = collections(figure, "curve")[0].axes
     assert lower.axes.get_shared_x_axes().joined(lower.axes, upper)
     assert upper.get_xlim() == lower.axes.get_xlim() == (0, 2)
     above, below = upper.get_position(), lower.axes.get_position()
@@ -114,7 +114,7 @@ def test_the_density_lies_under_the_lines_on_the_same_axis():
 def test_median_and_interval_of_tau_are_those_of_the_density():
     figure = draw((straight({"a": (1, 3), "b": (1, 0.5)}), triangle()), ci_prob=0.8)
     low, median, high = (2 - 2 * np.sqrt(1 - p) for p in (0.1, 0.5, 0.9))
-    (interval,) = filled(figure, "interval")
+    (interval,) = filled(figure, "density_interval")
     places = interval.get_paths()[0].vertices[:, 0]
     # Mass is interpolated linearly between 33 points: errors are at most slope × step² / 8 over the density.
     tolerance = (2 / 32) ** 2 / 8 / 2 / (1 - high / 2)
@@ -130,21 +130,21 @@ def test_median_and_interval_of_tau_are_those_of_the_density():
 def test_the_band_behind_lines_and_density_is_the_interval():
     figure = draw(schools())
     figure.draw(FigureCanvasAgg(figure).get_renderer())
-    (band,), (interval,) = filled(figure, "band"), filled(figure, "interval")
+    (band,), (interval,) = filled(figure, "tau_band"), filled(figure, "density_interval")
     one, other = (artist.get_window_extent() for artist in (band, interval))
     assert (one.x0, one.x1) == pytest.approx((other.x0, other.x1))
-    assert one.y1 == pytest.approx(collections(figure, "named")[0].axes.get_window_extent().y1)
+    assert one.y1 == pytest.approx(collections(figure, "curve")[0].axes.get_window_extent().y1)
     assert one.y0 == pytest.approx(other.y0)
 
 
 def test_lines_are_paler_outside_the_interval():
     figure = draw(schools())
-    (interval,) = filled(figure, "interval")
+    (interval,) = filled(figure, "density_interval")
     places = interval.get_paths()[0].vertices[:, 0]
     veils = [artist for artist in figure.findobj(plt.Rectangle) if artist.get_alpha() == 0.5]
     ends = sorted((veil.get_x(), veil.get_x() + veil.get_width()) for veil in veils)
     assert ends == [pytest.approx((0, places.min())), pytest.approx((places.max(), 20))]
-    named = collections(figure, "named")[0]
+    named = collections(figure, "curve")[0]
     assert all(veil.get_zorder() > named.get_zorder() for veil in veils)
 
 
@@ -155,7 +155,7 @@ def test_the_named_segments_are_furthest_from_the_common_effect_at_the_median_of
     rows = [(name, "new", t, e) for name, effects in ends.items() for t, e in zip(tau, effects, strict=True)]
     figure = draw((pd.DataFrame(rows, columns=["segment", "arm", "tau", "effect"]), triangle()), labels=2)
     assert {"up", "down", "calm", "late"} & set(texts(figure)) == {"up", "down"}
-    assert {line[-1][1] for line in curves(figure, "named", "turning")} == {3, -2}
+    assert {line[-1][1] for line in curves(figure, "curve", "turning_curve")} == {3, -2}
     assert {"furthest from the common effect", "other segments"} <= set(texts(figure))
 
 
@@ -168,7 +168,7 @@ def test_with_few_segments_all_are_named_and_the_key_says_less():
 
 def test_segments_can_be_left_without_names():
     figure = draw(schools(), labels=0)
-    assert len(curves(figure, "other")) == 8
+    assert len(curves(figure, "other_curve")) == 8
     assert not any("school" in text for text in texts(figure))
 
 
@@ -184,7 +184,7 @@ def test_lines_that_change_sign_inside_the_interval_are_marked_and_counted():
     # Half of the mass of the triangle lies between 0.27 and 1: the sign of "soon" turns there, of "later" after it.
     table = straight({"soon": (1, -2), "later": (1, -0.2), "never": (1, 4)})
     figure = draw((table, triangle()), ci_prob=0.5)
-    (turning,) = curves(figure, "turning")
+    (turning,) = curves(figure, "turning_curve")
     assert turning[-1][1] == -2
     assert "1 of 3 segments changes sign inside the 50 % interval of tau." in texts(figure)
     assert "changes sign inside the band" in texts(figure)
@@ -223,10 +223,10 @@ def test_every_arm_has_a_panel_with_its_own_tau_and_the_same_effects():
     table = pd.concat([straight({"a": (1, 3), "b": (1, 0.5)}), straight({"a": (0, 9)}, "push", last=5)])
     density = pd.concat([triangle("push"), triangle()])
     figure = draw((table, density))
-    panels = {artist.axes for artist in collections(figure, "named")}
+    panels = {artist.axes for artist in collections(figure, "curve")}
     assert sorted(panel.get_xlim() for panel in panels) == [(0, 2), (0, 5)]
     assert len({panel.get_ylim() for panel in panels}) == 1
-    assert len(filled(figure, "density")) == 2
+    assert len(filled(figure, "density_area")) == 2
     said = texts(figure)
     assert said.index("new") < said.index("push")
     assert said.count("a") == 2
@@ -238,7 +238,7 @@ def test_a_density_that_goes_on_beyond_the_lines_or_lies_there_is_drawn_as_far_a
     assert "posterior median 0.59, 95 % interval 0.03 to 1.68" in texts(draw((table, triangle())))
     beyond = triangle().assign(tau=[7.0, 9.0])
     figure = draw((table, beyond))
-    assert filled(figure, "density")[0].axes.get_xlim() == (0, 0.5)
+    assert filled(figure, "density_area")[0].axes.get_xlim() == (0, 0.5)
     assert "posterior median 7.6, 95 % interval 7.0 to 8.7" in texts(figure)
 
 
@@ -299,16 +299,18 @@ def test_two_hundred_segments_take_no_more_room_than_thirty():
     many, few = draw(branches(200)), draw(branches(30))
     assert (many.get_size_inches() == few.get_size_inches()).all()
     assert len(curves(many)) == 200
-    assert len(curves(many, "named", "turning")) == len(curves(few, "named", "turning")) == 8
+    assert len(curves(many, "curve", "turning_curve")) == len(curves(few, "curve", "turning_curve")) == 8
     assert sum("branch" in text for text in texts(many)) == 8
-    quiet = [np.mean([artist.get_linewidths() for artist in collections(figure, "other")]) for figure in (many, few)]
+    quiet = [
+        np.mean([artist.get_linewidths() for artist in collections(figure, "other_curve")]) for figure in (many, few)
+    ]
     assert quiet[0] < quiet[1]
 
 
 def test_lines_without_a_name_do_not_cover_those_with_one():
     figure = draw(branches(30))
     orders = {artist.get_gid(): artist.get_zorder() for artist in collections(figure)}
-    assert max(orders["other"], orders["other-turning"]) < min(orders["named"], orders["turning"])
+    assert max(orders["other_curve"], orders["other_turning_curve"]) < min(orders["curve"], orders["turning_curve"])
 
 
 def test_a_given_figure_subfigure_or_axes_is_drawn_into_and_returned():

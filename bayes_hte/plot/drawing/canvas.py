@@ -31,11 +31,12 @@ DrawingTarget = Figure | SubFigure | Axes | None
 
 @dataclass(frozen=True, slots=True)
 class TextStyle:
-    """Size in points, colour and weight of a text."""
+    """Size in points, colour and weight of a text, and the name of the mark that it is."""
 
     font_size: float
     color: str = INK_COLOR
     bold: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Canvas:
             usetex=False,
             zorder=3,
             clip_path=self.clip_path,
+            gid=text_style.mark or None,
         )
 
     def write_lines(
@@ -78,13 +80,17 @@ class Canvas:
 
     def draw_rule(self, y: float, x_start: float, x_stop: float, color: str = RULE_COLOR) -> None:
         """Draw a horizontal line."""
-        self.axes.add_line(Line2D([x_start, x_stop], [y, y], color=color, linewidth=0.8 * self.shrink_factor, zorder=1))
+        self.axes.add_line(
+            Line2D([x_start, x_stop], [y, y], color=color, linewidth=0.8 * self.shrink_factor, zorder=1, gid="rule")
+        )
 
-    def fill_box(self, design_box: tuple[float, float, float, float], color: str) -> None:
-        """Fill a rectangle, given as left, top, width, height."""
+    def fill_box(self, design_box: tuple[float, float, float, float], color: str, mark: str) -> None:
+        """Fill a rectangle, given as left, top, width, height; `mark` names it."""
         left, top, width, height = design_box
         # Not add_patch, which spends most of its time on limits that are fixed anyway.
-        self.axes.add_artist(Rectangle((left, top), width, height, facecolor=color, edgecolor="none", zorder=0))
+        self.axes.add_artist(
+            Rectangle((left, top), width, height, facecolor=color, edgecolor="none", zorder=0, gid=mark)
+        )
 
     def add_inset_axes(self, design_box: tuple[float, float, float, float]) -> Axes:
         """Add a data axis at left, top, width, height; its y units are the canvas's own."""

@@ -119,7 +119,7 @@ def draw_panel(
         panel_box[0] + panel_box[2] / 2,
         panel_box[1] + panel_box[3] + 30,
         panel_axes.information.axis_label,
-        TextStyle(TEXT_SIZE),
+        TextStyle(TEXT_SIZE, mark="axis_label"),
         "center",
     )
 
@@ -135,16 +135,21 @@ def _draw_guides(
     inset_axes.set_xticks(x_ticks, labels=x_tick_labels)
     inset_axes.set_xticks([], minor=True)
     for tick in y_ticks:
-        inset_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5)
-    inset_axes.axhline(0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1)
+        inset_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5, gid="grid")
+    inset_axes.axhline(0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1, gid="zero_line")
     if not ate.is_known:
         return
-    inset_axes.axhspan(ate.ci_low, ate.ci_high, color=_INTERVAL_COLOR, linewidth=0, zorder=0.4, gid="ate")
+    inset_axes.axhspan(ate.ci_low, ate.ci_high, color=_INTERVAL_COLOR, linewidth=0, zorder=0.4, gid="ate_interval")
     inset_axes.axhline(
-        ate.effect, color=POOLED_COLOR, linewidth=1.0 * shrink_factor, linestyle=(0, (4.0, 2.6)), zorder=1.1
+        ate.effect,
+        color=POOLED_COLOR,
+        linewidth=1.0 * shrink_factor,
+        linestyle=(0, (4.0, 2.6)),
+        zorder=1.1,
+        gid="ate_line",
     )
     _, y = panel_axes.locate_point(panel_box, panel_axes.x_limits[0], ate.effect)
-    canvas.write_line(panel_box[0] + panel_box[2] + 6, y, "ATE", TextStyle(SMALL_SIZE, POOLED_COLOR))
+    canvas.write_line(panel_box[0] + panel_box[2] + 6, y, "ATE", TextStyle(SMALL_SIZE, POOLED_COLOR, mark="ate_label"))
 
 
 def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: PanelAxes, shrink_factor: float) -> None:
@@ -154,7 +159,13 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
     shown_raw_effects = [min(max(estimate.raw_effect, low), high) for estimate in estimates]
     pooled_effects = [estimate.effect for estimate in estimates]
     inset_axes.vlines(
-        information_values, shown_raw_effects, pooled_effects, color=RAW_COLOR, linewidth=1.1 * shrink_factor, zorder=2
+        information_values,
+        shown_raw_effects,
+        pooled_effects,
+        color=RAW_COLOR,
+        linewidth=1.1 * shrink_factor,
+        zorder=2,
+        gid="move",
     )
     raw_in_view = [low <= estimate.raw_effect <= high for estimate in estimates]
     inset_axes.scatter(
@@ -165,7 +176,7 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
         edgecolor=RAW_COLOR,
         linewidth=1.1 * shrink_factor,
         zorder=3,
-        gid="raw",
+        gid="raw_point",
     )
     for marker, points_up in (("^", True), ("v", False)):
         moved_indices = [
@@ -180,7 +191,7 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
             edgecolor="white",
             linewidth=0.4 * shrink_factor,
             zorder=4,
-            gid="pooled",
+            gid="point",
         )
         clipped_indices = [index for index in moved_indices if not raw_in_view[index]]
         inset_axes.scatter(
@@ -192,7 +203,7 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
             linewidth=0,
             clip_on=False,
             zorder=3,
-            gid="clipped",
+            gid="raw_arrow",
         )
 
 
@@ -226,7 +237,11 @@ def _draw_names(
             align
         ]
         canvas.write_line(
-            x_anchor, name_box[1] + name_box[3] / 2, printed_name, TextStyle(SMALL_SIZE, QUIET_COLOR), align
+            x_anchor,
+            name_box[1] + name_box[3] / 2,
+            printed_name,
+            TextStyle(SMALL_SIZE, QUIET_COLOR, mark="label"),
+            align,
         )
 
 

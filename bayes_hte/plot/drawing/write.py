@@ -5,6 +5,7 @@ import os
 import re
 import warnings
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import matplotlib as mpl
@@ -115,6 +116,7 @@ def _extract_svg(figure: Figure | SubFigure, id_prefix: str) -> ET.Element:
         svg_node.tag = svg_node.tag.removeprefix(_SVG_NAMESPACE)
         svg_node.tail = None
         _tidy_attributes(svg_node, id_prefix)
+    _number_repeated_ids(svg_root)
     return svg_root
 
 
@@ -122,6 +124,17 @@ def _drop_style_sheets(svg_root: ET.Element) -> None:
     for svg_parent in list(svg_root.iter()):
         for svg_child in [svg_child for svg_child in svg_parent if svg_child.tag == f"{_SVG_NAMESPACE}style"]:
             svg_parent.remove(svg_child)
+
+
+def _number_repeated_ids(svg_root: ET.Element) -> None:
+    """Number the ids after the first of each: many artists are one mark, but an id may stand once on a page."""
+    id_counts: Counter[str] = Counter()
+    for svg_node in svg_root.iter():
+        node_id = svg_node.get("id")
+        if node_id is not None:
+            id_counts[node_id] += 1
+            if id_counts[node_id] > 1:
+                svg_node.set("id", f"{node_id}-{id_counts[node_id]}")
 
 
 def _tidy_attributes(svg_node: ET.Element, id_prefix: str) -> None:

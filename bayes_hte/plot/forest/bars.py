@@ -109,10 +109,16 @@ def draw_guides(
     grid_lines = [(tick, band.top, band.bottom) for band in guide_bands for tick in tick_positions]
     average_lines = [(band.ate, band.top, band.bottom) for band in guide_bands if math.isfinite(band.ate)]
     null_lines = [(0.0, band.top, band.bottom) for band in guide_bands]
-    _draw_vertical_lines(axes, grid_lines, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5)
-    _draw_vertical_lines(axes, null_lines, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1)
+    _draw_vertical_lines(axes, grid_lines, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5, gid="grid")
+    _draw_vertical_lines(axes, null_lines, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1, gid="zero_line")
     _draw_vertical_lines(
-        axes, average_lines, color=POOLED_COLOR, linewidth=1.0 * shrink_factor, linestyles=(0, (4.0, 2.6)), zorder=1.1
+        axes,
+        average_lines,
+        color=POOLED_COLOR,
+        linewidth=1.0 * shrink_factor,
+        linestyles=(0, (4.0, 2.6)),
+        zorder=1.1,
+        gid="ate_line",
     )
 
 
@@ -134,7 +140,7 @@ def draw_estimates(
     raw_bars = [
         (*compute_raw_interval(point.estimate, ci_prob), point.y_middle - RAW_RISE) for point in placed_estimates
     ]
-    _draw_intervals(axes, raw_bars, color=RAW_COLOR, line_width=1.2, shrink_factor=shrink_factor)
+    _draw_intervals(axes, raw_bars, mark_prefix="raw_", color=RAW_COLOR, line_width=1.2, shrink_factor=shrink_factor)
     axes.scatter(
         [point.estimate.raw_effect for point in raw_in_view],
         [point.y_middle - RAW_RISE for point in raw_in_view],
@@ -143,12 +149,12 @@ def draw_estimates(
         edgecolor=RAW_COLOR,
         linewidth=1.1 * shrink_factor,
         zorder=3,
-        gid="raw",
+        gid="raw_point",
     )
     pooled_bars = [
         (point.estimate.ci_low, point.estimate.ci_high, point.y_middle + POOLED_DROP) for point in placed_estimates
     ]
-    _draw_intervals(axes, pooled_bars, color=POOLED_COLOR, line_width=2.4, shrink_factor=shrink_factor)
+    _draw_intervals(axes, pooled_bars, mark_prefix="", color=POOLED_COLOR, line_width=2.4, shrink_factor=shrink_factor)
     pooled_in_view = [point for point in placed_estimates if _is_inside(axes, point.estimate.effect)]
     axes.scatter(
         [point.estimate.effect for point in pooled_in_view],
@@ -159,7 +165,7 @@ def draw_estimates(
         edgecolor="white",
         linewidth=0.5 * shrink_factor,
         zorder=4,
-        gid="pooled",
+        gid="point",
     )
 
 
@@ -172,6 +178,7 @@ def _draw_intervals(
     axes: Axes,
     interval_bars: Sequence[tuple[float, float, float]],
     *,
+    mark_prefix: str,
     color: str,
     line_width: float,
     shrink_factor: float,
@@ -190,6 +197,7 @@ def _draw_intervals(
         color=color,
         linewidth=line_width * shrink_factor,
         zorder=2,
+        gid=f"{mark_prefix}interval",
     )
     for marker, axis_end, heights_beyond in (
         ("<", left_end, [y for low, _, y in finite_bars if low < left_end]),
@@ -204,7 +212,7 @@ def _draw_intervals(
             linewidth=0,
             clip_on=False,
             zorder=3,
-            gid="clipped",
+            gid=f"{mark_prefix}arrow",
         )
 
 
@@ -236,6 +244,6 @@ def draw_diamond(axes: Axes, placed_average: PlacedEstimate, *, shrink_factor: f
             edgecolor=INK_COLOR,
             linewidth=0.6 * shrink_factor,
             zorder=4,
-            gid="diamond",
+            gid="ate_diamond",
         )
     )

@@ -10,12 +10,38 @@ from matplotlib.figure import Figure, SubFigure
 from bayes_hte._support.validation import describe_value
 from bayes_hte.errors import ArgumentError
 from bayes_hte.plot.drawing.axis import label_effect_axis
+from bayes_hte.plot.drawing.visuals import Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.forest import bars
 from bayes_hte.plot.forest.narrow import draw_narrow
 from bayes_hte.plot.forest.page import ForestContent
 from bayes_hte.plot.forest.wide import draw_wide
 from bayes_hte.plot.rows import RowOrder, read_blocks, sort_block
 
+FOREST_MARKS = (
+    "title",
+    "axis_label",
+    "header",
+    "heading",
+    "label",
+    "number",
+    "note",
+    "key",
+    "heading_band",
+    "stripe",
+    "rule",
+    "grid",
+    "zero_line",
+    "ate_line",
+    "ate_label",
+    "ate_diamond",
+    "raw_interval",
+    "raw_point",
+    "raw_arrow",
+    "interval",
+    "point",
+    "arrow",
+)
+"""Names of the marks that `visuals` can restyle or leave out."""
 LAYOUT_NAMES = ("wide", "narrow")
 
 
@@ -37,6 +63,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     caption: str | None = None,
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
+    visuals: Visuals | None = None,
 ) -> Figure | SubFigure:
     """Draw the raw and the pooled effect of every segment, under the average effect of its arm.
 
@@ -79,6 +106,10 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
         Drawn into this, shrunk as a whole if it is too small; otherwise into a new figure of the size needed.
     ax : Axes, optional
         Drawn into the place of this instead; its own axis is hidden.
+    visuals : mapping, optional
+        By name of a mark (`FOREST_MARKS`): properties of its matplotlib artists, such as ``{"interval": {"color":
+        "black"}}``, or False to leave the mark out. Sizes are in real points. Its key follows a mark. Words are laid
+        out in the default size.
 
     Returns
     -------
@@ -88,7 +119,8 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     Raises
     ------
     ArgumentError
-        If an option has a value that it cannot take, or both `figure` and `ax` are given.
+        If an option has a value that it cannot take, both `figure` and `ax` are given, or `visuals` names
+        an unknown mark or property.
     DataError
         If a column is missing, or there are no rows.
 
@@ -107,6 +139,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     >>> round(float(figure.get_figwidth()), 1)
     11.9
     """
+    visuals = require_known_visuals(visuals, FOREST_MARKS)
     if figure is not None and ax is not None:
         raise ArgumentError("both figure and ax are given; give the one to draw into")
     # The options come from callers who have no type checker: a typo must not draw something else.
@@ -134,6 +167,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
         has_clipping=bars.has_clipped_interval(arm_blocks, bars.choose_axis_limits(arm_blocks, ci_prob), ci_prob),
     )
     canvas = (draw_wide if layout == "wide" else draw_narrow)(content, ax if ax is not None else figure)
+    restyle_marks(canvas.axes, visuals)
     drawn_figure = canvas.axes.get_figure()
     assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
     return drawn_figure

@@ -23,7 +23,15 @@ from bayes_hte.plot.drawing.text import (
     wrap_text,
 )
 from bayes_hte.plot.forest import bars
-from bayes_hte.plot.forest.page import ForestContent, LayoutRow, RowKind, draw_footer, measure_footer, stack_rows
+from bayes_hte.plot.forest.page import (
+    LABEL_MARKS,
+    ForestContent,
+    LayoutRow,
+    RowKind,
+    draw_footer,
+    measure_footer,
+    stack_rows,
+)
 
 _MIN_WIDTH = 390.0  # one design point is one CSS pixel of a common phone
 # All lengths are design points; text is larger than on paper, because a phone is read at arm's length.
@@ -58,7 +66,10 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget) -> Canvas
 
     canvas = open_canvas(drawing_target, _MIN_WIDTH, figure_height)
     canvas.write_lines(
-        _MARGIN, _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2, title_lines, TextStyle(_TITLE_SIZE, bold=True)
+        _MARGIN,
+        _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2,
+        title_lines,
+        TextStyle(_TITLE_SIZE, bold=True, mark="title"),
     )
     _draw_header(canvas, content, rows_top)
     for row in rows:
@@ -68,7 +79,7 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget) -> Canvas
         canvas.width / 2,
         rows_bottom + _AXIS_HEIGHT + compute_leading(_SMALL_SIZE) / 2,
         label_lines,
-        TextStyle(_SMALL_SIZE),
+        TextStyle(_SMALL_SIZE, mark="axis_label"),
         "center",
     )
     draw_footer(canvas, content, footer_top, side_margin=_MARGIN, font_size=_SMALL_SIZE)
@@ -76,6 +87,7 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget) -> Canvas
 
 
 def _draw_header(canvas: Canvas, content: ForestContent, header_bottom: float) -> None:
+    header_style = TextStyle(_SMALL_SIZE, QUIET_COLOR, mark="header")
     right, first_y, second_y = canvas.width - _MARGIN, header_bottom - 29, header_bottom - 13
     probability_width = _measure_probability(content)
     effect_end = right - probability_width - _GAP
@@ -84,17 +96,15 @@ def _draw_header(canvas: Canvas, content: ForestContent, header_bottom: float) -
         _MARGIN,
         first_y,
         cut_to_width(content.label_heading, heading_room, _SMALL_SIZE),
-        TextStyle(_SMALL_SIZE, QUIET_COLOR),
+        header_style,
     )
-    canvas.write_line(effect_end, first_y, "Effect", TextStyle(_SMALL_SIZE, QUIET_COLOR), "right")
-    canvas.write_line(right, first_y, "P(> 0)", TextStyle(_SMALL_SIZE, QUIET_COLOR), "right")
-    canvas.write_line(right, second_y, content.interval_name, TextStyle(_SMALL_SIZE, QUIET_COLOR), "right")
+    canvas.write_line(effect_end, first_y, "Effect", header_style, "right")
+    canvas.write_line(right, first_y, "P(> 0)", header_style, "right")
+    canvas.write_line(right, second_y, content.interval_name, header_style, "right")
     if content.has_counts:
         arm_names = f"{shorten_text(content.control_name, 16)} / {shorten_text(content.treated_name, 16)}"
         names_room = right - measure_width(content.interval_name, _SMALL_SIZE) - _GAP - _MARGIN
-        canvas.write_line(
-            _MARGIN, second_y, cut_to_width(arm_names, names_room, _SMALL_SIZE), TextStyle(_SMALL_SIZE, QUIET_COLOR)
-        )
+        canvas.write_line(_MARGIN, second_y, cut_to_width(arm_names, names_room, _SMALL_SIZE), header_style)
     canvas.draw_rule(header_bottom, _MARGIN, right)
 
 
@@ -129,10 +139,10 @@ def _measure_second_line(row_kind: RowKind, segment_name: str, name_room: float)
 def _draw_heading(canvas: Canvas, row: LayoutRow) -> None:
     inset = 0.0
     if row.row_kind == "arm":
-        canvas.fill_box((_MARGIN, row.top, canvas.width - 2 * _MARGIN, row.height), BAND_COLOR)
+        canvas.fill_box((_MARGIN, row.top, canvas.width - 2 * _MARGIN, row.height), BAND_COLOR, "heading_band")
         inset = 6.0
     heading_text = cut_to_width(row.printed_name, (canvas.width - 3 * _MARGIN) / 1.12, _TEXT_SIZE)  # bold is wider
-    canvas.write_line(_MARGIN + inset, row.y_middle, heading_text, TextStyle(_TEXT_SIZE, bold=True))
+    canvas.write_line(_MARGIN + inset, row.y_middle, heading_text, TextStyle(_TEXT_SIZE, bold=True, mark="heading"))
 
 
 def _draw_text(canvas: Canvas, content: ForestContent, row: LayoutRow, name_room: float) -> None:
@@ -141,13 +151,16 @@ def _draw_text(canvas: Canvas, content: ForestContent, row: LayoutRow, name_room
         return
     right, name_y = canvas.width - _MARGIN, row.top + 11
     interval_y = name_y + 16 + _measure_second_line(row.row_kind, row.printed_name, name_room)
-    main_style, small_style = (TextStyle(_TEXT_SIZE, bold=row.row_kind == "ate"), TextStyle(_SMALL_SIZE, QUIET_COLOR))
+    is_bold = row.row_kind == "ate"
+    name_style = TextStyle(_TEXT_SIZE, bold=is_bold, mark=LABEL_MARKS[row.row_kind])
+    number_style = TextStyle(_TEXT_SIZE, bold=is_bold, mark="number")
+    small_style = TextStyle(_SMALL_SIZE, QUIET_COLOR, mark="number")
     effect_end = right - _measure_probability(content) - _GAP
-    canvas.write_lines(_MARGIN, name_y, _wrap_name(row.printed_name, name_room), main_style)
+    canvas.write_lines(_MARGIN, name_y, _wrap_name(row.printed_name, name_room), name_style)
     canvas.write_line(
-        effect_end, name_y, format_number(row.estimate.effect, content.decimal_places), main_style, "right"
+        effect_end, name_y, format_number(row.estimate.effect, content.decimal_places), number_style, "right"
     )
-    canvas.write_line(right, name_y, format_probability(row.estimate.p_positive), main_style, "right")
+    canvas.write_line(right, name_y, format_probability(row.estimate.p_positive), number_style, "right")
     canvas.write_line(
         right,
         interval_y,
@@ -174,7 +187,7 @@ def _draw_bars(canvas: Canvas, content: ForestContent, rows: list[LayoutRow]) ->
             continue
         row_bottom = row.top + row.height
         band = (row_bottom - _BAND_HEIGHT, row_bottom - 4)
-        canvas.fill_box((_MARGIN, band[0], bars_width, band[1] - band[0]), STRIPE_COLOR)
+        canvas.fill_box((_MARGIN, band[0], bars_width, band[1] - band[0]), STRIPE_COLOR, "stripe")
         guide_bands.append(bars.GuideBand(*band, content.arm_blocks[row.block_index].ate.effect))
         placed_estimate = bars.PlacedEstimate(row.estimate, sum(band) / 2, row.point_side)
         if row.row_kind == "ate" and row.estimate.is_known:

@@ -21,11 +21,15 @@ from bayes_hte.plot.drawing.text import (
     shorten_text,
     wrap_text,
 )
+from bayes_hte.plot.drawing.visuals import KEY_PREFIX
 from bayes_hte.plot.forest.bars import MAX_POINT_SIDE, compute_point_sides
 from bayes_hte.plot.rows import ArmBlock, Estimate, weigh_estimates
 
 RowKind = Literal["arm", "group", "segment", "ate"]
 LegendMark = Literal["raw", "pooled", "ate", "clipped"]
+_POINT_MARKS: dict[LegendMark, str] = {"raw": "raw_point", "pooled": "point", "ate": "ate_diamond", "clipped": "arrow"}
+LABEL_MARKS: dict[RowKind, str] = {"arm": "heading", "group": "heading", "segment": "label", "ate": "label"}
+"""Mark that the name of a row is, by kind of row."""
 LACKS_ARM_MARK = " †"
 LACKS_ARM_NOTE = "† not seen in one arm: the estimate comes from the prior and other segments"
 _LEGEND_GAP = 18.0  # points from the end of a text to the next mark
@@ -183,13 +187,14 @@ def draw_footer(
         x = side_margin
         for legend_mark, text in legend_items:
             _draw_legend_mark(canvas, legend_mark, x, y)
-            canvas.write_line(x + _LEGEND_MARK_WIDTH, y, text, TextStyle(font_size, QUIET_COLOR))
+            text_style = TextStyle(font_size, QUIET_COLOR, mark=f"{KEY_PREFIX}{_POINT_MARKS[legend_mark]}")
+            canvas.write_line(x + _LEGEND_MARK_WIDTH, y, text, text_style)
             x += _LEGEND_MARK_WIDTH + measure_width(text, font_size) + _LEGEND_GAP
         y += compute_leading(font_size)
     y += 4.0 if content.footnotes else 0.0
     for footnote in content.footnotes:
         note_lines = wrap_text(footnote, max_width, font_size)
-        canvas.write_lines(side_margin, y, note_lines, TextStyle(font_size, QUIET_COLOR))
+        canvas.write_lines(side_margin, y, note_lines, TextStyle(font_size, QUIET_COLOR, mark="note"))
         y += len(note_lines) * compute_leading(font_size)
 
 
@@ -198,7 +203,12 @@ def _draw_legend_mark(canvas: Canvas, legend_mark: LegendMark, x_left: float, y_
     if legend_mark in {"raw", "pooled"}:
         line_color, line_width = (RAW_COLOR, 1.2) if legend_mark == "raw" else (POOLED_COLOR, 2.4)
         canvas.axes.hlines(
-            y_middle, x_left, x_left + _LEGEND_MARK_WIDTH - 5, color=line_color, linewidth=line_width * scale
+            y_middle,
+            x_left,
+            x_left + _LEGEND_MARK_WIDTH - 5,
+            color=line_color,
+            linewidth=line_width * scale,
+            gid=f"{KEY_PREFIX}{'raw_interval' if legend_mark == 'raw' else 'interval'}",
         )
     # The same marks as in the plot, at sizes that are legible in a line of text.
     marker_shape, marker_side, face_color, edge_color = {
@@ -216,4 +226,5 @@ def _draw_legend_mark(canvas: Canvas, legend_mark: LegendMark, x_left: float, y_
         edgecolor=edge_color,
         linewidth=scale,
         zorder=3,
+        gid=f"{KEY_PREFIX}{_POINT_MARKS[legend_mark]}",
     )

@@ -25,7 +25,15 @@ from bayes_hte.plot.drawing.text import (
     wrap_text,
 )
 from bayes_hte.plot.forest import bars
-from bayes_hte.plot.forest.page import ForestContent, LayoutRow, RowKind, draw_footer, measure_footer, stack_rows
+from bayes_hte.plot.forest.page import (
+    LABEL_MARKS,
+    ForestContent,
+    LayoutRow,
+    RowKind,
+    draw_footer,
+    measure_footer,
+    stack_rows,
+)
 
 # All lengths are design points.
 _TEXT_SIZE, _SMALL_SIZE, _TITLE_SIZE = 11.0, 10.0, 13.0
@@ -75,7 +83,10 @@ def draw_wide(content: ForestContent, drawing_target: DrawingTarget) -> Canvas:
     canvas = open_canvas(drawing_target, natural_width, figure_height)
     column_positions = _place_columns(content, number_texts, canvas.width)
     canvas.write_lines(
-        _MARGIN, _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2, title_lines, TextStyle(_TITLE_SIZE, bold=True)
+        _MARGIN,
+        _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2,
+        title_lines,
+        TextStyle(_TITLE_SIZE, bold=True, mark="title"),
     )
     _draw_header(canvas, content, column_positions, rows_top)
     _draw_text(canvas, content, column_positions, rows, number_texts)
@@ -85,7 +96,7 @@ def draw_wide(content: ForestContent, drawing_target: DrawingTarget) -> Canvas:
         bars_middle,
         rows_bottom + _AXIS_HEIGHT + compute_leading(_TEXT_SIZE) / 2,
         label_lines,
-        TextStyle(_TEXT_SIZE),
+        TextStyle(_TEXT_SIZE, mark="axis_label"),
         "center",
     )
     draw_footer(canvas, content, footer_top, side_margin=_MARGIN, font_size=_SMALL_SIZE)
@@ -186,7 +197,7 @@ def _place_columns(content: ForestContent, number_texts: _NumberTexts, figure_wi
 def _draw_header(
     canvas: Canvas, content: ForestContent, column_positions: _ColumnPositions, header_bottom: float
 ) -> None:
-    y, text_style = header_bottom - _HEADER_HEIGHT / 2, TextStyle(_TEXT_SIZE, QUIET_COLOR)
+    y, text_style = header_bottom - _HEADER_HEIGHT / 2, TextStyle(_TEXT_SIZE, QUIET_COLOR, mark="header")
     canvas.write_line(_MARGIN, y, shorten_text(content.label_heading), text_style)
     if content.has_counts:
         canvas.write_line(column_positions.control, y, _shorten_arm(content.control_name), text_style, "right")
@@ -209,35 +220,36 @@ def _draw_text(
         y, is_bold = row.y_middle, row.row_kind != "segment"
         # Every second segment is shaded, and the first below each heading.
         is_striped = row.row_kind == "segment" and not is_striped
-        color = BAND_COLOR if row.row_kind == "arm" else STRIPE_COLOR
+        color, band_mark = (BAND_COLOR, "heading_band") if row.row_kind == "arm" else (STRIPE_COLOR, "stripe")
         if is_striped or row.row_kind == "arm":
-            canvas.fill_box((_MARGIN, row.top, canvas.width - 2 * _MARGIN, row.height), color)
+            canvas.fill_box((_MARGIN, row.top, canvas.width - 2 * _MARGIN, row.height), color, band_mark)
         canvas.write_line(
             _MARGIN + (0 if is_bold else indent) + (4 if row.row_kind == "arm" else 0),
             y,
             row.printed_name,
-            TextStyle(_TEXT_SIZE, bold=is_bold),
+            TextStyle(_TEXT_SIZE, bold=is_bold, mark=LABEL_MARKS[row.row_kind]),
         )
         if row.row_kind in {"arm", "group"}:
             continue
+        number_style = TextStyle(_TEXT_SIZE, bold=is_bold, mark="number")
         if content.has_counts:
             canvas.write_line(
                 column_positions.control,
                 y,
                 format_count(row.estimate.n_control),
-                TextStyle(_TEXT_SIZE, bold=is_bold),
+                number_style,
                 "right",
             )
             canvas.write_line(
                 column_positions.treated,
                 y,
                 format_count(row.estimate.n_treated),
-                TextStyle(_TEXT_SIZE, bold=is_bold),
+                number_style,
                 "right",
             )
         column_ends = (column_positions.effect, column_positions.interval, column_positions.probability)
         for x, text in zip(column_ends, next(row_texts), strict=True):
-            canvas.write_line(x, y, text, TextStyle(_TEXT_SIZE, bold=is_bold), "right")
+            canvas.write_line(x, y, text, number_style, "right")
         if row.row_kind == "ate":
             canvas.draw_rule(row.top, _MARGIN, canvas.width - _MARGIN)
 
@@ -267,7 +279,7 @@ def _draw_bars(
             min(max(x, left + half_width), right - half_width),
             block_rows[0].top - 9,
             "ATE",
-            TextStyle(_SMALL_SIZE, POOLED_COLOR),
+            TextStyle(_SMALL_SIZE, POOLED_COLOR, mark="ate_label"),
             "center",
         )
     bars.draw_guides(axes, guide_bands, tick_positions, shrink_factor=canvas.shrink_factor)
