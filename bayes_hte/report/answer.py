@@ -4,11 +4,11 @@ from typing import Final
 
 import pandas as pd
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.decisions.verdicts import VerdictRule, compute_false_sign_rate
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import (
     NBSP,
-    format_counted_noun,
     format_interval_probability,
     format_percent_probability,
     isolate_name,
@@ -171,7 +171,7 @@ def _write_borrowing_note(arm_result: ArmResult) -> str:
     )
     if not called_count:
         return borrowing_sentence
-    called_phrase = format_counted_noun(called_count, "sign called above rests", "signs called above rest")
+    called_phrase = write_count(called_count, "sign called above rests", "signs called above rest")
     return f"{borrowing_sentence} {called_phrase} on that."
 
 
@@ -183,7 +183,7 @@ def _write_wrong_signs_note(arm_result: ArmResult) -> str:
     if not called_segments:
         return "No sign is called, so none can be wrong."
     expected_wrong_share = compute_false_sign_rate(pd.DataFrame([reading.table_row for reading in called_segments]))
-    called_phrase = format_counted_noun(len(called_segments), "sign", "signs")
+    called_phrase = write_count(len(called_segments), "sign", "signs")
     return (
         f"Of the {called_phrase} called, {format_percent_probability(expected_wrong_share)} are expected to be wrong "
         "(the mean local false sign rate)."

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import xarray as xr
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.checks.check import collect_findings
 from bayes_hte.criticism.diagnostics import MAX_RHAT, Diagnosis
 from bayes_hte.inference.certificate import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS, Certificate
@@ -14,7 +15,7 @@ from bayes_hte.model.families import Family
 from bayes_hte.model.text import describe, pymc_source
 from bayes_hte.plot.drawing.text import clean_text, format_count
 from bayes_hte.report.arm_results import ArmResult
-from bayes_hte.report.notation import choose_effect_format, format_counted_noun, isolate_name
+from bayes_hte.report.notation import choose_effect_format, isolate_name
 from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import (
     describe_engine,
@@ -137,7 +138,7 @@ def _describe_chains(diagnosis: Diagnosis) -> str:
     return (
         f"R-hat, which compares the chains, is at most {rhat_text} ({MAX_RHAT} is allowed); the least certain quantity "
         f"has {smallest_ess:,.0f} effective draws ({MIN_ESS:.0f} are needed); "
-        f"{format_counted_noun(diagnosis.divergences, 'transition', 'transitions')} diverged (0 are allowed)."
+        f"{write_count(diagnosis.divergences, 'transition', 'transitions')} diverged (0 are allowed)."
     )
 
 

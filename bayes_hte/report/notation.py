@@ -144,8 +144,3 @@ def join_names(names_from_data: Sequence[str]) -> str:
     if len(isolated_names) > MAX_LISTED_NAMES + 1:
         return f"{', '.join(isolated_names[:MAX_LISTED_NAMES])} and {len(isolated_names) - MAX_LISTED_NAMES} more"
     return " and ".join(part for part in (", ".join(isolated_names[:-1]), isolated_names[-1]) if part)
-
-
-def format_counted_noun(noun_count: int, singular_noun: str, plural_noun: str) -> str:
-    """Write a count with its noun: ``1 segment``, ``2 segments``."""
-    return f"{noun_count:,} {singular_noun if noun_count == 1 else plural_noun}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.checks.hypothesis_tests import (
     ALARM_P_VALUE,
     MIN_EXPECTED_COUNT,
@@ -20,7 +21,6 @@ from bayes_hte.cells.checks.hypothesis_tests import (
     correct_by_holm,
 )
 from bayes_hte.cells.checks.wording import format_mean, format_p_value, format_percentages, quote_column, shorten_label
-from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.spec.cell_table import ARM, PRE_COVARIATE, SEGMENT
 
@@ -80,7 +80,7 @@ def describe_imbalance(cells: xr.Dataset) -> list[str]:
     listing = "; ".join(covariate_texts) + (
         f"; and {len(alarming_indices) - MAX_NAMED_ITEMS:,} more" if len(alarming_indices) > MAX_NAMED_ITEMS else ""
     )
-    counted_covariates = format_count(len(alarming_indices), "covariate differs", "covariates differ")
+    counted_covariates = write_count(len(alarming_indices), "covariate differs", "covariates differ")
     return [
         f"{counted_covariates} between the arms already before treatment: {listing}; randomisation hardly does that: "
         "find out how units came to their arms, and adjust for what differs"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.checks.balance import describe_attrition, describe_imbalance
 from bayes_hte.cells.checks.outliers_simpson import describe_outliers, describe_reversals
 from bayes_hte.cells.checks.sample_ratio import describe_mismatches
 from bayes_hte.cells.checks.wording import MAX_NAMED_SEGMENTS, list_first, locate_condition, quote_column, shorten_label
-from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, INTERVAL, SEGMENT, VALUE
 
@@ -141,7 +141,7 @@ def _describe_missing_arms(has_data: xr.DataArray) -> list[str]:
     is_partial = known_arms.any(ARM) & ~known_arms.all(ARM)
     partial_count = int(is_partial.sum())
     if partial_count:
-        partial_segments = format_count(partial_count, "segment lacks", "segments lack")
+        partial_segments = write_count(partial_count, "segment lacks", "segments lack")
         segment_names = _name_segments(
             is_partial,
             lambda segment_index: (
@@ -164,7 +164,7 @@ def _describe_empty_segments(has_data: xr.DataArray) -> list[str]:
     empty_count = int(is_empty.sum())
     if not empty_count:
         return []
-    empty_segments = format_count(empty_count, "segment has", "segments have")
+    empty_segments = write_count(empty_count, "segment has", "segments have")
     return [
         f"{empty_segments} no data in any arm: {_name_segments(is_empty)}; kept, but all said of it comes from the "
         "prior"
@@ -179,7 +179,7 @@ def _describe_tiny_segments(cells: xr.Dataset) -> list[str]:
     tiny_count = int(is_tiny.sum())
     if not tiny_count:
         return []
-    tiny_segments = format_count(tiny_count, "segment has", "segments have")
+    tiny_segments = write_count(tiny_count, "segment has", "segments have")
     return [
         f"{tiny_segments} fewer than {MIN_UNITS_PER_ARM} units in an arm: {_name_segments(is_tiny)}; "
         "what is said there is mostly borrowed from the other segments"
@@ -200,7 +200,7 @@ def _describe_constant_cells(cells: xr.Dataset) -> list[str]:
     constant_count = int(is_constant.sum())
     if not constant_count:
         return []
-    constant_cells = format_count(constant_count, "cell has", "cells have")
+    constant_cells = write_count(constant_count, "cell has", "cells have")
     return [
         f"{constant_cells} no variation in the outcome{locate_condition(is_constant)}; raw estimates there look more "
         "certain than they are"
@@ -220,7 +220,7 @@ def _describe_eventless_cells(cells: xr.Dataset) -> list[str]:
     if not eventless_count:
         return []
     return [
-        f"no events in {format_count(eventless_count, 'cell', 'cells')}{locate_condition(is_eventless)}; raw "
+        f"no events in {write_count(eventless_count, 'cell', 'cells')}{locate_condition(is_eventless)}; raw "
         "estimates there are 0 or unbounded"
     ]
 

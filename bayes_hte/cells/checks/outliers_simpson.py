@@ -8,6 +8,7 @@ Charig et al. 1986, British Medical Journal 292:879: the paradox of Simpson (195
 import numpy as np
 import xarray as xr
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.checks.hypothesis_tests import (
     ALARM_P_VALUE,
     RealValues,
@@ -16,7 +17,6 @@ from bayes_hte.cells.checks.hypothesis_tests import (
     compare_distributions,
 )
 from bayes_hte.cells.checks.wording import format_mean, name_cell, shorten_label
-from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.spec.cell_table import ARM, INPUT_COLUMN, OTHER_INPUT_COLUMN, SEGMENT, VALUE
 
 MIN_UNITS_FOR_OUTLIERS = 10
@@ -61,7 +61,7 @@ def describe_outliers(cells: xr.Dataset) -> list[str]:
     unit_count, mean_with = int(n[segment_index, arm_index]), float(mean[segment_index, arm_index])
     # (n m − x) / (n − 1)
     mean_without = (unit_count * mean_with - float(extreme[segment_index, arm_index])) / (unit_count - 1)
-    outlier_cells = format_count(outlier_count, "cell has", "cells have")
+    outlier_cells = write_count(outlier_count, "cell has", "cells have")
     scope_text = "" if outlier_count == 1 else ", most of all"
     return [
         f"{outlier_cells} one unit that makes up more than half of the variation of the outcome{scope_text}: "

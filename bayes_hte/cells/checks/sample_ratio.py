@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.checks.hypothesis_tests import (
     ALARM_P_VALUE,
     MIN_EXPECTED_COUNT,
@@ -26,7 +27,6 @@ from bayes_hte.cells.checks.hypothesis_tests import (
 )
 from bayes_hte.cells.checks.wording import format_p_value, format_percentages, quote_column, shorten_label
 from bayes_hte.cells.combine.planned_shares import read_planned_shares
-from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import DataError
 from bayes_hte.spec import cell_table
@@ -275,7 +275,7 @@ def _describe_overall_mismatch(ratio_tests: SampleRatioTests, segment_names: lis
         for index in shown_arms
     )
     hidden_count = len(ratio_tests.arm_names) - len(shown_arms)
-    arm_texts += f"; and {format_count(hidden_count, 'other arm', 'other arms')}" if hidden_count else ""
+    arm_texts += f"; and {write_count(hidden_count, 'other arm', 'other arms')}" if hidden_count else ""
     if not ratio_tests.has_stated_shares:
         return (
             f"the arms have different numbers of units: {arm_texts}; if equal shares were planned, this is a "
@@ -306,7 +306,7 @@ def _describe_segment_mismatches(ratio_tests: SampleRatioTests, segment_names: l
     listing = "; ".join(segment_texts) + (
         f"; and {len(alarming_segments) - MAX_NAMED_ITEMS:,} more" if len(alarming_segments) > MAX_NAMED_ITEMS else ""
     )
-    scope = f"in {len(alarming_segments):,} of {format_count(len(segment_names), 'segment', 'segments')}"
+    scope = f"in {len(alarming_segments):,} of {write_count(len(segment_names), 'segment', 'segments')}"
     if ratio_tests.has_stated_shares:
         return (
             f"sample-ratio mismatch {scope}, where the arms do not have their planned shares: {listing}; find the "
@@ -369,7 +369,7 @@ def _describe_uneven_levels(
     worst_level = (
         shorten_label(level_names[kept_levels[worst_row]])
         if worst_row < len(kept_levels)
-        else f"{format_count(pooled_count, 'small level', 'small levels')} together"
+        else f"{write_count(pooled_count, 'small level', 'small levels')} together"
     )
     lowest_arm, highest_arm = sorted({int(level_shares[worst_row].argmin()), int(level_shares[worst_row].argmax())})
     share_texts = format_percentages(level_shares[worst_row], float(differences[worst_row]))

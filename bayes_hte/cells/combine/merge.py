@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
+from bayes_hte._support.phrases import quote_names
 from bayes_hte._support.validation import describe_type
 from bayes_hte.cells.build import CellCoords, CellValues, TableAttributes, build_cell_table, pool_groups
-from bayes_hte.cells.reading.engines import quote_names
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, SegmentLevels
 from bayes_hte.cells.reading.small_tables import FloatValues
 from bayes_hte.cells.summaries.segment_covariates import add_covariates, list_segment_levels

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import xarray as xr
 
+from bayes_hte._support.phrases import quote_names
 from bayes_hte._support.validation import describe_value, to_float
-from bayes_hte.cells.reading.engines import quote_names
 from bayes_hte.cells.reading.labels import format_level
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table

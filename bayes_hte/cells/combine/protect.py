@@ -5,9 +5,9 @@ from typing import Literal, get_args
 
 import xarray as xr
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte._support.validation import describe_value, to_int
 from bayes_hte.cells.combine.split import rebuild_cells
-from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
@@ -90,7 +90,7 @@ def protect(cells: xr.Dataset, min_units: int, how: SmallSegmentPolicy = "suppre
         protected_cells = _drop_segments(protected_cells, small_segments)
     if protected_cells.sizes[SEGMENT] == 0:
         raise DataError(f"all {segment_count} segments have {reason}, so nothing is left; name fewer dimensions")
-    counted_segments = format_count(small_count, "segment", "segments")
+    counted_segments = write_count(small_count, "segment", "segments")
     new_notes = (
         [f"{counted_segments} of {segment_count} with {reason} {fate}, to protect the people in them"]
         if small_count

@@ -6,8 +6,8 @@ from typing import Any
 import numpy.typing as npt
 import xarray as xr
 
+from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.build import SPANNING_ATTRIBUTE, CellValues, TableAttributes, build_cell_table, pool_groups
-from bayes_hte.cells.reading.engines import quote_names
 from bayes_hte.cells.reading.labels import CellKey, sort_naturally
 from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
 from bayes_hte.cells.units import adjusted_means

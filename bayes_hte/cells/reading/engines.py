@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte._support.validation import describe_value
 from bayes_hte.cells.reading.csv_headers import check_headers
 from bayes_hte.cells.reading.labels import sort_naturally
@@ -36,8 +37,6 @@ ENGINE_PACKAGES = frozenset(
     {"duckdb", "ibis", "narwhals", "polars", "psycopg", "py4j", "pyarrow", "pyspark", "sqlglot"}
 )
 """Packages whose exceptions mean that a table cannot be read."""
-MAX_NAMES_SHOWN = 20
-"""Names that a message lists before it stops: more would hide what the message says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,12 +421,6 @@ def _pick_in_spark(table: Any, column_names: Sequence[str]) -> Any:
     return chosen_columns.toDF(*(f"c{i}" for i in range(len(column_names))))
 
 
-def quote_names(names: Sequence[str]) -> str:
-    """List names in quotes, up to `MAX_NAMES_SHOWN` of them."""
-    quoted_text = ", ".join(repr(name) for name in names[:MAX_NAMES_SHOWN])
-    return quoted_text + (f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else "")
-
-
 def check_dimensions(
     segments: Sequence[str], columns_by_role: Mapping[str, str | None], reserved_names: Collection[str] = ()
 ) -> list[str]:
@@ -497,11 +490,6 @@ def check_arms(arm_labels: Iterable[str], control: str, arm_column: str) -> None
         )
 
 
-def format_count(count: int, singular: str, plural: str) -> str:
-    """Write a count with its noun: 1 unit, 12 units."""
-    return f"{count:,} {singular if count == 1 else plural}"
-
-
 def describe_missing_levels(
     levels_by_dim: Iterable[Iterable[str | None]], level_counts: Iterable[int], dims: Sequence[str], counted_noun: str
 ) -> list[str]:
@@ -511,6 +499,6 @@ def describe_missing_levels(
         missing_count = sum(int(count) for level, count in zip(dim_levels, level_counts, strict=True) if level is None)
         if missing_count:
             have_verb, form_phrase = ("has", "it forms") if missing_count == 1 else ("have", "they form")
-            unit_phrase = format_count(missing_count, counted_noun, counted_noun + "s")
+            unit_phrase = write_count(missing_count, counted_noun, counted_noun + "s")
             sentences.append(f"{unit_phrase} {have_verb} no value for {dim}; {form_phrase} the level {MISSING_LEVEL}")
     return sentences

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.reading import plain_csv
-from bayes_hte.cells.reading.engines import (
-    describe_missing_levels,
-    fetch_rows,
-    format_count,
-    name_table,
-    open_table,
-    pick_columns,
-)
+from bayes_hte.cells.reading.engines import describe_missing_levels, fetch_rows, name_table, open_table, pick_columns
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, format_label, is_missing
 from bayes_hte.errors import DataError
 from bayes_hte.spec.cell_table import MISSING_LEVEL
@@ -49,7 +43,7 @@ class SummaryRows:
         """Raise DataError if any of `bad_rows` is true; the message names the cell of the first."""
         if bad_rows.any():
             bad_count = int(bad_rows.sum())
-            others_phrase = f" and {format_count(bad_count - 1, 'other row', 'other rows')}" if bad_count > 1 else ""
+            others_phrase = f" and {write_count(bad_count - 1, 'other row', 'other rows')}" if bad_count > 1 else ""
             raise DataError(
                 f"{message}; wrong in {describe_cell(self.cell_keys[int(bad_rows.argmax())])}{others_phrase}; correct "
                 "the table"
@@ -91,7 +85,7 @@ def read_summary_rows(
             for role, column in zip(columns_by_role, column_values[len(label_columns) :], strict=True)
         },
         describe_missing_levels(label_texts, [1] * len(fetched_rows), dims, "row"),
-        f"{format_count(len(fetched_rows), 'row', 'rows')} of {name_table(table)}",
+        f"{write_count(len(fetched_rows), 'row', 'rows')} of {name_table(table)}",
     )
 
 
@@ -109,7 +103,7 @@ def _check_arm_labels(arm_texts: list[str | None], arm_column: str) -> list[str]
     # A missing level is a level of its own, but a missing arm belongs to no comparison.
     arm_labels = [arm_text for arm_text in arm_texts if arm_text is not None]
     if len(arm_labels) < len(arm_texts):
-        missing_phrase = format_count(len(arm_texts) - len(arm_labels), "row has", "rows have")
+        missing_phrase = write_count(len(arm_texts) - len(arm_labels), "row has", "rows have")
         raise DataError(f"{missing_phrase} no arm in {arm_column!r}; fill it in or remove the rows")
     return arm_labels
 

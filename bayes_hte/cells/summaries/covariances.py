@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bayes_hte.cells.reading.engines import fetch_rows, name_table, open_table, pick_columns, quote_names
+from bayes_hte._support.phrases import quote_names
+from bayes_hte.cells.reading.engines import fetch_rows, name_table, open_table, pick_columns
 from bayes_hte.cells.reading.labels import format_label
 from bayes_hte.cells.reading.small_tables import FloatValues, require_numbers
 from bayes_hte.errors import DataError

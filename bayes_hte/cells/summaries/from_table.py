@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from bayes_hte.cells.reading.engines import (
-    check_dimensions,
-    fetch_rows,
-    name_table,
-    open_table,
-    pick_columns,
-    quote_names,
-)
+from bayes_hte._support.phrases import quote_names
+from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, name_table, open_table, pick_columns
 from bayes_hte.cells.reading.labels import format_label, sort_naturally
 from bayes_hte.cells.summaries.column_vocabulary import (
     ARM_WORDS,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import xarray as xr
 
+from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte._support.validation import check_nonempty_text, check_not_none
 from bayes_hte.cells.build import TableAttributes
-from bayes_hte.cells.reading.engines import check_dimensions, format_count, quote_names
+from bayes_hte.cells.reading.engines import check_dimensions
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, format_label
 from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, read_summary_rows
 from bayes_hte.cells.summaries.from_summary import build_summary_cells
@@ -186,7 +187,7 @@ def _stack_arms(
     cell_keys = [(levels, arm) for arm in arm_names for levels, _ in wide_rows.cell_keys]
     empty_count = int((~has_numbers).sum())
     notes = (
-        [f"{format_count(empty_count, 'cell has', 'cells have')} no numbers in the table: nothing was seen there"]
+        [f"{write_count(empty_count, 'cell has', 'cells have')} no numbers in the table: nothing was seen there"]
         if empty_count
         else []
     )

@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte._support import validation
-from bayes_hte.cells.reading.engines import check_dimensions, quote_names
+from bayes_hte._support.phrases import quote_names
+from bayes_hte.cells.reading.engines import check_dimensions
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, SegmentLevels
 from bayes_hte.cells.reading.small_tables import (
     FloatValues,

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from bayes_hte.cells.reading.engines import format_count
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.reading.small_tables import MAX_EXACT_INTEGER, FloatValues, SummaryRows, describe_cell
 
 MIN_VARIANCE_DIGITS = 6
@@ -84,10 +84,10 @@ def _count_digits_left(ss: FloatValues, ss_error: FloatValues) -> FloatValues:
 def _describe_lost_digits(rows: SummaryRows, digits_left: FloatValues) -> str:
     worst_cell = int(digits_left.argmin())
     n_digits = round(float(digits_left[worst_cell]))
-    digit_phrase = f"about {format_count(n_digits, 'digit', 'digits')}" if n_digits else "no digit"
+    digit_phrase = f"about {write_count(n_digits, 'digit', 'digits')}" if n_digits else "no digit"
     n_others = int((digits_left < MIN_VARIANCE_DIGITS).sum()) - 1
     others_phrase = (
-        f" and fewer than {MIN_VARIANCE_DIGITS} in {format_count(n_others, 'other cell', 'other cells')}"
+        f" and fewer than {MIN_VARIANCE_DIGITS} in {write_count(n_others, 'other cell', 'other cells')}"
         if n_others
         else ""
     )

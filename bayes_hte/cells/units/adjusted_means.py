@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.build import CellCoords, CellValues, pool_groups
-from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, SegmentLevels
 from bayes_hte.cells.units.group_by import GroupedUnits, UnitRows
 from bayes_hte.cells.units.statistics import CountColumn, FloatColumn, StatisticsQuery
@@ -171,7 +171,7 @@ def reduce_to_adjusted_means(
     if groups.value_counts.get("negative", np.zeros(1)).any():
         negative_count = int(groups.value_counts["negative"].sum())
         raise DataError(
-            f"{format_count(negative_count, 'weight', 'weights')} in {units.columns.numbers['weight']!r} "
+            f"{write_count(negative_count, 'weight', 'weights')} in {units.columns.numbers['weight']!r} "
             f"{'is' if negative_count == 1 else 'are'} negative; a weight says how many units a row stands for, 0 or "
             "more: correct the column"
         )
@@ -272,7 +272,7 @@ def _linearise_ratio(
     if is_undefined.any():
         levels, arm = cell_keys[int(is_undefined.argmax())]
         zero_sum = "weights add up" if denominator == "w" else "the denominator adds up"
-        cell_count = format_count(int(is_undefined.sum()), "cell", "cells")
+        cell_count = write_count(int(is_undefined.sum()), "cell", "cells")
         raise DataError(
             f"{zero_sum} to 0 in {cell_count}, the first segment {LEVEL_SEPARATOR.join(levels)!r}, arm {arm!r}, "
             "so there is no mean; leave these units out, or group the levels"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte._support.validation import describe_value, to_int
-from bayes_hte.cells.reading.engines import fetch_rows, format_count, quote_names
+from bayes_hte.cells.reading.engines import fetch_rows
 from bayes_hte.cells.reading.labels import format_bin_label, format_label, is_missing
 from bayes_hte.cells.units.statistics import query_quantiles
 from bayes_hte.errors import ArgumentError, DataError
@@ -369,7 +370,7 @@ def merge_rare_levels(
         sorted_levels = sorted(rare_levels.items(), key=lambda level_size: (-level_size[1], level_size[0]))
         shown_levels = ", ".join(f"{level} ({size:,})" for level, size in sorted_levels[:MAX_NAMED_LEVELS])
         remainder = f" and {len(rare_levels) - MAX_NAMED_LEVELS:,} more" if len(rare_levels) > MAX_NAMED_LEVELS else ""
-        level_count = format_count(len(rare_levels), "level", "levels")
+        level_count = write_count(len(rare_levels), "level", "levels")
         notes.append(
             f"{level_count} of {dimension} with fewer than {minimum:,} rows form the level {OTHER_LEVEL}: "
             f"{shown_levels}{remainder}"

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import xarray as xr
 
+from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.build import SPANNING_ATTRIBUTE
-from bayes_hte.cells.reading.engines import fetch_rows, format_count, quote_names
+from bayes_hte.cells.reading.engines import fetch_rows
 from bayes_hte.cells.reading.labels import format_label
 from bayes_hte.cells.units.statistics import (
     StatisticsAnswer,
@@ -122,7 +123,7 @@ def note_crossing_clusters(frame: "nw.LazyFrame[Any]", cluster_column: str, tabl
         return []
     verb = "has" if n_crossing == 1 else "have"
     return [
-        f"{n_crossing:,} of {format_count(n_clusters, 'cluster', 'clusters')} in {cluster_column!r} {verb} rows in "
+        f"{n_crossing:,} of {write_count(n_clusters, 'cluster', 'clusters')} in {cluster_column!r} {verb} rows in "
         "more than one arm, so arms were not assigned by cluster: standard errors take the arms for independent, which "
         "overstates them where outcomes of a cluster are alike; check that this is the unit that was randomised"
     ]
@@ -141,7 +142,7 @@ def note_repeated_units(frame: "nw.LazyFrame[Any]", unit_column: str, table_name
         Name of the table in messages.
     """
     n_units, n_repeated, n_crossing = _count_repeats(frame, "u", table_name)
-    unit_phrase = format_count(n_units, "unit", "units")
+    unit_phrase = write_count(n_units, "unit", "units")
     notes = []
     if n_crossing:
         verb = "is" if n_crossing == 1 else "are"
@@ -313,11 +314,11 @@ def describe_analysis_units(
     cluster_column: str, n_clusters: int, n_spanning: int, spanning_clusters: SpanningClusters | None
 ) -> str:
     """Describe the units of analysis in a note."""
-    unit_phrase = f"the units of analysis are {format_count(n_clusters, 'cluster', 'clusters')} in {cluster_column!r}"
+    unit_phrase = f"the units of analysis are {write_count(n_clusters, 'cluster', 'clusters')} in {cluster_column!r}"
     if spanning_clusters is None:
         return unit_phrase
     return (
-        f"{unit_phrase}; {format_count(n_spanning, 'has', 'have')} rows in several levels of "
+        f"{unit_phrase}; {write_count(n_spanning, 'has', 'have')} rows in several levels of "
         f"{quote_names(spanning_clusters.varying_dims)}, and each segment "
         "counts them: segments are not independent then, so that what pools them or adds them up, such as the average "
         "effect, is less sure than it looks; to avoid it, use dimensions that are the same in all rows of a cluster"

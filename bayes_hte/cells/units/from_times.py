@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte._support.validation import check_nonempty_text, check_not_none, describe_value, to_float
 from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool_groups
-from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, format_count, open_table
+from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, open_table
 from bayes_hte.cells.reading.labels import format_label, is_missing
 from bayes_hte.cells.units.group_by import (
     GroupedUnits,
@@ -176,12 +177,12 @@ def _query_observed_times(unit_rows: UnitRows) -> _ObservedTimes:
     time_column, event_column = unit_rows.columns.numbers["time"], unit_rows.columns.numbers["event"]
     if n_invalid:
         raise DataError(
-            f"{format_count(n_invalid, 'value', 'values')} of {event_column!r} {'is' if n_invalid == 1 else 'are'} "
+            f"{write_count(n_invalid, 'value', 'values')} of {event_column!r} {'is' if n_invalid == 1 else 'are'} "
             "neither 0 nor 1; an event is 1 where it was seen, 0 where the unit was censored before"
         )
     if n_early:
         raise DataError(
-            f"{format_count(n_early, 'time', 'times')} in {time_column!r} {'is' if n_early == 1 else 'are'} not "
+            f"{write_count(n_early, 'time', 'times')} in {time_column!r} {'is' if n_early == 1 else 'are'} not "
             "greater than 0; count time from the start of each unit, or add half a day to times in days"
         )
     if not n_complete:  # no row is complete: drop_incomplete_rows says what is missing

@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.build import TableAttributes
-from bayes_hte.cells.reading.engines import (
-    Source,
-    check_arms,
-    describe_missing_levels,
-    fetch_rows,
-    format_count,
-    pick_columns,
-    quote_names,
-)
+from bayes_hte.cells.reading.engines import Source, check_arms, describe_missing_levels, fetch_rows, pick_columns
 from bayes_hte.cells.reading.labels import CellKey, format_label
 from bayes_hte.cells.units.binning import BinSpec, DimensionCut, choose_cut, compute_quantiles
 from bayes_hte.cells.units.clusters import UNIT_COUNT, aggregate_units
@@ -319,7 +312,7 @@ def drop_incomplete_rows(
         dimension looks like an id.
     """
     _check_ids(groups, unit_rows.columns.dims)
-    row_phrase = format_count(int(groups.row_counts.sum()), "row", "rows")
+    row_phrase = write_count(int(groups.row_counts.sum()), "row", "rows")
     groups, drop_notes = _keep_complete_groups(unit_rows, groups, drop_missing=drop_missing)
     attributes = TableAttributes(
         outcome_name=outcome_name,
@@ -397,4 +390,4 @@ def _describe_unusable_numbers(n_rows: int, n_missing: int, n_infinite: int, sub
 
 
 def _describe_rows_without(n_rows: int, label_role: str, column_name: str) -> list[str]:
-    return [f"{format_count(n_rows, 'row has', 'rows have')} no {label_role} in {column_name!r}"] if n_rows else []
+    return [f"{write_count(n_rows, 'row has', 'rows have')} no {label_role} in {column_name!r}"] if n_rows else []

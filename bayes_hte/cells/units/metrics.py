@@ -10,8 +10,8 @@ from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
+from bayes_hte._support.phrases import quote_names
 from bayes_hte._support.validation import check_column_names, check_not_none
-from bayes_hte.cells.reading.engines import quote_names
 from bayes_hte.cells.units.reductions import (
     CapBounds,
     MetricReduction,

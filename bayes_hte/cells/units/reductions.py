@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from bayes_hte._support.phrases import write_count
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.cells.build import CellCoords, CellValues, pool_groups
-from bayes_hte.cells.reading.engines import format_count
 from bayes_hte.cells.reading.labels import CellKey
 from bayes_hte.cells.summaries.from_levels import build_histogram, check_value_count
 from bayes_hte.cells.units import adjusted_means
@@ -203,12 +203,12 @@ def _reduce_to_rates(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
     broken_count, negative_count = int(groups.value_counts["broken"].sum()), int(groups.value_counts["negative"].sum())
     if broken_count:
         raise DataError(
-            f"{format_count(broken_count, 'outcome', 'outcomes')} in {outcome!r} cannot be a number of events: with "
+            f"{write_count(broken_count, 'outcome', 'outcomes')} in {outcome!r} cannot be a number of events: with "
             "exposure the outcome must be a whole number, 0 or more; for other numbers leave exposure out"
         )
     if negative_count:
         raise DataError(
-            f"{format_count(negative_count, 'exposure', 'exposures')} in {exposure_column!r} "
+            f"{write_count(negative_count, 'exposure', 'exposures')} in {exposure_column!r} "
             f"{'is' if negative_count == 1 else 'are'} negative; exposure is time, visits or area, 0 or more: correct "
             "the column"
         )
