@@ -1,9 +1,50 @@
-"""Small cell tables that every test file can ask for; made by hand, so that no test needs the data layer."""
+"""What every test file can ask for, which tests are unit tests, and how tests are shared between processes."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 from example_cells import table
+
+TESTS = Path(__file__).parent
+ASKS_MORE = (
+    "analysis/priors", "analysis/test_compare.py", "analysis/test_fit_many.py", "benchmarks", "criticism/test_leave",
+    "criticism/test_tau_profile.py", "inference", "model/pymc", "report/test_browser.py", "test_cli.py", "test_docs.py",
+    "test_examples.py", "test_imports.py",
+)  # fmt: skip
+"""Paths that begin so hold tests which draw from a posterior, compile a model, or start a process or a browser."""
+TABLE_ENGINES = frozenset(
+    ("pandas-arrow", "polars", "polars-lazy", "pyarrow", "duckdb", "csv", "parquet", "dask", "ibis-duckdb")
+)
+SERVERS = ("spark", "ibis-postgres")
+"""Table engines that take seconds to start: one process starts them, for all of their tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark unit tests: by where they stand, and by the table engine that they are asked with."""
+    for item in items:
+        place = item.path.relative_to(TESTS).as_posix()
+        parameters = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        engines = {value for value in parameters if isinstance(value, str)} & {*TABLE_ENGINES, *SERVERS}
+        if not (place.startswith(ASKS_MORE) or engines or item.get_closest_marker("slow")):
+            item.add_marker(pytest.mark.unit)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process whole files, because their fixtures are shared, and one process everything with a server."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class FilesAndServers(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("::")
+            return next((server for server in SERVERS if server in name), file)
+
+    return FilesAndServers(config, log)
 
 
 @pytest.fixture
