@@ -13,34 +13,12 @@ import pytest
 from benchmark_scripts import load
 from paths import ROOT
 
-PUBLIC_MODULES = [
-    "bayes_hte.analysis.fit",
-    "bayes_hte.analysis.run",
-    "bayes_hte.analysis.priors.learned",
-    "bayes_hte.analysis.fit_many",
-    "bayes_hte.analysis.priors.sweep",
-    "bayes_hte.analysis.from_posterior",
-    "bayes_hte.analysis.priors.predictive",
-    "bayes_hte.analysis.result",
-    "bayes_hte.cells.checks.check",
-    "bayes_hte.cells.summaries.segment_covariates",
-    "bayes_hte.cells.summaries.from_table",
-    "bayes_hte.cells.summaries.from_levels",
-    "bayes_hte.cells.combine.merge",
-    "bayes_hte.cells.combine.protect",
-    "bayes_hte.cells.checks.sample_ratio",
-    "bayes_hte.cells.units.from_rows",
-    "bayes_hte.cells.combine.planned_shares",
-    "bayes_hte.cells.combine.split",
-    "bayes_hte.cells.units.from_times",
-    "bayes_hte.cells.units.metrics",
-    "bayes_hte.cells.summaries.from_summary",
-    "bayes_hte.cells.summaries.column_vocabulary",
-    "bayes_hte.cells.summaries.from_wide",
-    "bayes_hte.cells.checks.wording",
-    "bayes_hte.spec.files",
-    "bayes_hte.spec.model",
-]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "bayes_hte").rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
+)
+"""Modules with an example in a docstring."""
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -56,7 +34,7 @@ def test_python_in_the_documents_runs(document: str, tmp_path: Path, monkeypatch
     assert list((tmp_path / "results").iterdir())
 
 
-@pytest.mark.parametrize("name", PUBLIC_MODULES)
+@pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

@@ -12,6 +12,8 @@ from paths import ROOT
 PACKAGE = ROOT / "bayes_hte"
 RENEWED_LATER = ("inference/exact",)
 """The exact engine moved as it was: a renewal of the engine brings names of its own."""
+FILE_PER_FAMILY = "model/families"
+"""A folder that grows by a file with every kind of outcome, all alike."""
 PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md")
 
 
@@ -30,7 +32,7 @@ def read_layers() -> list[set[str]]:
 
 @pytest.mark.parametrize("measure", ["loose_modules", "widest_folder"])
 def test_rooms_stay_small_enough_to_be_seen_at_once(measure: str) -> None:
-    result = load("house").measure_package(PACKAGE)[measure]
+    result = load("house").measure_package(PACKAGE, excluded=(*RENEWED_LATER, FILE_PER_FAMILY))[measure]
     assert result.meets_goal(), result.findings
 
 
