@@ -53,17 +53,17 @@ def render(
     Names come from data and are treated as hostile: the template escapes every text; only the figures, which
     `bayes_hte.plot.svg` has escaped, and the package's own style sheet enter as markup.
     """
-    package_files = files("bayes_hte.report")
+    template_files = files("bayes_hte.report") / "template"
     # A name that the template misspells is an error, not an empty place on the page.
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (package_files / name).read_text(encoding="utf-8")),
+        loader=jinja2.FunctionLoader(lambda name: (template_files / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page_template = environment.get_template("template.html.j2")
-    page_css = (package_files / "style.css").read_text(encoding="utf-8")
+    page_template = environment.get_template("page.html.j2")
+    page_css = (template_files / "style.css").read_text(encoding="utf-8")
     report_page = collect_page(fit_tree, question, diagnosis, plan, result_tables)
     return page_template.render(
         report=report_page,
