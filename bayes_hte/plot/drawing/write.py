@@ -127,7 +127,7 @@ def _drop_style_sheets(svg_root: ET.Element) -> None:
 
 
 def _number_repeated_ids(svg_root: ET.Element) -> None:
-    """Number the ids after the first of each: many artists are one mark, but an id may stand once on a page."""
+    """Append a number to repeated ids: many artists are one mark, but an id may stand once on a page."""
     id_counts: Counter[str] = Counter()
     for svg_node in svg_root.iter():
         node_id = svg_node.get("id")
