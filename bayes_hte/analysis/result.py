@@ -15,7 +15,7 @@ from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
 from bayes_hte.estimands import by_dimension, tables
-from bayes_hte.estimands.effect_draws import compute_effect_draws, tabulate_effect_draws
+from bayes_hte.estimands.effects import compute_effect_draws, tabulate_effect_draws
 from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
 from bayes_hte.estimands.ranking import RankDirection, compare_arms, rank_segments
 from bayes_hte.estimands.result_tables import mark_reliability
