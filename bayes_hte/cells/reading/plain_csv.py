@@ -4,7 +4,7 @@ This reader knows one dialect, and leaves every other file to DuckDB, errors and
 answers, it answers what `bayes_hte.cells.reading.engines` does; a test draws files at random and asks both.
 
 Measured on the table of eight schools, with pandas imported and bytecode cached, medians of 7 on a busy machine of two
-cores: 0.1 ms here against 0.95 s by DuckDB, of which importing it and narwhals is 0.9 s. `pandas.read_csv` takes 40 ms
+cores: 0.1 ms here against 0.95 s by DuckDB, its import included. `pandas.read_csv` takes 40 ms
 and would replace no check, only the splitting of lines: it fills short rows and renames repeated columns.
 """
 
