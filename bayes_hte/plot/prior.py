@@ -9,15 +9,12 @@ from matplotlib.figure import Figure, SubFigure
 from bayes_hte.errors import DataError
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis, strip_axes
 from bayes_hte.plot.drawing.canvas import (
-    INK_COLOR,
-    POOLED_COLOR,
-    QUIET_COLOR,
-    RAW_COLOR,
     Canvas,
     TextStyle,
     open_canvas,
 )
 from bayes_hte.plot.drawing.text import shorten_text
+from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import Visuals, require_known_visuals, restyle_marks
 
 PRIOR_MARKS = (
@@ -36,7 +33,6 @@ PRIOR_MARKS = (
 EffectArray = npt.NDArray[np.float64]
 
 _FIGURE_WIDTH, _MARGIN, _PANEL_HEIGHT, _HEADER_HEIGHT, _FOOTER_HEIGHT = 620.0, 14.0, 120.0, 46.0, 24.0
-_PRIOR_COLOR, _POSTERIOR_COLOR = "#c3cad2", "#a9c3df"
 # Counts in narrow bins are noisy: a bell over nine of them is smooth, and no wider than a twentieth of the axis.
 _SMOOTHING_WEIGHTS = np.hanning(9) / np.hanning(9).sum()
 _BIN_COUNT = 160  # under four points wide, so that a curve has no corners
@@ -74,6 +70,7 @@ def prior(
     unit: str = "",
     where: Figure | SubFigure | None = None,
     visuals: Visuals | None = None,
+    theme: Theme = DEFAULT_THEME,
 ) -> Figure | SubFigure:
     """Draw prior and posterior densities of segments' effects, one panel per arm.
 
@@ -90,6 +87,8 @@ def prior(
         Draw into this; by default a new figure.
     visuals : mapping, optional
         As for `forest`; the marks are `PRIOR_MARKS`.
+    theme : Theme
+        Colours.
 
     Returns
     -------
@@ -106,12 +105,12 @@ def prior(
     if not beliefs or not all(np.isfinite(belief.prior_draws).all() and len(belief.prior_draws) for belief in beliefs):
         raise DataError("there is no prior to draw, or it is not finite on this scale: try scale='link'")
     height = _HEADER_HEIGHT + len(beliefs) * _PANEL_HEIGHT + _FOOTER_HEIGHT
-    canvas = open_canvas(where, _FIGURE_WIDTH, height)
+    canvas = open_canvas(where, _FIGURE_WIDTH, height, theme)
     effect_factor = 100.0 if percent else 1.0
     axis_limits = _choose_axis_limits(beliefs, effect_factor)
     heading = title or "Effects of segments: what the prior allows"
     canvas.write_line(_MARGIN, 16, heading, TextStyle(13.0, bold=True, mark="title"))
-    canvas.write_line(_MARGIN, 34, _write_key(beliefs), TextStyle(10.0, QUIET_COLOR, mark="key"))
+    canvas.write_line(_MARGIN, 34, _write_key(beliefs), TextStyle(10.0, canvas.theme.quiet_color, mark="key"))
     for panel_index, belief in enumerate(beliefs):
         _draw_panel(canvas, belief, axis_limits, effect_factor, _HEADER_HEIGHT + panel_index * _PANEL_HEIGHT)
     label = axis_label or label_effect_axis(unit, percent=percent)
@@ -159,31 +158,41 @@ def _draw_panel(
             bin_middles,
             0,
             _estimate_density(effect_factor * belief.posterior_draws, edges),
-            color=_POSTERIOR_COLOR,
+            color=canvas.theme.interval_color,
             linewidth=0,
             gid="posterior_area",
         )
         axes.plot(
             bin_middles,
             _estimate_density(effect_factor * belief.posterior_draws, edges),
-            color=POOLED_COLOR,
+            color=canvas.theme.pooled_color,
             linewidth=1.2 * canvas.shrink_factor,
             gid="posterior_curve",
         )
     prior_density = _estimate_density(effect_factor * belief.prior_draws, edges)
-    axes.fill_between(bin_middles, 0, prior_density, color=_PRIOR_COLOR, alpha=0.5, linewidth=0, gid="prior_area")
-    axes.plot(bin_middles, prior_density, color=QUIET_COLOR, linewidth=1.2 * canvas.shrink_factor, gid="prior_curve")
+    axes.fill_between(
+        bin_middles, 0, prior_density, color=canvas.theme.prior_color, alpha=0.5, linewidth=0, gid="prior_area"
+    )
+    axes.plot(
+        bin_middles,
+        prior_density,
+        color=canvas.theme.quiet_color,
+        linewidth=1.2 * canvas.shrink_factor,
+        gid="prior_curve",
+    )
     finite_raw_effects = effect_factor * belief.raw_effects[np.isfinite(belief.raw_effects)]
     raw_in_view = finite_raw_effects[(finite_raw_effects >= axis_limits[0]) & (finite_raw_effects <= axis_limits[1])]
     # Below zero density there is room for the ticks of raw estimates.
-    axes.vlines(raw_in_view, -0.12, -0.02, color=RAW_COLOR, linewidth=1.0 * canvas.shrink_factor, gid="raw_tick")
-    axes.axvline(0.0, color=INK_COLOR, linewidth=0.8 * canvas.shrink_factor, gid="zero_line")
+    axes.vlines(
+        raw_in_view, -0.12, -0.02, color=canvas.theme.raw_color, linewidth=1.0 * canvas.shrink_factor, gid="raw_tick"
+    )
+    axes.axvline(0.0, color=canvas.theme.ink_color, linewidth=0.8 * canvas.shrink_factor, gid="zero_line")
     axes.set_xlim(*axis_limits)
     axes.set_ylim(-0.14, 1.05)
     axes.set_yticks([])
     tick_positions, tick_labels = choose_fitting_ticks(axis_limits, width, 10.0)
     axes.set_xticks(tick_positions, tick_labels)
-    strip_axes(axes, font_size=10.0, shrink_factor=canvas.shrink_factor)
+    strip_axes(axes, font_size=10.0, canvas=canvas)
     raw_outside_count = len(finite_raw_effects) - len(raw_in_view)
     panel_title = shorten_text(belief.arm) + (
         f"   ({raw_outside_count} raw estimates outside)" if raw_outside_count else ""

@@ -9,9 +9,6 @@ from matplotlib.figure import Figure, SubFigure
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot.drawing.axis import label_effect_axis
 from bayes_hte.plot.drawing.canvas import (
-    POOLED_COLOR,
-    QUIET_COLOR,
-    RAW_COLOR,
     Canvas,
     TextStyle,
     compute_leading,
@@ -27,6 +24,7 @@ from bayes_hte.plot.drawing.panel import (
     select_plottable,
 )
 from bayes_hte.plot.drawing.text import measure_width, shorten_text, wrap_text
+from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.rows import ArmBlock, read_blocks
 
@@ -70,6 +68,7 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
     visuals: Visuals | None = None,
+    theme: Theme = DEFAULT_THEME,
 ) -> Figure | SubFigure:
     """Draw arrows from each segment's raw estimate to its pooled one, small segments on the left.
 
@@ -97,6 +96,8 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
         Drawn into the place of this instead; its own axis is hidden.
     visuals : mapping, optional
         As for `forest`; the marks are `SHRINKAGE_MARKS`.
+    theme : Theme
+        Colours.
 
     Returns
     -------
@@ -149,7 +150,10 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
     panels_height = len(arm_blocks) * (heading_height + _PANEL_HEIGHT + _AXIS_HEIGHT)
     # Two lines more than the notes have: the key above them, and a margin below.
     canvas = open_canvas(
-        drawing_target, _FIGURE_WIDTH, panels_top + panels_height + (len(note_lines) + 2) * compute_leading(SMALL_SIZE)
+        drawing_target,
+        _FIGURE_WIDTH,
+        panels_top + panels_height + (len(note_lines) + 2) * compute_leading(SMALL_SIZE),
+        theme,
     )
 
     canvas.write_lines(
@@ -162,7 +166,7 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
         _MARGIN,
         panels_top - 8 - compute_leading(TEXT_SIZE) / 2,
         effect_label,
-        TextStyle(TEXT_SIZE, QUIET_COLOR, mark="axis_label"),
+        TextStyle(TEXT_SIZE, canvas.theme.quiet_color, mark="axis_label"),
     )
     # Common axes: arms can be compared by eye.
     panel_axes = choose_panel_axes(arm_blocks)
@@ -182,7 +186,7 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
         _MARGIN,
         panels_top + panels_height + 1.5 * compute_leading(SMALL_SIZE),
         note_lines,
-        TextStyle(SMALL_SIZE, QUIET_COLOR, mark="note"),
+        TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="note"),
     )
     restyle_marks(canvas.axes, visuals)
     drawn_figure = canvas.axes.get_figure()
@@ -213,13 +217,16 @@ def _draw_key(canvas: Canvas, key_top: float, pooled_name: str) -> None:
         [_MARGIN + 4],
         [y],
         s=(4.4 * shrink_factor) ** 2,
-        facecolor="white",
-        edgecolor=RAW_COLOR,
+        facecolor=canvas.theme.paper_color,
+        edgecolor=canvas.theme.raw_color,
         linewidth=1.1 * shrink_factor,
         gid=f"{KEY_PREFIX}raw_point",
     )
     canvas.write_line(
-        _MARGIN + 14, y, "raw, not pooled", TextStyle(SMALL_SIZE, QUIET_COLOR, mark=f"{KEY_PREFIX}raw_point")
+        _MARGIN + 14,
+        y,
+        "raw, not pooled",
+        TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark=f"{KEY_PREFIX}raw_point"),
     )
     x = _MARGIN + 14 + measure_width("raw, not pooled", SMALL_SIZE) + 18
     # An arrow may point both ways: the key shows one of each, side by side.
@@ -228,7 +235,7 @@ def _draw_key(canvas: Canvas, key_top: float, pooled_name: str) -> None:
             [x + x_offset],
             [y],
             s=(6.0 * shrink_factor) ** 2,
-            color=POOLED_COLOR,
+            color=canvas.theme.pooled_color,
             linewidth=0,
             marker=marker,
             gid=f"{KEY_PREFIX}point",
@@ -237,5 +244,5 @@ def _draw_key(canvas: Canvas, key_top: float, pooled_name: str) -> None:
         x + 22,
         y,
         f"{pooled_name}; the band is the interval of the average effect (ATE)",
-        TextStyle(SMALL_SIZE, QUIET_COLOR, mark=f"{KEY_PREFIX}point"),
+        TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark=f"{KEY_PREFIX}point"),
     )

@@ -15,11 +15,6 @@ from bayes_hte.plot.drawing.axis import (
     strip_axes,
 )
 from bayes_hte.plot.drawing.canvas import (
-    GRID_COLOR,
-    INK_COLOR,
-    POOLED_COLOR,
-    QUIET_COLOR,
-    RAW_COLOR,
     Canvas,
     TextStyle,
 )
@@ -27,6 +22,7 @@ from bayes_hte.plot.drawing.text import (
     cut_to_width,
     measure_width,
 )
+from bayes_hte.plot.drawing.theme import Theme
 from bayes_hte.plot.tau_curves import EffectCurve, TauPosterior
 
 SMALL_SIZE, MARGIN = 10.0, 14.0
@@ -35,9 +31,6 @@ LEFT_WIDTH = 50.0  # room for the tick labels
 ENDS_HEIGHT, EFFECTS_HEIGHT, SUMMARY_HEIGHT, DENSITY_HEIGHT = 18.0, 270.0, 22.0, 54.0
 _LEADER_LENGTH = 18.0  # thin lines lead to the names
 _NAME_SPACING = 1.25 * SMALL_SIZE
-_BAND_COLOR, _TAIL_COLOR, INTERVAL_COLOR = "#ebf1f8", "#dce6f2", "#a9c3df"
-_SIGN_CHANGE_COLOR = "#b04a0c"  # burnt orange: 5:1 against white, distinct from blue for every kind of colour vision
-CURVE_COLORS = {"other": "#b3bcc6", "other-turning": "#d9a57f", "named": POOLED_COLOR, "turning": _SIGN_CHANGE_COLOR}
 CURVE_MARKS = {
     "other": "other_curve",
     "other-turning": "other_turning_curve",
@@ -59,7 +52,7 @@ class TracePanel:
     posterior: TauPosterior
 
     def select_curves(self, curve_kind: str) -> list[EffectCurve]:
-        """Select the curves of one colour, by a key of CURVE_COLORS."""
+        """Select the curves of one colour, by a key of CURVE_MARKS."""
         is_other = curve_kind.startswith("other")
         candidates = self.curves[self.named_count :] if is_other else self.curves[: self.named_count]
         return [curve for curve in candidates if curve.changes_sign == curve_kind.endswith("turning")]
@@ -85,6 +78,16 @@ def rank_curves(arm: str, curves: Sequence[EffectCurve], posterior: TauPosterior
     return TracePanel(arm, tuple(ranked_curves), named_count, posterior)
 
 
+def map_curve_colors(theme: Theme) -> dict[str, str]:
+    """Map kinds of curves to their colours, in the order of drawing."""
+    return {
+        "other": theme.other_curve_color,
+        "other-turning": theme.other_sign_change_color,
+        "named": theme.pooled_color,
+        "turning": theme.sign_change_color,
+    }
+
+
 def draw_trace_panel(
     canvas: Canvas, panel: TracePanel, shared_axes: SharedAxes, panel_top: float, interval_name: str
 ) -> None:
@@ -97,10 +100,10 @@ def draw_trace_panel(
     density_axes.sharex(effect_axes)
     effect_axes.set_xlim(0.0, tau_end)
     for inset_axes in (effect_axes, density_axes):
-        strip_axes(inset_axes, font_size=SMALL_SIZE, shrink_factor=shrink_factor)
+        strip_axes(inset_axes, font_size=SMALL_SIZE, canvas=canvas)
         inset_axes.axvline(
             posterior.median,
-            color=POOLED_COLOR,
+            color=canvas.theme.pooled_color,
             linewidth=shrink_factor,
             linestyle=DASH_PATTERN,
             zorder=2.5,
@@ -109,11 +112,14 @@ def draw_trace_panel(
     tick_positions, tick_labels = choose_fitting_ticks((0.0, tau_end), axes_width, SMALL_SIZE)
     density_axes.set_xticks(tick_positions, labels=tick_labels)
     density_axes.set_yticks([])
-    _draw_density(density_axes, posterior, shrink_factor)
-    _draw_curves(effect_axes, panel, shared_axes, shrink_factor)
+    _draw_density(density_axes, posterior, canvas)
+    _draw_curves(effect_axes, panel, shared_axes, canvas)
     if panel.named_count:
         _draw_names(canvas, panel, shared_axes, (LEFT_WIDTH + axes_width, panel_top))
-    ends_middle, ends_style = panel_top - ENDS_HEIGHT / 2, TextStyle(SMALL_SIZE, QUIET_COLOR, mark="end_label")
+    ends_middle, ends_style = (
+        panel_top - ENDS_HEIGHT / 2,
+        TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="end_label"),
+    )
     canvas.write_line(LEFT_WIDTH, ends_middle, "← fully pooled", ends_style)
     canvas.write_line(LEFT_WIDTH + axes_width, ends_middle, "not pooled →", ends_style, "right")
 
@@ -127,7 +133,7 @@ def draw_trace_panel(
         [interval_left, interval_right],
         panel_top,
         panel_bottom,
-        color=_BAND_COLOR,
+        color=canvas.theme.tau_band_color,
         linewidth=0,
         zorder=0,
         gid="tau_band",
@@ -137,7 +143,7 @@ def draw_trace_panel(
         text_left,
         gap_top + SUMMARY_HEIGHT / 2,
         interval_text,
-        TextStyle(SMALL_SIZE, POOLED_COLOR, mark="tau_summary"),
+        TextStyle(SMALL_SIZE, canvas.theme.pooled_color, mark="tau_summary"),
     )
     # The line of the median goes on through the gap, unless through the words.
     if text_left > median_x and posterior.median < tau_end:
@@ -145,7 +151,7 @@ def draw_trace_panel(
         canvas.axes.add_line(
             Line2D(
                 *line_ends,
-                color=POOLED_COLOR,
+                color=canvas.theme.pooled_color,
                 linewidth=shrink_factor,
                 linestyle=DASH_PATTERN,
                 zorder=1,
@@ -154,16 +160,16 @@ def draw_trace_panel(
         )
 
 
-def _draw_density(density_axes: Axes, posterior: TauPosterior, shrink_factor: float) -> None:
+def _draw_density(density_axes: Axes, posterior: TauPosterior, canvas: Canvas) -> None:
     density_axes.set_ylim(0.0, 1.06 * posterior.density.max())
     in_interval = (posterior.tau_grid >= posterior.ci_low) & (posterior.tau_grid <= posterior.ci_high)
     density_axes.fill_between(
-        posterior.tau_grid, posterior.density, color=_TAIL_COLOR, linewidth=0, zorder=1, gid="density_area"
+        posterior.tau_grid, posterior.density, color=canvas.theme.tail_color, linewidth=0, zorder=1, gid="density_area"
     )
     density_axes.fill_between(
         posterior.tau_grid[in_interval],
         posterior.density[in_interval],
-        color=INTERVAL_COLOR,
+        color=canvas.theme.interval_color,
         linewidth=0,
         zorder=1.1,
         gid="density_interval",
@@ -171,32 +177,35 @@ def _draw_density(density_axes: Axes, posterior: TauPosterior, shrink_factor: fl
     density_axes.plot(
         posterior.tau_grid,
         posterior.density,
-        color=POOLED_COLOR,
-        linewidth=1.1 * shrink_factor,
+        color=canvas.theme.pooled_color,
+        linewidth=1.1 * canvas.shrink_factor,
         zorder=2,
         gid="density_curve",
     )
 
 
-def _draw_curves(effect_axes: Axes, panel: TracePanel, shared_axes: SharedAxes, shrink_factor: float) -> None:
+def _draw_curves(effect_axes: Axes, panel: TracePanel, shared_axes: SharedAxes, canvas: Canvas) -> None:
     effect_axes.set_ylim(*shared_axes.effect_limits)
     tick_positions, tick_labels = choose_round_ticks(shared_axes.effect_limits, 6)
     effect_axes.set_yticks(tick_positions, labels=tick_labels)
     effect_axes.tick_params(length=0, labelbottom=False)
     effect_axes.spines["bottom"].set_visible(False)
     for tick in tick_positions:
-        effect_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5, gid="grid")
+        effect_axes.axhline(
+            tick, color=canvas.theme.grid_color, linewidth=0.7 * canvas.shrink_factor, zorder=0.5, gid="grid"
+        )
     effect_axes.axhline(
-        0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=3, gid="zero_line"
+        0.0, color=canvas.theme.ink_color, linewidth=1.0 * canvas.shrink_factor, zorder=3, gid="zero_line"
     )  # above the veil
     unnamed_thickness = 0.6 * min(1.0, (_CROWDED_COUNT / len(panel.curves)) ** 0.4)
-    for color_order, (curve_kind, color) in enumerate(CURVE_COLORS.items()):
+    for color_order, (curve_kind, color) in enumerate(map_curve_colors(canvas.theme).items()):
         curves = panel.select_curves(curve_kind)
         thickness = unnamed_thickness if curve_kind.startswith("other") else 1.0
         polylines = [np.column_stack([curve.tau_grid, curve.effects]) for curve in curves]
         # Width = thickness (0.8 + 1.6 √(w / w_max)); the square root keeps small segments visible.
         line_widths = [
-            shrink_factor * thickness * (0.8 + 1.6 * (curve.weight / shared_axes.max_weight) ** 0.5) for curve in curves
+            canvas.shrink_factor * thickness * (0.8 + 1.6 * (curve.weight / shared_axes.max_weight) ** 0.5)
+            for curve in curves
         ]
         collection = LineCollection(
             polylines, colors=color, linewidths=line_widths, zorder=2 + color_order / 10, gid=CURVE_MARKS[curve_kind]
@@ -204,7 +213,7 @@ def _draw_curves(effect_axes: Axes, panel: TracePanel, shared_axes: SharedAxes, 
         effect_axes.add_collection(collection, autolim=False)
     for veil_start, veil_stop in ((0.0, panel.posterior.ci_low), (panel.posterior.ci_high, effect_axes.get_xlim()[1])):
         veil_ends = (veil_start, max(veil_start, veil_stop))
-        effect_axes.axvspan(*veil_ends, color="white", alpha=0.5, linewidth=0, zorder=2.4, gid="veil")
+        effect_axes.axvspan(*veil_ends, color=canvas.theme.paper_color, alpha=0.5, linewidth=0, zorder=2.4, gid="veil")
 
 
 def _draw_names(canvas: Canvas, panel: TracePanel, shared_axes: SharedAxes, top_right: tuple[float, float]) -> None:
@@ -224,9 +233,11 @@ def _draw_names(canvas: Canvas, panel: TracePanel, shared_axes: SharedAxes, top_
     for curve, curve_end, name_position in zip(named_curves, curve_ends.tolist(), name_positions.tolist(), strict=True):
         leader_x, leader_y = [right + 2, right + _LEADER_LENGTH - 4], [curve_end, name_position]
         leader_width = 0.6 * canvas.shrink_factor
-        leader = Line2D(leader_x, leader_y, color=RAW_COLOR, linewidth=leader_width, zorder=1, gid="leader")
+        leader = Line2D(
+            leader_x, leader_y, color=canvas.theme.raw_color, linewidth=leader_width, zorder=1, gid="leader"
+        )
         canvas.axes.add_line(leader)
-        label_color = _SIGN_CHANGE_COLOR if curve.changes_sign else POOLED_COLOR
+        label_color = canvas.theme.sign_change_color if curve.changes_sign else canvas.theme.pooled_color
         text_style = TextStyle(SMALL_SIZE, label_color, mark="label")
         short_label = cut_to_width(curve.segment_label, shared_axes.name_width, SMALL_SIZE)
         canvas.write_line(right + _LEADER_LENGTH, name_position, short_label, text_style)

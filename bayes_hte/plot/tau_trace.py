@@ -13,8 +13,6 @@ from bayes_hte.plot.drawing.axis import (
     label_effect_axis,
 )
 from bayes_hte.plot.drawing.canvas import (
-    POOLED_COLOR,
-    QUIET_COLOR,
     Canvas,
     TextStyle,
     compute_leading,
@@ -29,16 +27,15 @@ from bayes_hte.plot.drawing.text import (
     shorten_text,
     wrap_text,
 )
+from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.tau_curves import read_curves, weigh_rows
 from bayes_hte.plot.tau_panel import (
-    CURVE_COLORS,
     CURVE_MARKS,
     DASH_PATTERN,
     DENSITY_HEIGHT,
     EFFECTS_HEIGHT,
     ENDS_HEIGHT,
-    INTERVAL_COLOR,
     LEFT_WIDTH,
     MARGIN,
     SMALL_SIZE,
@@ -46,6 +43,7 @@ from bayes_hte.plot.tau_panel import (
     SharedAxes,
     TracePanel,
     draw_trace_panel,
+    map_curve_colors,
     rank_curves,
 )
 
@@ -97,6 +95,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
     visuals: Visuals | None = None,
+    theme: Theme = DEFAULT_THEME,
 ) -> Figure | SubFigure:
     """Draw every segment's effect given tau, the SD of effects between segments, above the posterior of tau.
 
@@ -121,6 +120,8 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
         As for `shrinkage`. `percent` leaves tau as it is.
     visuals : mapping, optional
         As for `forest`; the marks are `TAU_TRACE_MARKS`.
+    theme : Theme
+        Colours.
 
     Returns
     -------
@@ -183,12 +184,14 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     panel_height = heading_height + ENDS_HEIGHT + EFFECTS_HEIGHT + SUMMARY_HEIGHT + DENSITY_HEIGHT + _AXIS_HEIGHT
     panels_bottom = panels_top + len(panels) * panel_height
     footer_height = (len(key_rows) + len(note_lines) + 1) * compute_leading(SMALL_SIZE)
-    canvas = open_canvas(drawing_target, figure_width, panels_bottom + footer_height)
+    canvas = open_canvas(drawing_target, figure_width, panels_bottom + footer_height, theme)
 
     title_middle = MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2
     canvas.write_lines(MARGIN, title_middle, title_lines, TextStyle(_TITLE_SIZE, bold=True, mark="title"))
     label_middle = panels_top - 8 - (len(label_lines) - 0.5) * compute_leading(_TEXT_SIZE)
-    canvas.write_lines(MARGIN, label_middle, label_lines, TextStyle(_TEXT_SIZE, QUIET_COLOR, mark="axis_label"))
+    canvas.write_lines(
+        MARGIN, label_middle, label_lines, TextStyle(_TEXT_SIZE, canvas.theme.quiet_color, mark="axis_label")
+    )
     shared_axes = _choose_shared_axes(panels, figure_width)
     for panel_index, panel in enumerate(panels):
         panel_top = panels_top + panel_index * panel_height + heading_height + ENDS_HEIGHT
@@ -203,7 +206,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
         canvas.write_line(LEFT_WIDTH, density_bottom + 30, tau_text, TextStyle(_TEXT_SIZE, mark="axis_label"))
     _draw_key(canvas, key_rows, panels_bottom)
     notes_middle = panels_bottom + (len(key_rows) + 0.5) * compute_leading(SMALL_SIZE)
-    canvas.write_lines(MARGIN, notes_middle, note_lines, TextStyle(SMALL_SIZE, QUIET_COLOR, mark="note"))
+    canvas.write_lines(MARGIN, notes_middle, note_lines, TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="note"))
     restyle_marks(canvas.axes, visuals)
     drawn_figure = canvas.axes.get_figure()
     assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
@@ -263,13 +266,15 @@ def _draw_key(canvas: Canvas, key_rows: Sequence[Sequence[tuple[str, str]]], key
     for row_index, key_row in enumerate(key_rows):
         x, y = MARGIN, key_top + (row_index + 0.5) * compute_leading(SMALL_SIZE)
         for meaning, mark_kind in key_row:
-            other_marks = {"band": (INTERVAL_COLOR, 8.0), "median": (POOLED_COLOR, 1.0)}
-            color, line_width = other_marks.get(mark_kind) or (CURVE_COLORS[mark_kind], 1.8)
+            other_marks = {"band": (canvas.theme.interval_color, 8.0), "median": (canvas.theme.pooled_color, 1.0)}
+            color, line_width = other_marks.get(mark_kind) or (map_curve_colors(canvas.theme)[mark_kind], 1.8)
             mark_name = f"{KEY_PREFIX}{_KEY_MARKS[mark_kind]}"
             key_mark = Line2D([x, x + _KEY_MARK_WIDTH - 6], [y, y], zorder=1, gid=mark_name)
             if mark_kind == "median":
                 key_mark.set_linestyle(DASH_PATTERN)
             key_mark.set(color=color, linewidth=line_width * canvas.shrink_factor, solid_capstyle="butt")
             canvas.axes.add_line(key_mark)
-            canvas.write_line(x + _KEY_MARK_WIDTH, y, meaning, TextStyle(SMALL_SIZE, QUIET_COLOR, mark=mark_name))
+            canvas.write_line(
+                x + _KEY_MARK_WIDTH, y, meaning, TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark=mark_name)
+            )
             x += _KEY_MARK_WIDTH + measure_width(meaning, SMALL_SIZE) + _KEY_GAP

@@ -1,5 +1,7 @@
 """Every mark of a figure has a name, by which it is found, restyled or left out."""
 
+import dataclasses
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
@@ -16,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from bayes_hte.errors import ArgumentError
-from bayes_hte.plot import ArmBelief, forest, prior, shrinkage, svg, trace
+from bayes_hte.plot import ArmBelief, Theme, forest, prior, shrinkage, svg, trace
 from bayes_hte.plot.forest.figure import FOREST_MARKS
 from bayes_hte.plot.prior import PRIOR_MARKS
 from bayes_hte.plot.shrinkage import SHRINKAGE_MARKS
@@ -185,3 +187,18 @@ def test_ids_of_an_svg_are_unique_although_many_artists_are_one_mark(draw, mark_
     ids = [node.get("id") for node in nodes if node.get("id")]
     assert len(set(ids)) == len(ids)
     assert "x-title" in ids
+
+
+def test_a_theme_replaces_every_colour_of_every_figure() -> None:
+    names = [field.name for field in dataclasses.fields(Theme)]
+    theme = Theme(**{name: f"#{index:02x}ff{index:02x}" for index, name in enumerate(names, 1)})
+    found: set[str] = set()
+    for draw in (draw_forest, draw_narrow_forest, draw_shrinkage, draw_tau_trace, draw_prior):
+        found |= set(re.findall("#[0-9a-f]{6}", svg(draw(theme=theme), description="")))
+    assert found == set(dataclasses.astuple(theme))
+
+
+@every_figure
+def test_a_theme_is_a_value_and_no_name(draw, mark_names) -> None:
+    with pytest.raises(ArgumentError, match=r"theme must be a bayes_hte.plot.Theme, not 'dark'"):
+        draw(theme="dark")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bayes_hte.plot.drawing.canvas import INK_COLOR, QUIET_COLOR
+from bayes_hte.plot.drawing.canvas import Canvas
 from bayes_hte.plot.drawing.text import FONT_FAMILY, format_number, measure_widest
 
 AxisLimits = tuple[float, float]
@@ -72,17 +72,17 @@ def format_ticks(ticks: Sequence[float]) -> list[str]:
     return [format_number(tick, decimal_places, sign=False) for tick in ticks]
 
 
-def strip_axes(axes: Axes, *, font_size: float, shrink_factor: float) -> None:
+def strip_axes(axes: Axes, *, font_size: float, canvas: Canvas) -> None:
     """Strip axes down to a line at the bottom, and set their texts in the bundled font."""
     for spine_side in ("left", "right", "top"):
         axes.spines[spine_side].set_visible(False)
-    axes.spines["bottom"].set(color=QUIET_COLOR, linewidth=0.8 * shrink_factor)
+    axes.spines["bottom"].set(color=canvas.theme.quiet_color, linewidth=0.8 * canvas.shrink_factor)
     axes.tick_params(
-        length=3.5 * shrink_factor,
-        width=0.8 * shrink_factor,
-        pad=2.5 * shrink_factor,
-        color=QUIET_COLOR,
-        labelcolor=INK_COLOR,
-        labelsize=font_size * shrink_factor,
+        length=3.5 * canvas.shrink_factor,
+        width=0.8 * canvas.shrink_factor,
+        pad=2.5 * canvas.shrink_factor,
+        color=canvas.theme.quiet_color,
+        labelcolor=canvas.theme.ink_color,
+        labelsize=font_size * canvas.shrink_factor,
         labelfontfamily=FONT_FAMILY,
     )

@@ -13,17 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import TransformedPatchPath
 
+from bayes_hte._support.validation import describe_value
+from bayes_hte.errors import ArgumentError
 from bayes_hte.plot.drawing.text import clean_text, make_font
-
-# On white paper, from the darkest to the lightest.
-INK_COLOR = "#1b1f24"
-QUIET_COLOR = "#59636e"  # 6:1 against white: quiet, but readable
-RAW_COLOR = "#8a939d"
-POOLED_COLOR = "#17508f"  # dark blue: distinct from grey for every kind of colour vision, and darker when printed
-RULE_COLOR = "#b6bec7"
-GRID_COLOR = "#e4e8ec"
-STRIPE_COLOR = "#f4f6f9"
-BAND_COLOR = "#e3e9f0"
+from bayes_hte.plot.drawing.theme import Theme
 
 TextAlignment = Literal["left", "center", "right"]
 DrawingTarget = Figure | SubFigure | Axes | None
@@ -34,7 +27,7 @@ class TextStyle:
     """Size in points, colour and weight of a text, and the name of the mark that it is."""
 
     font_size: float
-    color: str = INK_COLOR
+    color: str | None = None  # by default the ink of the theme
     bold: bool = False
     mark: str = ""
 
@@ -52,6 +45,7 @@ class Canvas:
     width: float
     height: float
     clip_path: TransformedPatchPath
+    theme: Theme
 
     def write_line(self, x: float, y: float, text: str, text_style: TextStyle, align: TextAlignment = "left") -> None:
         """Put one line of text with its middle at height `y`."""
@@ -61,7 +55,7 @@ class Canvas:
             y + 0.36 * text_style.font_size,
             clean_text(text),
             fontproperties=make_font(text_style.font_size * self.shrink_factor, bold=text_style.bold),
-            color=text_style.color,
+            color=text_style.color or self.theme.ink_color,
             ha=align,
             va="baseline",
             parse_math=False,  # a "$" in a segment's name is a dollar
@@ -78,10 +72,17 @@ class Canvas:
         for index, text_line in enumerate(text_lines):
             self.write_line(x, y + index * compute_leading(text_style.font_size), text_line, text_style, align)
 
-    def draw_rule(self, y: float, x_start: float, x_stop: float, color: str = RULE_COLOR) -> None:
+    def draw_rule(self, y: float, x_start: float, x_stop: float) -> None:
         """Draw a horizontal line."""
         self.axes.add_line(
-            Line2D([x_start, x_stop], [y, y], color=color, linewidth=0.8 * self.shrink_factor, zorder=1, gid="rule")
+            Line2D(
+                [x_start, x_stop],
+                [y, y],
+                color=self.theme.rule_color,
+                linewidth=0.8 * self.shrink_factor,
+                zorder=1,
+                gid="rule",
+            )
         )
 
     def fill_box(self, design_box: tuple[float, float, float, float], color: str, mark: str) -> None:
@@ -121,8 +122,10 @@ def measure_target(drawing_target: DrawingTarget) -> tuple[float, float] | None:
     return pixel_box.width * 72 / root_figure.dpi, pixel_box.height * 72 / root_figure.dpi
 
 
-def open_canvas(drawing_target: DrawingTarget, design_width: float, design_height: float) -> Canvas:
+def open_canvas(drawing_target: DrawingTarget, design_width: float, design_height: float, theme: Theme) -> Canvas:
     """Open a canvas for a design of this size: on a new figure, or fitted into `drawing_target`."""
+    if not isinstance(theme, Theme):
+        raise ArgumentError(f"theme must be a bayes_hte.plot.Theme, not {describe_value(theme)}")
     target_size = measure_target(drawing_target)
     real_width, real_height = target_size or (design_width, design_height)
     # Never enlarged: a larger place gets a wider canvas, and texts of the size designed.
@@ -130,11 +133,18 @@ def open_canvas(drawing_target: DrawingTarget, design_width: float, design_heigh
     if isinstance(drawing_target, Axes):
         axes = drawing_target
     else:
-        figure = drawing_target or Figure(figsize=(design_width / 72, design_height / 72), dpi=100, facecolor="white")
+        figure = drawing_target or Figure(
+            figsize=(design_width / 72, design_height / 72), dpi=100, facecolor=theme.paper_color
+        )
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     axes.set_xlim(0, real_width / shrink_factor)
     axes.set_ylim(real_height / shrink_factor, 0)
     return Canvas(
-        axes, shrink_factor, real_width / shrink_factor, real_height / shrink_factor, TransformedPatchPath(axes.patch)
+        axes,
+        shrink_factor,
+        real_width / shrink_factor,
+        real_height / shrink_factor,
+        TransformedPatchPath(axes.patch),
+        theme,
     )

@@ -9,11 +9,6 @@ from matplotlib.axes import Axes
 
 from bayes_hte.plot.drawing.axis import choose_log_ticks, choose_round_ticks, strip_axes
 from bayes_hte.plot.drawing.canvas import (
-    GRID_COLOR,
-    INK_COLOR,
-    POOLED_COLOR,
-    QUIET_COLOR,
-    RAW_COLOR,
     Canvas,
     TextAlignment,
     TextStyle,
@@ -22,7 +17,6 @@ from bayes_hte.plot.drawing.text import measure_width, shorten_text
 from bayes_hte.plot.rows import ArmBlock, Estimate
 
 TEXT_SIZE, SMALL_SIZE = 11.0, 10.0
-_INTERVAL_COLOR = "#dce6f2"
 _MAX_NAME_COLUMNS = 56  # about half of the panel: a longer name finds no place beside its ring
 DesignBox = tuple[float, float, float, float]
 """Left, top, width, height in design points."""
@@ -110,10 +104,10 @@ def draw_panel(
     inset_axes.set_xscale("log")
     inset_axes.set_xlim(*panel_axes.x_limits)
     inset_axes.set_ylim(*panel_axes.y_limits)
-    strip_axes(inset_axes, font_size=SMALL_SIZE, shrink_factor=canvas.shrink_factor)
+    strip_axes(inset_axes, font_size=SMALL_SIZE, canvas=canvas)
     _draw_guides(canvas, inset_axes, arm_block, panel_axes, panel_box)
     shown_estimates = select_plottable(arm_block.estimates, panel_axes.information)
-    _draw_moves(inset_axes, shown_estimates, panel_axes, canvas.shrink_factor)
+    _draw_moves(inset_axes, shown_estimates, panel_axes, canvas)
     _draw_names(canvas, shown_estimates, panel_axes, panel_box, max_names)
     canvas.write_line(
         panel_box[0] + panel_box[2] / 2,
@@ -135,24 +129,28 @@ def _draw_guides(
     inset_axes.set_xticks(x_ticks, labels=x_tick_labels)
     inset_axes.set_xticks([], minor=True)
     for tick in y_ticks:
-        inset_axes.axhline(tick, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5, gid="grid")
-    inset_axes.axhline(0.0, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1, gid="zero_line")
+        inset_axes.axhline(tick, color=canvas.theme.grid_color, linewidth=0.7 * shrink_factor, zorder=0.5, gid="grid")
+    inset_axes.axhline(0.0, color=canvas.theme.ink_color, linewidth=1.0 * shrink_factor, zorder=1, gid="zero_line")
     if not ate.is_known:
         return
-    inset_axes.axhspan(ate.ci_low, ate.ci_high, color=_INTERVAL_COLOR, linewidth=0, zorder=0.4, gid="ate_interval")
+    inset_axes.axhspan(
+        ate.ci_low, ate.ci_high, color=canvas.theme.tail_color, linewidth=0, zorder=0.4, gid="ate_interval"
+    )
     inset_axes.axhline(
         ate.effect,
-        color=POOLED_COLOR,
+        color=canvas.theme.pooled_color,
         linewidth=1.0 * shrink_factor,
         linestyle=(0, (4.0, 2.6)),
         zorder=1.1,
         gid="ate_line",
     )
     _, y = panel_axes.locate_point(panel_box, panel_axes.x_limits[0], ate.effect)
-    canvas.write_line(panel_box[0] + panel_box[2] + 6, y, "ATE", TextStyle(SMALL_SIZE, POOLED_COLOR, mark="ate_label"))
+    canvas.write_line(
+        panel_box[0] + panel_box[2] + 6, y, "ATE", TextStyle(SMALL_SIZE, canvas.theme.pooled_color, mark="ate_label")
+    )
 
 
-def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: PanelAxes, shrink_factor: float) -> None:
+def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: PanelAxes, canvas: Canvas) -> None:
     """Draw a light ring at each raw estimate, and a dark triangle at the pooled one that points away from it."""
     low, high = panel_axes.y_limits
     information_values = [panel_axes.information.measure_estimate(estimate) for estimate in estimates]
@@ -162,8 +160,8 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
         information_values,
         shown_raw_effects,
         pooled_effects,
-        color=RAW_COLOR,
-        linewidth=1.1 * shrink_factor,
+        color=canvas.theme.raw_color,
+        linewidth=1.1 * canvas.shrink_factor,
         zorder=2,
         gid="move",
     )
@@ -171,10 +169,10 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
     inset_axes.scatter(
         [x for x, in_view in zip(information_values, raw_in_view, strict=True) if in_view],
         [y for y, in_view in zip(shown_raw_effects, raw_in_view, strict=True) if in_view],
-        s=(4.4 * shrink_factor) ** 2,
-        facecolor="white",
-        edgecolor=RAW_COLOR,
-        linewidth=1.1 * shrink_factor,
+        s=(4.4 * canvas.shrink_factor) ** 2,
+        facecolor=canvas.theme.paper_color,
+        edgecolor=canvas.theme.raw_color,
+        linewidth=1.1 * canvas.shrink_factor,
         zorder=3,
         gid="raw_point",
     )
@@ -185,11 +183,11 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
         inset_axes.scatter(
             [information_values[index] for index in moved_indices],
             [pooled_effects[index] for index in moved_indices],
-            s=(6.0 * shrink_factor) ** 2,
+            s=(6.0 * canvas.shrink_factor) ** 2,
             marker=marker,
-            color=POOLED_COLOR,
-            edgecolor="white",
-            linewidth=0.4 * shrink_factor,
+            color=canvas.theme.pooled_color,
+            edgecolor=canvas.theme.paper_color,
+            linewidth=0.4 * canvas.shrink_factor,
             zorder=4,
             gid="point",
         )
@@ -197,9 +195,9 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
         inset_axes.scatter(
             [information_values[index] for index in clipped_indices],
             [shown_raw_effects[index] for index in clipped_indices],
-            s=(5.0 * shrink_factor) ** 2,
+            s=(5.0 * canvas.shrink_factor) ** 2,
             marker="v" if points_up else "^",
-            color=RAW_COLOR,
+            color=canvas.theme.raw_color,
             linewidth=0,
             clip_on=False,
             zorder=3,
@@ -240,7 +238,7 @@ def _draw_names(
             x_anchor,
             name_box[1] + name_box[3] / 2,
             printed_name,
-            TextStyle(SMALL_SIZE, QUIET_COLOR, mark="label"),
+            TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="label"),
             align,
         )
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, strip_axes
-from bayes_hte.plot.drawing.canvas import GRID_COLOR, INK_COLOR, POOLED_COLOR, RAW_COLOR
+from bayes_hte.plot.drawing.canvas import Canvas
 from bayes_hte.plot.rows import ArmBlock, Estimate, weigh_estimates
 
 MAX_POINT_SIDE = 12.0
@@ -82,10 +82,10 @@ def compute_point_sides(estimates: Sequence[Estimate]) -> list[float]:
 
 
 def draw_axis(
-    axes: Axes, axis_limits: tuple[float, float], *, axis_width: float, font_size: float, shrink_factor: float
+    axes: Axes, axis_limits: tuple[float, float], *, axis_width: float, font_size: float, canvas: Canvas
 ) -> list[float]:
     """Set the limits and the ticks that fit the width; return the ticks' positions."""
-    strip_axes(axes, font_size=font_size, shrink_factor=shrink_factor)
+    strip_axes(axes, font_size=font_size, canvas=canvas)
     axes.set_xlim(*axis_limits)
     axes.set_yticks([])
     tick_positions, tick_labels = choose_fitting_ticks(axis_limits, axis_width, font_size)
@@ -103,19 +103,23 @@ class GuideBand:
 
 
 def draw_guides(
-    axes: Axes, guide_bands: Sequence[GuideBand], tick_positions: Sequence[float], *, shrink_factor: float
+    axes: Axes, guide_bands: Sequence[GuideBand], tick_positions: Sequence[float], *, canvas: Canvas
 ) -> None:
     """Draw grid, null line and average effect in each band; one artist for each, as artists are what takes time."""
     grid_lines = [(tick, band.top, band.bottom) for band in guide_bands for tick in tick_positions]
     average_lines = [(band.ate, band.top, band.bottom) for band in guide_bands if math.isfinite(band.ate)]
     null_lines = [(0.0, band.top, band.bottom) for band in guide_bands]
-    _draw_vertical_lines(axes, grid_lines, color=GRID_COLOR, linewidth=0.7 * shrink_factor, zorder=0.5, gid="grid")
-    _draw_vertical_lines(axes, null_lines, color=INK_COLOR, linewidth=1.0 * shrink_factor, zorder=1, gid="zero_line")
+    _draw_vertical_lines(
+        axes, grid_lines, color=canvas.theme.grid_color, linewidth=0.7 * canvas.shrink_factor, zorder=0.5, gid="grid"
+    )
+    _draw_vertical_lines(
+        axes, null_lines, color=canvas.theme.ink_color, linewidth=1.0 * canvas.shrink_factor, zorder=1, gid="zero_line"
+    )
     _draw_vertical_lines(
         axes,
         average_lines,
-        color=POOLED_COLOR,
-        linewidth=1.0 * shrink_factor,
+        color=canvas.theme.pooled_color,
+        linewidth=1.0 * canvas.shrink_factor,
         linestyles=(0, (4.0, 2.6)),
         zorder=1.1,
         gid="ate_line",
@@ -132,38 +136,36 @@ def _draw_vertical_lines(axes: Axes, line_ends: Sequence[tuple[float, float, flo
     )
 
 
-def draw_estimates(
-    axes: Axes, placed_estimates: Sequence[PlacedEstimate], *, ci_prob: float, shrink_factor: float
-) -> None:
+def draw_estimates(axes: Axes, placed_estimates: Sequence[PlacedEstimate], *, ci_prob: float, canvas: Canvas) -> None:
     """Draw raw estimates above the middle of each row, light, and pooled ones below it, dark."""
     raw_in_view = [point for point in placed_estimates if _is_inside(axes, point.estimate.raw_effect)]
     raw_bars = [
         (*compute_raw_interval(point.estimate, ci_prob), point.y_middle - RAW_RISE) for point in placed_estimates
     ]
-    _draw_intervals(axes, raw_bars, mark_prefix="raw_", color=RAW_COLOR, line_width=1.2, shrink_factor=shrink_factor)
+    _draw_intervals(axes, raw_bars, mark_prefix="raw_", color=canvas.theme.raw_color, line_width=1.2, canvas=canvas)
     axes.scatter(
         [point.estimate.raw_effect for point in raw_in_view],
         [point.y_middle - RAW_RISE for point in raw_in_view],
-        s=(3.9 * shrink_factor) ** 2,
-        facecolor="white",
-        edgecolor=RAW_COLOR,
-        linewidth=1.1 * shrink_factor,
+        s=(3.9 * canvas.shrink_factor) ** 2,
+        facecolor=canvas.theme.paper_color,
+        edgecolor=canvas.theme.raw_color,
+        linewidth=1.1 * canvas.shrink_factor,
         zorder=3,
         gid="raw_point",
     )
     pooled_bars = [
         (point.estimate.ci_low, point.estimate.ci_high, point.y_middle + POOLED_DROP) for point in placed_estimates
     ]
-    _draw_intervals(axes, pooled_bars, mark_prefix="", color=POOLED_COLOR, line_width=2.4, shrink_factor=shrink_factor)
+    _draw_intervals(axes, pooled_bars, mark_prefix="", color=canvas.theme.pooled_color, line_width=2.4, canvas=canvas)
     pooled_in_view = [point for point in placed_estimates if _is_inside(axes, point.estimate.effect)]
     axes.scatter(
         [point.estimate.effect for point in pooled_in_view],
         [point.y_middle + POOLED_DROP for point in pooled_in_view],
-        s=[(point.point_side * shrink_factor) ** 2 for point in pooled_in_view],
+        s=[(point.point_side * canvas.shrink_factor) ** 2 for point in pooled_in_view],
         marker="s",
-        color=POOLED_COLOR,
-        edgecolor="white",
-        linewidth=0.5 * shrink_factor,
+        color=canvas.theme.pooled_color,
+        edgecolor=canvas.theme.paper_color,
+        linewidth=0.5 * canvas.shrink_factor,
         zorder=4,
         gid="point",
     )
@@ -181,7 +183,7 @@ def _draw_intervals(
     mark_prefix: str,
     color: str,
     line_width: float,
-    shrink_factor: float,
+    canvas: Canvas,
 ) -> None:
     """Draw intervals, given as lower end, upper end and height; an arrow head shows where one leaves the axis."""
     left_end, right_end = axes.get_xlim()
@@ -195,7 +197,7 @@ def _draw_intervals(
         [low for low, *_ in clipped_bars],
         [high for _, high, _ in clipped_bars],
         color=color,
-        linewidth=line_width * shrink_factor,
+        linewidth=line_width * canvas.shrink_factor,
         zorder=2,
         gid=f"{mark_prefix}interval",
     )
@@ -207,7 +209,7 @@ def _draw_intervals(
             [axis_end] * len(heights_beyond),
             heights_beyond,
             marker=marker,
-            s=((4.2 + line_width) * shrink_factor) ** 2,
+            s=((4.2 + line_width) * canvas.shrink_factor) ** 2,
             color=color,
             linewidth=0,
             clip_on=False,
@@ -227,7 +229,7 @@ def has_clipped_interval(arm_blocks: Sequence[ArmBlock], axis_limits: tuple[floa
     return any(bound < axis_limits[0] or bound > axis_limits[1] for bound in interval_bounds)
 
 
-def draw_diamond(axes: Axes, placed_average: PlacedEstimate, *, shrink_factor: float) -> None:
+def draw_diamond(axes: Axes, placed_average: PlacedEstimate, *, canvas: Canvas) -> None:
     """Draw the average effect as a diamond that is as wide as its interval."""
     average_effect, y, half_height = placed_average.estimate, placed_average.y_middle, 6.5
     corners = [
@@ -240,9 +242,9 @@ def draw_diamond(axes: Axes, placed_average: PlacedEstimate, *, shrink_factor: f
         Polygon(
             corners,
             closed=True,
-            facecolor=INK_COLOR,
-            edgecolor=INK_COLOR,
-            linewidth=0.6 * shrink_factor,
+            facecolor=canvas.theme.ink_color,
+            edgecolor=canvas.theme.ink_color,
+            linewidth=0.6 * canvas.shrink_factor,
             zorder=4,
             gid="ate_diamond",
         )

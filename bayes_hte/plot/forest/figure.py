@@ -10,6 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from bayes_hte._support.validation import describe_value
 from bayes_hte.errors import ArgumentError
 from bayes_hte.plot.drawing.axis import label_effect_axis
+from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.forest import bars
 from bayes_hte.plot.forest.narrow import draw_narrow
@@ -64,6 +65,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     figure: Figure | SubFigure | None = None,
     ax: Axes | None = None,
     visuals: Visuals | None = None,
+    theme: Theme = DEFAULT_THEME,
 ) -> Figure | SubFigure:
     """Draw the raw and the pooled effect of every segment, under the average effect of its arm.
 
@@ -110,6 +112,8 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
         By name of a mark (`FOREST_MARKS`): properties of its matplotlib artists, such as ``{"interval": {"color":
         "black"}}``, or False to leave the mark out. Sizes are in real points. Its key follows a mark. Words are laid
         out in the default size.
+    theme : Theme
+        Colours.
 
     Returns
     -------
@@ -166,7 +170,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
         caption=caption or "",
         has_clipping=bars.has_clipped_interval(arm_blocks, bars.choose_axis_limits(arm_blocks, ci_prob), ci_prob),
     )
-    canvas = (draw_wide if layout == "wide" else draw_narrow)(content, ax if ax is not None else figure)
+    canvas = (draw_wide if layout == "wide" else draw_narrow)(content, ax if ax is not None else figure, theme)
     restyle_marks(canvas.axes, visuals)
     drawn_figure = canvas.axes.get_figure()
     assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on

@@ -1,9 +1,6 @@
 """The layout for a phone: a segment's name and numbers above its bar, which has the full width."""
 
 from bayes_hte.plot.drawing.canvas import (
-    BAND_COLOR,
-    QUIET_COLOR,
-    STRIPE_COLOR,
     Canvas,
     DrawingTarget,
     TextStyle,
@@ -22,6 +19,7 @@ from bayes_hte.plot.drawing.text import (
     shorten_text,
     wrap_text,
 )
+from bayes_hte.plot.drawing.theme import Theme
 from bayes_hte.plot.forest import bars
 from bayes_hte.plot.forest.page import (
     LABEL_MARKS,
@@ -47,7 +45,7 @@ _ROW_HEIGHTS: dict[RowKind, float] = {
 _HEADER_HEIGHT, _AXIS_HEIGHT = 40.0, 24.0
 
 
-def draw_narrow(content: ForestContent, drawing_target: DrawingTarget) -> Canvas:
+def draw_narrow(content: ForestContent, drawing_target: DrawingTarget, theme: Theme) -> Canvas:
     """Draw the forest plot for a phone, and return its canvas."""
     target_size = measure_target(drawing_target)
     figure_width = max(_MIN_WIDTH, target_size[0]) if target_size else _MIN_WIDTH
@@ -64,7 +62,7 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget) -> Canvas
     footer_top = rows_bottom + _AXIS_HEIGHT + len(label_lines) * compute_leading(_SMALL_SIZE) + 8
     figure_height = footer_top + measure_footer(content, figure_width - 2 * _MARGIN, _SMALL_SIZE) + _MARGIN / 2
 
-    canvas = open_canvas(drawing_target, _MIN_WIDTH, figure_height)
+    canvas = open_canvas(drawing_target, _MIN_WIDTH, figure_height, theme)
     canvas.write_lines(
         _MARGIN,
         _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2,
@@ -87,7 +85,7 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget) -> Canvas
 
 
 def _draw_header(canvas: Canvas, content: ForestContent, header_bottom: float) -> None:
-    header_style = TextStyle(_SMALL_SIZE, QUIET_COLOR, mark="header")
+    header_style = TextStyle(_SMALL_SIZE, canvas.theme.quiet_color, mark="header")
     right, first_y, second_y = canvas.width - _MARGIN, header_bottom - 29, header_bottom - 13
     probability_width = _measure_probability(content)
     effect_end = right - probability_width - _GAP
@@ -139,7 +137,9 @@ def _measure_second_line(row_kind: RowKind, segment_name: str, name_room: float)
 def _draw_heading(canvas: Canvas, row: LayoutRow) -> None:
     inset = 0.0
     if row.row_kind == "arm":
-        canvas.fill_box((_MARGIN, row.top, canvas.width - 2 * _MARGIN, row.height), BAND_COLOR, "heading_band")
+        canvas.fill_box(
+            (_MARGIN, row.top, canvas.width - 2 * _MARGIN, row.height), canvas.theme.heading_band_color, "heading_band"
+        )
         inset = 6.0
     heading_text = cut_to_width(row.printed_name, (canvas.width - 3 * _MARGIN) / 1.12, _TEXT_SIZE)  # bold is wider
     canvas.write_line(_MARGIN + inset, row.y_middle, heading_text, TextStyle(_TEXT_SIZE, bold=True, mark="heading"))
@@ -154,7 +154,7 @@ def _draw_text(canvas: Canvas, content: ForestContent, row: LayoutRow, name_room
     is_bold = row.row_kind == "ate"
     name_style = TextStyle(_TEXT_SIZE, bold=is_bold, mark=LABEL_MARKS[row.row_kind])
     number_style = TextStyle(_TEXT_SIZE, bold=is_bold, mark="number")
-    small_style = TextStyle(_SMALL_SIZE, QUIET_COLOR, mark="number")
+    small_style = TextStyle(_SMALL_SIZE, canvas.theme.quiet_color, mark="number")
     effect_end = right - _measure_probability(content) - _GAP
     canvas.write_lines(_MARGIN, name_y, _wrap_name(row.printed_name, name_room), name_style)
     canvas.write_line(
@@ -178,21 +178,19 @@ def _draw_bars(canvas: Canvas, content: ForestContent, rows: list[LayoutRow]) ->
     bars_width = canvas.width - 2 * _MARGIN
     axes = canvas.add_inset_axes((_MARGIN, top, bars_width, bottom - top))
     axis_limits = bars.choose_axis_limits(content.arm_blocks, content.ci_prob)
-    tick_positions = bars.draw_axis(
-        axes, axis_limits, axis_width=bars_width, font_size=_SMALL_SIZE, shrink_factor=canvas.shrink_factor
-    )
+    tick_positions = bars.draw_axis(axes, axis_limits, axis_width=bars_width, font_size=_SMALL_SIZE, canvas=canvas)
     placed_estimates, guide_bands = [], []
     for row in rows:
         if row.row_kind in {"arm", "group"}:
             continue
         row_bottom = row.top + row.height
         band = (row_bottom - _BAND_HEIGHT, row_bottom - 4)
-        canvas.fill_box((_MARGIN, band[0], bars_width, band[1] - band[0]), STRIPE_COLOR, "stripe")
+        canvas.fill_box((_MARGIN, band[0], bars_width, band[1] - band[0]), canvas.theme.stripe_color, "stripe")
         guide_bands.append(bars.GuideBand(*band, content.arm_blocks[row.block_index].ate.effect))
         placed_estimate = bars.PlacedEstimate(row.estimate, sum(band) / 2, row.point_side)
         if row.row_kind == "ate" and row.estimate.is_known:
-            bars.draw_diamond(axes, placed_estimate, shrink_factor=canvas.shrink_factor)
+            bars.draw_diamond(axes, placed_estimate, canvas=canvas)
         elif row.row_kind == "segment":
             placed_estimates.append(placed_estimate)
-    bars.draw_guides(axes, guide_bands, tick_positions, shrink_factor=canvas.shrink_factor)
-    bars.draw_estimates(axes, placed_estimates, ci_prob=content.ci_prob, shrink_factor=canvas.shrink_factor)
+    bars.draw_guides(axes, guide_bands, tick_positions, canvas=canvas)
+    bars.draw_estimates(axes, placed_estimates, ci_prob=content.ci_prob, canvas=canvas)

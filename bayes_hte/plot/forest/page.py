@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bayes_hte.plot.drawing.canvas import (
-    INK_COLOR,
-    POOLED_COLOR,
-    QUIET_COLOR,
-    RAW_COLOR,
     Canvas,
     TextStyle,
     compute_leading,
@@ -187,21 +183,23 @@ def draw_footer(
         x = side_margin
         for legend_mark, text in legend_items:
             _draw_legend_mark(canvas, legend_mark, x, y)
-            text_style = TextStyle(font_size, QUIET_COLOR, mark=f"{KEY_PREFIX}{_POINT_MARKS[legend_mark]}")
+            text_style = TextStyle(font_size, canvas.theme.quiet_color, mark=f"{KEY_PREFIX}{_POINT_MARKS[legend_mark]}")
             canvas.write_line(x + _LEGEND_MARK_WIDTH, y, text, text_style)
             x += _LEGEND_MARK_WIDTH + measure_width(text, font_size) + _LEGEND_GAP
         y += compute_leading(font_size)
     y += 4.0 if content.footnotes else 0.0
     for footnote in content.footnotes:
         note_lines = wrap_text(footnote, max_width, font_size)
-        canvas.write_lines(side_margin, y, note_lines, TextStyle(font_size, QUIET_COLOR, mark="note"))
+        canvas.write_lines(side_margin, y, note_lines, TextStyle(font_size, canvas.theme.quiet_color, mark="note"))
         y += len(note_lines) * compute_leading(font_size)
 
 
 def _draw_legend_mark(canvas: Canvas, legend_mark: LegendMark, x_left: float, y_middle: float) -> None:
     x_middle, scale = x_left + _LEGEND_MARK_WIDTH / 2 - 2, canvas.shrink_factor
     if legend_mark in {"raw", "pooled"}:
-        line_color, line_width = (RAW_COLOR, 1.2) if legend_mark == "raw" else (POOLED_COLOR, 2.4)
+        line_color, line_width = (
+            (canvas.theme.raw_color, 1.2) if legend_mark == "raw" else (canvas.theme.pooled_color, 2.4)
+        )
         canvas.axes.hlines(
             y_middle,
             x_left,
@@ -212,10 +210,10 @@ def _draw_legend_mark(canvas: Canvas, legend_mark: LegendMark, x_left: float, y_
         )
     # The same marks as in the plot, at sizes that are legible in a line of text.
     marker_shape, marker_side, face_color, edge_color = {
-        "raw": ("o", 4.2, "white", RAW_COLOR),
-        "pooled": ("s", 8.0, POOLED_COLOR, POOLED_COLOR),
-        "ate": ("D", 6.5, INK_COLOR, INK_COLOR),
-        "clipped": (">", 5.0, QUIET_COLOR, QUIET_COLOR),
+        "raw": ("o", 4.2, canvas.theme.paper_color, canvas.theme.raw_color),
+        "pooled": ("s", 8.0, canvas.theme.pooled_color, canvas.theme.pooled_color),
+        "ate": ("D", 6.5, canvas.theme.ink_color, canvas.theme.ink_color),
+        "clipped": (">", 5.0, canvas.theme.quiet_color, canvas.theme.quiet_color),
     }[legend_mark]
     canvas.axes.scatter(
         [x_middle],

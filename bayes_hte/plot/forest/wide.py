@@ -3,10 +3,6 @@
 from dataclasses import dataclass
 
 from bayes_hte.plot.drawing.canvas import (
-    BAND_COLOR,
-    POOLED_COLOR,
-    QUIET_COLOR,
-    STRIPE_COLOR,
     Canvas,
     DrawingTarget,
     TextStyle,
@@ -24,6 +20,7 @@ from bayes_hte.plot.drawing.text import (
     shorten_text,
     wrap_text,
 )
+from bayes_hte.plot.drawing.theme import Theme
 from bayes_hte.plot.forest import bars
 from bayes_hte.plot.forest.page import (
     LABEL_MARKS,
@@ -65,7 +62,7 @@ class _NumberTexts:
     probabilities: list[str]
 
 
-def draw_wide(content: ForestContent, drawing_target: DrawingTarget) -> Canvas:
+def draw_wide(content: ForestContent, drawing_target: DrawingTarget, theme: Theme) -> Canvas:
     """Draw the forest plot for paper and desktop, and return its canvas."""
     number_texts = _format_numbers(content)
     left_width, right_width = _measure_left(content), _measure_right(content, number_texts)
@@ -80,7 +77,7 @@ def draw_wide(content: ForestContent, drawing_target: DrawingTarget) -> Canvas:
     footer_top = rows_bottom + _AXIS_HEIGHT + len(label_lines) * compute_leading(_TEXT_SIZE) + 8
     figure_height = footer_top + measure_footer(content, figure_width - 2 * _MARGIN, _SMALL_SIZE) + _MARGIN / 2
 
-    canvas = open_canvas(drawing_target, natural_width, figure_height)
+    canvas = open_canvas(drawing_target, natural_width, figure_height, theme)
     column_positions = _place_columns(content, number_texts, canvas.width)
     canvas.write_lines(
         _MARGIN,
@@ -197,7 +194,7 @@ def _place_columns(content: ForestContent, number_texts: _NumberTexts, figure_wi
 def _draw_header(
     canvas: Canvas, content: ForestContent, column_positions: _ColumnPositions, header_bottom: float
 ) -> None:
-    y, text_style = header_bottom - _HEADER_HEIGHT / 2, TextStyle(_TEXT_SIZE, QUIET_COLOR, mark="header")
+    y, text_style = header_bottom - _HEADER_HEIGHT / 2, TextStyle(_TEXT_SIZE, canvas.theme.quiet_color, mark="header")
     canvas.write_line(_MARGIN, y, shorten_text(content.label_heading), text_style)
     if content.has_counts:
         canvas.write_line(column_positions.control, y, _shorten_arm(content.control_name), text_style, "right")
@@ -220,7 +217,11 @@ def _draw_text(
         y, is_bold = row.y_middle, row.row_kind != "segment"
         # Every second segment is shaded, and the first below each heading.
         is_striped = row.row_kind == "segment" and not is_striped
-        color, band_mark = (BAND_COLOR, "heading_band") if row.row_kind == "arm" else (STRIPE_COLOR, "stripe")
+        color, band_mark = (
+            (canvas.theme.heading_band_color, "heading_band")
+            if row.row_kind == "arm"
+            else (canvas.theme.stripe_color, "stripe")
+        )
         if is_striped or row.row_kind == "arm":
             canvas.fill_box((_MARGIN, row.top, canvas.width - 2 * _MARGIN, row.height), color, band_mark)
         canvas.write_line(
@@ -261,9 +262,7 @@ def _draw_bars(
     top, bottom = rows[0].top, rows[-1].top + rows[-1].height
     axes = canvas.add_inset_axes((left, top, right - left, bottom - top))
     axis_limits = bars.choose_axis_limits(content.arm_blocks, content.ci_prob)
-    tick_positions = bars.draw_axis(
-        axes, axis_limits, axis_width=right - left, font_size=_TEXT_SIZE, shrink_factor=canvas.shrink_factor
-    )
+    tick_positions = bars.draw_axis(axes, axis_limits, axis_width=right - left, font_size=_TEXT_SIZE, canvas=canvas)
     guide_bands = []
     for block_index, block in enumerate(content.arm_blocks):
         block_rows = [row for row in rows if row.block_index == block_index and row.row_kind != "arm"]
@@ -279,14 +278,14 @@ def _draw_bars(
             min(max(x, left + half_width), right - half_width),
             block_rows[0].top - 9,
             "ATE",
-            TextStyle(_SMALL_SIZE, POOLED_COLOR, mark="ate_label"),
+            TextStyle(_SMALL_SIZE, canvas.theme.pooled_color, mark="ate_label"),
             "center",
         )
-    bars.draw_guides(axes, guide_bands, tick_positions, shrink_factor=canvas.shrink_factor)
+    bars.draw_guides(axes, guide_bands, tick_positions, canvas=canvas)
     placed_estimates = [
         bars.PlacedEstimate(row.estimate, row.y_middle, row.point_side) for row in rows if row.row_kind == "segment"
     ]
-    bars.draw_estimates(axes, placed_estimates, ci_prob=content.ci_prob, shrink_factor=canvas.shrink_factor)
+    bars.draw_estimates(axes, placed_estimates, ci_prob=content.ci_prob, canvas=canvas)
     for row in rows:
         if row.row_kind == "ate" and row.estimate.is_known:
-            bars.draw_diamond(axes, bars.PlacedEstimate(row.estimate, row.y_middle), shrink_factor=canvas.shrink_factor)
+            bars.draw_diamond(axes, bars.PlacedEstimate(row.estimate, row.y_middle), canvas=canvas)
