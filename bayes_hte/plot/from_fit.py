@@ -52,7 +52,7 @@ def plot_forest(
     result_tables : ResultTables, optional
         Tables of this fit for this question, where they are computed already.
     **options
-        Those of `bayes_hte.plot.forest.figure`; what is given here wins over what the fit says.
+        Those of `bayes_hte.plot.draw_forest`; what is given here wins over what the fit says.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def plot_forest(
     cells = get_fitted_cells(fit_tree)
     control = cells.attrs["control"] or "control"
     figure_options = {"control": control, "ci_prob": question.ci_prob, **choose_wording(fit_tree, question, plan)}
-    return plot.forest(
+    return plot.draw_forest(
         *_select_tables(fit_tree, question, arm, result_tables),
         dimensions=cell_table.list_dimensions(cells),
         **(figure_options | options),
@@ -96,7 +96,7 @@ def plot_shrinkage(
     fit_tree, question, plan, arm, result_tables
         As for `plot_forest`.
     **options
-        Those of `bayes_hte.plot.shrinkage`; what is given here wins over what the fit says.
+        Those of `bayes_hte.plot.draw_shrinkage`; what is given here wins over what the fit says.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def plot_shrinkage(
 
     figure_options = choose_wording(fit_tree, question, plan)
     dimension_names = cell_table.list_dimensions(get_fitted_cells(fit_tree))
-    return plot.shrinkage(
+    return plot.draw_shrinkage(
         *_select_tables(fit_tree, question, arm, result_tables),
         dimensions=dimension_names,
         **(figure_options | options),
@@ -140,7 +140,7 @@ def plot_tau_trace(
     tau_profile : pandas.DataFrame
         From `bayes_hte.criticism.tau_profile.profile_tau`, on the scale of the question.
     **options
-        Those of `bayes_hte.plot.trace`; what is given here wins over what the fit says.
+        Those of `bayes_hte.plot.draw_tau_trace`; what is given here wins over what the fit says.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def plot_tau_trace(
     # The profile repeats the density for every segment.
     density_table = tau_profile[["arm", "tau", "density"]].drop_duplicates(["arm", "tau"])
     dimension_names = cell_table.list_dimensions(get_fitted_cells(fit_tree))
-    return plot.trace(
+    return plot.draw_tau_trace(
         tau_profile.drop(columns="density"), density_table, dimensions=dimension_names, **(figure_options | options)
     )
 
@@ -180,7 +180,7 @@ def plot_prior_and_posterior(
     question, plan
         As for `plot_forest`.
     **options
-        Those of `bayes_hte.plot.prior`.
+        Those of `bayes_hte.plot.draw_prior`.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def plot_prior_and_posterior(
     }
     if posterior_effects is None:
         figure_options.pop("title", None)  # there is no diagnosis before the fit
-    return plot.prior(arm_beliefs, **(figure_options | options))
+    return plot.draw_prior(arm_beliefs, **(figure_options | options))
 
 
 def _find_arm(wanted_arm: object, treated_arms: list[str]) -> str:

@@ -61,7 +61,7 @@ class ArmBelief:
     raw_effects: EffectArray
 
 
-def prior(
+def draw_prior(
     beliefs: list[ArmBelief],
     *,
     title: str | None = None,
@@ -86,7 +86,7 @@ def prior(
     where : Figure or SubFigure, optional
         Draw into this; by default a new figure.
     visuals : mapping, optional
-        As for `forest`; the marks are `PRIOR_MARKS`.
+        As for `draw_forest`; the marks are `PRIOR_MARKS`.
     theme : Theme
         Colours.
 

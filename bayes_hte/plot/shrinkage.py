@@ -53,7 +53,7 @@ _LEFT_WIDTH, _RIGHT_WIDTH = 56.0, 42.0
 _HEADING_HEIGHT, _AXIS_HEIGHT = 26.0, 48.0
 
 
-def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
     table: pd.DataFrame,
     ate: pd.DataFrame,
     *,
@@ -75,7 +75,7 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
     Parameters
     ----------
     table, ate : DataFrame
-        As for `forest`.
+        As for `draw_forest`.
     dimensions : sequence of str
         Columns that hold the levels of a segment.
     unit : str
@@ -95,7 +95,7 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
     ax : Axes, optional
         Drawn into the place of this instead; its own axis is hidden.
     visuals : mapping, optional
-        As for `forest`; the marks are `SHRINKAGE_MARKS`.
+        As for `draw_forest`; the marks are `SHRINKAGE_MARKS`.
     theme : Theme
         Colours.
 
@@ -123,7 +123,7 @@ def shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at t
     >>> numbers = {"effect": 0.08, "ci_low": 0.06, "ci_high": 0.1, "p_positive": 0.9999}
     >>> row = {"device": "mobile", "arm": "new", "n_control": 90, "n_treated": 95, "raw": 0.09, **numbers}
     >>> ate = pd.DataFrame([{"arm": "new", **numbers}])
-    >>> figure = shrinkage(pd.DataFrame([row]), ate, dimensions=["device"], percent=True)
+    >>> figure = draw_shrinkage(pd.DataFrame([row]), ate, dimensions=["device"], percent=True)
     >>> round(float(figure.get_figwidth()), 1)
     8.6
     """

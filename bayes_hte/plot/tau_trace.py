@@ -79,7 +79,7 @@ _KEY_MARK_WIDTH, _KEY_GAP = 26.0, 16.0  # from the start of a mark to its text, 
 _KEY_MARKS = CURVE_MARKS | {"band": "tau_band", "median": "median_line"}
 
 
-def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
     table: pd.DataFrame,
     density: pd.DataFrame,
     *,
@@ -117,9 +117,9 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
         How many segments are named in each panel, as far as there is room (about 20): those whose effect is
         furthest from the common one at the posterior median of tau.
     unit, percent, axis_label, title, caption, figure, ax
-        As for `shrinkage`. `percent` leaves tau as it is.
+        As for `draw_shrinkage`. `percent` leaves tau as it is.
     visuals : mapping, optional
-        As for `forest`; the marks are `TAU_TRACE_MARKS`.
+        As for `draw_forest`; the marks are `TAU_TRACE_MARKS`.
     theme : Theme
         Colours.
 
@@ -157,7 +157,7 @@ def trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the c
     >>> rows = [("mobile", 0.0, 0.05), ("mobile", 0.1, 0.08), ("desktop", 0.0, 0.05), ("desktop", 0.1, 0.01)]
     >>> table = pd.DataFrame(rows, columns=["device", "tau", "effect"]).assign(arm="new")
     >>> density = pd.DataFrame({"arm": "new", "tau": [0.0, 0.05, 0.1], "density": [10.0, 8.0, 2.0]})
-    >>> figure = trace(table, density, dimensions=["device"], percent=True)
+    >>> figure = draw_tau_trace(table, density, dimensions=["device"], percent=True)
     >>> round(float(figure.get_figwidth()), 1)
     8.6
     """

@@ -46,7 +46,7 @@ FOREST_MARKS = (
 LAYOUT_NAMES = ("wide", "narrow")
 
 
-def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+def draw_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
     table: pd.DataFrame,
     ate: pd.DataFrame,
     *,
@@ -139,7 +139,7 @@ def forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the 
     >>> numbers = {"effect": 0.08, "ci_low": 0.06, "ci_high": 0.1, "p_positive": 0.9999}
     >>> table = pd.DataFrame([{"device": "mobile", "arm": "new", **numbers}])
     >>> ate = pd.DataFrame([{"arm": "new", **numbers}])
-    >>> figure = forest(table, ate, dimensions=["device"], unit="conversion", percent=True)
+    >>> figure = draw_forest(table, ate, dimensions=["device"], unit="conversion", percent=True)
     >>> round(float(figure.get_figwidth()), 1)
     11.9
     """
