@@ -33,6 +33,7 @@ def load(path: str | Path) -> Fit:
         fit_tree = read_tree(fit_path)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"{fit_path} cannot be read as a saved fit: {error}") from error
+    # A file of another kind may hold groups of the same names: it is refused here, not guessed at later.
     try:
         check_fit_tree(fit_tree, str(fit_path))
     except DataError as error:

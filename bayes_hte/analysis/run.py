@@ -112,6 +112,7 @@ def fit_prepared_analysis(
         progress=progress,
     )
 
+    # The hash is that of the file, comments included, where fit() alone can only hash the model.
     def add_plan(record: FitRecord) -> FitRecord:
         return replace(
             record,

@@ -88,6 +88,7 @@ def register_engine(engine: Engine, *, before: str | None = None) -> None:
         raise ValueError(f"the sampler name {engine.name!r} is taken; taken are {', '.join(list_sampler_names())}")
     if before is not None and before not in ENGINES:
         raise ValueError(f"no engine {before!r} to be tried after; there are {', '.join(ENGINES)}")
+    # The order of the registry is the order of auto: so it is filled anew, with the engine in its place.
     known_engines = dict(ENGINES)
     ENGINES.clear()
     for name, known_engine in known_engines.items():

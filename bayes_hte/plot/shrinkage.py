@@ -138,13 +138,7 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     drawing_target = ax if ax is not None else figure
     target_size = measure_target(drawing_target)
     figure_width = max(_FIGURE_WIDTH, target_size[0]) if target_size else _FIGURE_WIDTH
-    # Bold letters are a tenth wider than the plain ones that are measured.
-    title_lines = wrap_text(title or "", (figure_width - 2 * _MARGIN) / 1.1, _TITLE_SIZE)
-    note_lines = [
-        note_line
-        for footnote in _write_notes(arm_blocks, caption)
-        for note_line in wrap_text(footnote, figure_width - 2 * _MARGIN, SMALL_SIZE)
-    ]
+    title_lines, note_lines = _wrap_title_and_notes(title, _write_notes(arm_blocks, caption), figure_width)
     panels_top = _MARGIN + len(title_lines) * compute_leading(_TITLE_SIZE) + compute_leading(TEXT_SIZE) + 8
     heading_height = _HEADING_HEIGHT if len(arm_blocks) > 1 else 0.0
     panels_height = len(arm_blocks) * (heading_height + _PANEL_HEIGHT + _AXIS_HEIGHT)
@@ -198,6 +192,16 @@ def _count_plottable(arm_blocks: Sequence[ArmBlock]) -> int:
     """Count the estimates that the plot can show."""
     estimates = [estimate for block in arm_blocks for estimate in block.estimates]
     return len(select_plottable(estimates, choose_information(estimates)))
+
+
+def _wrap_title_and_notes(
+    title: str | None, footnotes: Sequence[str], figure_width: float
+) -> tuple[list[str], list[str]]:
+    """Wrap the title and the footnotes into lines that fit between the margins of a figure."""
+    text_width = figure_width - 2 * _MARGIN
+    # Bold letters are a tenth wider than the plain ones that are measured.
+    title_lines = wrap_text(title or "", text_width / 1.1, _TITLE_SIZE)
+    return title_lines, [line for footnote in footnotes for line in wrap_text(footnote, text_width, SMALL_SIZE)]
 
 
 def _write_notes(arm_blocks: Sequence[ArmBlock], caption: str | None) -> list[str]:

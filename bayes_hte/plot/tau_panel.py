@@ -95,7 +95,7 @@ def draw_trace_panel(
     posterior, shrink_factor, tau_end = panel.posterior, canvas.shrink_factor, float(panel.curves[0].tau_grid[-1])
     axes_width = canvas.width - LEFT_WIDTH - _LEADER_LENGTH - shared_axes.name_width - MARGIN
     effect_axes = canvas.add_inset_axes((LEFT_WIDTH, panel_top, axes_width, EFFECTS_HEIGHT))
-    gap_top, density_top = panel_top + EFFECTS_HEIGHT, panel_top + EFFECTS_HEIGHT + SUMMARY_HEIGHT
+    density_top = panel_top + EFFECTS_HEIGHT + SUMMARY_HEIGHT
     density_axes = canvas.add_inset_axes((LEFT_WIDTH, density_top, axes_width, DENSITY_HEIGHT))
     density_axes.sharex(effect_axes)
     effect_axes.set_xlim(0.0, tau_end)
@@ -122,12 +122,31 @@ def draw_trace_panel(
     )
     canvas.write_line(LEFT_WIDTH, ends_middle, "← fully pooled", ends_style)
     canvas.write_line(LEFT_WIDTH + axes_width, ends_middle, "not pooled →", ends_style, "right")
+    _draw_tau_summary(canvas, posterior, (axes_width, panel_top), tau_end, posterior.describe_interval(interval_name))
 
+
+def _draw_tau_summary(
+    canvas: Canvas, posterior: TauPosterior, place: tuple[float, float], tau_end: float, interval_text: str
+) -> None:
+    """Draw the interval of tau as a band behind both axes, and its words between them.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    posterior : TauPosterior
+    place : tuple of float
+        Width of the axes, and top of the panel, in design points.
+    tau_end : float
+        Where the axes end on the right.
+    interval_text : str
+    """
+    axes_width, panel_top = place
+    gap_top = panel_top + EFFECTS_HEIGHT
+    density_top = gap_top + SUMMARY_HEIGHT
     interval_left, median_x, interval_right = (
         LEFT_WIDTH + min(tau / tau_end, 1.0) * axes_width
         for tau in (posterior.ci_low, posterior.median, posterior.ci_high)
     )
-    interval_text = posterior.describe_interval(interval_name)
     panel_bottom = density_top + DENSITY_HEIGHT
     canvas.axes.fill_between(
         [interval_left, interval_right],
@@ -152,7 +171,7 @@ def draw_trace_panel(
             Line2D(
                 *line_ends,
                 color=canvas.theme.pooled_color,
-                linewidth=shrink_factor,
+                linewidth=canvas.shrink_factor,
                 linestyle=DASH_PATTERN,
                 zorder=1,
                 gid="median_line",

@@ -67,6 +67,7 @@ class Mean:
     def __post_init__(self) -> None:
         """Check the options, and keep them in one form, so that equal metrics are equal."""
         _check_columns(outcome=self.outcome)
+        # The dataclass is frozen for callers; its own constructor may still put a value into its one form.
         object.__setattr__(self, "cuped", tuple(list_columns("cuped", self.cuped)))
         _normalise_cap(self)
 
