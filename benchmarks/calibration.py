@@ -41,11 +41,11 @@ from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
 from bayes_hte import Model, read_model
-from bayes_hte.criticism import diagnostics
 from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import convert_to_scale, select_likelihood_parameters
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.inference import exact
+from bayes_hte.inference.certificate import Certificate
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws, add_mean_outcome
 from bayes_hte.model.families.cell_likelihood import ArmCellData
 from bayes_hte.model.long_form import ParameterDraws, build_long_form, compute_linear_predictor
@@ -270,8 +270,8 @@ def doubts(drawn: Draws) -> tuple[str, ...]:
     if "diverging" in drawn.sample_stats:
         count = int(drawn.sample_stats["diverging"].sum())
         return (f"{count} divergent transitions.",) if count else ()
-    groups = {"posterior": drawn.posterior, "sample_stats": drawn.sample_stats}
-    return diagnostics.list_certificate_warnings(xr.DataTree.from_dict(groups))
+    certificate = Certificate.from_sample_stats(drawn.sample_stats)
+    return () if certificate is None else certificate.list_warnings()
 
 
 def _compared(
@@ -512,8 +512,14 @@ def _use_one_core() -> None:
 
 # -------------------------------------------------------------------------------------------------- staleness
 
-SHARED = ("drawn.py", "pooling.py", "priors.py", "structure.py", "families/family.py")
-ONLY_FOR = {"estimate": ("exact/direct.py", "exact/estimates.py"), "two_part": ("exact/parts.py",)}
+SHARED = (
+    "inference/draws.py", "model/coefficients.py", "model/parameters.py", "model/prior_draws.py", "model/priors.py",
+    "model/families/cell_likelihood.py", "model/families/family.py",
+)  # fmt: skip
+ONLY_FOR = {
+    "estimate": ("inference/exact/direct.py", "inference/exact/estimates.py"),
+    "two_part": ("inference/exact/parts.py",),
+}
 """Modules of the exact engine that other families do not reach."""
 PARTS = {"two_part": ("binomial", "normal")}
 
@@ -521,11 +527,11 @@ PARTS = {"two_part": ("binomial", "normal")}
 def sources(design: Design) -> list[str]:
     """The files of the package that the results of a design depend on."""
     family = design.model.family
-    named = [*SHARED, *(f"families/{each}.py" for each in (family, *PARTS.get(family, ())))]
+    named = [*SHARED, *(f"model/families/{each}.py" for each in (family, *PARTS.get(family, ())))]
     if design.engine == "by_nuts":
-        return sorted([*named, "model.py", "compiled.py"])
+        return sorted([*named, "model/pymc/build.py", "model/pymc/pooling.py", "inference/nuts/compile_cache.py"])
     others = {file for other, files in ONLY_FOR.items() if other != family for file in files}
-    engine = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "exact").glob("*.py")}
+    engine = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "inference" / "exact").glob("*.py")}
     return sorted([*named, *(engine - others)])
 
 

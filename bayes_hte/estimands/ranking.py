@@ -23,7 +23,9 @@ def rank_segments(
     Raises
     ------
     DataError
-        If there is one segment, or `rank_direction` is neither end.
+        If there is one segment.
+    ArgumentError
+        If `rank_direction` is neither end.
     """
     from scipy.stats import rankdata  # half a second
 

@@ -28,7 +28,7 @@ def compute_population_shares(cells: xr.Dataset, weights: SegmentWeights | None 
 
     Raises
     ------
-    DataError
+    ArgumentError
         If the weights do not name every segment, or are negative or all zero.
     """
     segment_labels = [str(label) for label in cells[cell_table.SEGMENT].values]

@@ -166,12 +166,12 @@ def test_a_design_is_stale_when_what_it_depends_on_changes(
         monkeypatch.setattr(Path, "read_text", edited)
         return set(calibration.stale(now))
 
-    assert stale_after_an_edit_of("pooling.py") == set(DESIGNS)
-    assert stale_after_an_edit_of("exact/draw.py") == set(DESIGNS) - {"crossed dimensions"}
-    assert stale_after_an_edit_of("exact/parts.py") == {"two parts"}
-    assert stale_after_an_edit_of("families/ordinal.py") == {"ordinal"}
-    assert stale_after_an_edit_of("families/normal.py") == {"normal", "two parts"}
-    assert stale_after_an_edit_of("summary.py") == set()
+    assert stale_after_an_edit_of("model/coefficients.py") == set(DESIGNS)
+    assert stale_after_an_edit_of("inference/exact/draw.py") == set(DESIGNS) - {"crossed dimensions"}
+    assert stale_after_an_edit_of("inference/exact/parts.py") == {"two parts"}
+    assert stale_after_an_edit_of("model/families/ordinal.py") == {"ordinal"}
+    assert stale_after_an_edit_of("model/families/normal.py") == {"normal", "two parts"}
+    assert stale_after_an_edit_of("estimands/tables.py") == set()
 
 
 @pytest.mark.parametrize("test", ["chi_square", "ecdf_p"])

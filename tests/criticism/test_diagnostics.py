@@ -77,9 +77,17 @@ def test_few_effective_draws_fail_and_name_the_quantity() -> None:
     assert re.fullmatch(r"Only \d+ effective draws of effect\[device 2, email\], 400 are needed: raise draws\.", told)
 
 
+def with_divergences(tree: xr.DataTree, where: dict[str, Any]) -> xr.DataTree:
+    """A copy of a fit's tree in which some draws diverged: the tree itself cannot be changed."""
+    copied = tree.copy(deep=True)
+    diverging = copied["sample_stats"]["diverging"].copy(data=copied["sample_stats"]["diverging"].values.copy())
+    diverging[where] = True
+    copied["sample_stats"] = xr.DataTree(copied["sample_stats"].to_dataset().assign(diverging=diverging))
+    return copied
+
+
 def test_divergences_fail_whatever_the_rest_says() -> None:
-    tree = example_fit(4).posterior
-    tree["sample_stats"]["diverging"][{"chain": 1, "draw": slice(0, 3)}] = True
+    tree = with_divergences(example_fit(4).posterior, {"chain": 1, "draw": slice(0, 3)})
     found = diagnose_draws(tree)
     assert (found.ok, found.divergences) == (False, 3)
     (problem,) = found.problems
@@ -106,8 +114,7 @@ def test_draws_that_are_not_numbers_fail(bad: float) -> None:
 
 
 def test_all_that_fails_is_told() -> None:
-    tree = stuck()
-    tree["sample_stats"]["diverging"][{"chain": 0, "draw": 0}] = True
+    tree = with_divergences(stuck(), {"chain": 0, "draw": 0})
     found = diagnose_draws(tree)
     assert len(found.problems) == 3
     assert all(problem in str(found) for problem in found.problems)

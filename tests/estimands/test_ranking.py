@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from example_posterior import example_fit, example_plan
 
-from bayes_hte import DataError, Fit
+from bayes_hte import ArgumentError, DataError, Fit
 from bayes_hte.estimands.effects import compute_effects
 
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
@@ -49,7 +49,7 @@ def test_segments_with_one_common_effect_share_their_ranks() -> None:
 def test_ranks_that_mean_nothing_are_refused() -> None:
     with pytest.raises(DataError, match="one segment"):
         example_fit(1).ranks()
-    with pytest.raises(DataError, match='"highest" or "lowest", not \'first\''):
+    with pytest.raises(ArgumentError, match='"highest" or "lowest", not \'first\''):
         example_fit(2).ranks(best="first")  # type: ignore[arg-type]
 
 

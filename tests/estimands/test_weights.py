@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from example_posterior import CHAINS, DRAWS, example_fit
 
-from bayes_hte import DataError
+from bayes_hte import ArgumentError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.spec.fit_tree import get_fitted_cells
@@ -48,7 +48,7 @@ def test_weights_go_by_label_and_in_any_order() -> None:
 )
 def test_weights_that_make_no_population_are_refused(values: list[float], match: str) -> None:
     cells = get_fitted_cells(example_fit(3).posterior)
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(ArgumentError, match=match):
         compute_population_shares(cells, dict(zip(["device 1", "device 2", "device 3"], values, strict=False)))
 
 
@@ -64,5 +64,5 @@ def test_the_average_effect_is_the_share_weighted_sum_of_every_draw(family: Any)
 
 def test_weights_for_segments_that_are_not_there_are_an_error(counts: xr.Dataset) -> None:
     weights = {f"s{i}": 1.0 for i in range(6)} | {"tablet": 1.0}
-    with pytest.raises(DataError, match=r"not there: \['tablet'\]"):
+    with pytest.raises(ArgumentError, match=r"not there: \['tablet'\]"):
         compute_population_shares(counts, weights)

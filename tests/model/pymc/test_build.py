@@ -13,11 +13,11 @@ from scipy import stats
 
 from bayes_hte.criticism.arviz_groups import add_arviz_groups
 from bayes_hte.inference.draws import Draws
-from bayes_hte.inference.nuts.sample import build_fit_tree
 from bayes_hte.model.long_form import compute_linear_predictor
 from bayes_hte.model.priors import freeze_distribution
 from bayes_hte.model.problem import Problem, build_problem, list_stated_priors
 from bayes_hte.model.pymc.build import build_pymc_model
+from bayes_hte.spec.fit_tree import FitRecord
 
 FAMILY_CELLS = {"binomial": "counts", "normal": "moments", "mean": "means", "estimate": "schools"}
 
@@ -110,9 +110,8 @@ def test_numpy_priors_equal_pymc(partial: Problem) -> None:
 
 def completed(task: Problem, posterior: xr.Dataset, *, seed: int) -> xr.DataTree:
     """Every group that follows from some draws."""
-    tree = build_fit_tree(task.cell_statistics, Draws(posterior, xr.Dataset()))
-    tree.attrs = {"model": task.model.model_dump_json(exclude_none=True), "seed": seed}
-    return add_arviz_groups(tree)
+    record = FitRecord(model=task.model, seed=seed)
+    return add_arviz_groups(Draws(posterior, xr.Dataset()).to_fit_tree(task.cell_statistics, record))
 
 
 def test_every_group_that_arviz_asks_for_is_there(partial: Problem) -> None:
