@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure, SubFigure
 
+from bayes_hte._support.phrases import shorten_text
 from bayes_hte.errors import DataError
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis, strip_axes
 from bayes_hte.plot.drawing.canvas import (
@@ -13,7 +14,6 @@ from bayes_hte.plot.drawing.canvas import (
     TextStyle,
     open_canvas,
 )
-from bayes_hte.plot.drawing.text import shorten_text
 from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import Visuals, require_known_visuals, restyle_marks
 

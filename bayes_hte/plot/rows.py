@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from bayes_hte._support.phrases import shorten_text
 from bayes_hte.errors import DataError
-from bayes_hte.plot.drawing.text import shorten_text
 
 RowOrder = Literal["effect", "name", "given"]
 # In the order of the fields of Estimate.

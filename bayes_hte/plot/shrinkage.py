@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from bayes_hte._support.phrases import shorten_text
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot.drawing.axis import label_effect_axis
 from bayes_hte.plot.drawing.canvas import (
@@ -23,7 +24,7 @@ from bayes_hte.plot.drawing.panel import (
     draw_panel,
     select_plottable,
 )
-from bayes_hte.plot.drawing.text import measure_width, shorten_text, wrap_text
+from bayes_hte.plot.drawing.text import measure_width, wrap_text
 from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.rows import ArmBlock, read_blocks

@@ -7,12 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bayes_hte._support.phrases import choose_decimals, format_number, shorten_text
 from bayes_hte.errors import ArgumentError, DataError
-from bayes_hte.plot.drawing.text import (
-    choose_decimals,
-    format_number,
-    shorten_text,
-)
 
 TauArray = npt.NDArray[np.float64]
 

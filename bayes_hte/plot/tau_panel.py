@@ -18,10 +18,7 @@ from bayes_hte.plot.drawing.canvas import (
     Canvas,
     TextStyle,
 )
-from bayes_hte.plot.drawing.text import (
-    cut_to_width,
-    measure_width,
-)
+from bayes_hte.plot.drawing.text import cut_to_width, measure_width
 from bayes_hte.plot.drawing.theme import Theme
 from bayes_hte.plot.tau_curves import EffectCurve, TauPosterior
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
+from bayes_hte._support.phrases import format_percentage, shorten_text
 from bayes_hte.errors import ArgumentError
 from bayes_hte.plot.drawing.axis import (
     label_effect_axis,
@@ -19,14 +20,7 @@ from bayes_hte.plot.drawing.canvas import (
     measure_target,
     open_canvas,
 )
-from bayes_hte.plot.drawing.text import (
-    cut_to_width,
-    format_percentage,
-    measure_widest,
-    measure_width,
-    shorten_text,
-    wrap_text,
-)
+from bayes_hte.plot.drawing.text import cut_to_width, measure_widest, measure_width, wrap_text
 from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.tau_curves import read_curves, weigh_rows

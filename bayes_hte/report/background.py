@@ -7,13 +7,12 @@ from types import MappingProxyType
 
 import xarray as xr
 
-from bayes_hte._support.phrases import write_count
+from bayes_hte._support.phrases import clean_text, format_count, write_count
 from bayes_hte.cells.checks.check import collect_findings
 from bayes_hte.criticism.diagnostics import MAX_RHAT, Diagnosis
 from bayes_hte.inference.certificate import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS, Certificate
 from bayes_hte.model.families import Family
 from bayes_hte.model.text import describe, pymc_source
-from bayes_hte.plot.drawing.text import clean_text, format_count
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import choose_effect_format, isolate_name
 from bayes_hte.spec import Plan, cell_table

@@ -10,15 +10,9 @@ from typing import Literal
 
 import xarray as xr
 
+from bayes_hte._support.phrases import format_count, format_interval, format_number, format_probability, shorten_text
 from bayes_hte.estimands.result_tables import ResultTables
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis
-from bayes_hte.plot.drawing.text import (
-    format_count,
-    format_interval,
-    format_number,
-    format_probability,
-    shorten_text,
-)
 from bayes_hte.plot.forest.bars import choose_axis_limits, compute_point_sides, compute_raw_interval
 from bayes_hte.plot.forest.page import LACKS_ARM_NOTE, format_segment_name
 from bayes_hte.plot.from_fit import choose_wording

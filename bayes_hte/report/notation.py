@@ -5,8 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bayes_hte.model.families import Family
-from bayes_hte.plot.drawing.text import (
+from bayes_hte._support.phrases import (
     UNKNOWN_TEXT,
     choose_decimals,
     clean_text,
@@ -14,6 +13,7 @@ from bayes_hte.plot.drawing.text import (
     format_percentage,
     shorten_text,
 )
+from bayes_hte.model.families import Family
 from bayes_hte.spec.cell_table import EffectScale
 
 # Between a number and its unit, so that no line begins with "%".

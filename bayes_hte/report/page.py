@@ -6,6 +6,7 @@ from typing import Any
 import xarray as xr
 from markupsafe import Markup
 
+from bayes_hte._support.phrases import clean_text, format_count, shorten_text
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import ArgumentError, DataError, ModelError
@@ -13,7 +14,6 @@ from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
 from bayes_hte.plot.from_fit import plot_shrinkage
 from bayes_hte.report import answer, background, dimensions, prior_notes
 from bayes_hte.report.arm_results import (

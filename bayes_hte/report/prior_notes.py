@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from bayes_hte._support.phrases import clean_text, shorten_text
 from bayes_hte.criticism.prior_sensitivity import MIN_NOTICEABLE_SENSITIVITY, tabulate_sensitivity
 from bayes_hte.errors import DataError, ModelError
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.plot.drawing.text import clean_text, shorten_text
 from bayes_hte.report.notation import join_names
 
 MAX_SENSITIVITY_ROWS = 12

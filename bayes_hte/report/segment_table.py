@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from bayes_hte._support.phrases import clean_text, format_count, shorten_text
 from bayes_hte.model.families import FAMILIES, Family
-from bayes_hte.plot.drawing.text import clean_text, format_count, shorten_text
 from bayes_hte.report.answer import format_rope
 from bayes_hte.report.arm_results import ArmResult, SegmentReading
 from bayes_hte.report.notation import (

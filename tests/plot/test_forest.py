@@ -20,16 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import bayes_hte.plot
+from bayes_hte._support.phrases import choose_decimals, clean_text, format_number, format_probability, shorten_text
 from bayes_hte.errors import ArgumentError, DataError, OutputError
 from bayes_hte.plot import forest, save, shrinkage, svg
-from bayes_hte.plot.drawing.text import (
-    choose_decimals,
-    clean_text,
-    format_number,
-    format_probability,
-    measure_width,
-    shorten_text,
-)
+from bayes_hte.plot.drawing.text import measure_width
 
 
 def row(levels: dict[str, str], effect: float, half: float = 0.02, n: float = 1000, **others: object) -> dict:

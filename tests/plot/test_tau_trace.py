@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
+from bayes_hte._support.phrases import clean_text
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot import save, svg, trace
-from bayes_hte.plot.drawing.text import clean_text
 
 KINDS = ("curve", "turning_curve", "other_curve", "other_turning_curve")
 Tables = tuple[pd.DataFrame, pd.DataFrame]

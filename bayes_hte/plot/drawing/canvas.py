@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import TransformedPatchPath
 
+from bayes_hte._support.phrases import clean_text
 from bayes_hte._support.validation import describe_value
 from bayes_hte.errors import ArgumentError
-from bayes_hte.plot.drawing.text import clean_text, make_font
+from bayes_hte.plot.drawing.text import make_font
 from bayes_hte.plot.drawing.theme import Theme
 
 TextAlignment = Literal["left", "center", "right"]

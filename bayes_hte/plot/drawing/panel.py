@@ -7,13 +7,14 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 
+from bayes_hte._support.phrases import shorten_text
 from bayes_hte.plot.drawing.axis import choose_log_ticks, choose_round_ticks, strip_axes
 from bayes_hte.plot.drawing.canvas import (
     Canvas,
     TextAlignment,
     TextStyle,
 )
-from bayes_hte.plot.drawing.text import measure_width, shorten_text
+from bayes_hte.plot.drawing.text import measure_width
 from bayes_hte.plot.rows import ArmBlock, Estimate
 
 TEXT_SIZE, SMALL_SIZE = 11.0, 10.0

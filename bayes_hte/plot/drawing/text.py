@@ -1,76 +1,19 @@
-"""Words and numbers as they are printed, and how wide they are.
+"""Measure how wide words are when they are printed, and cut or wrap them to a width.
 
-Segment names come from data, so every one of them is treated as hostile: `clean_text` is applied to all text
-before it is measured or drawn.
+Segment names come from data, so every one of them is treated as hostile: `bayes_hte._support.phrases.clean_text` is
+applied to all text before it is measured or drawn.
 """
 
-import math
-import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
-import numpy as np
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 
+from bayes_hte._support.phrases import MAX_NAME_COLUMNS, clean_text, shorten_text
+
 FONT_FAMILY = "DejaVu Sans"
 """Comes with matplotlib, so that widths are the same on every machine; Verdana has nearly the same ones."""
-ELLIPSIS = "…"
-UNKNOWN_TEXT = "–"
-MAX_NAME_COLUMNS = 40  # about a third of the width of a page
-MAX_LABEL_COLUMNS = 64  # several names in a row: segments differ in any of them
-_DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""These marks could turn the text that follows a name around."""
-
-
-def clean_text(text: str) -> str:
-    r"""Make one printable line of a text: white space becomes a space, what cannot be printed becomes �.
-
-    Examples
-    --------
-    >>> clean_text("two\nlines\x00")
-    'two lines�'
-    """
-    one_line = " ".join(text.split())
-    if one_line.isascii() and one_line.isprintable():  # most names
-        return one_line
-    return "".join(_replace_unprintable(character) for character in one_line)
-
-
-def _replace_unprintable(character: str) -> str:
-    if character in _DIRECTION_MARKS:
-        return ""
-    # Cc, Cs and Cn hold everything that XML 1.0 forbids.
-    return "\ufffd" if unicodedata.category(character) in {"Cc", "Cs", "Cn", "Co"} else character
-
-
-def shorten_text(text: str, max_columns: int = MAX_NAME_COLUMNS) -> str:
-    """Cut the middle out of a long name: names often differ only in how they end.
-
-    Wide (East Asian) characters count twice.
-
-    Examples
-    --------
-    >>> shorten_text("a very long name, new customer", 15)
-    'a very…customer'
-    """
-    one_line = clean_text(text)
-    if sum(map(_count_columns, one_line)) <= max_columns:
-        return one_line
-    # A wide character takes two columns, so that `max_columns` characters may still be too many.
-    kept_columns = max_columns
-    while sum(map(_count_columns, _cut_middle(one_line, kept_columns))) > max_columns:
-        kept_columns -= 1
-    return _cut_middle(one_line, kept_columns)
-
-
-def _cut_middle(line: str, kept_columns: int) -> str:
-    tail_length = kept_columns // 2 + (kept_columns % 2)
-    return line[: kept_columns - tail_length - 1].rstrip() + ELLIPSIS + line[len(line) - tail_length :].lstrip()
-
-
-def _count_columns(character: str) -> int:
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def cut_to_width(text: str, max_width: float, font_size: float) -> str:
@@ -123,78 +66,3 @@ def measure_widest(text_lines: Iterable[str], font_size: float, *, bold: bool = 
 @cache
 def _read_font_characters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties(family=FONT_FAMILY))).get_charmap())
-
-
-def choose_decimals(interval_widths: Iterable[float]) -> int:
-    """Choose the decimals that show an interval of typical width with two significant digits.
-
-    Examples
-    --------
-    >>> choose_decimals([3.4, 3.1, 5.0]), choose_decimals([0.034]), choose_decimals([340.0])
-    (1, 3, 0)
-    """
-    finite_widths = [value for value in interval_widths if math.isfinite(value) and value > 0]
-    if not finite_widths:
-        return 2
-    # Two significant digits of w need 1 − ⌊log₁₀ w⌋ decimals.
-    return min(max(0, 1 - math.floor(math.log10(np.median(finite_widths)))), 9)
-
-
-def format_number(value: float, decimal_places: int, *, sign: bool = True) -> str:
-    """Write a number with thousands separators, a true minus sign and, with `sign`, a plus sign.
-
-    Examples
-    --------
-    >>> format_number(7.94, 1), format_number(-0.04, 1), format_number(-1234.5, 0)
-    ('+7.9', '0.0', '−1,234')
-    """
-    if not math.isfinite(value):
-        return UNKNOWN_TEXT
-    rounded_value = round(value, decimal_places)
-    # What rounds to zero has no sign: "−0.0" would claim one.
-    if rounded_value == 0:
-        return f"{0:.{decimal_places}f}"
-    return f"{rounded_value:{'+' if sign else ''},.{decimal_places}f}".replace("-", "−")
-
-
-def format_interval(low: float, high: float, decimal_places: int) -> str:
-    """Write an interval with the word "to", because a dash between signed numbers misleads."""
-    return f"{format_number(low, decimal_places)} to {format_number(high, decimal_places)}"
-
-
-def format_count(unit_count: float) -> str:
-    """Write a number of units.
-
-    Examples
-    --------
-    >>> format_count(3216.0), format_count(float("nan"))
-    ('3,216', '–')
-    """
-    return f"{unit_count:,.0f}" if math.isfinite(unit_count) else UNKNOWN_TEXT
-
-
-def format_probability(value: float) -> str:
-    """Write a probability with three digits, and never as 0 or 1, which no finite number of draws can show.
-
-    Examples
-    --------
-    >>> format_probability(0.9484), format_probability(0.99996), format_probability(0.0)
-    ('.948', '> .999', '< .001')
-    """
-    if not math.isfinite(value):
-        return UNKNOWN_TEXT
-    # From here on three digits would round to 1.000.
-    if value >= 0.9995:
-        return "> .999"
-    return "< .001" if value < 0.0005 else f"{value:.3f}".removeprefix("0")
-
-
-def format_percentage(share: float) -> str:
-    """Write the probability of an interval in percent.
-
-    Examples
-    --------
-    >>> format_percentage(0.95), format_percentage(0.975)
-    ('95 %', '97.5 %')
-    """
-    return f"{100 * share:.4g} %"

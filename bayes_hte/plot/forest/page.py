@@ -4,19 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from bayes_hte._support.phrases import MAX_LABEL_COLUMNS, choose_decimals, format_percentage, shorten_text
 from bayes_hte.plot.drawing.canvas import (
     Canvas,
     TextStyle,
     compute_leading,
 )
-from bayes_hte.plot.drawing.text import (
-    MAX_LABEL_COLUMNS,
-    choose_decimals,
-    format_percentage,
-    measure_width,
-    shorten_text,
-    wrap_text,
-)
+from bayes_hte.plot.drawing.text import measure_width, wrap_text
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX
 from bayes_hte.plot.forest.bars import MAX_POINT_SIDE, compute_point_sides
 from bayes_hte.plot.rows import ArmBlock, Estimate, weigh_estimates

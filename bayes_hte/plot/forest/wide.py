@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bayes_hte._support.phrases import format_count, format_interval, format_number, format_probability, shorten_text
 from bayes_hte.plot.drawing.canvas import (
     Canvas,
     DrawingTarget,
@@ -10,16 +11,7 @@ from bayes_hte.plot.drawing.canvas import (
     measure_target,
     open_canvas,
 )
-from bayes_hte.plot.drawing.text import (
-    format_count,
-    format_interval,
-    format_number,
-    format_probability,
-    measure_widest,
-    measure_width,
-    shorten_text,
-    wrap_text,
-)
+from bayes_hte.plot.drawing.text import measure_widest, measure_width, wrap_text
 from bayes_hte.plot.drawing.theme import Theme
 from bayes_hte.plot.forest import bars
 from bayes_hte.plot.forest.page import (
