@@ -1,4 +1,4 @@
-"""The command line: run, aggregate, check, show. Heavy libraries are imported inside the commands.
+"""The command line: run, aggregate, check, show, schema. Heavy libraries are imported inside the commands.
 
 argparse and plain print, because --help must answer at once: cyclopts and rich alone take longer than that to import.
 
@@ -87,6 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
         subparsers, "show", show_model, "show a model as mathematics, in words and as PyMC text"
     )
     command_parser.add_argument("model", metavar="MODEL", help='a shipped name such as "conversion", or a model file')
+
+    command_parser = _add_command(
+        subparsers, "schema", print_schema, "print the JSON Schema of plan or model files, for editors"
+    )
+    command_parser.add_argument("kind", choices=("plan", "model"), help="what the files are")
     return top_parser
 
 
@@ -220,6 +225,14 @@ def show_model(arguments: Namespace) -> int:
     from bayes_hte.spec import read_model
 
     print(_replace_control_characters(_format_model(read_model(arguments.model))))
+    return 0
+
+
+def print_schema(arguments: Namespace) -> int:
+    """Print the JSON Schema of plan or model files."""
+    from bayes_hte.spec.files import write_json_schema
+
+    sys.stdout.write(write_json_schema(arguments.kind))
     return 0
 
 

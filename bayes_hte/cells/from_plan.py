@@ -18,7 +18,8 @@ from bayes_hte.cells.units.from_rows import from_rows
 from bayes_hte.cells.units.from_times import from_times
 from bayes_hte.errors import PlanError
 from bayes_hte.spec.cell_table import ARM, INTERVAL, SEGMENT, VALUE, list_dimensions
-from bayes_hte.spec.plan import Estimates, Plan, Rows, Times
+from bayes_hte.spec.data_forms import Estimates, Rows, Times
+from bayes_hte.spec.plan import Plan
 
 MAKER_BY_FORM: Mapping[str, Callable[..., xr.Dataset]] = MappingProxyType(
     {

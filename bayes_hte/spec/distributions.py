@@ -24,48 +24,48 @@ class _DistributionBase(BaseModel):
 class Normal(_DistributionBase):
     """Normal with mean `mu` and standard deviation `sigma`."""
 
-    dist: Literal["Normal"] = "Normal"
-    mu: FiniteFloat = 0.0
-    sigma: PositiveNumber = 1.0
+    dist: Literal["Normal"] = Field(default="Normal", description="Name of the distribution.")
+    mu: FiniteFloat = Field(default=0.0, description="Mean.")
+    sigma: PositiveNumber = Field(default=1.0, description="Standard deviation.")
 
 
 class StudentT(_DistributionBase):
     """Student's t with `nu` degrees of freedom, location `mu`, scale `sigma`."""
 
-    dist: Literal["StudentT"] = "StudentT"
-    nu: PositiveNumber
-    mu: FiniteFloat = 0.0
-    sigma: PositiveNumber = 1.0
+    dist: Literal["StudentT"] = Field(default="StudentT", description="Name of the distribution.")
+    nu: PositiveNumber = Field(description="Degrees of freedom: the fewer, the heavier the tails.")
+    mu: FiniteFloat = Field(default=0.0, description="Location.")
+    sigma: PositiveNumber = Field(default=1.0, description="Scale.")
 
 
 class HalfNormal(_DistributionBase):
     """Normal(0, sigma) folded at zero."""
 
-    dist: Literal["HalfNormal"] = "HalfNormal"
-    sigma: PositiveNumber = 1.0
+    dist: Literal["HalfNormal"] = Field(default="HalfNormal", description="Name of the distribution.")
+    sigma: PositiveNumber = Field(default=1.0, description="Scale: 95 % of the prior lies below 1.96 times this.")
 
 
 class HalfStudentT(_DistributionBase):
     """Student's t with location 0 folded at zero."""
 
-    dist: Literal["HalfStudentT"] = "HalfStudentT"
-    nu: PositiveNumber = 1.0
-    sigma: PositiveNumber = 1.0
+    dist: Literal["HalfStudentT"] = Field(default="HalfStudentT", description="Name of the distribution.")
+    nu: PositiveNumber = Field(default=1.0, description="Degrees of freedom: the fewer, the heavier the tail.")
+    sigma: PositiveNumber = Field(default=1.0, description="Scale.")
 
 
 class HalfCauchy(_DistributionBase):
     """Cauchy with scale `beta` folded at zero: very heavy tail."""
 
-    dist: Literal["HalfCauchy"] = "HalfCauchy"
-    beta: PositiveNumber
+    dist: Literal["HalfCauchy"] = Field(default="HalfCauchy", description="Name of the distribution.")
+    beta: PositiveNumber = Field(description="Scale: the prior median.")
 
 
 class Exponential(_DistributionBase):
     """Exponential with rate `lam`, or with mean `scale`: give one."""
 
-    dist: Literal["Exponential"] = "Exponential"
-    lam: PositiveNumber | None = None
-    scale: PositiveNumber | None = None
+    dist: Literal["Exponential"] = Field(default="Exponential", description="Name of the distribution.")
+    lam: PositiveNumber | None = Field(default=None, description="Rate: one over the mean.")
+    scale: PositiveNumber | None = Field(default=None, description="Mean.")
 
     @model_validator(mode="after")
     def _check_one_parameter(self) -> Self:
@@ -83,11 +83,11 @@ class Exponential(_DistributionBase):
 class Gamma(_DistributionBase):
     """Gamma with shape `alpha` and rate `beta`, or with mean `mu` and standard deviation `sigma`."""
 
-    dist: Literal["Gamma"] = "Gamma"
-    alpha: PositiveNumber | None = None
-    beta: PositiveNumber | None = None
-    mu: PositiveNumber | None = None
-    sigma: PositiveNumber | None = None
+    dist: Literal["Gamma"] = Field(default="Gamma", description="Name of the distribution.")
+    alpha: PositiveNumber | None = Field(default=None, description="Shape.")
+    beta: PositiveNumber | None = Field(default=None, description="Rate.")
+    mu: PositiveNumber | None = Field(default=None, description="Mean.")
+    sigma: PositiveNumber | None = Field(default=None, description="Standard deviation.")
 
     @model_validator(mode="after")
     def _check_one_pair(self) -> Self:
@@ -111,25 +111,25 @@ class Gamma(_DistributionBase):
 class InverseGamma(_DistributionBase):
     """Inverse gamma with shape `alpha` and scale `beta`."""
 
-    dist: Literal["InverseGamma"] = "InverseGamma"
-    alpha: PositiveNumber
-    beta: PositiveNumber = 1.0
+    dist: Literal["InverseGamma"] = Field(default="InverseGamma", description="Name of the distribution.")
+    alpha: PositiveNumber = Field(description="Shape.")
+    beta: PositiveNumber = Field(default=1.0, description="Scale.")
 
 
 class LogNormal(_DistributionBase):
     """The logarithm is Normal(mu, sigma)."""
 
-    dist: Literal["LogNormal"] = "LogNormal"
-    mu: FiniteFloat = 0.0
-    sigma: PositiveNumber = 1.0
+    dist: Literal["LogNormal"] = Field(default="LogNormal", description="Name of the distribution.")
+    mu: FiniteFloat = Field(default=0.0, description="Mean of the logarithm.")
+    sigma: PositiveNumber = Field(default=1.0, description="Standard deviation of the logarithm.")
 
 
 class Uniform(_DistributionBase):
     """Uniform between `lower` and `upper`."""
 
-    dist: Literal["Uniform"] = "Uniform"
-    lower: FiniteFloat = 0.0
-    upper: FiniteFloat = 1.0
+    dist: Literal["Uniform"] = Field(default="Uniform", description="Name of the distribution.")
+    lower: FiniteFloat = Field(default=0.0, description="Lower end.")
+    upper: FiniteFloat = Field(default=1.0, description="Upper end.")
 
     @model_validator(mode="after")
     def _check_bounds_ascending(self) -> Self:
@@ -141,8 +141,8 @@ class Uniform(_DistributionBase):
 class LKJ(_DistributionBase):
     """Correlation of two quantities: (1 + correlation) / 2 is Beta(eta, eta); 1 is uniform, more favours 0."""
 
-    dist: Literal["LKJ"] = "LKJ"
-    eta: PositiveNumber = 2.0
+    dist: Literal["LKJ"] = Field(default="LKJ", description="Name of the distribution.")
+    eta: PositiveNumber = Field(default=2.0, description="1 makes all correlations equally probable, more favours 0.")
 
 
 Distribution = Annotated[

@@ -98,7 +98,7 @@ def _explain_wrong_value(error: Mapping[str, Any]) -> str:
             return _explain_wrong_length(error)
         case "string_too_long":
             return f"should have {error['ctx']['max_length']} characters or fewer, not {len(error['input'])}"
-    return f"{_describe_expected_value(error)}, not {_format_as_toml(error['input'])}"
+    return f"{_describe_expected_value(error)}, not {format_as_toml(error['input'])}"
 
 
 def _explain_wrong_length(error: Mapping[str, Any]) -> str:
@@ -119,15 +119,21 @@ def _describe_expected_value(error: Mapping[str, Any]) -> str:
         error["type"].removesuffix("_type").removesuffix("_parsing"),
     )
     if error_type == "tuple" and isinstance(wrong_value, str | int | float):
-        return f"should be a list, as in [{_format_as_toml(wrong_value)}]"
+        return f"should be a list, as in [{format_as_toml(wrong_value)}]"
     # A distribution is written as an inline table, [data] as a table with a header.
     if error_type == "model_attributes" and error["loc"] != ("data",):
         return 'should be a table, as in { dist = "Normal", sigma = 1.0 }'
     return EXPECTED_BY_ERROR_TYPE.get(error_type, str(error["msg"]).removeprefix("Input "))
 
 
-def _format_as_toml(toml_value: object) -> str:
-    """Write a value as TOML does, or name its type where it is long."""
+def format_as_toml(toml_value: object) -> str:
+    """Write a value as TOML does, or name its type where it is long.
+
+    Examples
+    --------
+    >>> format_as_toml(True), format_as_toml("new"), format_as_toml([1, 2])
+    ('true', '"new"', 'a list')
+    """
     match toml_value:
         case bool():
             return str(toml_value).lower()

@@ -1,16 +1,22 @@
-"""Read plan and model files: TOML, a closed schema, and errors that name the way out. Runs no code."""
+"""Read plan and model files: TOML, a closed schema, and errors that name the way out. Runs no code.
+
+The same schema, as JSON Schema, is what editors complete and check these files with.
+"""
 
 import hashlib
+import json
 import os
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from bayes_hte._support.validation import check_path, describe_value
 from bayes_hte.errors import ArgumentError, ModelError, PlanError, SpecError
+from bayes_hte.spec.data_forms import DEFAULT_FORM
 from bayes_hte.spec.error_messages import explain_errors
 from bayes_hte.spec.plan import Plan
 
@@ -153,6 +159,58 @@ def validate_content[T: BaseModel](
         raise error_class(
             f"{error_prefix}: " + "; ".join(explain_errors(validation_error.errors(), schema_class, toml_content))
         ) from None
+
+
+class _TomlSchemaGenerator(GenerateJsonSchema):
+    """Generate JSON Schema of what TOML can hold; readers of older drafts than 2020-12 understand it too."""
+
+    def nullable_schema(self, schema: Any) -> dict[str, Any]:
+        """Leave out null, which TOML does not have: an optional key is left out instead."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        """Leave out defaults that are null."""
+        json_schema = super().default_schema(schema)
+        return {key: value for key, value in json_schema.items() if key != "default" or value is not None}
+
+    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
+        """Require the key that tells the members of a union apart, so that one member at most fits a table."""
+        tag_key = schema["discriminator"]
+        members = []
+        for tag, member in schema["choices"].items():
+            member_schema = self.generate_inner(member)
+            # Beside a reference, older drafts ignore every key: so both stand in allOf.
+            members.append(
+                member_schema if tag == DEFAULT_FORM else {"allOf": [member_schema, {"required": [tag_key]}]}
+            )
+        return {"oneOf": members}
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave out titles, which would repeat the key in capitals."""
+        return False
+
+
+def build_json_schema(schema_class: type[BaseModel]) -> dict[str, Any]:
+    """Build the JSON Schema, draft 2020-12, of a plan or a model file.
+
+    Examples
+    --------
+    >>> from bayes_hte import Plan
+    >>> build_json_schema(Plan)["properties"]["title"]["description"]
+    'One line at the top of the report.'
+    """
+    json_schema = schema_class.model_json_schema(schema_generator=_TomlSchemaGenerator)
+    # Of a docstring only the first paragraph: its examples are of Python.
+    first_paragraph = json_schema["description"].split("\n\n")[0]
+    return {"$schema": GenerateJsonSchema.schema_dialect, **json_schema, "description": first_paragraph}
+
+
+def write_json_schema(file_kind: Literal["plan", "model"]) -> str:
+    """Write the JSON Schema of plan or model files as text, for editors."""
+    from bayes_hte.spec.model import Model
+
+    schema_class = Plan if file_kind == "plan" else Model
+    return json.dumps(build_json_schema(schema_class), indent=2, ensure_ascii=False) + "\n"
 
 
 def hash_file(path: Path) -> str:

@@ -23,25 +23,30 @@ class _ModelTable(BaseModel):
 
 
 class Pool(_ModelTable):
-    """Priors for the two numbers that pool one coefficient over segments, and the levels that share a part of it.
+    """Priors for the two numbers that pool one coefficient over segments, and the levels that share a part of it."""
 
-    Attributes
-    ----------
-    mean : Distribution
-        Prior of the common value; under no pooling, the prior of every segment's own value.
-    between : Distribution or None
-        Prior of the between-segment SD; only under partial pooling. With `by` it is the SD of what is left.
-    by : tuple of str
-        Dimensions whose levels have an effect of their own, added up: ``["device", "plan"]`` for crossed
-        dimensions, ``["region", "region:district"]`` for nested ones; ``["*"]`` for every dimension.
-    by_between : Distribution or None
-        Prior of the SD between the levels of each of them; by default that of `between`.
-    """
-
-    mean: Distribution
-    between: Distribution | None = None
-    by: tuple[ColumnName, ...] = ()
-    by_between: Distribution | None = None
+    mean: Distribution = Field(
+        description="Prior of the common value; under no pooling, the prior of every segment's own value.",
+        examples=[{"dist": "Normal", "sigma": 1.0}],
+    )
+    between: Distribution | None = Field(
+        default=None,
+        description="Prior of the between-segment SD; only under partial pooling. With `by` it is the SD of what the "
+        "levels leave.",
+        examples=[{"dist": "HalfNormal", "sigma": 0.5}],
+    )
+    by: tuple[ColumnName, ...] = Field(
+        default=(),
+        description='Dimensions whose levels have an effect of their own, added up: `["device", "plan"]` for crossed '
+        'dimensions, `["region", "region:district"]` for nested ones, `["*"]` for every dimension.',
+        examples=[["device", "plan"], ["*"]],
+    )
+    by_between: Distribution | None = Field(
+        default=None,
+        description="Prior of the SD between the levels of each dimension in `by`; that of `between` if nothing is "
+        "said.",
+        examples=[{"dist": "HalfNormal", "sigma": 0.3}],
+    )
 
     @model_validator(mode="after")
     def _check_scales_positive(self) -> Self:
@@ -59,37 +64,50 @@ class Pool(_ModelTable):
 
 
 class Effect(Pool):
-    """How treatment effects are pooled over segments, on the link scale.
+    """How treatment effects are pooled over segments, on the link scale."""
 
-    Attributes
-    ----------
-    shape : str
-        Distribution of segments around their common effect: ``normal``; ``student_t`` or ``horseshoe`` where a few
-        segments may lie far out. `between` is then the scale, not the SD.
-    nu : float or None
-        Degrees of freedom of ``student_t``; 4 unless stated.
-    slab : float or None
-        For ``horseshoe``: SD of the effects of segments that do stand out, link scale.
-    covariates : tuple of str
-        Numbers known of every segment that move its effect, in SDs over segments.
-    slope : Distribution or None
-        Prior of the change of the effect per SD of a covariate.
-    correlation : LKJ or None
-        Prior of the correlation between a segment's baseline and its effect; without it they are independent.
-    strata : str or None
-        A dimension whose levels have between-segment SDs of their own.
-    shared_between : bool
-        One between-segment SD for all arms, instead of one for each.
-    """
-
-    shape: EffectShape = "normal"
-    nu: Annotated[FiniteFloat, Field(ge=2)] | None = None
-    slab: Annotated[FiniteFloat, Field(gt=0)] | None = None
-    covariates: tuple[ColumnName, ...] = ()
-    slope: Distribution | None = None
-    correlation: LKJ | None = None
-    strata: ColumnName | None = None
-    shared_between: bool = False
+    shape: EffectShape = Field(
+        default="normal",
+        description="Distribution of segments around their common effect: `student_t` or `horseshoe` where a few "
+        "segments may lie far out. `between` is then the scale, not the SD.",
+        examples=["student_t"],
+    )
+    nu: Annotated[FiniteFloat, Field(ge=2)] | None = Field(
+        default=None,
+        description=f"Degrees of freedom of `student_t`; {DEFAULT_NU:g} if nothing is said.",
+        examples=[3],
+    )
+    slab: Annotated[FiniteFloat, Field(gt=0)] | None = Field(
+        default=None,
+        description="For `horseshoe`: SD of the effects of segments that do stand out, on the link scale.",
+        examples=[1.0],
+    )
+    covariates: tuple[ColumnName, ...] = Field(
+        default=(),
+        description="Numbers known of every segment that move its effect, counted in SDs over segments.",
+        examples=[["beds"]],
+    )
+    slope: Distribution | None = Field(
+        default=None,
+        description="Prior of the change of the effect per SD of a covariate; goes with `covariates`.",
+        examples=[{"dist": "Normal", "sigma": 0.2}],
+    )
+    correlation: LKJ | None = Field(
+        default=None,
+        description="Prior of the correlation between a segment's baseline and its effect; without it they are "
+        "independent.",
+        examples=[{"dist": "LKJ", "eta": 2.0}],
+    )
+    strata: ColumnName | None = Field(
+        default=None,
+        description="A dimension whose levels have between-segment SDs of their own.",
+        examples=["region"],
+    )
+    shared_between: bool = Field(
+        default=False,
+        description="One between-segment SD for all arms, instead of one for each.",
+        examples=[True],
+    )
 
     @property
     def tail_nu(self) -> float:
@@ -128,14 +146,20 @@ def _why_structure_invalid(effect: Effect) -> str | None:
 
 
 class Baseline(Pool):
-    """How the control's means are pooled over segments, on the link scale.
-
-    `mean` is absent for family ``ordinal``, whose cutpoints play its role.
-    """
+    """How the control's means are pooled over segments, on the link scale."""
 
     # Wider than in Pool, because the cutpoints of an ordinal outcome hold its level.
-    mean: Distribution | None = None  # type: ignore[assignment]
-    pooling: Literal["partial", "none"] = "partial"
+    mean: Distribution | None = Field(  # type: ignore[assignment]
+        default=None,
+        description="Prior of the control's mean in an average segment, on the link scale; absent for family "
+        "`ordinal`, whose cutpoints play its role.",
+        examples=[{"dist": "Normal", "sigma": 2.5}],
+    )
+    pooling: Literal["partial", "none"] = Field(
+        default="partial",
+        description="`none` gives every segment a baseline of its own, under the prior `mean`.",
+        examples=["none"],
+    )
 
     @model_validator(mode="after")
     def _check_between_fits_pooling(self) -> Self:
@@ -149,37 +173,36 @@ class Baseline(Pool):
 
 
 class Amount(_ModelTable):
-    """The second part of family ``two_part``: the logarithm of positive outcomes, identity link.
+    """The second part of family ``two_part``: the logarithm of positive outcomes, identity link."""
 
-    Attributes
-    ----------
-    effect, baseline : Pool
-        As in the model itself.
-    """
-
-    effect: Pool
-    baseline: Baseline
+    effect: Pool = Field(description="How effects on the logarithm of positive outcomes are pooled.")
+    baseline: Baseline = Field(description="How the control's means of that logarithm are pooled.")
 
 
 class Nuisance(_ModelTable):
-    """Priors of what is needed for the likelihood and reported only in passing; a family needs one of them at most.
+    """Priors of what is needed for the likelihood and reported only in passing; a family needs one of them at most."""
 
-    Attributes
-    ----------
-    sigma : Distribution or None
-        Unit-level SD within an arm, for ``normal``; of the logarithm of positive outcomes, for ``two_part``.
-    alpha : Distribution or None
-        For ``negative_binomial``, one per arm: a count with mean m has variance m + m² / alpha.
-    cutpoints : Distribution or None
-        For ``ordinal``: each of the ascending log-odds of being at or below a level, in a segment like the average.
-    hazards : Distribution or None
-        For ``piecewise_exponential``: log hazard of each interval relative to the first.
-    """
-
-    sigma: Distribution | None = None
-    alpha: Distribution | None = None
-    cutpoints: Distribution | None = None
-    hazards: Distribution | None = None
+    sigma: Distribution | None = Field(
+        default=None,
+        description="SD over units within an arm, for `normal`; of the logarithm of positive outcomes, for `two_part`.",
+        examples=[{"dist": "HalfNormal", "sigma": 2.0}],
+    )
+    alpha: Distribution | None = Field(
+        default=None,
+        description="For `negative_binomial`, one per arm: a count with mean m has variance m + m² / alpha.",
+        examples=[{"dist": "Gamma", "mu": 2.0, "sigma": 2.0}],
+    )
+    cutpoints: Distribution | None = Field(
+        default=None,
+        description="For `ordinal`: each of the ascending log odds of being at or below a level, in a segment like "
+        "the average.",
+        examples=[{"dist": "Normal", "sigma": 3.0}],
+    )
+    hazards: Distribution | None = Field(
+        default=None,
+        description="For `piecewise_exponential`: log hazard of each interval relative to the first.",
+        examples=[{"dist": "Normal", "sigma": 1.0}],
+    )
 
     @model_validator(mode="after")
     def _check_supports(self) -> Self:
@@ -207,29 +230,6 @@ class Nuisance(_ModelTable):
 class Model(_ModelTable):
     """A hierarchical model of treatment effects: outcome family, pooling and priors.
 
-    Attributes
-    ----------
-    family : str
-        Outcome family: ``binomial``, ``normal``, ``mean``, ``estimate``, ``poisson``, ``negative_binomial``,
-        ``two_part``, ``ordinal`` or ``piecewise_exponential``.
-    pooling : str
-        ``partial`` pools segment effects under a shared prior; ``none`` gives every segment its
-        own effect under the prior of `effect.mean`; ``complete`` gives all segments one effect.
-    units : str
-        ``link``: priors are in the units of the link scale (log-odds, or the outcome itself).
-        ``control_sd``: priors are in standard deviations of the control's outcome over units, and
-        `baseline.mean` is measured from the control's overall mean. Identity links only.
-    effect : Effect
-        Treatment minus control, link scale; for ``two_part``, of the chance of a positive outcome.
-    baseline : Baseline or None
-        The control's mean, link scale; absent for family ``estimate``.
-    amount : Amount or None
-        Effect and baseline of the logarithm of positive outcomes; family ``two_part`` only.
-    nuisance : Nuisance or None
-        Present for the families that have one (`bayes_hte.spec.family_rules.FAMILY_RULES`).
-    title, notes : str
-        For people: one line, and the mathematics with the reasons.
-
     Examples
     --------
     >>> from bayes_hte import Model
@@ -241,15 +241,45 @@ class Model(_ModelTable):
     5.0
     """
 
-    family: FamilyName
-    pooling: PoolingKind = "partial"
-    units: PriorUnits = "link"
-    effect: Effect
-    baseline: Baseline | None = None
-    amount: Amount | None = None
-    nuisance: Nuisance | None = None
-    title: str = Field(default="", max_length=200)
-    notes: str = ""
+    family: FamilyName = Field(
+        description="The kind of outcome, which says what the data must hold.", examples=["mean"]
+    )
+    pooling: PoolingKind = Field(
+        default="partial",
+        description="`partial` pools segment effects under a shared prior; `none` gives every segment its own effect "
+        "under the prior `effect.mean`; `complete` gives all segments one effect.",
+        examples=["none"],
+    )
+    units: PriorUnits = Field(
+        default="link",
+        description="`link`: priors are in the units of the link scale (log odds, or the outcome itself). "
+        "`control_sd`: they are in standard deviations of the control's outcome over units, and `baseline.mean` is "
+        "measured from the control's overall mean; for identity links only.",
+        examples=["control_sd"],
+    )
+    effect: Effect = Field(
+        description="Treatment minus control on the link scale, and how it is pooled; for `two_part`, of the chance of "
+        "a positive outcome."
+    )
+    baseline: Baseline | None = Field(
+        default=None,
+        description="The control's mean on the link scale, and how it is pooled; absent for family `estimate`.",
+    )
+    amount: Amount | None = Field(
+        default=None, description="The logarithm of positive outcomes, the second part of family `two_part`."
+    )
+    nuisance: Nuisance | None = Field(
+        default=None,
+        description="Priors of the other parameters of the likelihood, for the families that have one.",
+    )
+    title: str = Field(
+        default="", max_length=200, description="One line for people.", examples=["Conversion, sceptical prior"]
+    )
+    notes: str = Field(
+        default="",
+        description="The mathematics, and the reasons for the priors, for people.",
+        examples=["Effects above 10 % were never seen in 40 tests."],
+    )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

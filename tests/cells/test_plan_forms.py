@@ -13,7 +13,8 @@ from bayes_hte import cells
 from bayes_hte.cells.from_plan import from_plan
 from bayes_hte.cells.units.metrics import MetricKeywords
 from bayes_hte.spec import cell_table, read_plan
-from bayes_hte.spec.plan import DataTable, Estimates, Levels, Privacy, Rows, Summary, Table, Times, Wide
+from bayes_hte.spec.data_forms import DataTable, Estimates, Levels, Rows, Summary, Table, Times, Wide
+from bayes_hte.spec.plan import Privacy
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
 OLD = {"n": "n"}
@@ -178,7 +179,7 @@ def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
         {"bins": {"age": 1}},
         {"rare": 1},
         {"cuped": []},
-        {"balance": "before"},
+        {"balance": ""},
     ],
 )
 def test_what_a_plan_asks_of_rows_is_checked(wrong):

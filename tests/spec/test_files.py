@@ -9,10 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from bayes_hte import Model, ModelError, Plan, PlanError, SpecError, read_model, read_plan
 from bayes_hte.spec import Distribution, Pool, list_shipped_models
+from bayes_hte.spec.data_forms import Rows
 from bayes_hte.spec.distributions import is_positive
 from bayes_hte.spec.files import MAX_FILE_BYTES, find_models_folder, hash_file, validate_content
 from bayes_hte.spec.model import Effect
-from bayes_hte.spec.plan import Rows
 
 LAWS: TypeAdapter[Any] = TypeAdapter(Distribution)
 NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.0, "sigma": 1.0}
@@ -311,10 +311,8 @@ def test_a_wrong_model_file_is_told_by_the_place_in_it(tmp_path: Path, text: str
         (PLAN_TOML.replace("[data]", '[data]\nform = "tables"'), "data: .*'tables'"),
         (PLAN_TOML.replace("[data]", "[[data]]"), "data"),
         (PLAN_TOML.replace('outcome = "visit"', 'outcome = ""'), r'data.outcome: should hold text, not ""$'),
-        (
-            PLAN_TOML.replace('["device"]', '"device"'),
-            r'data.segments: should be a list, as in \["device"\], not "device"$',
-        ),
+        (PLAN_TOML.replace('["device"]', "7"), r"data.segments: should be a column, or a list of columns, not 7$"),
+        (PLAN_TOML.replace('["device"]', '""'), 'data.segments: should be a column, or a list of columns, not ""$'),
         (PLAN_TOML.replace('["device"]', "[]"), "data.segments: should have 1 entry or more, not 0$"),
         (PLAN_TOML.replace('["device"]', "[1]"), "data.segments, entry 1: should be text in quotes, not 1$"),
         (PLAN_TOML.replace('"absolute"', "['absolute']"), "report.scale: should be 'absolute', .*, not a list$"),

@@ -14,7 +14,8 @@ from bayes_hte.cells import Histogram, Mean, Rate, Ratio, TwoPart, from_rows
 from bayes_hte.cells.from_plan import from_plan
 from bayes_hte.cells.units.metrics import METRIC_CLASSES, MetricKeywords, resolve_metric
 from bayes_hte.errors import ArgumentError
-from bayes_hte.spec.plan import Plan, Rows
+from bayes_hte.spec.data_forms import Rows
+from bayes_hte.spec.plan import Plan
 
 ROWS: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
 

@@ -1,0 +1,384 @@
+"""`DataTable`: the forms in which a plan's data may come, one closed table of keys each.
+
+The description and the examples of a key stand in its field only: the page of the documents, the JSON Schema for
+editors and the messages on wrong values are all made of them.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from bayes_hte.spec.error_messages import format_as_toml
+
+NonEmptyText = Annotated[str, Field(min_length=1)]
+# Strict, because pydantic otherwise takes true for 1 and "0.5" for 0.5: neither is what was meant.
+FiniteNumber = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+WholeNumber = Annotated[int, Field(strict=True)]
+TrueOrFalse = Annotated[bool, Field(strict=True)]
+
+
+def expect_one_of(expected_values: str) -> WrapValidator:
+    """State once which values a key may have, where each member of a union would explain why it is not met."""
+
+    def check_value(toml_value: Any, validate_value: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate_value(toml_value)
+        except ValidationError:  # pydantic's own report has a sentence for each member of the union
+            raise ValueError(f"should be {expected_values}, not {format_as_toml(toml_value)}") from None
+
+    return WrapValidator(check_value)
+
+
+def _list_single_name(toml_value: Any) -> Any:
+    # One column needs no brackets, in a plan as in Python.
+    if isinstance(toml_value, str) and toml_value:
+        return [toml_value]
+    if not isinstance(toml_value, list | tuple):
+        raise ValueError(f"should be a column, or a list of columns, not {format_as_toml(toml_value)}")
+    return toml_value
+
+
+_NameList = Annotated[tuple[NonEmptyText, ...], Field(min_length=1)]
+ColumnNames = Annotated[_NameList, BeforeValidator(_list_single_name, json_schema_input_type=NonEmptyText | _NameList)]
+"""One column as text, or several as a list."""
+
+# Aliases of values that several tables of a plan share, or that are unions: their message names all members at once.
+_OutcomeCap = Annotated[
+    FiniteNumber | tuple[FiniteNumber, FiniteNumber], expect_one_of("a number, or a list of two, the smaller first")
+]
+CountFromTwo = Annotated[WholeNumber, Field(ge=2)]
+_RareThreshold = Annotated[
+    CountFromTwo | dict[NonEmptyText, CountFromTwo],
+    expect_one_of("a number of rows, 2 or more, or such numbers by dimension, as in { country = 50 }"),
+]
+_BinDefinition = Annotated[
+    Annotated[WholeNumber, Field(ge=2, le=100)]
+    | Literal["day", "week", "month", "quarter", "year"]
+    | Annotated[tuple[FiniteNumber, ...], Field(min_length=1, max_length=99)],
+    expect_one_of(
+        'a number from 2 to 100, a list of cuts such as [18, 35, 65], or "day", "week", "month", "quarter", "year"'
+    ),
+]
+
+# Keys that mean the same in several forms.
+DataPath = Annotated[
+    NonEmptyText | None,
+    Field(
+        description="File with the data: .csv, .csv.gz, .tsv or .parquet, or a pattern of several. Relative to the "
+        "folder of the plan. May be left to `--data`.",
+        examples=["checkout.csv", "days/2026-03-*.parquet"],
+    ),
+]
+_OUTCOME_NAME = Field(description="What was measured, in words, for tables and the report.", examples=["bought"])
+_ARM_COLUMN = Field(description="Column that says which variant a row belongs to.", examples=["arm"])
+_CONTROL_ARM = Field(description="The arm that the others are compared with, as the data write it.", examples=["old"])
+_SEGMENT_COLUMNS = Field(
+    description="Columns known before treatment whose combinations are the segments: the dimensions.",
+    examples=[["device", "customer"], "device"],
+)
+OutcomeName = Annotated[NonEmptyText, _OUTCOME_NAME]
+ArmColumn = Annotated[NonEmptyText, _ARM_COLUMN]
+OptionalArmColumn = Annotated[NonEmptyText | None, _ARM_COLUMN]
+ControlArm = Annotated[NonEmptyText, _CONTROL_ARM]
+SegmentColumns = Annotated[ColumnNames, _SEGMENT_COLUMNS]
+SegmentCovariates = Annotated[
+    ColumnNames | None,
+    Field(
+        description="Columns of numbers known of each segment as a whole, the same in all of its rows: for models with "
+        "`covariates`.",
+        examples=[["beds"], "beds"],
+    ),
+]
+ArmShares = Annotated[
+    Annotated[dict[NonEmptyText, Annotated[FiniteNumber, Field(gt=0)]], Field(min_length=2)] | None,
+    Field(
+        description="Planned share of the units by arm, or numbers in proportion to them: what the checks of the data "
+        "hold the arms to.",
+        examples=[{"old": 0.5, "new": 0.5}],
+    ),
+]
+DropMissing = Annotated[
+    TrueOrFalse,
+    Field(
+        description="Leave out rows in which a number or the arm is missing, and say how many; otherwise they are an "
+        "error.",
+        examples=[True],
+    ),
+]
+DimensionBins = Annotated[
+    dict[NonEmptyText, _BinDefinition] | None,
+    Field(
+        description="By dimension: where to cut its numbers (a bin includes its lower end), into how many bins of "
+        'about equal size, or, for dates, `"day"`, `"week"`, `"month"`, `"quarter"` or `"year"`.',
+        examples=[{"age": [18, 35, 65]}, {"age": 4}, {"day": "week"}],
+    ),
+]
+
+
+DEFAULT_FORM = "rows"
+"""What data are that do not say their form: most plans have rows."""
+
+
+class PlanTable(BaseModel):
+    """Base of the tables of a plan: closed, so that a misspelt key is an error and nothing stays at its default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rows(PlanTable):
+    """One row per unit; what is meant if `form` is left out."""
+
+    form: Literal["rows"] = Field(default="rows", description="One row per unit; may be left out.")
+    path: DataPath = None
+    outcome: NonEmptyText = Field(
+        description="Column of the outcome: numbers, or true and false, or 0 and 1.", examples=["bought"]
+    )
+    arm: ArmColumn
+    control: ControlArm
+    segments: SegmentColumns
+    drop_missing: DropMissing = False
+    metric: Literal["mean", "histogram", "two_part"] | None = Field(
+        default=None,
+        description="What to keep of the outcome: its `mean` (if nothing is said), the units by value (`histogram`: "
+        "counts, ratings), or the share above 0 and the logarithms above it (`two_part`: revenue).",
+        examples=["two_part"],
+    )
+    exposure: NonEmptyText | None = Field(
+        default=None,
+        description="Column of the time, visits or area over which the outcome counts events: makes rates.",
+        examples=["hours"],
+    )
+    denominator: NonEmptyText | None = Field(
+        default=None,
+        description="Column that the outcome is divided by: the sum of one over the sum of the other.",
+        examples=["views"],
+    )
+    weights: NonEmptyText | None = Field(
+        default=None, description="Column that says how many units a row stands for.", examples=["weight"]
+    )
+    cluster: NonEmptyText | None = Field(
+        default=None,
+        description="Column that names what was assigned to an arm, if that is not the row: a household, a school, a "
+        "user with several visits.",
+        examples=["school"],
+    )
+    cuped: ColumnNames | None = Field(
+        default=None,
+        description="Columns of numbers measured before treatment that the mean is adjusted for.",
+        examples=["pretest", ["pretest", "age"]],
+    )
+    cap: _OutcomeCap | None = Field(
+        default=None,
+        description="Largest outcome, or smallest and largest; what is beyond counts as this.",
+        examples=[100.0, [0.0, 100.0]],
+    )
+    cap_quantile: _OutcomeCap | None = Field(
+        default=None,
+        description="The same, as quantiles of all outcomes together.",
+        examples=[0.99, [0.01, 0.99]],
+    )
+    bins: DimensionBins = None
+    rare: _RareThreshold | None = Field(
+        default=None,
+        description="Levels with fewer rows than this form the level (other), in all dimensions or by dimension.",
+        examples=[50, {"country": 50}],
+    )
+    unit: NonEmptyText | None = Field(
+        default=None,
+        description="Column that names the unit: units with several rows, or in several arms, are reported.",
+        examples=["user"],
+    )
+    balance: ColumnNames | None = Field(
+        default=None,
+        description="Columns of numbers measured before treatment: it is reported if they differ between the arms.",
+        examples=["age", ["age", "visits_before"]],
+    )
+    shares: ArmShares = None
+
+
+class Times(PlanTable):
+    """One row per unit: the time until an event, or until the unit was last seen."""
+
+    form: Literal["times"] = Field(
+        default="times", description="One row per unit, with the time until an event or until it was last seen."
+    )
+    path: DataPath = None
+    outcome: Annotated[NonEmptyText, Field(description="What the event is, in words.", examples=["cancelled"])] = (
+        "event"
+    )
+    time: NonEmptyText = Field(
+        description="Column of the time from the start until the event, or until the unit was last seen; above 0.",
+        examples=["days"],
+    )
+    event: NonEmptyText = Field(
+        description="Column that is 1 if the event was seen, 0 if the unit was last seen without it.",
+        examples=["cancelled"],
+    )
+    arm: ArmColumn
+    control: ControlArm
+    segments: SegmentColumns
+    drop_missing: DropMissing = False
+    breaks: tuple[Annotated[FiniteNumber, Field(gt=0)], ...] | None = Field(
+        default=None,
+        description="Times at which the hazard may change; if nothing is said, those that make four intervals with "
+        "about equally many events.",
+        examples=[[7, 30, 90]],
+    )
+    horizon: Annotated[FiniteNumber, Field(gt=0)] | None = Field(
+        default=None,
+        description="Time by which the chance of the event is compared; if nothing is said, that of the last event.",
+        examples=[90],
+    )
+    shares: ArmShares = None
+
+
+class Levels(PlanTable):
+    """One row per segment, arm and value of the outcome, with the number of units that have it."""
+
+    form: Literal["levels"] = Field(
+        default="levels", description="One row per segment, arm and value of the outcome, with its number of units."
+    )
+    path: DataPath = None
+    outcome: OutcomeName = "outcome"
+    arm: ArmColumn
+    control: ControlArm
+    segments: SegmentColumns
+    value: NonEmptyText = Field(description="Column of the value of the outcome.", examples=["stars"])
+    count: NonEmptyText = Field(description="Column of the number of units that have the value.", examples=["users"])
+    shares: ArmShares = None
+
+
+class Summary(PlanTable):
+    """One row per segment and arm, with one of the sets of columns in the table above."""
+
+    form: Literal["summary"] = Field(default="summary", description="One row per segment and arm.")
+    path: DataPath = None
+    outcome: OutcomeName = "outcome"
+    arm: ArmColumn
+    control: ControlArm
+    segments: SegmentColumns
+    n: NonEmptyText | None = Field(default=None, description="Column of the number of units.", examples=["users"])
+    events: NonEmptyText | None = Field(
+        default=None, description="Column of the number of units with the event, or of events.", examples=["buyers"]
+    )
+    non_events: NonEmptyText | None = Field(
+        default=None, description="Column of the number of units without the event.", examples=["others"]
+    )
+    mean: NonEmptyText | None = Field(default=None, description="Column of the mean outcome.", examples=["mean_spent"])
+    sd: NonEmptyText | None = Field(
+        default=None, description="Column of the standard deviation of the outcome over units.", examples=["sd_spent"]
+    )
+    total: NonEmptyText | None = Field(
+        default=None, description="Column of the sum of the outcomes.", examples=["spent"]
+    )
+    sum_squares: NonEmptyText | None = Field(
+        default=None, description="Column of the sum of the squared outcomes.", examples=["spent_squared"]
+    )
+    se: NonEmptyText | None = Field(
+        default=None, description="Column of the standard error of the mean.", examples=["se_spent"]
+    )
+    exposure: NonEmptyText | None = Field(
+        default=None,
+        description="Column of the time, visits or area over which the events were counted.",
+        examples=["hours"],
+    )
+    positive: NonEmptyText | None = Field(
+        default=None, description="Column of the number of units with an outcome above 0.", examples=["payers"]
+    )
+    log_mean: NonEmptyText | None = Field(
+        default=None, description="Column of the mean logarithm of outcomes above 0.", examples=["mean_log_spent"]
+    )
+    log_sd: NonEmptyText | None = Field(
+        default=None,
+        description="Column of the standard deviation of the logarithm of outcomes above 0.",
+        examples=["sd_log_spent"],
+    )
+    covariates: SegmentCovariates = None
+    shares: ArmShares = None
+
+
+# The statistics that a table can hold of one arm: the keys of [data.arms.<arm>].
+ArmRole = Literal[
+    "n", "events", "non_events", "mean", "sd", "total", "sum_squares", "se", "exposure", "positive", "log_mean",
+    "log_sd",
+]  # fmt: skip
+
+
+class Wide(PlanTable):
+    """One row per segment, with columns for each arm."""
+
+    form: Literal["wide"] = Field(default="wide", description="One row per segment, with columns for each arm.")
+    path: DataPath = None
+    outcome: OutcomeName = "outcome"
+    arms: Annotated[dict[NonEmptyText, dict[ArmRole, NonEmptyText]], Field(min_length=2)] = Field(
+        description="For each arm, which column holds what: the keys are those of the statistics in the form "
+        '`"summary"`. Reads best as one line per arm: `arms.old = { n = "n_old", events = "events_old" }`.',
+        examples=[{"old": {"n": "n_old", "events": "events_old"}, "new": {"n": "n_new", "events": "events_new"}}],
+    )
+    control: ControlArm
+    segments: SegmentColumns
+    covariates: SegmentCovariates = None
+    shares: ArmShares = None
+
+
+class Table(PlanTable):
+    """A table of any form but rows of units, whose columns' names leave no doubt; what is said here is not guessed."""
+
+    form: Literal["table"] = Field(
+        default="table",
+        description="A table with a row per segment, or per segment and arm, whose columns' names say what they hold.",
+    )
+    path: DataPath = None
+    outcome: Annotated[NonEmptyText | None, _OUTCOME_NAME] = None
+    arm: OptionalArmColumn = None
+    control: Annotated[NonEmptyText | None, _CONTROL_ARM] = None
+    segments: Annotated[ColumnNames | None, _SEGMENT_COLUMNS] = None
+    shares: ArmShares = None
+
+
+class Estimates(PlanTable):
+    """One row per segment: a published effect, and its standard error or the covariance of all."""
+
+    form: Literal["estimates"] = Field(
+        default="estimates", description="One row per segment, with an estimated effect and its uncertainty."
+    )
+    path: DataPath = None
+    outcome: OutcomeName = "effect"
+    segments: SegmentColumns
+    estimate: NonEmptyText = Field(description="Column of the estimated effect.", examples=["log_odds_ratio"])
+    se: NonEmptyText | None = Field(
+        default=None, description="Column of the standard error of the estimate.", examples=["se"]
+    )
+    covariance: NonEmptyText | None = Field(
+        default=None,
+        description="CSV or Parquet file with the square matrix of the estimates' covariances; its header names the "
+        "segments. Relative to the folder of the plan.",
+        examples=["covariance.csv"],
+    )
+    arm: OptionalArmColumn = None
+    n: NonEmptyText | None = Field(
+        default=None, description="Column of the number of units behind the estimate.", examples=["n"]
+    )
+    covariates: SegmentCovariates = None
+
+    @model_validator(mode="after")
+    def _check_uncertainty(self) -> Self:
+        # Both may be stated: the covariance then says how estimates depend, and its diagonal is checked against se.
+        if self.se is None and self.covariance is None:
+            raise ValueError(
+                "estimates need their uncertainty: name the column of standard errors as se, or covariance"
+            )
+        return self
+
+
+# `form` tells which table [data] is, so that errors speak of its keys only.
+DataTable = Annotated[Rows | Summary | Wide | Table | Levels | Times | Estimates, Field(discriminator="form")]
