@@ -12,8 +12,8 @@ import xarray as xr
 from bayes_hte._support.validation import check_draw_count, check_seed, describe_value
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import diagnostics
+from bayes_hte.criticism.misfit import list_misfits
 from bayes_hte.errors import ArgumentError
-from bayes_hte.inference.draws import Draws
 from bayes_hte.inference.engine import AUTO_SAMPLER, draw_posterior, list_sampler_names
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, cell_table, read_model
@@ -130,10 +130,15 @@ def fit_and_record(
         engine_sentence=result.engine_sentence,
         sampler=result.sampler,
     )
-    first_fit = _diagnose_and_build(result.draws, cells, record)
-    if first_fit.diagnosis.ok or result.draws.retry is None:
-        return first_fit
-    return _diagnose_and_build(result.draws.retry(), cells, record, is_refit=True)
+    posterior_draws = result.draws
+    diagnosis = diagnostics.diagnose_draws(posterior_draws.to_fit_tree(cells, record))
+    if not diagnosis.ok and posterior_draws.retry is not None:
+        posterior_draws = posterior_draws.retry()
+        second_diagnosis = diagnostics.diagnose_draws(posterior_draws.to_fit_tree(cells, record))
+        diagnosis = replace(second_diagnosis, refitted=True)
+    # After the retry: more care with the draws cannot mend a model that the data contradict.
+    diagnosis = diagnosis.with_problems(list_misfits(posterior_draws.to_fit_tree(cells, record)))
+    return Fit(posterior_draws.to_fit_tree(cells, replace(record, diagnosis=asdict(diagnosis))))
 
 
 def check_sampling_request(sampler: str, draws: object, seed: object) -> tuple[int, int]:
@@ -154,10 +159,3 @@ def _start_record(problem: Problem, cells: xr.Dataset, model: Model, *, seed: in
     # The hash covers unset keys as well: a default that changes makes another model of the same file.
     model_sha256 = hashlib.sha256(model.model_dump_json().encode()).hexdigest()
     return replace(record_inputs(cells, model, resolved_model=problem.model, seed=seed), model_sha256=model_sha256)
-
-
-def _diagnose_and_build(posterior_draws: Draws, cells: xr.Dataset, record: FitRecord, *, is_refit: bool = False) -> Fit:
-    """Diagnose draws, and build the fit whose tree holds them, the cells, the record and the diagnosis."""
-    diagnosis = diagnostics.diagnose_draws(posterior_draws.to_fit_tree(cells, record))
-    complete_record = replace(record, diagnosis=asdict(replace(diagnosis, refitted=is_refit)))
-    return Fit(posterior_draws.to_fit_tree(cells, complete_record))

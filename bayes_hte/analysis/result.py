@@ -457,7 +457,8 @@ class Fit:
         Returns
         -------
         pandas.DataFrame
-            arm, effect, sd, ci_low, ci_high, p_positive, p_negative.
+            arm, effect, sd, ci_low, ci_high, p_positive, p_negative; reliable is False as well where a few extreme
+            draws decide the mean, which then lies outside of the central 95 %.
 
         Raises
         ------

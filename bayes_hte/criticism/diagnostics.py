@@ -61,6 +61,10 @@ class Diagnosis:
             return None
         return Certificate(self.pareto_k, self.ess_bulk_min, self.quadrature_error)
 
+    def with_problems(self, problems: tuple[str, ...]) -> "Diagnosis":
+        """Return the diagnosis with further sentences; it has not passed if there are any."""
+        return replace(self, ok=self.ok and not problems, problems=(*self.problems, *problems))
+
     def __str__(self) -> str:
         """Write one line for a terminal or the top of a report."""
         number_text = self.numbers()

@@ -17,7 +17,7 @@ from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, c
 from bayes_hte.inference.certificate import read_certificate
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
-from bayes_hte.spec.fit_tree import get_fitted_cells
+from bayes_hte.spec.fit_tree import get_fitted_cells, is_reliable
 
 ContrastReference = Literal["ate", "rest", "pairs"]
 """With what a segment's effect is compared: the average of all, the average of the others, each other one."""
@@ -90,6 +90,13 @@ def compute_rope_probabilities(effect_draws: xr.DataArray, question: EffectQuest
         "p_benefit": (benefit_draws > question.rope).mean(sample_dims),
         "p_harm": (benefit_draws < -question.rope).mean(sample_dims),
     }
+
+
+def is_mean_unsettled(draws: xr.DataArray) -> xr.DataArray:
+    """Tell where a few extreme draws decide the mean: it lies outside of the central 95 %."""
+    # Of the interval that most tables show: a mean outside of it contradicts the numbers beside it.
+    share_below = (draws < draws.mean(("chain", "draw"))).mean(("chain", "draw"))
+    return (share_below < 0.025) | (share_below > 0.975)
 
 
 def tabulate_segments(fit_tree: xr.DataTree, question: EffectQuestion, *, with_detail: bool = False) -> pd.DataFrame:
@@ -283,6 +290,9 @@ def tabulate_new_segment(
     """Tabulate the effect in a new segment, one row per arm; see `Fit.predict_new_segment`."""
     effect_draws = draw_new_segment_effect(fit_tree, question.scale, seed, where=where, covariates=covariates)
     table_columns = {**summarise_draws(effect_draws, question), **compute_rope_probabilities(effect_draws, question)}
+    # A new segment's mean outcome may have no expectation though those of the segments at hand do: its prior of tau
+    # needs a tail below exp(−tau² / 2) under a log link, and few segments do not bound it.
+    table_columns["reliable"] = ~is_mean_unsettled(effect_draws) & is_reliable(fit_tree)
     return build_effect_table(table_columns, get_fitted_cells(fit_tree), dims=("arm",))
 
 

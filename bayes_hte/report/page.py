@@ -224,6 +224,11 @@ def _write_new_segment_sentence(arm_result: ArmResult, page_material: PageMateri
     prediction_row, effect_format = page_material.new_segment_rows[arm_result.arm], arm_result.effect_format
     effect_text = f"{effect_format.format_signed(prediction_row['effect'])}{effect_format.unit_phrase}"
     interval_text = effect_format.format_interval(prediction_row["ci_low"], prediction_row["ci_high"], with_sign=True)
+    if not prediction_row["reliable"]:
+        return (
+            f"In a segment that was not in the test the effect may be anywhere from {interval_text} "
+            f"({format_interval_probability(arm_result.question.ci_prob)} interval): its average is not known."
+        )
     return (
         f"In a segment that was not in the test, expect {effect_text} "
         f"({format_interval_probability(arm_result.question.ci_prob)} interval {interval_text}); "

@@ -40,6 +40,11 @@ def keep_cells(cells: xr.Dataset) -> xr.Dataset:
     return cells
 
 
+def list_no_misfits(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> list[str]:
+    """Return no sentences, for a family without a check of its own assumptions."""
+    return []
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NuisanceParameter:
     """A parameter of the likelihood that all segments share, and how its prior is told to people.
@@ -180,6 +185,9 @@ class Family:
         posterior of all parts -> variance of effects on the mean outcome between segments.
     compute_risk_by_time : callable or None
         (eta, parameter_draws, cell_statistics, until_time) -> probability of the event by a time.
+    list_misfits : callable
+        (cell_statistics, parameter_draws) -> sentences on what the data say against the family's own assumptions,
+        with the way out; each marks the result as not reliable.
     stand_ins : tuple of StandIn
         The family's own kind of cells first.
     """
@@ -212,6 +220,7 @@ class Family:
     combine_parts: Callable[[ParameterDraws], dict[str, xr.DataArray]] | None = None
     compute_between_variance: Callable[[xr.Dataset], xr.DataArray] | None = None
     compute_risk_by_time: Callable[[xr.DataArray, ParameterDraws, xr.Dataset, float], xr.DataArray] | None = None
+    list_misfits: Callable[[xr.Dataset, ParameterDraws], list[str]] = list_no_misfits
     stand_ins: tuple[StandIn, ...] = ()
 
     @property

@@ -27,6 +27,7 @@ from bayes_hte.model.families.family import (
     refuse_control_sd,
     require_statistics,
 )
+from bayes_hte.model.families.lognormal_amounts import MATERIAL_RATIO, PositiveOutcomes, is_shape_wrong
 from bayes_hte.model.long_form import ParameterDraws, compute_linear_predictor, select_variant_values
 from bayes_hte.model.priors import ValueHolder, compute_upper_bound
 from bayes_hte.spec.cell_table import EffectScale
@@ -215,6 +216,62 @@ def _compute_arm_variance(n: xr.DataArray, log_odds: xr.DataArray, sigma: xr.Dat
         return (1 - positive_chance) / (n * positive_chance) + sigma**2 / (n * positive_chance)
 
 
+def list_misfits(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> list[str]:
+    """List arms with too few positive outcomes for a mean, and arms whose amounts are not log-normal."""
+    fitted_means = _average_over_units(cell_statistics, parameter_draws)
+    sentences = []
+    for arm_index, arm in enumerate(map(str, cell_statistics["arm"].values)):
+        arm_cells = cell_statistics.isel(arm=arm_index)
+        outcomes = _collect_positive_outcomes(arm_cells)
+        if outcomes.freedom < outcomes.needed_freedom:
+            sentences.append(_describe_few_outcomes(arm, outcomes))
+            continue
+        plain_mean = float(outcomes.totals.sum() / arm_cells["n"].sum())
+        fitted_mean = float(fitted_means[arm_index])
+        is_material = abs(np.log(fitted_mean / plain_mean)) > np.log(MATERIAL_RATIO)
+        if is_material and is_shape_wrong(outcomes):
+            sentences.append(
+                f"The positive outcomes of {arm} are not log-normal, as the two-part model takes them to be: its mean "
+                f"of all units is {fitted_mean:.4g}, the plain mean {plain_mean:.4g}. Do not use it for these data: "
+                "fit the same cells with the model metric, which assumes no shape of the outcome."
+            )
+    return sentences
+
+
+def _collect_positive_outcomes(arm_cells: xr.Dataset) -> PositiveOutcomes:
+    some_positive = arm_cells["positive"].values > 0
+    n, mean = arm_cells["n"].values[some_positive], arm_cells["mean"].values[some_positive]
+    return PositiveOutcomes(
+        arm_cells["positive"].values[some_positive].astype(float),
+        arm_cells["log_mean"].values[some_positive],
+        # Other outcomes are 0: sums over all units are those of the positive ones.   Σ y = n m,   Σ y² = ss + n m²
+        n * mean,
+        arm_cells["ss"].values[some_positive] + n * mean**2,
+        float(arm_cells["log_ss"].values[some_positive].sum()),
+    )
+
+
+def _average_over_units(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> np.ndarray:
+    """Average the posterior mean of the cells' mean outcome over the units of each arm, (arm,)."""
+    baseline, effect = parameter_draws["baseline"], parameter_draws["effect"]
+    control_mean = np.exp(baseline.transpose("chain", "draw", "segment").values).mean((0, 1))
+    treated_predictor = (baseline + effect).transpose("chain", "draw", "segment", "arm").values
+    cell_means = np.concatenate([control_mean[:, None], np.exp(treated_predictor).mean((0, 1))], axis=1)
+    # mean of an arm = Σ_s n[s, a] m[s, a] / Σ_s n[s, a]
+    n = cell_statistics["n"].transpose("segment", "arm").values.astype(float)
+    return np.asarray((n * cell_means).sum(0) / np.maximum(n.sum(0), 1.0))
+
+
+def _describe_few_outcomes(arm: str, outcomes: PositiveOutcomes) -> str:
+    spread_phrase = f" (SD of their logarithm {outcomes.log_sd:.2g})" if outcomes.freedom > 0 else ""
+    return (
+        f"{arm} has {outcomes.counts.sum():.0f} units with a positive outcome, {outcomes.freedom:.0f} beyond the first "
+        f"of each segment; the mean of such outcomes{spread_phrase} needs {outcomes.needed_freedom}: large ones that "
+        "nobody has seen yet would decide it. Collect more, use fewer segments, or ask only whether there was an "
+        "outcome (model conversion)."
+    )
+
+
 def compute_between_variance(posterior: xr.Dataset) -> xr.DataArray:
     """Compute the variance of log ratios of means between segments, to first order."""
     # (1 − p)² tau² of chances + tau² of amounts
@@ -289,4 +346,5 @@ FAMILY = Family(
     split_parts=split_parts,
     combine_parts=combine_parts,
     compute_between_variance=compute_between_variance,
+    list_misfits=list_misfits,
 )
