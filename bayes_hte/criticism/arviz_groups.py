@@ -30,18 +30,29 @@ def add_arviz_groups(fit_tree: xr.DataTree) -> xr.DataTree:
     """Build a tree with every group that follows from a fit's tree, which stays as it is; nothing is added twice."""
     if "constant_data" in fit_tree.children or is_from_posterior(fit_tree):
         return fit_tree
+    fit_tree = add_log_densities(fit_tree)
     problem = build_problem(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
     # The seed of the fit: groups that are computed again after loading are the same.
     rng = np.random.default_rng(get_seed(fit_tree))
     parameter_draws, cell_count = select_parameters(fit_tree), problem.long_cells.sizes["cell"]
-    posterior, observed_data = fit_tree["posterior"].to_dataset(), _select_observed_data(problem)
-    new_groups = {"log_prior": _compute_log_prior_group(problem, posterior)}
-    if posterior.sizes["chain"] * posterior.sizes["draw"] * cell_count <= MAX_VALUES_PER_GROUP:
-        new_groups["log_likelihood"] = _compute_log_likelihood(problem, parameter_draws)
+    observed_data, new_groups = _select_observed_data(problem), dict[str, xr.Dataset]()
     if PREDICTIVE_DRAWS * cell_count <= MAX_VALUES_PER_GROUP:
         new_groups["posterior_predictive"] = _draw_posterior_predictive(problem, parameter_draws, rng)
         new_groups["prior"], new_groups["prior_predictive"] = _draw_prior_and_data(problem, rng)
     new_groups |= {"observed_data": observed_data, "constant_data": _select_constant_data(problem, observed_data)}
+    return add_groups(fit_tree, new_groups)
+
+
+def add_log_densities(fit_tree: xr.DataTree) -> xr.DataTree:
+    """Build a tree with the groups log_prior and, unless it is too large, log_likelihood; nothing is added twice."""
+    if "log_prior" in fit_tree.children or is_from_posterior(fit_tree):
+        return fit_tree
+    problem = build_problem(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
+    posterior = fit_tree["posterior"].to_dataset()
+    new_groups = {"log_prior": _compute_log_prior_group(problem, posterior)}
+    draw_count, cell_count = posterior.sizes["chain"] * posterior.sizes["draw"], problem.long_cells.sizes["cell"]
+    if draw_count * cell_count <= MAX_VALUES_PER_GROUP:
+        new_groups["log_likelihood"] = _compute_log_likelihood(problem, select_parameters(fit_tree))
     return add_groups(fit_tree, new_groups)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_hte.criticism.arviz_groups import add_arviz_groups
+from bayes_hte.criticism.arviz_groups import add_log_densities
 from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import EffectQuestion
@@ -39,7 +39,7 @@ def tabulate_sensitivity(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.
         If the log-likelihood of the fit is too large to be kept.
     """
     require_known_model(fit_tree, "the sensitivity to priors")
-    arviz_groups = add_arviz_groups(fit_tree)
+    arviz_groups = add_log_densities(fit_tree)
     if "log_likelihood" not in arviz_groups.children:
         raise DataError("the log-likelihood of every draw and cell is too large to be kept: fit with fewer draws")
     reported_draws = select_reported_draws(fit_tree, question)

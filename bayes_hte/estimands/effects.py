@@ -11,11 +11,12 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.errors import ModelError
+from bayes_hte.inference.draw_blocks import split_draws
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
-from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
+from bayes_hte.spec.fit_tree import add_groups, get_fitted_cells, get_fitted_model
 
 
 def get_fitted_family(fit_tree: xr.DataTree) -> Family:
@@ -28,6 +29,8 @@ def select_parameters(fit_tree: xr.DataTree, group_name: str = "posterior") -> P
     return select_likelihood_parameters(fit_tree[group_name].to_dataset())
 
 
+HELD_EFFECTS_GROUP = "held_effects"
+"""Group of a tree in which `hold_effects` keeps effects, a variable for each scale."""
 COEFFICIENT_NAMES = ("effect", "baseline")
 """Coefficients of every family; parts of an outcome have a prefix before them."""
 
@@ -66,7 +69,7 @@ def convert_to_scale(
         If the scale needs a control mean that the family does not have.
     """
     effect = parameter_draws["effect"]
-    if scale == "link" or (scale == "absolute" and family.link == "identity"):
+    if is_fitted_scale(family, scale):
         return effect
     if not family.has_baseline:
         raise ModelError(f'scale "{scale}" needs the control\'s mean, which published estimates lack; use "absolute"')
@@ -75,6 +78,11 @@ def convert_to_scale(
         return effect.copy(data=np.expm1(effect.values))
     control_mean, treated_mean = compute_arm_means(family, parameter_draws, statistics)
     return treated_mean - control_mean if scale == "absolute" else treated_mean / control_mean - 1
+
+
+def is_fitted_scale(family: Family, scale: EffectScale) -> bool:
+    """Tell whether effects on a scale are the model's own: the link scale, and differences under an identity link."""
+    return scale == "link" or (scale == "absolute" and family.link == "identity")
 
 
 def compute_arm_means(
@@ -91,9 +99,37 @@ def compute_arm_means(
 
 def compute_effects(fit_tree: xr.DataTree, scale: EffectScale = "absolute") -> xr.DataArray:
     """Compute the draws of every segment's effect on a scale; dims (chain, draw, segment, arm)."""
-    return convert_to_scale(
-        get_fitted_family(fit_tree), select_parameters(fit_tree), scale, get_fitted_cells(fit_tree)
-    ).rename("effect")
+    if _holds_effects(fit_tree, scale):
+        return fit_tree[HELD_EFFECTS_GROUP].to_dataset()[scale].rename("effect")
+    family, cells, parameter_draws = (
+        get_fitted_family(fit_tree),
+        get_fitted_cells(fit_tree),
+        select_parameters(fit_tree),
+    )
+    if is_fitted_scale(family, scale):
+        return convert_to_scale(family, parameter_draws, scale, cells).rename("effect")
+    effect = parameter_draws["effect"]
+    # E[y | treated] and E[y | control] of all draws at once would be four arrays of this size.
+    converted_values = np.empty(effect.shape)
+    draw_axis = effect.get_axis_num("draw")
+    for block_slice, block_draws in split_draws(parameter_draws):
+        block_effects = convert_to_scale(family, block_draws, scale, cells).transpose(*effect.dims)
+        converted_values[(slice(None),) * draw_axis + (block_slice,)] = block_effects.values
+    return effect.copy(data=converted_values).rename("effect")
+
+
+def _holds_effects(fit_tree: xr.DataTree, scale: EffectScale) -> bool:
+    return HELD_EFFECTS_GROUP in fit_tree.children and scale in fit_tree[HELD_EFFECTS_GROUP].data_vars
+
+
+def hold_effects(fit_tree: xr.DataTree, scale: EffectScale) -> xr.DataTree:
+    """Build a tree that holds the draws of effects on a scale: many tables of one report ask for them.
+
+    The tree given stays as it is. The group is for computing, not for files.
+    """
+    if _holds_effects(fit_tree, scale):
+        return fit_tree
+    return add_groups(fit_tree, {HELD_EFFECTS_GROUP: compute_effects(fit_tree, scale).to_dataset(name=scale)})
 
 
 def estimate_without_pooling(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Dataset:

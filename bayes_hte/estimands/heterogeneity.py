@@ -12,8 +12,8 @@ from bayes_hte.estimands.effects import (
     compute_effects,
     estimate_without_pooling,
     get_fitted_family,
-    select_parameters,
 )
+from bayes_hte.estimands.pooling_factor import average_pooling
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
 from bayes_hte.model.coefficients import compute_offset_variance
@@ -161,13 +161,8 @@ def _compute_typical_variance(fit_tree: xr.DataTree, arm: str) -> float:
     ----------
     Higgins & Thompson (2002), Statistics in Medicine 21:1539.
     """
-    family = get_fitted_family(fit_tree)
-    sampling_variance = family.compute_effect_variance(
-        family.select_statistics(get_fitted_cells(fit_tree)), select_parameters(fit_tree)
-    ).sel(arm=arm)
-    sample_dims = [dim for dim in SAMPLE_DIMS if dim in sampling_variance.dims]
     # w = 1 / se²,  s² = (k − 1) Σ w / ((Σ w)² − Σ w²) of k segments with data
-    w = (1 / sampling_variance.mean(sample_dims)).values
+    w = (1 / average_pooling(fit_tree)["sampling_variance"].sel(arm=arm)).values
     w = w[w > 0]
     if len(w) < 2:
         return float(1 / w.sum()) if len(w) else float("inf")

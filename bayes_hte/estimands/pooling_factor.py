@@ -1,14 +1,20 @@
 """Measure how much segments borrow from each other, and what each part of the model adds to their effects."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import xarray as xr
 
 from bayes_hte.estimands.effects import get_fitted_family, select_parameters
+from bayes_hte.inference.draw_blocks import SAMPLE_DIMS, split_draws
 from bayes_hte.model.coefficients import compute_centre_parts, limit_offset_variance, place_segments
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.parameters import build_segment_design, expand_dimensions, list_coefficients
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_from_posterior
+from bayes_hte.spec.fit_tree import add_groups, get_fitted_cells, get_fitted_model, is_from_posterior
+
+HELD_POOLING_GROUP = "held_pooling"
+"""Group of a tree in which `hold_pooling` keeps averages."""
 
 
 def compute_pooling_factor(fit_tree: xr.DataTree) -> xr.DataArray:
@@ -24,21 +30,54 @@ def compute_pooling_factor(fit_tree: xr.DataTree) -> xr.DataArray:
     ----------
     Gelman & Pardoe (2006), Technometrics 48:241.
     """
-    family, model = get_fitted_family(fit_tree), get_fitted_model(fit_tree)
-    sampling_variance = family.compute_effect_variance(
-        family.select_statistics(get_fitted_cells(fit_tree)), select_parameters(fit_tree)
-    )
     effect = select_parameters(fit_tree)["effect"]
-    sampling_variance = sampling_variance.broadcast_like(effect).transpose(*effect.dims)
-    if is_from_posterior(fit_tree) and model.pooling != "partial":
-        return sampling_variance.copy(data=np.full(sampling_variance.shape, np.nan))
-    if model.pooling != "partial":
-        return sampling_variance.copy(
-            data=np.full(sampling_variance.shape, 1.0 if model.pooling == "complete" else 0.0)
-        )
-    between_variance = compute_between_variance(fit_tree)
-    # se² / (se² + τ²) = 1 / (1 + τ² / se²): the second is finite where se² is infinite, and is then 1
-    return (1 / (1 + between_variance / sampling_variance)).transpose(*sampling_variance.dims)
+    factor_values, draw_axis = np.empty(effect.shape), effect.get_axis_num("draw")
+    for block_slice, factor_block, _ in _compute_factor_blocks(fit_tree):
+        factor_values[(slice(None),) * draw_axis + (block_slice,)] = factor_block.values
+    return effect.copy(data=factor_values).drop_attrs()
+
+
+def average_pooling(fit_tree: xr.DataTree) -> xr.Dataset:
+    """Average the pooling factor and the sampling variance of effects over draws, dims (segment, arm).
+
+    Variables ``pooling`` and ``sampling_variance`` (se², link scale). The draws themselves are not kept.
+    """
+    if HELD_POOLING_GROUP in fit_tree.children:
+        return fit_tree[HELD_POOLING_GROUP].to_dataset()
+    effect = select_parameters(fit_tree)["effect"]
+    draw_count = effect.sizes["chain"] * effect.sizes["draw"]
+    # mean = Σ over blocks of their sums / draws
+    factor_sum = variance_sum = xr.zeros_like(effect.isel(chain=0, draw=0, drop=True), dtype=float).drop_attrs()
+    for _, factor_block, variance_block in _compute_factor_blocks(fit_tree):
+        factor_sum = factor_sum + factor_block.sum(SAMPLE_DIMS, skipna=False)
+        variance_sum = variance_sum + variance_block.sum(SAMPLE_DIMS, skipna=False)
+    return xr.Dataset({"pooling": factor_sum / draw_count, "sampling_variance": variance_sum / draw_count})
+
+
+def hold_pooling(fit_tree: xr.DataTree) -> xr.DataTree:
+    """Build a tree that holds the averages of `average_pooling`; the tree given stays as it is."""
+    if HELD_POOLING_GROUP in fit_tree.children:
+        return fit_tree
+    return add_groups(fit_tree, {HELD_POOLING_GROUP: average_pooling(fit_tree)})
+
+
+def _compute_factor_blocks(fit_tree: xr.DataTree) -> Iterator[tuple[slice, xr.DataArray, xr.DataArray]]:
+    """Compute pooling factors and sampling variances block by block, with the positions of each block's draws."""
+    family, model = get_fitted_family(fit_tree), get_fitted_model(fit_tree)
+    cell_statistics, parameter_draws = family.select_statistics(get_fitted_cells(fit_tree)), select_parameters(fit_tree)
+    is_partial = model.pooling == "partial"
+    between_variance = compute_between_variance(fit_tree) if is_partial else None
+    fixed_factor = np.nan if is_from_posterior(fit_tree) else {"complete": 1.0}.get(model.pooling, 0.0)
+    for block_slice, block_draws in split_draws(parameter_draws):
+        effect = block_draws["effect"]
+        sampling_variance = family.compute_effect_variance(cell_statistics, block_draws)
+        sampling_variance = sampling_variance.broadcast_like(effect).transpose(*effect.dims)
+        if between_variance is None:
+            yield block_slice, xr.full_like(effect, fixed_factor), sampling_variance
+            continue
+        block_between = between_variance.isel(draw=block_slice)
+        # se² / (se² + τ²) = 1 / (1 + τ² / se²): the second is finite where se² is infinite, and is then 1
+        yield block_slice, (1 / (1 + block_between / sampling_variance)).transpose(*effect.dims), sampling_variance
 
 
 def compute_between_variance(fit_tree: xr.DataTree) -> xr.DataArray:

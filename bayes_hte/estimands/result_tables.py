@@ -6,6 +6,8 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.estimands import heterogeneity, tables
+from bayes_hte.estimands.effects import hold_effects
+from bayes_hte.estimands.pooling_factor import hold_pooling
 from bayes_hte.estimands.tables import EffectQuestion
 
 DETAIL_COLUMNS = ("effect_mcse", "p_mcse", "pooling_low", "pooling_high", "complete", "complete_se")
@@ -51,10 +53,16 @@ class ResultTables:
         )
 
 
+def hold_common_results(fit_tree: xr.DataTree, question: EffectQuestion) -> xr.DataTree:
+    """Build a tree that holds what several tables are made from: effects on the scale asked for, and pooling."""
+    return hold_effects(hold_pooling(fit_tree), question.scale)
+
+
 def compute_result_tables(
     fit_tree: xr.DataTree, question: EffectQuestion, *, with_details: bool = False
 ) -> ResultTables:
     """Compute the tables of segments, averages and heterogeneity; `with_details` adds columns for reviewers."""
+    fit_tree = hold_common_results(fit_tree, question)
     return ResultTables(
         tables.tabulate_segments(fit_tree, question, with_detail=with_details),
         tables.tabulate_ate(fit_tree, question),

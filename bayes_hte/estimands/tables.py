@@ -1,5 +1,6 @@
 """Turn joint draws into tables, with an interval beside every number and a Monte-Carlo error beside probabilities."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -7,14 +8,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling
 from bayes_hte.estimands.new_segment import draw_new_segment_effect
-from bayes_hte.estimands.pooling_factor import compute_pooling_factor
+from bayes_hte.estimands.pooling_factor import average_pooling, compute_pooling_factor
 from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
 from bayes_hte.inference.certificate import read_certificate
+from bayes_hte.inference.draw_blocks import split_draws, summarise_rows
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.fit_tree import get_fitted_cells, is_reliable
@@ -65,31 +68,39 @@ class EffectQuestion:
 
 def summarise_draws(draws: xr.DataArray, question: EffectQuestion) -> dict[str, xr.DataArray]:
     """Compute posterior mean, SD, interval and probabilities of signs, over chains and draws."""
-    sample_dims = ("chain", "draw")
     tail_prob = (1 - question.ci_prob) / 2
-    # Equal tails, so that the interval excludes 0 exactly when a sign's probability exceeds (1 + ci_prob) / 2.
-    interval_bounds = draws.quantile([tail_prob, 1 - tail_prob], dim=sample_dims)
-    return {
-        "effect": draws.mean(sample_dims),
-        "sd": draws.std(sample_dims, ddof=1),
-        "ci_low": interval_bounds.isel(quantile=0, drop=True),
-        "ci_high": interval_bounds.isel(quantile=1, drop=True),
-        "p_positive": (draws > 0).mean(sample_dims),
-        "p_negative": (draws < 0).mean(sample_dims),
-    }
+
+    def summarise_block(block: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        # Unknown draws are left out of means and intervals, and are neither positive nor negative.
+        has_unknown = bool(np.isnan(block).any())
+        compute_mean, compute_sd, compute_quantile = (
+            (np.nanmean, np.nanstd, np.nanquantile) if has_unknown else (np.mean, np.std, np.quantile)
+        )
+        with warnings.catch_warnings():
+            # Without any known draw the answer is NaN: no news for the caller.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            # Equal tails, so that the interval excludes 0 exactly when a sign's probability exceeds (1 + ci_prob) / 2.
+            ci_low, ci_high = compute_quantile(block, [tail_prob, 1 - tail_prob], axis=1)
+            mean_effects, sd = compute_mean(block, axis=1), compute_sd(block, axis=1, ddof=1)
+        return [mean_effects, sd, ci_low, ci_high, (block > 0).mean(axis=1), (block < 0).mean(axis=1)]
+
+    column_names = ("effect", "sd", "ci_low", "ci_high", "p_positive", "p_negative")
+    return dict(zip(column_names, summarise_rows(draws, summarise_block), strict=True))
 
 
 def compute_rope_probabilities(effect_draws: xr.DataArray, question: EffectQuestion) -> dict[str, xr.DataArray]:
     """Compute the probabilities that an effect is too small to matter, does good, does harm."""
     if question.rope is None:
         return {}
-    sample_dims = ("chain", "draw")
-    benefit_draws = effect_draws if question.higher_is_better else -effect_draws
-    return {
-        "p_rope": (abs(effect_draws) <= question.rope).mean(sample_dims),
-        "p_benefit": (benefit_draws > question.rope).mean(sample_dims),
-        "p_harm": (benefit_draws < -question.rope).mean(sample_dims),
-    }
+    rope = question.rope
+
+    def count_block(block: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        is_above, is_below = (block > rope).mean(axis=1), (block < -rope).mean(axis=1)
+        benefit, harm = (is_above, is_below) if question.higher_is_better else (is_below, is_above)
+        return [(abs(block) <= rope).mean(axis=1), benefit, harm]
+
+    column_names = ("p_rope", "p_benefit", "p_harm")
+    return dict(zip(column_names, summarise_rows(effect_draws, count_block), strict=True))
 
 
 def is_mean_unsettled(draws: xr.DataArray) -> xr.DataArray:
@@ -110,7 +121,7 @@ def tabulate_segments(fit_tree: xr.DataTree, question: EffectQuestion, *, with_d
         "raw_se": raw_estimates["raw_se"],
         **summarise_draws(effect_draws, question),
         **select_sign_probabilities(fit_tree),
-        "pooling": compute_pooling_factor(fit_tree).mean(("chain", "draw")),
+        "pooling": average_pooling(fit_tree)["pooling"],
         **compute_rope_probabilities(effect_draws, question),
     }
     if with_detail:
@@ -254,6 +265,28 @@ def tabulate_contrasts(
     return contrast_table[["arm", "segment", "against", *contrast_summary.data_vars]].rename(
         columns={"effect": "difference"}
     )
+
+
+def compute_signs_against_average(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.DataFrame:
+    """Compute how probably each segment's effect is above, and below, the average: of `tabulate_contrasts`, the signs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        arm, segment, p_positive, p_negative.
+    """
+    effect_draws = compute_effects(fit_tree, question.scale)
+    average_draws = average_over_segments(effect_draws, compute_population_shares(get_fitted_cells(fit_tree), None))
+    above_counts = below_counts = xr.zeros_like(effect_draws.isel(chain=0, draw=0, drop=True), dtype=int)
+    for block_slice, block_draws in split_draws({"effect": effect_draws}):
+        block_contrasts = block_draws["effect"] - average_draws.isel(draw=block_slice)
+        above_counts = above_counts + (block_contrasts > 0).sum(("chain", "draw"))
+        below_counts = below_counts + (block_contrasts < 0).sum(("chain", "draw"))
+    draw_count = effect_draws.sizes["chain"] * effect_draws.sizes["draw"]
+    sign_probabilities = xr.Dataset(
+        {"p_positive": above_counts / draw_count, "p_negative": below_counts / draw_count}
+    ).reset_coords(drop=True)
+    return sign_probabilities.to_dataframe(dim_order=["arm", "segment"]).reset_index()
 
 
 def _tabulate_pairs(effect_draws: xr.DataArray, question: EffectQuestion) -> pd.DataFrame:

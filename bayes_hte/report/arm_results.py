@@ -202,7 +202,7 @@ def _find_segments_unlike_average(
     """Find pairs of arm and segment where the effect clearly differs from the average."""
     if get_fitted_cells(fit_tree).sizes[cell_table.SEGMENT] < 2:
         return set()
-    return find_distinct_segments(tables.tabulate_contrasts(fit_tree, question, "ate"), rule)
+    return find_distinct_segments(tables.compute_signs_against_average(fit_tree, question), rule)
 
 
 def list_records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import get_fitted_family
-from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
+from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables, hold_common_results
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.plot.from_fit import plot_shrinkage
 from bayes_hte.report import answer, background, dimensions, prior_notes
@@ -131,6 +131,7 @@ def collect_page(
     result_tables: ResultTables | None = None,
 ) -> ReportPage:
     """Collect the content of the whole page; tables that are given are not computed again."""
+    fit_tree = hold_common_results(fit_tree, question)
     result_tables = result_tables or compute_result_tables(fit_tree, question)
     cells, figure_styles = get_fitted_cells(fit_tree), FigureStyles()
     page_material = PageMaterial(

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from example_cells import example
 from example_posterior import example_fit, example_plan
+from saved_draws import round_draws
 
 import bayes_hte as hte
 from bayes_hte.cells.from_plan import tabulate_cells
@@ -29,13 +30,12 @@ def test_a_saved_fit_answers_as_before(tmp_path: Path, family: Any, ok: bool) ->
     again = hte.load(fit.save(tmp_path / "fit.nc"))
     for call in ("table", "ate", "heterogeneity", "contrasts", "predict_new_segment"):
         before, after = getattr(fit, call)(), getattr(again, call)()
-        pd.testing.assert_frame_equal(before, after)
+        pd.testing.assert_frame_equal(before, after, rtol=1e-5, atol=1e-6)
         assert before.attrs == after.attrs
     assert (again.plan, again.model, again.diagnosis) == (fit.plan, fit.model, fit.diagnosis)
     assert repr(again) == repr(fit)
     assert set(again.posterior.children) == set(fit.posterior.children)
-    for name, group in fit.posterior.children.items():
-        xr.testing.assert_equal(again.posterior[name].to_dataset(), group.to_dataset())
+    assert again.posterior.equals(round_draws(fit.posterior))
 
 
 def test_a_fit_with_empty_cells_survives_saving(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_second_failure_is_returned_and_marked(sampler: Sampler, tmp_path: Pat
 def test_what_nuts_draws_comes_back_from_a_file(tmp_path: Path) -> None:
     fit = hte.fit(example_fit(4).cells, "conversion", sampler="nuts", seed=3)
     again = hte.load(fit.save(tmp_path / "fit.nc"))
-    assert again.posterior["posterior"].identical(fit.posterior["posterior"])
+    assert again.posterior["posterior"].identical(round_draws(fit.posterior)["posterior"])
     assert again.posterior["sample_stats"].identical(fit.posterior["sample_stats"])
     pd.testing.assert_frame_equal(again.table(), fit.table())
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from saved_draws import round_draws
 
 import bayes_hte as hte
 from bayes_hte import DataError, ModelError
@@ -55,10 +56,10 @@ def by_dimension(*by: str, **effect: object) -> Model:
 def test_a_dimension_of_any_name_is_the_same_after_saving(name: str, tmp_path: Path) -> None:
     fit = hte.fit(counts(name, "a b"), "conversion", draws=400)
     loaded = hte.load(fit.save(tmp_path / "fit.nc"))
-    assert loaded.tree.identical(fit.posterior)
+    assert loaded.tree.identical(round_draws(fit.posterior))
     assert list(loaded.table().columns) == list(fit.table().columns)
     again = hte.load(loaded.save(tmp_path / "again.nc"))
-    assert again.tree.identical(fit.posterior)
+    assert again.tree.identical(loaded.tree)
 
 
 def test_other_readers_find_such_a_dimension_among_the_coordinates(tmp_path: Path) -> None:
@@ -158,4 +159,4 @@ def test_dimensions_named_like_parameters_of_other_families_are_no_parameters(tm
     fit = hte.fit(counts("eta", "alpha"), by_dimension("*"), draws=400, seed=1)
     fit.report(tmp_path / "report.html")
     assert "alpha" in set(fit.variance_shares()["source"])
-    assert hte.load(fit.save(tmp_path / "fit.nc")).posterior.identical(fit.posterior)
+    assert hte.load(fit.save(tmp_path / "fit.nc")).posterior.identical(round_draws(fit.posterior))
