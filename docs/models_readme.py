@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bayes_hte import read_model
 from bayes_hte.model.text import describe, pymc_source
-from bayes_hte.spec.files import find_models_folder
+from bayes_hte.spec.family_rules import FAMILY_RULES
+from bayes_hte.spec.files import find_models_folder, list_shipped_models
 
 HEAD = """# Models: what we believe
 
@@ -22,7 +23,7 @@ KEYS = """## Keys of a model file
 
 | key | values |
 |---|---|
-| `family` | `binomial` (n, events), `normal` (n, mean, sum of squares), `mean` (mean, se), `estimate` (estimate, se), `poisson` (events, exposure), `negative_binomial` and `ordinal` (units by value), `two_part` (units, positive ones, moments of their logarithm), `piecewise_exponential` (failures and time at risk by interval) |
+| `family` | the kind of outcome, one of those in the table above |
 | `pooling` | `partial`: segment effects share a prior; `none`: each segment alone; `complete`: one effect for all |
 | `units` | `link` (default): priors on the link scale; `control_sd`: in SDs of the control's outcome over units |
 | `[effect]` | `mean`: prior of the common effect; `between`: prior of the between-segment SD; and a structure, below |
@@ -47,12 +48,32 @@ Distributions: `Normal(mu, sigma)`, `StudentT(nu, mu, sigma)`, `HalfNormal(sigma
 """
 
 
+DATA = """## Which data a model needs
+
+What a [plan](../docs/plan.md) says of its data; the functions of `hte.cells` have the same words as keywords.
+"""
+
+
+def write_data_table(models_folder: str = "") -> str:
+    """The table of families, with their shipped models and the data that they need; links go to `models_folder`."""
+    lines = ["| family | models | rows of units say besides | other forms name the columns |", "|---|---|---|---|"]
+    models = {name: read_model(name).family for name in list_shipped_models()}
+    for family, rules in FAMILY_RULES.items():
+        links = [f"[`{name}`]({models_folder}{name}.toml)" for name, of_model in models.items() if of_model == family]
+        columns = [
+            f'`form = "{form}"`: ' + " or ".join(f"`{columns}`" for columns in alternatives)
+            for form, alternatives in rules.columns_by_form.items()
+        ]
+        lines.append(f"| `{family}` | {', '.join(links)} | {rules.rows_keys or '—'} | {'<br>'.join(columns)} |")
+    return "\n".join([*lines, ""])
+
+
 def text() -> str:
     """The whole page."""
     paths = sorted(find_models_folder().glob("*.toml"))
     table = ["| model | for |", "|---|---|"]
     table += [f"| [`{path.stem}`](#{path.stem}) | {read_model(path.stem).title} |" for path in paths]
-    return "\n".join([HEAD, *table, "", KEYS, *(_section(path) for path in paths)])
+    return "\n".join([HEAD, *table, "", DATA, write_data_table(), KEYS, *(_section(path) for path in paths)])
 
 
 def _section(path: Path) -> str:

@@ -47,6 +47,23 @@ def test_models_readme_is_generated_from_the_models() -> None:
     assert script.text() == (ROOT / "models" / "README.md").read_text(encoding="utf-8"), message
 
 
+def test_the_page_of_plans_is_generated_from_the_schema() -> None:
+    script = _load(ROOT / "docs" / "plan_page.py")
+    page = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
+    assert script.write_page() == page, "run: python docs/plan_page.py"
+
+
+def test_the_page_of_plans_has_every_key_of_every_table() -> None:
+    from bayes_hte import Plan
+    from bayes_hte.spec.files import build_json_schema
+
+    schema = build_json_schema(Plan)
+    sections = re.split(r"^##+ ", (ROOT / "docs" / "plan.md").read_text(encoding="utf-8"), flags=re.M)
+    keys_by_section = [set(re.findall(r"^\| `(\w+)` \|", section, flags=re.M)) for section in sections]
+    for table in (schema, *schema["$defs"].values()):
+        assert set(table["properties"]) in keys_by_section, table["description"]
+
+
 def test_plans_in_the_documents_are_valid(tmp_path: Path) -> None:
     from bayes_hte import read_plan
 

@@ -1,6 +1,7 @@
 """The examples are what they say: figures that match their sources, plans that hold, scripts and notebooks that run."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from paths import ROOT
 
 import bayes_hte as hte
 from bayes_hte.analysis.run import prepare_analysis
+from bayes_hte.cells.from_plan import MAKER_BY_FORM
 from bayes_hte.estimands.effects import compute_effects
 
 EXAMPLES = ROOT / "examples"
@@ -32,6 +34,22 @@ def test_every_plan_of_the_examples_is_valid(plan: Path) -> None:
     assert prepared.plan.title
     assert prepared.plan.question
     assert prepared.plan.source
+
+
+FORMS = sorted(MAKER_BY_FORM)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_data_has_a_plan_that_runs(form: str, tmp_path: Path) -> None:
+    """From the plan as it stands to a report; the data are those that its script makes."""
+    plan = EXAMPLES / "forms" / f"{form}.toml"
+    fit = hte.run(plan)
+    assert fit.plan is not None
+    assert fit.plan.data.form == form
+    assert fit.diagnosis.ok
+    fit.report(tmp_path / "report.html")
+    made = runpy.run_path(str(EXAMPLES / "forms" / "make_data.py"))["TABLES"][form]()
+    pd.testing.assert_frame_equal(pd.read_csv(plan.with_suffix(".csv")), made, check_dtype=False, rtol=1e-9)
 
 
 def test_the_segments_of_the_design_sketch_are_those_of_hillstrom() -> None:

@@ -69,6 +69,11 @@ _BinDefinition = Annotated[
     ),
 ]
 
+# The column of arms may hold 0 and 1, or true and false: Python takes such a label as it is, and so does a plan.
+_ArmLabel = Annotated[
+    NonEmptyText | TrueOrFalse | WholeNumber | FiniteNumber, expect_one_of("the name of an arm, as the data write it")
+]
+
 # Keys that mean the same in several forms.
 DataPath = Annotated[
     NonEmptyText | None,
@@ -80,7 +85,9 @@ DataPath = Annotated[
 ]
 _OUTCOME_NAME = Field(description="What was measured, in words, for tables and the report.", examples=["bought"])
 _ARM_COLUMN = Field(description="Column that says which variant a row belongs to.", examples=["arm"])
-_CONTROL_ARM = Field(description="The arm that the others are compared with, as the data write it.", examples=["old"])
+_CONTROL_ARM = Field(
+    description="The arm that the others are compared with, as the data write it.", examples=["old", 0]
+)
 _SEGMENT_COLUMNS = Field(
     description="Columns known before treatment whose combinations are the segments: the dimensions.",
     examples=[["device", "customer"], "device"],
@@ -88,7 +95,7 @@ _SEGMENT_COLUMNS = Field(
 OutcomeName = Annotated[NonEmptyText, _OUTCOME_NAME]
 ArmColumn = Annotated[NonEmptyText, _ARM_COLUMN]
 OptionalArmColumn = Annotated[NonEmptyText | None, _ARM_COLUMN]
-ControlArm = Annotated[NonEmptyText, _CONTROL_ARM]
+ControlArm = Annotated[_ArmLabel, _CONTROL_ARM]
 SegmentColumns = Annotated[ColumnNames, _SEGMENT_COLUMNS]
 SegmentCovariates = Annotated[
     ColumnNames | None,
@@ -179,7 +186,7 @@ class Rows(PlanTable):
     cap: _OutcomeCap | None = Field(
         default=None,
         description="Largest outcome, or smallest and largest; what is beyond counts as this.",
-        examples=[100.0, [0.0, 100.0]],
+        examples=[100, [0, 100]],
     )
     cap_quantile: _OutcomeCap | None = Field(
         default=None,
@@ -340,7 +347,7 @@ class Table(PlanTable):
     path: DataPath = None
     outcome: Annotated[NonEmptyText | None, _OUTCOME_NAME] = None
     arm: OptionalArmColumn = None
-    control: Annotated[NonEmptyText | None, _CONTROL_ARM] = None
+    control: Annotated[_ArmLabel | None, _CONTROL_ARM] = None
     segments: Annotated[ColumnNames | None, _SEGMENT_COLUMNS] = None
     shares: ArmShares = None
 

@@ -1,7 +1,7 @@
-"""Rules of a model file that follow from its outcome family: which tables and keys it has.
+"""Rules of model and plan files that follow from an outcome family: which tables, keys and columns they have.
 
 A file is checked before any family is imported, for that takes xarray and SciPy: what its keys depend on stands here,
-one line per family, and all else about a family in its own file, `bayes_hte/model/families/<name>.py`.
+a few lines per family, and all else about a family in its own file, `bayes_hte/model/families/<name>.py`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pydantic_core import PydanticKnownError
 
 @dataclass(frozen=True, slots=True)
 class FamilyRules:
-    """Tables and keys of one family's model files.
+    """Tables and keys of one family's model files, and of the plans whose data it can take.
 
     Attributes
     ----------
@@ -28,8 +28,15 @@ class FamilyRules:
         Whether the family has a second part, in the tables [amount.effect] and [amount.baseline].
     allows_control_sd : bool
         Whether priors may be in SDs of the control's outcome: unit-level outcomes on an identity link.
+    rows_keys : str or None
+        What a plan of rows says besides columns of outcome, arm and segments, in Markdown; None where rows of units
+        are not what the family is of, or have a form of their own.
+    columns_by_form : mapping
+        For every other form of data the sets of columns that the family can be made of, as keys of a plan.
     """
 
+    rows_keys: str | None
+    columns_by_form: Mapping[str, tuple[str, ...]]
     nuisance_name: str | None = None
     has_baseline: bool = True
     has_baseline_mean: bool = True
@@ -37,16 +44,31 @@ class FamilyRules:
     allows_control_sd: bool = False
 
 
+# Sets of columns that make the same statistics, whichever family reads them: counts, moments, units by value.
+_COUNT_COLUMNS = ("n, events", "events, non_events")
+_MOMENT_COLUMNS = ("n, mean, sd", "n, total, sum_squares")
+_VALUE_COLUMNS = ("value, count",)
 FAMILY_RULES: Final[Mapping[str, FamilyRules]] = {
-    "binomial": FamilyRules(),
-    "normal": FamilyRules(nuisance_name="sigma", allows_control_sd=True),
-    "mean": FamilyRules(allows_control_sd=True),
-    "estimate": FamilyRules(has_baseline=False),
-    "poisson": FamilyRules(),
-    "negative_binomial": FamilyRules(nuisance_name="alpha"),
-    "two_part": FamilyRules(nuisance_name="sigma", has_amount=True),
-    "ordinal": FamilyRules(nuisance_name="cutpoints", has_baseline_mean=False),
-    "piecewise_exponential": FamilyRules(nuisance_name="hazards"),
+    "binomial": FamilyRules("nothing; the outcome is 0 or 1, true or false", {"summary": _COUNT_COLUMNS}),
+    "normal": FamilyRules("nothing", {"summary": _MOMENT_COLUMNS}, nuisance_name="sigma", allows_control_sd=True),
+    "mean": FamilyRules(
+        "nothing, or any of `denominator`, `weights`, `cluster`, `cuped`",
+        {"summary": ("n, mean, se", *_MOMENT_COLUMNS)},
+        allows_control_sd=True,
+    ),
+    "estimate": FamilyRules(None, {"estimates": ("estimate, se", "estimate, covariance")}, has_baseline=False),
+    "poisson": FamilyRules("`exposure`", {"summary": ("events, exposure", "n, events, exposure")}),
+    "negative_binomial": FamilyRules('`metric = "histogram"`', {"levels": _VALUE_COLUMNS}, nuisance_name="alpha"),
+    "two_part": FamilyRules(
+        '`metric = "two_part"`',
+        {"summary": ("n, mean, sd, positive, log_mean, log_sd",)},
+        nuisance_name="sigma",
+        has_amount=True,
+    ),
+    "ordinal": FamilyRules(
+        '`metric = "histogram"`', {"levels": _VALUE_COLUMNS}, nuisance_name="cutpoints", has_baseline_mean=False
+    ),
+    "piecewise_exponential": FamilyRules(None, {"times": ("time, event",)}, nuisance_name="hazards"),
 }
 
 

@@ -185,6 +185,10 @@ class _TomlSchemaGenerator(GenerateJsonSchema):
             )
         return {"oneOf": members}
 
+    def sort(self, value: Any, parent_key: str | None = None) -> Any:
+        """Keep keys in the order in which a reader should meet them."""
+        return value
+
     def field_title_should_be_set(self, schema: Any) -> bool:
         """Leave out titles, which would repeat the key in capitals."""
         return False

@@ -134,5 +134,5 @@ FAMILY = Family(
 
 def add_to_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the two lines that a family takes outside of its file: its rules, and its place in the registry."""
-    monkeypatch.setitem(FAMILY_RULES, FAMILY.name, FamilyRules())
+    monkeypatch.setitem(FAMILY_RULES, FAMILY.name, FamilyRules('`metric = "histogram"`', {"levels": ("value, count",)}))
     monkeypatch.setitem(FAMILIES, FAMILY.name, FAMILY)
