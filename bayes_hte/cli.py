@@ -161,7 +161,9 @@ def run_plan(arguments: Namespace) -> int:
             result_tables.brief_segment_table.to_string(
                 index=False, max_rows=40, float_format=lambda number: f"{number:.3g}"
             ),
-            f"{fit.engine}\ndiagnosis: {fit.diagnosis}",
+            "\n".join(
+                [fit.engine, f"diagnosis: {fit.diagnosis}", *(f"note: {sentence}" for sentence in fit.diagnosis.notes)]
+            ),
             written_files,
         )
     return 0 if fit.diagnosis.ok else EXIT_UNRELIABLE

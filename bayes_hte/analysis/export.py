@@ -133,6 +133,7 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "reliable": diagnosis.ok,
         "diagnosis": {
             "problems": list(diagnosis.problems),
+            "notes": list(diagnosis.notes),
             "rhat_max": diagnosis.rhat_max,
             "ess_bulk_min": diagnosis.ess_bulk_min,
             "ess_tail_min": diagnosis.ess_tail_min,

@@ -12,6 +12,7 @@ import xarray as xr
 from bayes_hte._support.validation import check_draw_count, check_seed, describe_value
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import diagnostics
+from bayes_hte.criticism.fit_findings import add_fit_findings
 from bayes_hte.criticism.misfit import list_misfits
 from bayes_hte.errors import ArgumentError
 from bayes_hte.inference.engine import AUTO_SAMPLER, draw_posterior, list_sampler_names
@@ -138,6 +139,7 @@ def fit_and_record(
         diagnosis = replace(second_diagnosis, refitted=True)
     # After the retry: more care with the draws cannot mend a model that the data contradict.
     diagnosis = diagnosis.with_problems(list_misfits(posterior_draws.to_fit_tree(cells, record)))
+    diagnosis = add_fit_findings(diagnosis, problem, posterior_draws.posterior, cells)
     return Fit(posterior_draws.to_fit_tree(cells, replace(record, diagnosis=asdict(diagnosis))))
 
 

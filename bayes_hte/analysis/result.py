@@ -594,9 +594,9 @@ class Fit:
         -------
         pandas.DataFrame
             One row per check: check, observed, expected (mean over replications), low, high (central interval of
-            replications), p (P(replicated ≥ observed)), verdict. The distances of all cells; totals that the family
-            may get wrong (zeros, answers at each level); and for every arm the segment furthest from the common
-            distribution of effects, which heavy tails (``shape = "student_t"``) would expect.
+            replications), p (P(replicated ≥ observed)), verdict. Totals that the family may get wrong (zeros, answers
+            at each level); for the control and every arm the segment that all others predict worst, which heavy tails
+            (``shape = "student_t"``) would expect; under complete pooling the scatter around the common effect.
 
         Raises
         ------
@@ -689,6 +689,7 @@ def attach_verdict(fit: Fit, result_table: pd.DataFrame) -> pd.DataFrame:
     result_table.attrs["caption"] = fit.engine
     result_table.attrs["reliable"] = diagnosis.ok
     result_table.attrs["problems"] = list(diagnosis.problems)
+    result_table.attrs["notes"] = list(diagnosis.notes)
     return result_table
 
 

@@ -41,6 +41,8 @@ class Diagnosis:
     pareto_k, quadrature_error : float or None
         The certificate of an engine without chains, as the exact one; None for chains. R-hat is then 1 by
         definition, and the effective draws are the effective number of weighted points.
+    notes : tuple of str
+        Sentences on what to keep in mind with a fit that may well have passed.
     """
 
     ok: bool
@@ -53,6 +55,7 @@ class Diagnosis:
     refitted: bool = False
     pareto_k: float | None = None
     quadrature_error: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def certificate(self) -> Certificate | None:
@@ -84,7 +87,9 @@ class Diagnosis:
 def read_diagnosis(fit_tree: xr.DataTree) -> Diagnosis:
     """Read the diagnosis that was made with a fit."""
     diagnosis_fields = get_diagnosis_fields(fit_tree)
-    return Diagnosis(**{**diagnosis_fields, "problems": tuple(diagnosis_fields["problems"])})
+    # JSON has lists; fits of before there were notes have none.
+    sentence_fields = {name: tuple(diagnosis_fields.get(name, ())) for name in ("problems", "notes")}
+    return Diagnosis(**{**diagnosis_fields, **sentence_fields})
 
 
 def diagnose_draws(fit_tree: xr.DataTree) -> Diagnosis:

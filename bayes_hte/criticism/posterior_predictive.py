@@ -1,30 +1,32 @@
 """Check whether data like these were to be expected under the fitted model, by quantities meant for the family.
 
-cells       Σ over cells of ((observed − predicted) / SD of predictions)²: cells that no parameter explains
 totals      zeros, events, answers at each level: what a wrong shape of the outcome gets wrong first
-outliers    the largest |offset| of a segment's effect from its centre, against that of as many normal (or t) numbers:
-            a segment that the common distribution does not expect
+zeros       Σ over cells of ((observed − predicted) / SD of predictions)²: what no parameter of a cell explains
+furthest    the segment whose estimate the others predict worst: one that the common distribution does not expect
+scatter     of effects around a common one, where complete pooling assumes that there is no other
 
-p is P(replicated ≥ observed); near 0 or 1 the model does not expect what was seen. Cells have parameters of their own,
-so the first check is conservative (Gelman, Meng & Stern 1996, Statistica Sinica 6:733).
+p is P(replicated ≥ observed); near 0 or 1 the model does not expect what was seen. Totals and zeros are replicated from
+the posterior, which is conservative (Gelman, Meng & Stern 1996, Statistica Sinica 6:733): a statistic that a parameter
+of each cell fits is left out, as its replications would come out where the data are. The other two are predictions of
+a segment from all others (`left_out_predictions`). benchmarks/README.md has the rates of false alarms and the power.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import special
 
+from bayes_hte.criticism.left_out_predictions import predict_left_out
+from bayes_hte.criticism.segment_estimates import SegmentEstimates, estimate_segments
 from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import get_fitted_family
-from bayes_hte.estimands.pooling_factor import compute_between_variance, decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.model.coefficients import draw_offsets, limit_offset_variance
+from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.fit_tree import get_fitted_model, get_seed, require_known_model
-from bayes_hte.spec.model import Effect
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, require_known_model
 
 SURPRISING_TAIL_PROBABILITY = 0.01
 """Of p, or of 1 − p: one check in fifty of a right model is marked."""
@@ -32,7 +34,7 @@ CHECK_COLUMNS = ["check", "observed", "expected", "low", "high", "p", "verdict"]
 
 
 def tabulate_predictive_checks(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.DataFrame:
-    """Tabulate posterior predictive checks, one row each; see `Fit.predictive_checks`.
+    """Tabulate predictive checks, one row each; see `Fit.predictive_checks`.
 
     Raises
     ------
@@ -46,46 +48,60 @@ def tabulate_predictive_checks(fit_tree: xr.DataTree, question: EffectQuestion) 
         raise DataError("this fit is too large to hold predictive draws; check a part of its segments")
     replicated_data = fit_tree["posterior_predictive"].to_dataset()
     observed_data = fit_tree["observed_data"].to_dataset()
-    total_labels = get_fitted_family(fit_tree).simulated_totals
+    family = get_fitted_family(fit_tree)
     check_rows: list[dict[str, Any]] = []
-    for variable_name in map(str, replicated_data.data_vars):
+    for position, variable_name in enumerate(map(str, replicated_data.data_vars)):
         variable_pair = observed_data[variable_name], replicated_data[variable_name]
-        check_rows += _check_variable(variable_name, *variable_pair, question, total_labels.get(variable_name))
-    check_rows += _check_furthest_segments(fit_tree, question)
+        if cell_table.VALUE in observed_data[variable_name].dims:
+            check_rows += [_check_level(level, *variable_pair, question) for level in variable_pair[0].value.values]
+            continue
+        cells_pair = _select_observed_cells(*variable_pair)
+        if variable_name in family.simulated_totals:
+            check_rows.append(_check_total(family.simulated_totals[variable_name], *cells_pair, question))
+        # Every linear predictor fits one number of each cell: those come first, and say nothing here.
+        if position >= len(family.listed_parts):
+            check_rows.append(_check_distances(variable_name, *cells_pair, question))
+    check_rows += _check_left_out_segments(fit_tree, question)
     return pd.DataFrame(check_rows, columns=CHECK_COLUMNS)
 
 
-def _check_variable(
-    variable_name: str,
-    observed_values: xr.DataArray,
-    replicated_values: xr.DataArray,
-    question: EffectQuestion,
-    total_label: str | None,
-) -> list[dict[str, Any]]:
-    """Check one observed variable: the total of each level of a histogram, else distances of cells and the total."""
-    if cell_table.VALUE in observed_values.dims:
-        return [
-            _check_level(level, observed_values, replicated_values, question)
-            for level in observed_values[cell_table.VALUE].values
-        ]
+def _select_observed_cells(
+    observed_values: xr.DataArray, replicated_values: xr.DataArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Select the cells with a number, observed (cell,) and replicated (draw, cell)."""
     observed_cells = observed_values.values.astype(float)
     replicated_cells = replicated_values.transpose("chain", "draw", "cell").values.astype(float)
     replicated_cells = replicated_cells.reshape(-1, replicated_cells.shape[-1])
     is_observed = np.isfinite(observed_cells)
-    observed_cells, replicated_cells = observed_cells[is_observed], replicated_cells[:, is_observed]
+    return observed_cells[is_observed], replicated_cells[:, is_observed]
+
+
+def _check_total(
+    total_label: str,
+    observed_cells: NDArray[np.float64],
+    replicated_cells: NDArray[np.float64],
+    question: EffectQuestion,
+) -> dict[str, Any]:
+    """Check the sum over cells of a variable whose sum means something to a reader."""
+    return _build_check_row(total_label, float(observed_cells.sum()), replicated_cells.sum(1), question)
+
+
+def _check_distances(
+    variable_name: str,
+    observed_cells: NDArray[np.float64],
+    replicated_cells: NDArray[np.float64],
+    question: EffectQuestion,
+) -> dict[str, Any]:
+    """Check the sum of squared distances of cells from their predictions."""
     predicted_mean, predicted_sd = replicated_cells.mean(0), replicated_cells.std(0)
     # A cell whose predictions never vary has no distance: its infinite SD leaves it out.
     predicted_sd = np.where(predicted_sd > 0, predicted_sd, np.inf)
     # D² = Σ_cells ((y − mean) / SD)², of the observed data and of every replication
     observed_distance = float((((observed_cells - predicted_mean) / predicted_sd) ** 2).sum())
     replicated_distances = (((replicated_cells - predicted_mean) / predicted_sd) ** 2).sum(1)
-    distance_label = f"cells: squared distances of {variable_name}"
-    check_rows = [_build_check_row(distance_label, observed_distance, replicated_distances, question)]
-    # Of other variables the total means nothing to a reader.
-    if total_label is not None:
-        observed_total, replicated_totals = float(observed_cells.sum()), replicated_cells.sum(1)
-        check_rows.append(_build_check_row(total_label, observed_total, replicated_totals, question))
-    return check_rows
+    return _build_check_row(
+        f"cells: squared distances of {variable_name}", observed_distance, replicated_distances, question
+    )
 
 
 def _check_level(
@@ -129,40 +145,72 @@ def _phrase_verdict(tail_probability: float) -> str:
     return "less than the model expects" if tail_probability > 1 - SURPRISING_TAIL_PROBABILITY else "as expected"
 
 
-def _check_furthest_segments(fit_tree: xr.DataTree, question: EffectQuestion) -> list[dict[str, Any]]:
-    """Check the segment furthest from its centre, arm by arm; only where effects share one distribution."""
-    model = get_fitted_model(fit_tree)
-    if model.pooling != "partial" or model.amount is not None or model.effect.shape == "horseshoe":
-        return []
-    # offset_s = (effect_s − centre_s) / τ, draw by draw; the model expects normal or t numbers of variance 1
-    effect_offsets = decompose_effects(fit_tree)["rest"] / compute_between_variance(fit_tree) ** 0.5
-    rng = np.random.default_rng(get_seed(fit_tree))
+def _check_left_out_segments(fit_tree: xr.DataTree, question: EffectQuestion) -> list[dict[str, Any]]:
+    """Check segments against what the others predict of them: the furthest, or the scatter around a common effect."""
+    problem = build_problem(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
+    posterior = fit_tree["posterior"].to_dataset()
     check_rows = []
-    for arm in map(str, effect_offsets["arm"].values):
-        largest_offsets = _flatten_draws(abs(effect_offsets.sel(arm=arm)).max("segment"))
-        sizes = {"draw": len(largest_offsets), "segment": effect_offsets.sizes["segment"]}
-        reference_offsets = np.abs(_draw_standard_offsets(model.effect, sizes, rng)).max(1)
-        tail_probability = float((reference_offsets > largest_offsets).mean())
-        ci_low, ci_high = np.quantile(reference_offsets, [(1 - question.ci_prob) / 2, (1 + question.ci_prob) / 2])
-        mean_offsets = effect_offsets.sel(arm=arm).mean(("chain", "draw"))
-        furthest_segment = str(mean_offsets["segment"].values[int(np.abs(mean_offsets.values).argmax())])
-        check_rows.append(
-            {
-                "check": f"furthest segment under {arm}: {furthest_segment}, in between-segment SDs",
-                "observed": float(largest_offsets.mean()),
-                "expected": float(reference_offsets.mean()),
-                "low": float(ci_low),
-                "high": float(ci_high),
-                "p": tail_probability,
-                "verdict": _phrase_verdict(tail_probability),
-            }
-        )
+    for estimates in estimate_segments(problem):
+        z_scores = predict_left_out(estimates, posterior)
+        if z_scores is None:
+            continue
+        check_rows.append(_check_furthest_segment(estimates, z_scores, question))
+        if estimates.coefficient.pooling == "complete":
+            check_rows.append(_check_scatter(estimates, question))
     return check_rows
 
 
-def _draw_standard_offsets(
-    effect_priors: Effect, sizes: Mapping[str, int], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Draw offsets of segments in their own SDs: standard normal, or Student t scaled to variance 1."""
-    own_offsets = draw_offsets(effect_priors, sizes, rng).own.values
-    return np.asarray(own_offsets / np.sqrt(limit_offset_variance(effect_priors)))
+def _check_furthest_segment(
+    estimates: SegmentEstimates, z_scores: NDArray[np.float64], question: EffectQuestion
+) -> dict[str, Any]:
+    """Check the segment that is furthest from its prediction against the largest of as many normal numbers."""
+    segment_count = len(z_scores)
+    furthest = int(np.abs(z_scores).argmax())
+    largest_z = float(np.abs(z_scores[furthest]))
+    # P(max |z| ≤ x) = (1 − 2 Φ(−x))^S, and its quantiles q: x = −Φ⁻¹((1 − q^(1/S)) / 2)
+    probabilities = np.array([(1 - question.ci_prob) / 2, (1 + question.ci_prob) / 2])
+    ci_low, ci_high = -special.ndtri(-np.expm1(np.log(probabilities) / segment_count) / 2)
+    grid = np.linspace(0.0, 10.0, 2001)
+    # E max = ∫ P(max > x) dx
+    expected = float(np.trapezoid(_compute_exceedance(grid, segment_count), grid))
+    subject = "in the control" if estimates.arm_index is None else f"under {estimates.arm}"
+    part_phrase = f" ({estimates.part_title})" if estimates.part_title else ""
+    segment_label = estimates.problem.coords["segment"][int(estimates.segment_index[furthest])]
+    tail_probability = float(_compute_exceedance(np.array(largest_z), segment_count))
+    return {
+        "check": f"furthest segment {subject}{part_phrase}: {segment_label}, in SDs of its prediction",
+        "observed": largest_z,
+        "expected": expected,
+        "low": float(ci_low),
+        "high": float(ci_high),
+        "p": tail_probability,
+        # A furthest segment that is not far is nothing to mark.
+        "verdict": _phrase_verdict(min(tail_probability, 0.5)),
+    }
+
+
+def _compute_exceedance(threshold: NDArray[np.float64], segment_count: int) -> NDArray[np.float64]:
+    """Compute the probability that the largest of so many |z| exceeds a threshold, with its digits in the tail."""
+    # 1 − (1 − 2 Φ(−x))^S
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.expm1(segment_count * np.log1p(-2 * special.ndtr(-threshold))))
+
+
+def _check_scatter(estimates: SegmentEstimates, question: EffectQuestion) -> dict[str, Any]:
+    """Check the scatter of estimates around one common value by Cochran's Q."""
+    w = estimates.standard_errors**-2.0
+    # Q = Σ w (y − ȳ)² ~ χ² with S − 1 degrees of freedom
+    q = float(w @ (estimates.estimates - w @ estimates.estimates / w.sum()) ** 2)
+    freedom = estimates.count - 1
+    upper_tail = np.array([(1 + question.ci_prob) / 2, (1 - question.ci_prob) / 2])
+    ci_low, ci_high = special.chdtri(freedom, upper_tail)
+    tail_probability = float(special.chdtrc(freedom, q))
+    return {
+        "check": f"scatter of effects under {estimates.arm} around the common one: Q",
+        "observed": q,
+        "expected": float(freedom),
+        "low": float(ci_low),
+        "high": float(ci_high),
+        "p": tail_probability,
+        "verdict": _phrase_verdict(tail_probability),
+    }

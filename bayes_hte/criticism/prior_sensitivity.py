@@ -14,10 +14,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte.criticism.arviz_groups import add_log_densities
+from bayes_hte.criticism.prior_conflict import find_prior_conflicts
+from bayes_hte.criticism.segment_estimates import estimate_segments
 from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
+from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, require_known_model
 
@@ -28,6 +31,8 @@ MIN_LOG_DENSITY_RANGE = 1e-6
 MAX_EXAMINED_SEGMENTS = 200
 """Beyond so many segments only what they share is examined, and the average: rows that someone reads."""
 SAMPLE_DIMS = ("chain", "draw")
+WEAK_DATA_TEXT = "the prior matters: the data say little here"
+CONTRADICTION_TEXT = "the prior matters: it contradicts the data, and outweighs them (see the diagnosis)"
 
 
 def tabulate_sensitivity(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.DataFrame:
@@ -46,14 +51,24 @@ def tabulate_sensitivity(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.
     log_prior, log_likelihood = (arviz_groups[name].to_dataset() for name in ("log_prior", "log_likelihood"))
     prior_sensitivities = compute_power_sensitivity(reported_draws, log_prior, "prior")
     likelihood_sensitivities = compute_power_sensitivity(reported_draws, log_likelihood, "likelihood")
+    diagnoses = list(map(describe_sensitivity, prior_sensitivities, likelihood_sensitivities))
+    # Where the prior holds against the data no small power of the data moves anything: not because they say little.
+    if has_prior_conflict(fit_tree):
+        diagnoses = [CONTRADICTION_TEXT if text == WEAK_DATA_TEXT else text for text in diagnoses]
     return pd.DataFrame(
         {
             "quantity": list(reported_draws),
             "prior": prior_sensitivities,
             "likelihood": likelihood_sensitivities,
-            "diagnosis": list(map(describe_sensitivity, prior_sensitivities, likelihood_sensitivities)),
+            "diagnosis": diagnoses,
         }
     )
+
+
+def has_prior_conflict(fit_tree: xr.DataTree) -> bool:
+    """Tell whether prior and data contradict each other, so that the fit is pulled away from the data."""
+    problem = build_problem(get_fitted_cells(fit_tree), require_known_model(fit_tree, "the prior's conflict with data"))
+    return bool(find_prior_conflicts(estimate_segments(problem), fit_tree["posterior"].to_dataset()).problems)
 
 
 def compute_power_sensitivity(
@@ -114,5 +129,5 @@ def describe_sensitivity(prior_sensitivity: float, likelihood_sensitivity: float
     if prior_sensitivity < MIN_NOTICEABLE_SENSITIVITY:
         return "the prior hardly matters"
     if likelihood_sensitivity < MIN_NOTICEABLE_SENSITIVITY:
-        return "the prior matters: the data say little here"
+        return WEAK_DATA_TEXT
     return "the prior matters: it and the data pull on this number"

@@ -118,16 +118,16 @@ def describe_status(plan: Plan | None) -> str:
 
 
 def describe_diagnosis(diagnosis: Diagnosis) -> list[str]:
-    """Describe the diagnosis: the verdict, the problems, and the numbers behind it."""
+    """Describe the diagnosis: the verdict, the problems, the notes, and the numbers behind it."""
     certificate = diagnosis.certificate
     numbers_sentence = _describe_chains(diagnosis) if certificate is None else _describe_certificate(certificate)
     refit_sentences = ["A first attempt did not pass and was repeated with smaller steps and more tuning."]
     verdict_sentence = (
         "The draws behind every number in this report passed their checks."
         if diagnosis.ok
-        else "The draws behind this report did NOT pass their checks. Do not act on any number in it."
+        else "The fit behind this report did NOT pass its checks. Do not act on any number in it."
     )
-    problem_sentences = [clean_text(problem) for problem in diagnosis.problems]
+    problem_sentences = [clean_text(sentence) for sentence in (*diagnosis.problems, *diagnosis.notes)]
     return [verdict_sentence, *problem_sentences, numbers_sentence, *(refit_sentences if diagnosis.refitted else [])]
 
 

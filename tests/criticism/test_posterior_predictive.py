@@ -81,7 +81,41 @@ def test_effects_from_the_model_are_no_surprise() -> None:
     assert 0.25 < np.mean(p) < 0.75
 
 
-def test_totals_with_ties_are_no_surprise(schools: xr.Dataset) -> None:
-    found = hte.fit(schools, "published-estimates", draws=400).predictive_checks()
-    assert found["check"].str.startswith("cells").any()
-    assert (found["verdict"] == "as expected").any()
+def binomial_cells(seed: int, *, outlier: float = 0.0, segments: int = 15, spread: float = 0.15) -> xr.Dataset:
+    """Counts drawn from the conversion model, one segment's effect shifted by `outlier` on the log-odds scale."""
+    rng = np.random.default_rng(seed)
+    n = np.repeat(rng.integers(500, 5000, (segments, 1)), 2, axis=1)
+    baseline, effect = rng.normal(-2, 0.3, segments), rng.normal(0.1, spread, segments)
+    effect[3] += outlier
+    events = rng.binomial(n, 1 / (1 + np.exp(-baseline[:, None] - np.column_stack([0 * effect, effect]))))
+    return table({"n": n, "events": events}, arms=("c", "t"), control="c")
+
+
+def test_checks_of_sound_data_speak_rarely_and_those_of_a_plain_outlier_often() -> None:
+    sound = [hte.fit(binomial_cells(seed), "conversion", draws=400).predictive_checks() for seed in range(20)]
+    marked = sum(int((found["verdict"] != "as expected").sum()) for found in sound)
+    assert all(len(found) == 3 for found in sound)
+    # Sixty checks at .01 each: more than 5 with probability 1e-4.
+    assert marked <= 5
+    # An effect ten between-segment SDs away; simulations find 98 in 100, fewer than 7 of 10 then has probability 1e-6.
+    loud = [
+        named(
+            hte.fit(binomial_cells(seed, outlier=1.5), "conversion", draws=400).predictive_checks(),
+            "furthest segment under",
+        )
+        for seed in range(10)
+    ]
+    assert sum("s3" in found["check"] and found["verdict"] != "as expected" for found in loud) >= 7  # type: ignore[index]
+
+
+def test_complete_pooling_is_questioned_where_effects_differ() -> None:
+    model = hte.read_model("conversion")
+    complete = model.model_copy(
+        update={"pooling": "complete", "effect": model.effect.model_copy(update={"between": None})}
+    )
+    complete = hte.Model.model_validate(complete.model_dump(exclude_none=True))
+    verdicts = [
+        named(hte.fit(binomial_cells(1, spread=spread), complete, draws=400).predictive_checks(), "scatter")["verdict"]  # type: ignore[index]
+        for spread in (0.0, 0.5)
+    ]
+    assert verdicts == ["as expected", "more than the model expects"]
