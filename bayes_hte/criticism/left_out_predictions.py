@@ -1,4 +1,4 @@
-"""Predict every segment from all others, and measure how surprising its own estimate is: calibrated, unlike replications.
+"""Predict every segment from all others, and measure how surprising its own estimate is: calibrated by construction.
 
 Replicated data of a cell that has a parameter of its own come out where the data are, so a check of them never speaks
 (Bayarri & Berger 2000, Journal of the American Statistical Association 95:1127). Predicted from the others, with
