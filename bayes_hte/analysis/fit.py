@@ -12,8 +12,8 @@ import xarray as xr
 from bayes_hte._support.validation import check_draw_count, check_seed, describe_value
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import diagnostics
-from bayes_hte.criticism.fit_findings import add_fit_findings
 from bayes_hte.criticism.misfit import list_misfits
+from bayes_hte.criticism.own_estimates.fit_findings import add_fit_findings
 from bayes_hte.errors import ArgumentError
 from bayes_hte.inference.engine import AUTO_SAMPLER, draw_posterior, list_sampler_names
 from bayes_hte.model.problem import Problem, build_problem

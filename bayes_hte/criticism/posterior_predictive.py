@@ -19,8 +19,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import special
 
-from bayes_hte.criticism.left_out_predictions import predict_left_out
-from bayes_hte.criticism.segment_estimates import SegmentEstimates, estimate_segments
+from bayes_hte.criticism.own_estimates.left_out_predictions import predict_left_out
+from bayes_hte.criticism.own_estimates.segment_estimates import SegmentEstimates, estimate_segments
 from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.tables import EffectQuestion

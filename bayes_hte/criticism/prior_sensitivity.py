@@ -14,8 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte.criticism.arviz_groups import add_log_densities
-from bayes_hte.criticism.prior_conflict import find_prior_conflicts
-from bayes_hte.criticism.segment_estimates import estimate_segments
+from bayes_hte.criticism.own_estimates.prior_conflict import find_prior_conflicts
+from bayes_hte.criticism.own_estimates.segment_estimates import estimate_segments
 from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import EffectQuestion

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from bayes_hte.inference.exact import parts
 from bayes_hte.model.coefficients import compute_centre_parts, place_segments
+from bayes_hte.model.families.cell_likelihood import FloatArray
 from bayes_hte.model.parameters import Coefficient, list_coefficients
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.cell_table import ARM, SEGMENT
-
-type FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,8 +6,8 @@ from example_cells import table
 from scipy import stats
 
 import bayes_hte as hte
-from bayes_hte.criticism.left_out_predictions import predict_left_out
-from bayes_hte.criticism.segment_estimates import SegmentEstimates, estimate_segments
+from bayes_hte.criticism.own_estimates.left_out_predictions import predict_left_out
+from bayes_hte.criticism.own_estimates.segment_estimates import SegmentEstimates, estimate_segments
 from bayes_hte.model.problem import build_problem
 
 

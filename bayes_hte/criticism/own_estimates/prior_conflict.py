@@ -16,8 +16,9 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.cells.checks.wording import format_p_value, shorten_label
-from bayes_hte.criticism.segment_estimates import FloatArray, SegmentEstimates
+from bayes_hte.criticism.own_estimates.segment_estimates import SegmentEstimates
 from bayes_hte.model.coefficients import limit_offset_variance
+from bayes_hte.model.families.cell_likelihood import FloatArray
 from bayes_hte.model.priors import draw_prior
 from bayes_hte.spec.distributions import Distribution, Normal
 
@@ -230,7 +231,7 @@ def _describe_scatter(estimates: SegmentEstimates, posterior: xr.Dataset | None,
 
 
 def _bound_variance(estimates: SegmentEstimates, alarm_p: float) -> FloatArray:
-    """Bound the variance of each segment that the prior believes, at probability 1 − alarm_p / 2; (segment,)."""
+    """Compute the largest variance of each segment that the prior believes, at 1 − alarm_p / 2; (segment,)."""
     coefficient, rng, shape = estimates.coefficient, np.random.default_rng(3), (PRIOR_DRAW_COUNT,)
     pool_priors, upper = coefficient.pool_priors, 1 - alarm_p / 2
     if coefficient.pooling == "none" or pool_priors.between is None:

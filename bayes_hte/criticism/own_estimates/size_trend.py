@@ -14,7 +14,8 @@ import xarray as xr
 from scipy import special
 
 from bayes_hte.cells.checks.wording import format_p_value, shorten_label
-from bayes_hte.criticism.segment_estimates import FloatArray, SegmentEstimates
+from bayes_hte.criticism.own_estimates.segment_estimates import SegmentEstimates
+from bayes_hte.model.families.cell_likelihood import FloatArray
 from bayes_hte.spec.cell_table import ARM
 
 TREND_P_VALUE = 0.01

@@ -5,9 +5,9 @@ from dataclasses import replace
 import xarray as xr
 
 from bayes_hte.criticism.diagnostics import Diagnosis
-from bayes_hte.criticism.prior_conflict import find_prior_conflicts
-from bayes_hte.criticism.segment_estimates import estimate_segments
-from bayes_hte.criticism.size_trend import describe_size_trends
+from bayes_hte.criticism.own_estimates.prior_conflict import find_prior_conflicts
+from bayes_hte.criticism.own_estimates.segment_estimates import estimate_segments
+from bayes_hte.criticism.own_estimates.size_trend import describe_size_trends
 from bayes_hte.model.problem import Problem
 
 

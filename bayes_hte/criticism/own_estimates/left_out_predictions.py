@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
-from bayes_hte.criticism.segment_estimates import FloatArray, SegmentEstimates
+from bayes_hte.criticism.own_estimates.segment_estimates import SegmentEstimates
+from bayes_hte.model.families.cell_likelihood import FloatArray
 from bayes_hte.model.priors import compute_log_prior
 from bayes_hte.spec.distributions import Distribution, Normal
 
