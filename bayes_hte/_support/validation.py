@@ -125,15 +125,20 @@ def check_number(value: object, value_description: str) -> float:
 
 
 def check_column_names(argument_name: str, value: object) -> list[str]:
-    """Check that a value is a list of column names, and return it as a list.
+    """Check that a value is a list of column names, or one name as text, and return it as a list.
 
     Raises
     ------
     ArgumentError
         If the value is no list of text; the message calls it `argument_name`.
+
+    Examples
+    --------
+    >>> check_column_names("covariates", "age"), check_column_names("covariates", ("age", "beds"))
+    (['age'], ['age', 'beds'])
     """
     if isinstance(value, str):
-        raise ArgumentError(f"{argument_name} must be a list of columns; write {argument_name}=[{value!r}]")
+        return [value]
     if not isinstance(value, Iterable):
         raise ArgumentError(f"{argument_name} must be a list of columns such as ['age'], not {describe_value(value)}")
     column_names = list(value)

@@ -245,6 +245,7 @@ class Times(PlanTable):
         description="Time by which the chance of the event is compared; if nothing is said, that of the last event.",
         examples=[90],
     )
+    bins: DimensionBins = None
     shares: ArmShares = None
 
 

@@ -12,9 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from bayes_hte import cells
 from bayes_hte.cells.from_plan import from_plan
 from bayes_hte.cells.units.metrics import MetricKeywords
+from bayes_hte.errors import ArgumentError
 from bayes_hte.spec import cell_table, read_plan
 from bayes_hte.spec.data_forms import DataTable, Estimates, Levels, Rows, Summary, Table, Times, Wide
-from bayes_hte.spec.plan import Privacy
+from bayes_hte.spec.plan import Plan, Privacy
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
 OLD = {"n": "n"}
@@ -185,6 +186,54 @@ def test_a_plan_can_ask_for_all_that_rows_can_give(tmp_path):
 def test_what_a_plan_asks_of_rows_is_checked(wrong):
     with pytest.raises(ValidationError):
         Rows(**BASE, outcome="y", **wrong)
+
+
+ONE_COLUMN = {"segments": "device", "cuped": "before", "balance": "weight"}
+
+
+@pytest.mark.parametrize("key", ONE_COLUMN)
+def test_one_column_needs_no_list_in_python_or_in_a_plan(key, tmp_path):
+    rng = np.random.default_rng(2)
+    rows = pd.DataFrame({name: rng.normal(size=80) for name in ("y", "before", "weight")})
+    rows["arm"], rows["device"] = ["old", "new"] * 40, ["tv", "tv", "web", "web"] * 20
+    rows.to_parquet(tmp_path / "rows.parquet")
+    as_list = cells.from_rows(rows, outcome="y", **BASE | {key: [ONE_COLUMN[key]]})
+    xr.testing.assert_identical(cells.from_rows(rows, outcome="y", **BASE | {key: ONE_COLUMN[key]}), as_list)
+    data = {**BASE, "outcome": "y", key: ONE_COLUMN[key], "path": "rows.parquet"}
+    plan = Plan.model_validate({"title": "t", "model": "metric", "data": data})
+    # Sums come in another order from a file: equal to rounding error.
+    xr.testing.assert_allclose(from_plan(plan, tmp_path).drop_attrs(), as_list.drop_attrs(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("control", [0, 0.0, "0"])
+def test_a_control_that_is_a_number_is_taken_as_the_data_write_it(control, tmp_path):
+    rows = pd.DataFrame({"y": [1.0, 2, 3, 5], "arm": [0, 1, 0, 1], "device": "tv"})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    data = {**BASE, "outcome": "y", "control": control, "path": "rows.parquet"}
+    made = from_plan(Plan.model_validate({"title": "t", "model": "metric", "data": data}), tmp_path)
+    assert made["arm"].values.tolist() == ["0", "1"]
+    assert made.attrs["control"] == "0"
+
+
+def test_times_are_cut_by_the_bins_of_a_plan_as_by_those_of_the_call(tmp_path):
+    rng = np.random.default_rng(3)
+    rows = pd.DataFrame(
+        {"t": rng.exponential(9.0, 300), "e": rng.integers(0, 2, 300), "age": rng.integers(18, 80, 300)}
+    )
+    rows["arm"] = rng.choice(["old", "new"], 300)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    data = {"form": "times", "time": "t", "event": "e", "arm": "arm", "control": "old", "path": "rows.parquet"}
+    asked: dict[str, Any] = {"segments": "age", "bins": {"age": [30, 50]}}
+    made = from_plan(Plan.model_validate({"title": "t", "model": "survival", "data": data | asked}), tmp_path)
+    assert made["age"].values.tolist() == ["< 30", "30 to < 50", "50 or more"]
+    levels = pd.cut(rows["age"], [0, 30, 50, 99], right=False, labels=made["age"].values)
+    by_hand = rows.assign(age=levels.astype(str)).groupby(["age", "arm"])["e"].sum()
+    failures = made["failures"].sum("interval").to_series()
+    failures.index = failures.index.set_names(["age", "arm"])
+    assert failures.sort_index().to_dict() == by_hand.to_dict()
+    assert "age is cut at 30, 50" in cell_table.list_notes(made)
+    with pytest.raises(ArgumentError, match="not among the segments"):
+        cells.from_times(rows, time="t", event="e", **BASE | {"segments": ["age"], "bins": {"size": 3}})
 
 
 def test_privacy_needs_a_number_of_units():

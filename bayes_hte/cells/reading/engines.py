@@ -442,11 +442,9 @@ def check_dimensions(
     DataError
         If a name is reserved.
     """
-    if isinstance(segments, str):
-        raise ArgumentError(f"segments must be a list of columns; write segments=[{segments!r}]")
     if not isinstance(segments, Iterable):
         raise ArgumentError(f"segments is {describe_value(segments)}; give a list of columns, such as ['device']")
-    dims = list(segments)
+    dims = [segments] if isinstance(segments, str) else list(segments)  # one column needs no list
     # A single dimension may be called segment, as its levels are the labels of the segments.
     if not dims:
         raise ArgumentError("segments is empty; name at least one column that divides the units, such as ['device']")

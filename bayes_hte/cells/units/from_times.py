@@ -1,7 +1,7 @@
 """Reduce times to an event, some of them censored, to failures and time at risk per interval of time."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from bayes_hte._support.validation import check_nonempty_text, check_not_none, d
 from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool_groups
 from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, open_table
 from bayes_hte.cells.reading.labels import format_label, is_missing
+from bayes_hte.cells.units.binning import BinSpec, check_bins
 from bayes_hte.cells.units.group_by import (
     GroupedUnits,
     UnitColumns,
@@ -42,6 +43,7 @@ def from_times(
     segments: Sequence[str],
     breaks: Sequence[float] | None = None,
     horizon: float | None = None,
+    bins: Mapping[str, BinSpec] | None = None,
     outcome: str = "event",
     drop_missing: bool = False,
     connection: Any = None,
@@ -69,6 +71,9 @@ def from_times(
         to the interval that ends there. To merge tables later, give all the same.
     horizon
         Time at which survival is compared; by default that of the last event.
+    bins
+        By dimension: where to cut its numbers, into how many bins of about equal size, or a period of its dates, as in
+        `from_rows`.
     outcome
         What the event is, for tables and reports.
     drop_missing
@@ -85,7 +90,7 @@ def from_times(
     Raises
     ------
     ArgumentError
-        If one column is used twice, breaks are no ascending times, or the horizon is none.
+        If one column is used twice, breaks are no ascending times, the horizon is none, or bins cannot be such.
     DataError
         If a column is missing or unsuitable, a time is not greater than 0, an event is not 0 or 1, there
         are no events, the breaks or the horizon lie where nothing was observed, the control or a second arm is not
@@ -121,8 +126,11 @@ def from_times(
     check_nonempty_text(outcome=outcome)
     number_columns = {"time": time, "event": event}
     dims = check_dimensions(segments, {**number_columns, "arm": arm}, reserved_names={INTERVAL, "start", "end"})
-    with open_table(data, label_columns=[*dims, arm], number_columns=[time, event], connection=connection) as source:
-        unit_rows = prepare_unit_rows(source, UnitColumns(number_columns, arm, dims))
+    columns = UnitColumns(number_columns, arm, dims, bins_by_dim=check_bins(bins or {}, dims))
+    # Dimensions to be cut keep their type: they are numbers or dates until then.
+    text_columns = [name for name in [*dims, arm] if name not in columns.bins_by_dim]
+    with open_table(data, label_columns=text_columns, number_columns=[time, event], connection=connection) as source:
+        unit_rows = prepare_unit_rows(source, columns)
         observed = _query_observed_times(unit_rows)
         cuts = _choose_breaks(unit_rows, observed) if breaks is None else _check_breaks(breaks, observed)
         # Nothing is known of the hazard after the last time observed: the last interval ends there.
@@ -131,7 +139,8 @@ def from_times(
     groups, attributes = drop_incomplete_rows(
         unit_rows, groups, outcome_name=outcome, control=control, drop_missing=drop_missing
     )
-    attributes = replace(attributes, horizon=_resolve_horizon(horizon, observed))
+    cut_notes = [cut.describe_cut(dim) for dim, cut in unit_rows.cuts_by_dim.items()]
+    attributes = replace(attributes, horizon=_resolve_horizon(horizon, observed), notes=[*attributes.notes, *cut_notes])
     if breaks is None and cuts:
         break_phrase = ", ".join(_format_time(break_time) for break_time in cuts)
         breaks_note = f"time is cut at {break_phrase}, so that each interval has about equally many events"

@@ -386,7 +386,7 @@ def _check_columns(**columns_by_role: object) -> None:
 
 def list_columns(option_name: str, columns: str | Sequence[str] | None) -> list[str]:
     """List the columns of an option that takes one as text, or several; raise ArgumentError if one is repeated."""
-    names = [columns] if isinstance(columns, str) else check_column_names(option_name, columns or ())
+    names = check_column_names(option_name, () if columns is None else columns)
     if len(set(names)) < len(names):
         raise ArgumentError(f"{option_name} repeats a column: {quote_names(names)}; name each once")
     return names

@@ -243,7 +243,6 @@ BAD_SUMMARIES = {
     "always": ({"bought": SUMMARY["users"]}, COUNTS, "every unit has the event"),
     "constant": ({"mean": 2.0, "sd": 0.0}, MOMENTS, "the outcome does not vary"),
     "no dimension": ({}, COUNTS | {"segments": []}, "segments is empty"),
-    "one text": ({}, COUNTS | {"segments": "device"}, "must be a list of columns"),
     "reserved": ({"raw": "a"}, COUNTS | {"segments": ["device", "raw"]}, "uses the name 'raw' itself"),
 }
 

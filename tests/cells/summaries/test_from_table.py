@@ -244,7 +244,6 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "unknown control": ({}, {"control": "older"}, r"control arm 'older'; .* did you mean 'old'\?"),
     "unknown arm": ({}, {"arm": "arms"}, r"lacks the column 'arms'; did you mean 'arm'\?"),
     "unknown dimension": ({}, {"segments": ["devices"]}, r"lacks the column 'devices'; did you mean 'device'\?"),
-    "one text": ({}, {"segments": "device"}, "segments must be a list of columns"),
     "no rows": ({name: [] for name in COUNTS}, {}, "has no rows"),
     "text for numbers": ({"users": ["1"] * 4}, {}, "n must be numbers, but holds text"),
 }  # fmt: skip

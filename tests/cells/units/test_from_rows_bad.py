@@ -91,7 +91,7 @@ BAD_DATA = {
         "lacks the columns 'spent', 'arm', 'device'; columns are 0, 1",
     ),
     "no dimension": (small(), {"segments": []}, "segments is empty"),
-    "one text": (small(), {"segments": "device"}, r"must be a list of columns; write segments=\['device'\]"),
+    "one number": (small(), {"segments": 3}, r"segments is 3; give a list of columns, such as \['device'\]"),
     "reserved": (
         small().rename(columns={"device": "pooling"}),
         {"segments": ["pooling"]},
