@@ -59,6 +59,8 @@ class TableAttributes:
     recipe_text: str | None = None
     shares_text: str | None = None
     spanning_text: str | None = None
+    size_unit: str | None = None
+    cluster_column: str | None = None
     validity_warnings: Sequence[str] = field(default=())
 
 
@@ -143,6 +145,8 @@ def _encode_attributes(attributes: TableAttributes) -> dict[str, str | float]:
                 ("recipe", attributes.recipe_text),
                 ("shares", attributes.shares_text),
                 (SPANNING_ATTRIBUTE, attributes.spanning_text),
+                ("size_unit", attributes.size_unit),
+                ("cluster", attributes.cluster_column),
             )
             if attr_value is not None
         }

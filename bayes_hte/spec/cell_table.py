@@ -16,6 +16,8 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
     attrs   outcome, control      text; control is "" for published estimates
             horizon               of survival: the time at which survival is compared
             recipe                of adjusted means: how they follow from `column_mean` and `column_ss`, as JSON
+            size_unit             text: what `cell_size` or `exposure` counts, in the plural; absent where nobody said
+            cluster               column whose values are the units of analysis; absent where these are rows
             shares                JSON, planned share of each arm; absent where nobody said
             spanning              JSON: clusters with rows in several segments; absent where there is none
             doubts                JSON list of text: why the arms may not be comparable; absent where there is none
@@ -112,6 +114,11 @@ CELL_VARIABLES: Final[Mapping[str, CellVariable]] = MappingProxyType(
         "variance_reduction": CellVariable(
             (SEGMENT, ARM), "f", "share of the variance of the mean that the adjustment took away; NaN where empty"
         ),
+        "cell_size": CellVariable(
+            (SEGMENT, ARM),
+            "f",
+            "the part of the population that the cell stands for, where that is not n; 0 where empty",
+        ),
         "n_rows": CellVariable((SEGMENT, ARM), "i", "rows of the data that the cell's units have"),
         "n_missing": CellVariable((SEGMENT, ARM), "i", "rows left out, since a number was missing or infinite"),
         "lowest": CellVariable((SEGMENT, ARM), "f", "smallest outcome; NaN where the cell is empty"),
@@ -138,9 +145,9 @@ VARIABLES_BY_KIND: Final[Mapping[CellKind, tuple[tuple[str, ...], tuple[str, ...
 )
 
 EXTRA_VARIABLES: Final = frozenset(
-    {"covariates", "n_rows", "n_missing", "lowest", "highest", "pre_n", "pre_mean", "pre_ss"}
+    {"covariates", "cell_size", "n_rows", "n_missing", "lowest", "highest", "pre_n", "pre_mean", "pre_ss"}
 )
-"""What a table of any kind may hold besides: for the checks of the data, and for models with covariates."""
+"""What a table of any kind may hold besides: for averages over segments, checks of the data, models with covariates."""
 
 RESERVED_NAMES: Final = frozenset(
     {
@@ -149,6 +156,8 @@ RESERVED_NAMES: Final = frozenset(
         OTHER_SEGMENT,
         "n_control",
         "n_treated",
+        "size_control",
+        "size_treated",
         "raw",
         "raw_se",
         "effect",
@@ -194,6 +203,7 @@ _COUNT_VARIABLES: Final = (
     "positive",
     "failures",
     "at_risk",
+    "cell_size",
     "n_rows",
     "n_missing",
     "pre_n",
@@ -251,6 +261,28 @@ def has_data(cells: xr.Dataset) -> xr.DataArray:
     if "n" in cells and "estimate" not in cells:
         return cells["n"] > 0
     return cells["estimate" if "estimate" in cells else "mean"].notnull()
+
+
+def get_cell_sizes(cells: xr.Dataset) -> xr.DataArray | None:
+    """Return the part of the population that each cell stands for, dims (segment, arm); None where nobody knows.
+
+    An outcome per view is of views, a weighted one of what the weights count, one of clusters of the rows in them:
+    `cell_size`. Rates are of exposure. All else, and tables of before sizes were kept, are of units, n.
+    """
+    for size_name in ("cell_size", "exposure", "n"):
+        if size_name in cells:
+            # An arm that a segment lacks has nothing there.
+            return cells[size_name].fillna(0).astype(float)
+    return None
+
+
+def name_size_unit(cells: xr.Dataset) -> str:
+    """Name what the sizes of cells count, in the plural: views, hours, rows, units."""
+    if "size_unit" in cells.attrs and ("cell_size" in cells or "exposure" in cells):
+        return str(cells.attrs["size_unit"])
+    if "cell_size" in cells:
+        return "units of the stated sizes"
+    return "units of exposure" if "exposure" in cells else "units"
 
 
 def encode_text_list(texts: Iterable[str]) -> str:

@@ -105,6 +105,14 @@ SegmentCovariates = Annotated[
         examples=[["beds"], "beds"],
     ),
 ]
+PopulationSize = Annotated[
+    NonEmptyText | None,
+    Field(
+        description="Column of what each row stands for in the population, where that is not its number of units or "
+        "exposure: people where units are clusters, views of a mean per view. Averages over segments count each by it.",
+        examples=["pupils"],
+    ),
+]
 ArmShares = Annotated[
     Annotated[dict[NonEmptyText, Annotated[FiniteNumber, Field(gt=0)]], Field(min_length=2)] | None,
     Field(
@@ -310,6 +318,7 @@ class Summary(PlanTable):
         description="Column of the standard deviation of the logarithm of outcomes above 0.",
         examples=["sd_log_spent"],
     )
+    size: PopulationSize = None
     covariates: SegmentCovariates = None
     shares: ArmShares = None
 
@@ -317,7 +326,7 @@ class Summary(PlanTable):
 # The statistics that a table can hold of one arm: the keys of [data.arms.<arm>].
 ArmRole = Literal[
     "n", "events", "non_events", "mean", "sd", "total", "sum_squares", "se", "exposure", "positive", "log_mean",
-    "log_sd",
+    "log_sd", "size",
 ]  # fmt: skip
 
 
@@ -376,6 +385,7 @@ class Estimates(PlanTable):
     n: NonEmptyText | None = Field(
         default=None, description="Column of the number of units behind the estimate.", examples=["n"]
     )
+    size: PopulationSize = None
     covariates: SegmentCovariates = None
 
     @model_validator(mode="after")

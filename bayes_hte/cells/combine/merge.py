@@ -200,6 +200,8 @@ def _choose_variables(tables: Sequence[xr.Dataset]) -> list[str]:
 def _choose_extra_variables(tables: Sequence[xr.Dataset]) -> list[str]:
     """Choose the variables for checks that all tables have, or can be given."""
     extra_names = [name for name in ("n_rows", "pre_n", "pre_mean", "pre_ss") if all(name in table for table in tables)]
+    if any("cell_size" in table for table in tables):  # a table that states none has that of its units
+        extra_names.append("cell_size")
     if "pre_n" in extra_names and len({tuple(table[PRE_COVARIATE].values) for table in tables}) > 1:
         # Other covariates before treatment in some table: means over all units are not known of any.
         extra_names = [name for name in extra_names if not name.startswith("pre_")]
@@ -279,9 +281,9 @@ def _flatten_variable(table: xr.Dataset, name: str) -> CellValues:
     if name in table:
         cell_values: CellValues = table[name].transpose(SEGMENT, ARM, ...).values
         return cell_values.reshape(-1, *cell_values.shape[2:])
+    if name in ("cell_size", "n_missing"):
+        return _measure_sizes(table) if name == "cell_size" else np.zeros_like(_flatten_variable(table, "n"))
     unit_counts = _flatten_variable(table, "n")
-    if name == "n_missing":
-        return np.zeros_like(unit_counts)
     event_counts = _flatten_variable(table, "events")
     # Of y that is 0 or 1 with p = events / n: mean p, SS = n p (1 − p) = events (1 − p).
     event_share = np.where(unit_counts > 0, event_counts / np.maximum(unit_counts, 1), np.nan)
@@ -293,6 +295,22 @@ def _flatten_variable(table: xr.Dataset, name: str) -> CellValues:
         case "highest":
             return np.where(unit_counts > 0, (event_counts > 0) * 1.0, np.nan)
     return np.where(unit_counts > 0, event_counts * (1 - event_share), 0.0)
+
+
+def _measure_sizes(table: xr.Dataset) -> CellValues:
+    """Measure the cells of a table that states no sizes, made before sizes were kept or without a column of them."""
+    if "recipe" in table.attrs:
+        recipe = adjusted_means.AdjustmentRecipe.from_json(table.attrs["recipe"])
+        columns = {column_name: _flatten_variable(table, column_name) for column_name in ("n", "column_mean")}
+        recipe_sizes = adjusted_means.measure_sizes(columns, recipe)
+        if recipe_sizes is not None:
+            return recipe_sizes
+    cell_sizes = cell_table.get_cell_sizes(table)
+    if cell_sizes is None:
+        raise DataError(
+            "one table states sizes of its cells, another neither sizes nor units: name their column as size in all"
+        )
+    return np.asarray(cell_sizes.transpose(SEGMENT, ARM).values.reshape(-1))
 
 
 def _merge_metadata(tables: Sequence[xr.Dataset]) -> TableAttributes:
@@ -307,8 +325,16 @@ def _merge_metadata(tables: Sequence[xr.Dataset]) -> TableAttributes:
         recipe_text=first_table.attrs.get("recipe"),
         shares_text=_merge_planned_shares(tables),
         spanning_text=_merge_spanning(tables),
+        size_unit=_find_common_attribute(tables, "size_unit"),
+        cluster_column=_find_common_attribute(tables, "cluster"),
         horizon=max(float(table.attrs["horizon"]) for table in tables) if "horizon" in first_table.attrs else None,
     )
+
+
+def _find_common_attribute(tables: Sequence[xr.Dataset], attribute_name: str) -> str | None:
+    """Find the value of an attribute that all tables share; None where they differ, or one lacks it."""
+    attribute_values = {table.attrs.get(attribute_name) for table in tables}
+    return attribute_values.pop() if len(attribute_values) == 1 else None
 
 
 def _merge_planned_shares(tables: Sequence[xr.Dataset]) -> str | None:

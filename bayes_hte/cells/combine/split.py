@@ -144,6 +144,8 @@ def _read_metadata(cells: xr.Dataset, dims: list[str]) -> TableAttributes:
         recipe_text=attrs.get("recipe"),
         shares_text=attrs.get("shares"),
         spanning_text=attrs.get(SPANNING_ATTRIBUTE),
+        size_unit=attrs.get("size_unit"),
+        cluster_column=attrs.get("cluster"),
     )
 
 

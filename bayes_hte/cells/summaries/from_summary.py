@@ -16,7 +16,14 @@ from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, format_label
 from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, describe_cell, read_summary_rows
 from bayes_hte.cells.summaries.covariances import check_covariance, read_covariance
 from bayes_hte.cells.summaries.segment_covariates import attach_covariates, name_covariate_roles
-from bayes_hte.cells.summaries.statistics_given import SummaryConversion, choose_conversion, convert_with_errors
+from bayes_hte.cells.summaries.statistics_given import (
+    SummaryConversion,
+    choose_conversion,
+    choose_size_unit,
+    convert_sizes,
+    convert_with_errors,
+    name_size_role,
+)
 from bayes_hte.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -42,6 +49,7 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     positive: str | None = None,
     log_mean: str | None = None,
     log_sd: str | None = None,
+    size: str | None = None,
     covariates: Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Read a summary with one row per segment and arm.
@@ -76,6 +84,9 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     log_mean, log_sd
         Columns with the mean and the standard deviation (divisor positive - 1) of the natural logarithm of the
         positive outcomes.
+    size
+        Column with what each row stands for in the population, where that is not `n` or `exposure`: people where n
+        counts clusters, views of a mean per view, the sum of weights. Averages over segments count each by it.
     covariates
         Columns of numbers that are known of each segment as a whole, the same in the rows of all its arms.
 
@@ -85,7 +96,8 @@ def from_summary(  # noqa: PLR0913, one keyword per column
         Dims (segment, arm), the control first. n and events, or events and non_events, give n, events; n, mean and
         sd give n, mean and ss = sd² (n - 1), and so do n, total and sum_squares; mean and se, with or without n, are
         kept, and so are events and exposure; n, mean, sd, positive, log_mean and log_sd give n, mean, ss, positive,
-        log_mean and log_ss = log_sd² (positive - 1). Covariates have dims (segment, covariate).
+        log_mean and log_ss = log_sd² (positive - 1). The size is kept as cell_size. Covariates have dims (segment,
+        covariate).
 
     Raises
     ------
@@ -125,12 +137,17 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     column_by_role = {role: column for role, column in columns.items() if column is not None}
     # The roles that have a column say which form the summary has.
     convert_rows = choose_conversion(column_by_role)
+    column_by_role |= name_size_role(size)
     covariate_columns = name_covariate_roles(covariates)
     dims = check_dimensions(segments, {"arm": arm, **column_by_role, **covariate_columns})
     rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role=column_by_role | covariate_columns)
     check_distinct(rows.cell_keys, describe_cell)
     attributes = TableAttributes(
-        outcome_name=outcome, control_arm=format_label(control) or "", dims=dims, source_text=rows.source_text
+        outcome_name=outcome,
+        control_arm=format_label(control) or "",
+        dims=dims,
+        source_text=rows.source_text,
+        size_unit=choose_size_unit(size or exposure),
     )
     return build_summary_cells(rows, convert_rows, attributes, arm=arm, covariate_columns=covariate_columns)
 
@@ -158,7 +175,7 @@ def build_summary_cells(
     covariate_columns
         The roles of covariates, and their columns.
     """
-    variables = convert_rows(rows)
+    variables = convert_rows(rows) | convert_sizes(rows)
     cell_sizes = variables.get("exposure", variables.get("n", np.ones(len(rows.cell_keys))))
     # An arm with empty cells alone was never seen, so it cannot be the control.
     has_data = cell_sizes > 0
@@ -181,6 +198,7 @@ def from_estimates(
     covariance: "npt.ArrayLike | os.PathLike[str] | None" = None,
     arm: str | None = None,
     n: str | None = None,
+    size: str | None = None,
     outcome: str = "effect",
     covariates: Sequence[str] | None = None,
 ) -> xr.Dataset:
@@ -206,6 +224,9 @@ def from_estimates(
         Column that names the treated arm; without it there is one arm, "treated".
     n
         Column with the units behind each estimate.
+    size
+        Column with what each estimate stands for in the population, where that is not `n`: averages over segments
+        count each by it.
     outcome
         What was measured, for tables and reports.
     covariates
@@ -215,8 +236,8 @@ def from_estimates(
     -------
     xarray.Dataset
         Dims (segment, arm): estimate and se in the unit of the estimates, n if given, and covariance with dims
-        (segment, other_segment) if given. Covariates have dims (segment, covariate). There is no control: its
-        attribute is "".
+        (segment, other_segment) if given; the size as cell_size. Covariates have dims (segment, covariate). There is no
+        control: its attribute is "".
 
     Raises
     ------
@@ -240,20 +261,27 @@ def from_estimates(
     check_not_none(estimate=estimate)
     check_nonempty_text(outcome=outcome)
     columns = {"estimate": estimate, "se": se, "n": n}
-    column_by_role = {role: column for role, column in columns.items() if column is not None}
+    column_by_role = {role: column for role, column in columns.items() if column is not None} | name_size_role(size)
     covariate_columns = name_covariate_roles(covariates)
     dims = check_dimensions(segments, {"arm": arm, **column_by_role, **covariate_columns})
     rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role=column_by_role | covariate_columns)
     check_distinct(rows.cell_keys, describe_cell)
     # Effects are differences already: the table holds no arm that they could be compared with.
     attributes = TableAttributes(
-        outcome_name=outcome, control_arm="", dims=dims, source_text=rows.source_text, notes=rows.notes
+        outcome_name=outcome,
+        control_arm="",
+        dims=dims,
+        source_text=rows.source_text,
+        notes=rows.notes,
+        size_unit=choose_size_unit(size),
     )
     if n is not None:
         rows.fail_at(rows.numbers_by_role["n"] == 0, "n must be at least 1 where there is an estimate")
     if covariance is None:
         return attach_covariates(
-            build_cell_table(rows.cell_keys, convert_with_errors(rows, "estimate"), attributes), rows, covariate_columns
+            build_cell_table(rows.cell_keys, convert_with_errors(rows, "estimate") | convert_sizes(rows), attributes),
+            rows,
+            covariate_columns,
         )
     # The covariance of a cell table is between segments: it has no room for a second arm.
     if len({label for _, label in rows.cell_keys}) > 1:
@@ -270,7 +298,10 @@ def from_estimates(
     rows.numbers_by_role["se"] = np.sqrt(np.diag(covariance_matrix))
     return attach_covariates(
         build_cell_table(
-            rows.cell_keys, convert_with_errors(rows, "estimate"), attributes, covariance=covariance_matrix
+            rows.cell_keys,
+            convert_with_errors(rows, "estimate") | convert_sizes(rows),
+            attributes,
+            covariance=covariance_matrix,
         ),
         rows,
         covariate_columns,

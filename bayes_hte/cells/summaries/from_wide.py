@@ -34,6 +34,7 @@ type SummaryRole = Literal[
     "positive",
     "log_mean",
     "log_sd",
+    "size",
 ]
 type ArmColumns = Mapping[str, Mapping[SummaryRole, str]]
 
@@ -114,7 +115,7 @@ def from_wide(
     columns_by_arm = _check_arm_columns(arms)
     # The roles of any arm: they are the same for all.
     roles = next(iter(columns_by_arm.values()))
-    convert_rows = choose_conversion(roles)
+    convert_rows = choose_conversion({role: column for role, column in roles.items() if role != "size"})
     covariate_columns = name_covariate_roles(covariates)
     column_by_role = {
         _name_arm_role(role, arm): column
@@ -183,7 +184,8 @@ def _stack_arms(
     }
     numbers |= {name: np.tile(wide_rows.numbers_by_role[name], len(arm_names)) for name in covariate_roles}
     # A gap in some columns of an arm is an error, which the conversion reports; a gap in all is an empty cell.
-    has_numbers = ~np.all([np.isnan(numbers[role]) for role in roles], axis=0)
+    # A size is of the population, which is there without an experiment.
+    has_numbers = ~np.all([np.isnan(numbers[role]) for role in roles if role != "size"], axis=0)
     cell_keys = [(levels, arm) for arm in arm_names for levels, _ in wide_rows.cell_keys]
     empty_count = int((~has_numbers).sum())
     notes = (

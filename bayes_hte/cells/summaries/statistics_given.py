@@ -159,6 +159,27 @@ def convert_with_errors(rows: SummaryRows, role: str) -> dict[str, CellValues]:
     return variables
 
 
+def convert_sizes(rows: SummaryRows) -> dict[str, CellValues]:
+    """Convert the sizes of cells, numbers of 0 or more that add up to something; nothing where no column has them."""
+    if "size" not in rows.numbers_by_role:
+        return {}
+    check_finite(rows, "size")
+    rows.fail_at(rows.numbers_by_role["size"] < 0, "size must not be negative")
+    if not rows.numbers_by_role["size"].any():
+        raise DataError("size is 0 in every row, so that no segment counts; check which column is size")
+    return {"cell_size": rows.numbers_by_role["size"]}
+
+
+def name_size_role(size_column: str | None) -> dict[str, str]:
+    """Name the column of sizes by its role; no form of a summary needs one."""
+    return {} if size_column is None else {"size": size_column}
+
+
+def choose_size_unit(size_column: str | None) -> str | None:
+    """Choose the column of sizes to say what they count, unless its name says no more than that they are sizes."""
+    return None if size_column in ("size", "cell_size", "exposure") else size_column
+
+
 SUMMARY_FORMS = MappingProxyType(
     {
         frozenset({"n", "events"}): _convert_counts,
@@ -174,5 +195,5 @@ SUMMARY_FORMS = MappingProxyType(
 )
 """Conversion of each form, by the roles of its columns."""
 
-SUMMARY_ROLES = frozenset().union(*SUMMARY_FORMS)
+SUMMARY_ROLES = frozenset({"size"}).union(*SUMMARY_FORMS)
 """All roles that a column of a summary can have."""

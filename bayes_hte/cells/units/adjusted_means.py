@@ -46,6 +46,9 @@ type ColumnRatio = tuple[str, str | None]
 MIN_EIGENVALUE_RATIO = 1e-10
 """Eigenvalues of the covariates' correlations below this, relative to the largest, are rounding: they are left out."""
 
+SIZE_RTOL = 1e-12
+"""Rounding error of a mean times its number of units, relative to the sum."""
+
 
 @dataclass(frozen=True, slots=True)
 class AdjustmentRecipe:
@@ -176,11 +179,32 @@ def reduce_to_adjusted_means(
             "more: correct the column"
         )
     cell_keys, cell_columns = pool_groups(groups.cell_keys, collect_columns(groups, recipe))
+    cell_sizes = measure_sizes(cell_columns, recipe)
     return (
         cell_keys,
-        {**cell_columns, **solve_adjusted_means(cell_keys, cell_columns, recipe)},
+        {
+            **cell_columns,
+            **solve_adjusted_means(cell_keys, cell_columns, recipe),
+            **({} if cell_sizes is None else {"cell_size": cell_sizes}),
+        },
         build_column_coords(recipe),
     )
+
+
+def measure_sizes(cell_columns: dict[str, CellValues], recipe: AdjustmentRecipe) -> FloatColumn | None:
+    """Measure what each cell stands for, (cell,): the sum of the column that its outcome is divided by.
+
+    None where that is n, or where the column adds up to less than 0 in some cell: then it measures no population.
+    """
+    _, size_column = recipe.outcome_ratio
+    if size_column is None:
+        return None
+    column_mean = cell_columns["column_mean"][:, recipe.column_names.index(size_column)]
+    # Σ d = n m_d, which is whole where a column counts rows or views, but for rounding.
+    size_sums: FloatColumn = np.where(cell_columns["n"] > 0, cell_columns["n"] * column_mean, 0.0)
+    whole_sums = np.round(size_sums)
+    size_sums = np.where(np.isclose(size_sums, whole_sums, rtol=SIZE_RTOL, atol=0.0), whole_sums, size_sums)
+    return None if (size_sums < 0).any() else size_sums
 
 
 def solve_adjusted_means(

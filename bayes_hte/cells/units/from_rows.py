@@ -112,8 +112,10 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         exposure n, events and exposure; for a histogram n and histogram with dims (segment, arm, value); for two parts
         n, mean, ss, positive, log_mean and log_ss. The mean has the unit of the outcome, ss that unit squared. With
         a denominator, weights, cluster or cuped: n, mean and se, the columns that these follow from, so that tables can
-        be merged, and variance_reduction, the share of the mean's variance that the adjustment took away. Besides, for
-        `check`: lowest and highest outcome, n_missing, n_rows, and pre_n, pre_mean and pre_ss, where they apply.
+        be merged, variance_reduction, the share of the mean's variance that the adjustment took away, and cell_size,
+        the sum of the denominator, of the weights, or of the rows of clusters: averages over segments count each by
+        it, or by exposure where there is one. The attribute size_unit says what it counts. Besides, for `check`:
+        lowest and highest outcome, n_missing, n_rows, and pre_n, pre_mean and pre_ss, where they apply.
 
     Raises
     ------
@@ -267,6 +269,7 @@ def _build_cells(
         *_note_transformations(rows, groups),
         *unit_findings.cluster_notes,
         *_note_variance_reduction(variables, reduction.covariate_columns),
+        *_note_unknown_sizes(variables, reduction),
         *unit_findings.rare_notes,
     ]
     recipe, spanning = reduction.adjustment_recipe, unit_findings.spanning
@@ -276,6 +279,8 @@ def _build_cells(
         validity_warnings=unit_findings.warnings,
         recipe_text=None if recipe is None else recipe.to_json(),
         spanning_text=None if spanning is None else spanning.to_json(),
+        size_unit=reduction.size_unit if {"cell_size", "exposure"} & variables.keys() else None,
+        cluster_column=rows.columns.cluster,
     )
     # Lowest and highest are of single outcomes: ratios, totals of clusters and weighted rows have none.
     keeps_extremes = reduction.extremes_column is not None and "events" not in variables
@@ -355,6 +360,16 @@ def _note_variance_reduction(cell_variables: Mapping[str, CellValues], cuped_col
     return [
         f"adjusting for {', '.join(cuped_columns)} (CUPED) took away {middle:.0%} of the variance of a cell's mean "
         f"(median; from {low:.0%} to {high:.0%})"
+    ]
+
+
+def _note_unknown_sizes(cell_variables: Mapping[str, CellValues], reduction: MetricReduction) -> list[str]:
+    """Note that segments count by their units, where what the outcome is divided by measures no population."""
+    if reduction.size_unit is None or {"cell_size", "exposure"} & cell_variables.keys():
+        return []
+    return [
+        f"{reduction.size_unit} add up to less than 0 in some cells, so that averages over segments count these by "
+        "their units; pass weights where others are meant"
     ]
 
 

@@ -44,6 +44,7 @@ class MetricReduction:
     check_groups: Callable[[GroupedUnits, UnitRows], None] = lambda groups, units: None  # of the answer as it came
     extremes_column: str | None = None  # its smallest and largest value are those of single outcomes
     extra_dims: Collection[str] = ()  # of the cell table, besides segment and arm
+    size_unit: str | None = None  # what the sizes of cells count, where that is not units
 
 
 def parse_cap(cap: CapBounds | None, cap_quantile: CapBounds | None) -> Cap | None:
@@ -178,13 +179,24 @@ def plan_adjusted_means(
         cap=cap,
         covariate_columns=cuped,
         adjustment_recipe=recipe,
+        size_unit=_name_size_unit(denominator, weights, cluster),
         extremes_column="y" if has_single_outcomes else None,
     )
 
 
+def _name_size_unit(denominator: str | None, weights: str | None, cluster: str | None) -> str | None:
+    """Name what an adjusted mean is a mean over, in the plural; None where that is units."""
+    counted_things = denominator or ("rows" if cluster is not None else "units")
+    if weights is not None:
+        return f"{counted_things} weighted by {weights}"
+    return None if counted_things == "units" else counted_things
+
+
 def plan_rates(outcome: str, exposure: str) -> MetricReduction:
     """Plan the reduction to rates: n, events and exposure."""
-    return MetricReduction({"outcome": outcome, "exposure": exposure}, _build_rates_query, _reduce_to_rates)
+    return MetricReduction(
+        {"outcome": outcome, "exposure": exposure}, _build_rates_query, _reduce_to_rates, size_unit=exposure
+    )
 
 
 def _build_rates_query() -> StatisticsQuery:
