@@ -20,7 +20,7 @@ from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
 from bayes_hte.estimands.ranking import RankDirection, compare_arms, rank_segments
 from bayes_hte.estimands.result_tables import mark_reliability
 from bayes_hte.estimands.tables import ContrastReference, EffectQuestion
-from bayes_hte.estimands.weights import SegmentWeights
+from bayes_hte.estimands.weights import AveragedThing, SegmentWeights
 from bayes_hte.model.problem import build_problem
 from bayes_hte.model.pymc.build import build_pymc_model
 from bayes_hte.spec import Model, Plan, cell_table
@@ -293,7 +293,12 @@ class Fit:
         return attach_verdict(self, effect_table)
 
     def ate(
-        self, scale: EffectScale | None = None, ci_prob: float | None = None, *, weights: SegmentWeights | None = None
+        self,
+        scale: EffectScale | None = None,
+        ci_prob: float | None = None,
+        *,
+        weights: SegmentWeights | None = None,
+        of: AveragedThing = "total",
     ) -> pd.DataFrame:
         """Average the effect over segments with the population's shares, one row per arm.
 
@@ -302,19 +307,46 @@ class Fit:
         scale, ci_prob
             As in `table`.
         weights : mapping or pandas.Series, optional
-            Population size by segment label; by default the units in all arms of the experiment.
+            Population size by segment label; by default the sizes of the cells in all arms of the experiment: units,
+            rows of clusters, the denominator, the exposure, or the sum of weights.
+        of : {"total", "segments"}
+            Of relative effects, what is averaged. "total" is the change in the mean of everyone, treated against
+            control, by how much the total rises; "segments" is the mean of the segments' own ratios, in which one
+            with few events can rise most. On other scales both are the same.
 
         Returns
         -------
         pandas.DataFrame
             arm, n_control, n_treated, effect, sd, ci_low, ci_high, p_positive, p_negative, p_mcse.
+            ``attrs["average"]`` says what the average is, ``attrs["population"]`` whose.
+
+        Raises
+        ------
+        ArgumentError
+            If scale or ci_prob make no sense, the weights make no population, or there is no such average.
+        ModelError
+            If the scale needs a control mean that the family does not have.
 
         Notes
         -----
+        Shares are those of all arms together. On the link scale it is the mean of log-odds ratios, log ratios or
+        log hazard ratios; of survival the relative one is the change in the hazard of all at the start, when nobody
+        has left.
+
         It differs from ``effect_mean`` in `heterogeneity`, the centre that segments shrink to: that is
         the mean over an imagined population of segments, each counted once.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> fit = hte.example_fit()
+        >>> total, segments = fit.ate("relative"), fit.ate("relative", of="segments")
+        >>> round(float(total["effect"].iloc[0]), 3), round(float(segments["effect"].iloc[0]), 3)
+        (0.089, 0.104)
+        >>> total.attrs["average"], total.attrs["population"]
+        ('change in the mean of all, relative to the control's', '52,906 units')
         """
-        return attach_verdict(self, tables.tabulate_ate(self._tree, self.question(scale, ci_prob), weights))
+        return attach_verdict(self, tables.tabulate_ate(self._tree, self.question(scale, ci_prob), weights, of))
 
     def heterogeneity(
         self, scale: EffectScale | None = None, ci_prob: float | None = None, *, rope: float | None = None
@@ -364,6 +396,8 @@ class Fit:
         weights: SegmentWeights | None = None,
     ) -> pd.DataFrame:
         """Average the effects of a dimension's levels over their segments, with the population's shares.
+
+        Relative effects are those of the level's total, as in `ate`.
 
         Returns
         -------
@@ -428,7 +462,8 @@ class Fit:
         Parameters
         ----------
         against : {"rest", "ate", "pairs"}
-            Each segment less the average of all others, less the ATE, or every pair.
+            Each segment less the average of all others, less the ATE, or every pair. Averages are those of `ate`: of
+            relative effects, the change of the total.
 
         Returns
         -------

@@ -19,7 +19,7 @@ from bayes_hte.criticism.own_estimates.segment_estimates import estimate_segment
 from bayes_hte.errors import DataError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
+from bayes_hte.estimands.weights import average_over_segments, compute_average_weights
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, require_known_model
@@ -103,7 +103,8 @@ def select_reported_draws(fit_tree: xr.DataTree, question: EffectQuestion) -> di
     for variable_name in map(str, posterior.data_vars):
         if "effect" in variable_name and variable_name.endswith(("_mean", "_between", "_slope", "_correlation")):
             reported_draws |= _split_scalars(variable_name, posterior[variable_name])
-    reported_draws |= _split_scalars("ate", average_over_segments(effect_draws, compute_population_shares(cells)))
+    average_weights = compute_average_weights(fit_tree, question.scale)
+    reported_draws |= _split_scalars("ate", average_over_segments(effect_draws, average_weights))
     if cells.sizes[cell_table.SEGMENT] <= MAX_EXAMINED_SEGMENTS:
         reported_draws |= _split_scalars("effect", effect_draws.transpose("chain", "draw", "segment", "arm"))
     return reported_draws

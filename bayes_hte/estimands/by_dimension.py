@@ -8,7 +8,13 @@ from bayes_hte.errors import ArgumentError, ModelError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.pooling_factor import decompose_effects
 from bayes_hte.estimands.tables import EffectQuestion, compute_rope_probabilities, count_units_by_arm, summarise_draws
-from bayes_hte.estimands.weights import SegmentWeights, compute_population_shares
+from bayes_hte.estimands.weights import (
+    SegmentWeights,
+    compute_average_weights,
+    compute_population_shares,
+    describe_average,
+    describe_population,
+)
 from bayes_hte.model.parameters import expand_dimensions
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
@@ -30,15 +36,17 @@ def tabulate_marginal_effects(
     # Levels in the order in which segments have them, not that of the alphabet.
     level_labels = list(dict.fromkeys(map(str, cells[dimension].values)))
     level_members = _mark_level_members(cells, dimension, level_labels)
-    level_shares = level_members * compute_population_shares(cells, weights)
-    level_totals = level_shares.sum("segment")
+    level_totals = (level_members * compute_population_shares(cells, weights)).sum("segment")
     if not bool((level_totals > 0).all()):
         empty_levels = [label for label, total in zip(level_labels, level_totals.values, strict=True) if not total > 0]
         raise ArgumentError(
             f"the levels {empty_levels[:5]} of {dimension} have no weight: give their segments some, or leave out"
         )
-    # effect of a level = Σ_s share_s · effect_s / Σ_s share_s, over the segments s that have the level
-    effect_draws = xr.dot(compute_effects(fit_tree, question.scale), level_shares / level_totals, dim="segment")
+    segment_effects = compute_effects(fit_tree, question.scale)
+    segment_weights = compute_average_weights(fit_tree, question.scale, weights)
+    # effect of a level = Σ_s weight_s · effect_s / Σ_s weight_s, over the segments s that have the level
+    level_sums = xr.dot(segment_effects * segment_weights, level_members, dim="segment")
+    effect_draws = level_sums / xr.dot(segment_weights, level_members, dim="segment")
     segment_counts = count_units_by_arm(cells)
     unit_counts = {name: _sum_units_by_level(counts, level_members) for name, counts in segment_counts.items()}
     table_columns = xr.Dataset(
@@ -48,7 +56,10 @@ def tabulate_marginal_effects(
     # Nullable integers: units are whole, and may be unknown.
     for column_name in unit_counts:
         level_table[column_name] = level_table[column_name].astype("Int64")
-    return level_table[["level", "arm", *map(str, table_columns.data_vars)]]
+    level_table = level_table[["level", "arm", *map(str, table_columns.data_vars)]]
+    level_table.attrs["average"] = describe_average(fit_tree, question.scale)
+    level_table.attrs["population"] = describe_population(cells, weights)
+    return level_table
 
 
 def _mark_level_members(cells: xr.Dataset, dimension: str, level_labels: list[str]) -> xr.DataArray:

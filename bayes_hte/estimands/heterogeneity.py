@@ -15,7 +15,12 @@ from bayes_hte.estimands.effects import (
 )
 from bayes_hte.estimands.pooling_factor import average_pooling
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
+from bayes_hte.estimands.weights import (
+    SegmentWeights,
+    average_over_segments,
+    compute_average_weights,
+    compute_population_shares,
+)
 from bayes_hte.model.coefficients import compute_offset_variance
 from bayes_hte.model.parameters import Coefficient, expand_dimensions, list_coefficients, name_term_variable
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
@@ -30,16 +35,21 @@ def tabulate_heterogeneity(
 ) -> pd.DataFrame:
     """Tabulate how effects differ, one row per arm and quantity; see `Fit.heterogeneity`."""
     effect_draws = compute_effects(fit_tree, question.scale)
-    segment_shares = compute_population_shares(get_fitted_cells(fit_tree), weights)
+    cells = get_fitted_cells(fit_tree)
+    segment_shares = compute_population_shares(cells, weights)
+    segment_weights = compute_average_weights(fit_tree, question.scale, weights)
     raw_estimates = estimate_without_pooling(fit_tree, question.scale)
-    if "covariance" in get_fitted_cells(fit_tree):  # the test on raw estimates takes them to be independent
+    if "covariance" in cells:  # the test on raw estimates takes them to be independent
         raw_estimates = raw_estimates.where(False)
     table_rows: list[dict[str, Any]] = []
     for arm in map(str, effect_draws["arm"].values):
-        for coefficient in list_coefficients(expand_dimensions(get_fitted_model(fit_tree), get_fitted_cells(fit_tree))):
+        for coefficient in list_coefficients(expand_dimensions(get_fitted_model(fit_tree), cells)):
             if "arm" in coefficient.dims:
                 table_rows += _describe_common_effect(fit_tree, coefficient, arm, question)
-        table_rows += _describe_population_spread(effect_draws.sel(arm=arm), segment_shares, arm, question)
+        spread_draws = _compute_population_spread(effect_draws.sel(arm=arm), segment_weights)
+        table_rows += _describe_population_spread(
+            effect_draws.sel(arm=arm), spread_draws, segment_shares, arm, question
+        )
         table_rows += _describe_qualitative_interaction(
             effect_draws.sel(arm=arm), raw_estimates.sel(arm=arm), arm, question
         )
@@ -169,13 +179,23 @@ def _compute_typical_variance(fit_tree: xr.DataTree, arm: str) -> float:
     return float((len(w) - 1) * w.sum() / (w.sum() ** 2 - (w**2).sum()))
 
 
+def _compute_population_spread(effect_draws: xr.DataArray, segment_weights: xr.DataArray) -> xr.DataArray:
+    """Compute the SD of one arm's effects over the population, draw by draw; dims (chain, draw)."""
+    # spread² = Σ_s weight_s (effect_s − ATE)²; below 0 only by rounding, or where control means have both signs
+    mean_effect = average_over_segments(effect_draws, segment_weights)
+    population_variance = ((effect_draws - mean_effect) ** 2 * segment_weights).sum("segment")
+    spread_draws: xr.DataArray = population_variance.clip(min=0) ** 0.5
+    return spread_draws
+
+
 def _describe_population_spread(
-    effect_draws: xr.DataArray, segment_shares: xr.DataArray, arm: str, question: EffectQuestion
+    effect_draws: xr.DataArray,
+    spread_draws: xr.DataArray,
+    segment_shares: xr.DataArray,
+    arm: str,
+    question: EffectQuestion,
 ) -> list[dict[str, Any]]:
     """Describe how much, and in which direction, the segments at hand differ on the reported scale."""
-    # spread² = Σ_s share_s (effect_s − ATE)², draw by draw
-    mean_effect = average_over_segments(effect_draws, segment_shares)
-    spread_draws = ((effect_draws - mean_effect) ** 2 * segment_shares).sum("segment") ** 0.5
     benefit_draws = effect_draws if question.higher_is_better else -effect_draws
     is_harmed: xr.DataArray = (benefit_draws < 0).mean(SAMPLE_DIMS) > HARM_PROBABILITY
     all_positive, all_negative = (effect_draws > 0).all("segment"), (effect_draws < 0).all("segment")

@@ -15,7 +15,15 @@ from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling
 from bayes_hte.estimands.new_segment import draw_new_segment_effect
 from bayes_hte.estimands.pooling_factor import average_pooling, compute_pooling_factor
-from bayes_hte.estimands.weights import SegmentWeights, average_over_segments, compute_population_shares
+from bayes_hte.estimands.weights import (
+    AveragedThing,
+    SegmentWeights,
+    average_over_segments,
+    compute_average_weights,
+    compute_population_shares,
+    describe_average,
+    describe_population,
+)
 from bayes_hte.inference.certificate import read_certificate
 from bayes_hte.inference.draw_blocks import split_draws, summarise_rows
 from bayes_hte.spec import cell_table
@@ -210,12 +218,22 @@ def _floor_mcse(standard_error: xr.DataArray, draws: xr.DataArray) -> xr.DataArr
 
 
 def tabulate_ate(
-    fit_tree: xr.DataTree, question: EffectQuestion, weights: SegmentWeights | None = None
+    fit_tree: xr.DataTree,
+    question: EffectQuestion,
+    weights: SegmentWeights | None = None,
+    averaged_thing: AveragedThing = "total",
 ) -> pd.DataFrame:
-    """Tabulate the average effect, one row per arm; see `Fit.ate`."""
+    """Tabulate the average effect, one row per arm; see `Fit.ate`.
+
+    Raises
+    ------
+    ArgumentError
+        If the weights make no population, or there is no such average.
+    """
     cells = get_fitted_cells(fit_tree)
+    effect_draws = compute_effects(fit_tree, question.scale)
     ate_draws = average_over_segments(
-        compute_effects(fit_tree, question.scale), compute_population_shares(cells, weights)
+        effect_draws, compute_average_weights(fit_tree, question.scale, weights, averaged_thing)
     )
     # Unknown only where all segments are: a segment without units adds none.
     segment_counts = count_units_by_arm(cells)
@@ -226,7 +244,10 @@ def tabulate_ate(
         **compute_rope_probabilities(ate_draws, question),
     }
     table_columns["p_mcse"] = compute_mcse(fit_tree, ate_draws > 0)
-    return build_effect_table(table_columns, cells, dims=("arm",))
+    ate_table = build_effect_table(table_columns, cells, dims=("arm",))
+    ate_table.attrs["average"] = describe_average(fit_tree, question.scale, averaged_thing)
+    ate_table.attrs["population"] = describe_population(cells, weights)
+    return ate_table
 
 
 def tabulate_contrasts(
@@ -243,9 +264,10 @@ def tabulate_contrasts(
     """
     effect_draws = compute_effects(fit_tree, question.scale)
     segment_shares = compute_population_shares(get_fitted_cells(fit_tree), weights)
+    segment_weights = compute_average_weights(fit_tree, question.scale, weights)
     if effect_draws.sizes["segment"] < 2:
         raise DataError("one segment has nothing to be compared with")
-    ate_contrast = effect_draws - average_over_segments(effect_draws, segment_shares)
+    ate_contrast = effect_draws - average_over_segments(effect_draws, segment_weights)
     match against:
         case "ate":
             contrast_draws = ate_contrast.expand_dims(against=["ATE"])
@@ -254,8 +276,8 @@ def tabulate_contrasts(
                 raise DataError(
                     "by these weights one segment is the whole population: it has no rest; use ate or pairs"
                 )
-            # ATE = share · effect + (1 − share) · rest, so effect − rest = (effect − ATE) / (1 − share)
-            contrast_draws = (ate_contrast / (1 - segment_shares)).expand_dims(against=["rest"])
+            # ATE = weight · effect + (1 − weight) · rest, so effect − rest = (effect − ATE) / (1 − weight)
+            contrast_draws = (ate_contrast / (1 - segment_weights)).expand_dims(against=["rest"])
         case "pairs":
             return _tabulate_pairs(effect_draws, question)
         case _:
@@ -276,7 +298,7 @@ def compute_signs_against_average(fit_tree: xr.DataTree, question: EffectQuestio
         arm, segment, p_positive, p_negative.
     """
     effect_draws = compute_effects(fit_tree, question.scale)
-    average_draws = average_over_segments(effect_draws, compute_population_shares(get_fitted_cells(fit_tree), None))
+    average_draws = average_over_segments(effect_draws, compute_average_weights(fit_tree, question.scale))
     above_counts = below_counts = xr.zeros_like(effect_draws.isel(chain=0, draw=0, drop=True), dtype=int)
     for block_slice, block_draws in split_draws({"effect": effect_draws}):
         block_contrasts = block_draws["effect"] - average_draws.isel(draw=block_slice)

@@ -19,6 +19,7 @@ from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.estimands.weights import describe_average, describe_population
 from bayes_hte.report.notation import EffectFormat, choose_effect_format, state_probability
 from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_from_posterior
@@ -82,6 +83,8 @@ class ArmResult:
     effect_format : EffectFormat
     mean_change : MeanOutcomeChange, optional
         Absent on the absolute scale, where the average effect is the change in the mean.
+    average_kind, population : str
+        What the average effect is, and whose.
     """
 
     arm: str
@@ -96,6 +99,8 @@ class ArmResult:
     rule: VerdictRule
     effect_format: EffectFormat
     mean_change: MeanOutcomeChange | None = None
+    average_kind: str = ""
+    population: str = ""
 
     def select_labels(self, verdict: Verdict) -> list[str]:
         """Select the labels of the segments with a verdict."""
@@ -145,6 +150,8 @@ def collect_arm_results(
             rule=rule,
             effect_format=choose_effect_format(family, question.scale, outcome_unit, interval_widths),
             mean_change=mean_outcome_changes.get(arm),
+            average_kind=describe_average(fit_tree, question.scale),
+            population=describe_population(cells),
         )
         arm_results.append(arm_result)
     return arm_results

@@ -165,7 +165,13 @@ def explain_averages(arm_result: ArmResult, family: Family, *, has_unit_counts: 
         if has_unit_counts
         else "gives all segments one weight, as the numbers of units are unknown"
     )
-    if mean_change is not None:
+    if mean_change is not None and arm_result.question.scale == "relative":
+        # The change of the total, draw by draw: no segment's own ratio counts more than what it adds.
+        ate_sentence = (
+            f"The {ate_phrase} {weights_clause} and is the {arm_result.average_kind}: if everyone gets the treatment, "
+            f"the mean of all {'units' if has_unit_counts else 'segments'} changes by {mean_change.change_text}."
+        )
+    elif mean_change is not None:
         # An average of ratios is not the ratio of averages: the reader needs both.
         ate_sentence = (
             f"The {ate_phrase} {weights_clause}; it is an average of the segments’ own effects on this scale. If "

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from example_posterior import CHAINS, DRAWS, example_fit
+from scipy import special
 
 from bayes_hte import ArgumentError, Fit, ModelError
 from bayes_hte.estimands.effects import compute_effects
@@ -51,9 +52,12 @@ def test_a_level_averages_its_segments_with_their_shares(scale: Any, weighted: b
         "reliable",
     ]  # fmt: skip
     draws = compute_effects(fit.tree, scale).values
+    drawn_weight = np.broadcast_to(weight, draws.shape[:3])
+    if scale == "relative":  # ratios count by the control's total, so that their average is the change of the total
+        drawn_weight = weight * special.expit(fit.tree["posterior"]["baseline"].values)
     for row, (level, a) in enumerate((level, a) for level in PLAN for a in range(2)):
         inside = fit.cells["plan"].values == level
-        own = (draws[:, :, inside, a] * weight[inside]).sum(-1) / weight[inside].sum()
+        own = (draws[:, :, inside, a] * drawn_weight[:, :, inside]).sum(-1) / drawn_weight[:, :, inside].sum(-1)
         assert (found.loc[row, "level"], found.loc[row, "arm"]) == (level, ARMS[a + 1])
         assert found.loc[row, "effect"] == pytest.approx(own.mean())
         assert found.loc[row, "sd"] == pytest.approx(own.std(ddof=1))

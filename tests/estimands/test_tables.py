@@ -10,6 +10,7 @@ import xarray as xr
 from example_posterior import CHAINS, DRAWS, example_fit, example_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from bayes_hte import ArgumentError, DataError, Fit, ModelError
 from bayes_hte.estimands.effects import compute_effects
@@ -221,7 +222,7 @@ def contrast_by_hand(draws: np.ndarray, share: np.ndarray, against: str, s: int)
     if against == "ate":
         return np.asarray(draws[..., s] - (draws * share).sum(-1))
     others = [other for other in range(len(share)) if other != s]
-    return np.asarray(draws[..., s] - (draws[..., others] * share[others]).sum(-1) / share[others].sum())
+    return np.asarray(draws[..., s] - (draws * share)[..., others].sum(-1) / share[..., others].sum(-1))
 
 
 @pytest.mark.parametrize("against", ["rest", "ate"])
@@ -231,6 +232,9 @@ def test_contrasts_equal_brute_force(against: Any, scale: Any, weighted: bool) -
     fit = example_fit(4, arms=ARMS)
     weights = dict(zip(map(str, fit.cells["segment"].values), [1.0, 2.0, 0.0, 5.0], strict=True)) if weighted else None
     share = compute_population_shares(fit.cells, weights).values
+    if scale == "relative":  # ratios count by the control's total, so that their average is the change of the total
+        control = share * special.expit(fit.tree["posterior"]["baseline"].values)
+        share = control / control.sum(-1, keepdims=True)
     found = fit.contrasts(against, scale, weights=weights)
     draws = compute_effects(fit.posterior, scale).values
     assert len(found) == 8
