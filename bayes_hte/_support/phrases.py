@@ -13,6 +13,10 @@ MAX_NAMES_SHOWN = 20
 """Names that a message lists before it stops: more would hide what the message says."""
 ELLIPSIS = "…"
 UNKNOWN_TEXT = "–"
+NBSP = "\N{NO-BREAK SPACE}"
+"""Between a number and its unit, so that no line begins with "%"."""
+MAX_DECIMALS = 9
+"""Effects are computed with about so many digits: more would show rounding errors."""
 MAX_NAME_COLUMNS = 40  # about a third of the width of a page
 MAX_LABEL_COLUMNS = 64  # several names in a row: segments differ in any of them
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -105,7 +109,7 @@ def choose_decimals(interval_widths: Iterable[float]) -> int:
     if not finite_widths:
         return 2
     # Two significant digits of w need 1 − ⌊log₁₀ w⌋ decimals.
-    return min(max(0, 1 - math.floor(math.log10(np.median(finite_widths)))), 9)
+    return min(max(0, 1 - math.floor(math.log10(np.median(finite_widths)))), MAX_DECIMALS)
 
 
 def format_number(value: float, decimal_places: int, *, sign: bool = True) -> str:
@@ -125,9 +129,30 @@ def format_number(value: float, decimal_places: int, *, sign: bool = True) -> st
     return f"{rounded_value:{'+' if sign else ''},.{decimal_places}f}".replace("-", "−")
 
 
-def format_interval(low: float, high: float, decimal_places: int) -> str:
-    """Write an interval with the word "to", because a dash between signed numbers misleads."""
-    return f"{format_number(low, decimal_places)} to {format_number(high, decimal_places)}"
+def format_bound(bound: float, decimal_places: int, *, sign: bool = True) -> str:
+    """Write the end of an interval with as many decimals as show on which side of 0 it lies.
+
+    Examples
+    --------
+    >>> format_bound(-0.0042, 1), format_bound(0.04, 1, sign=False), format_bound(0.0, 1)
+    ('−0.004', '0.04', '0.0')
+    """
+    shown_places = decimal_places
+    # 0.0 would leave open what a reader asks first: whether 0 is inside.
+    while math.isfinite(bound) and bound != 0 and round(bound, shown_places) == 0 and shown_places < MAX_DECIMALS:
+        shown_places += 1
+    return format_number(bound, shown_places if round(bound, shown_places) else decimal_places, sign=sign)
+
+
+def format_interval(low: float, high: float, decimal_places: int, *, sign: bool = True) -> str:
+    """Write an interval with the word "to", because a dash between signed numbers misleads.
+
+    Examples
+    --------
+    >>> format_interval(-0.004, 1.23, 1)
+    '−0.004 to +1.2'
+    """
+    return f"{format_bound(low, decimal_places, sign=sign)} to {format_bound(high, decimal_places, sign=sign)}"
 
 
 def format_count(unit_count: float) -> str:
@@ -141,20 +166,37 @@ def format_count(unit_count: float) -> str:
     return f"{unit_count:,.0f}" if math.isfinite(unit_count) else UNKNOWN_TEXT
 
 
-def format_probability(value: float) -> str:
-    """Write a probability with three digits, and never as 0 or 1, which no finite number of draws can show.
+def format_percent_probability(probability: float) -> str:
+    """Write a probability in percent with one decimal, and never as 0 % or 100 %.
+
+    No finite number of draws can show that something is impossible or certain.
 
     Examples
     --------
-    >>> format_probability(0.9484), format_probability(0.99996), format_probability(0.0)
-    ('.948', '> .999', '< .001')
+    >>> [format_percent_probability(p).replace(NBSP, " ") for p in (0.5714, 0.99996, 0.0)]
+    ['57.1 %', '> 99.9 %', '< 0.1 %']
     """
-    if not math.isfinite(value):
+    if not math.isfinite(probability):
         return UNKNOWN_TEXT
-    # From here on three digits would round to 1.000.
-    if value >= 0.9995:
-        return "> .999"
-    return "< .001" if value < 0.0005 else f"{value:.3f}".removeprefix("0")
+    # Beyond 99.95 % one decimal would round to 100.0 %; below 0.05 %, to 0.0 %.
+    if probability >= 0.9995:
+        return f">{NBSP}99.9{NBSP}%"
+    return f"<{NBSP}0.1{NBSP}%" if probability < 0.0005 else f"{100 * probability:.1f}{NBSP}%"
+
+
+def format_share(share: float) -> str:
+    """Write a share in whole percent; as 0 % or 100 % only if it is exactly that.
+
+    Examples
+    --------
+    >>> [format_share(share).replace(NBSP, " ") for share in (0.42, 0.999, 0.001, 0.99999, 1.0)]
+    ['42 %', '99.9 %', '0.1 %', '> 99.9 %', '100 %']
+    """
+    if not math.isfinite(share):
+        return UNKNOWN_TEXT
+    if 0 < share < 1 and round(100 * share) in (0, 100):
+        return format_percent_probability(share)
+    return f"{100 * share:.0f}{NBSP}%"
 
 
 def format_percentage(share: float) -> str:

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from bayes_hte import cells as cell_tables
 from bayes_hte._support.atomic_files import write_text_atomically
 from bayes_hte._support.csv_json import to_safe_csv, to_strict_json
 from bayes_hte.analysis.result import Fit
+from bayes_hte.decisions.direction import ask_about_direction
 from bayes_hte.decisions.verdicts import choose_verdict_rule, judge_effects, list_tested_rows
 from bayes_hte.errors import OutputError
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.fit_tree import collect_provenance
+from bayes_hte.spec.fit_tree import collect_provenance, get_stated_direction
 
 REPORT_FILE = "report.html"
 # In the order in which they are put into place.
@@ -111,13 +113,14 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
     """Build the content of summary.json: everything a program needs to act on a fit, as plain values."""
     result_tables = result_tables or build_result_tables(fit)
     question, cells, diagnosis = fit.question(), fit.cells, fit.diagnosis
-    plan, rule = fit.plan, choose_verdict_rule(fit.plan)
-    ate_verdicts = judge_effects(result_tables.ate_table, rule, higher_is_better=question.higher_is_better)
-    segment_verdicts = judge_effects(
-        result_tables.segment_table,
-        rule,
-        higher_is_better=question.higher_is_better,
-        is_tested=list_tested_rows(result_tables.segment_table, cells),
+    plan, rule = fit.plan, choose_verdict_rule(fit.plan, question.ci_prob)
+    direction_question = ask_about_direction(cells, get_stated_direction(fit.tree))
+    judge = partial(
+        judge_effects, rule=rule, higher_is_better=question.higher_is_better, direction_is_known=not direction_question
+    )
+    ate_verdicts = judge(result_tables.ate_table)
+    segment_verdicts = judge(
+        result_tables.segment_table, is_tested=list_tested_rows(result_tables.segment_table, cells)
     )
     # These keys are a contract with programs, which "format" names.
     return {
@@ -142,7 +145,8 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
             "pareto_k": diagnosis.pareto_k,
             "quadrature_error": diagnosis.quadrature_error,
         },
-        "warnings": list(cell_tables.check(cells)),
+        "higher_is_better": get_stated_direction(fit.tree),
+        "warnings": [*([direction_question] if direction_question else []), *cell_tables.check(cells)],
         "ate": _list_records(result_tables.ate_table.assign(verdict=ate_verdicts)),
         "segments": _list_records(result_tables.segment_table.assign(verdict=segment_verdicts)),
         "heterogeneity": _list_records(result_tables.heterogeneity_table),

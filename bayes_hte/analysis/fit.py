@@ -29,7 +29,7 @@ def fit(
     draws: int = 4000,
     seed: int = 1,
     progress: bool | None = None,
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
 ) -> Fit:
     """Draw from the posterior of a model given a cell table.
 
@@ -50,9 +50,10 @@ def fit(
         The only source of randomness.
     progress : bool, optional
         Show a progress bar; by default only to a person at a terminal.
-    higher_is_better : bool
+    higher_is_better : bool, optional
         Whether an effect above 0 helps; False for deaths, churn or costs. Reports, ranks and probabilities of benefit
-        and harm follow it; a plan says it as ``report.higher_is_better``.
+        and harm follow it; a plan says it as ``report.higher_is_better``. If it is not stated, higher is taken as
+        better, and the report asks where the outcome's name or a rare event makes that doubtful.
 
     Returns
     -------

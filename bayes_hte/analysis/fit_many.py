@@ -97,7 +97,7 @@ def fit_many(
     seed: int = 1,
     workers: int | None = None,
     progress: bool | None = None,
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
 ) -> Fits:
     """Fit many cell tables: metrics, dimensions, experiments.
 
@@ -115,7 +115,7 @@ def fit_many(
         Processes; by default one per core, and none besides this one for a dozen problems or fewer.
     progress : bool, optional
         Show a progress bar; by default only to a person at a terminal.
-    higher_is_better : bool
+    higher_is_better : bool, optional
         Whether effects above 0 help; as in `fit`, for all problems. Metrics of both kinds take two calls.
 
     Returns

@@ -33,7 +33,7 @@ def from_posterior(
     *,
     link: LinkName = "identity",
     title: str = "",
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
 ) -> Fit:
     """Take draws of effects from any model: tables, figures and report as for a model shipped here.
 
@@ -51,7 +51,7 @@ def from_posterior(
         The scale of effect and baseline: the outcome itself, its logarithm, or log-odds.
     title : str
         What the model is called in the report.
-    higher_is_better : bool
+    higher_is_better : bool, optional
         Whether an effect above 0 helps, as in `fit`.
 
     Returns

@@ -181,7 +181,7 @@ class Fit:
             ci_prob=report_options.ci_prob if ci_prob is None else ci_prob,
             # The plan's smallest effect that matters is a number on the plan's own scale.
             rope=report_options.rope if rope is None and chosen_scale == report_options.scale else rope,
-            higher_is_better=report_options.higher_is_better,
+            higher_is_better=is_higher_better(self._tree),
         )
 
     def effects(self, scale: EffectScale | None = None) -> xr.DataArray:

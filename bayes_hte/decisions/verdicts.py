@@ -1,8 +1,15 @@
-"""Judge effects by a stated rule: helps, harms, not known; and which segments are like the average or hardly tested."""
+"""Judge effects by a stated rule: helps, harms, too small to matter, not known; the one home of what these words mean.
+
+An effect *matters* where it is larger than the smallest effect that matters (the rope); where none is stated, every
+effect does. *Benefit* and *harm* are effects that matter, on the better and on the worse side of 0. The three
+probabilities P(benefit), P(harm) and P(too small) add up to 1, so that at most one of them can be called: no segment
+is harmed and too small to matter. A sign that is called while the size is not has words of its own, better and worse.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
 import pandas as pd
@@ -11,12 +18,42 @@ import xarray as xr
 from bayes_hte.spec import Plan
 from bayes_hte.spec.cell_table import ARM, SEGMENT, has_data
 
-Verdict = Literal["helps", "harms", "not known", "not tested"]
+Verdict = Literal[
+    "helps",
+    "harms",
+    "better",
+    "worse",
+    "raises",
+    "lowers",
+    "above 0",
+    "below 0",
+    "too small",
+    "not known",
+    "not tested",
+]
+"""What a row is judged to be.
 
-DEFAULT_CALL_PROB: Final = 0.95
-"""A sign is called where its probability is above this: the convention that readers bring."""
+helps, harms
+    The effect matters, and is on the better or the worse side of 0.
+better, worse
+    Its side is called, but not whether it matters: only where a smallest effect that matters is stated.
+raises, lowers, above 0, below 0
+    In place of the four, where nobody has said which direction is better.
+too small
+    The effect does not matter, on whichever side of 0 it is.
+not known, not tested
+    Nothing is called; or there are no data in one of the arms.
+"""
+
 MOSTLY_BORROWED_FACTOR: Final = 0.8
 """Above this share of the estimate comes from the other segments, the segment itself was hardly tested."""
+DEFAULT_CI_PROB: Final = 0.95
+
+
+def compute_interval_call_prob(ci_prob: float) -> float:
+    """Compute the probability of a sign above which an interval with equal tails leaves 0 out: .975 of 95 %."""
+    # One tail holds (1 − ci) / 2, and what is not in it (1 + ci) / 2.
+    return (1 + ci_prob) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +63,14 @@ class VerdictRule:
     Attributes
     ----------
     call_prob : float
-        A sign, a difference from the average or a relevant benefit is called where its probability is above this.
+        A benefit, a harm, a sign, a difference from the average is called where its probability is above this. By
+        default a sign is called exactly where the 95 % interval shows it: a coloured badge beside an interval that
+        holds 0 would say two things.
     max_pooling : float
         A segment with a larger pooling factor is mostly borrowed: it was hardly tested on its own.
     """
 
-    call_prob: float = DEFAULT_CALL_PROB
+    call_prob: float = compute_interval_call_prob(DEFAULT_CI_PROB)
     max_pooling: float = MOSTLY_BORROWED_FACTOR
 
     def calls(self, probability: float) -> bool:
@@ -40,9 +79,30 @@ class VerdictRule:
         return bool(probability > self.call_prob)
 
 
-def choose_verdict_rule(plan: Plan | None) -> VerdictRule:
-    """Choose the rule that a plan states as ``report.call_prob``; without a plan, the default."""
-    return VerdictRule() if plan is None else VerdictRule(call_prob=plan.report.call_prob)
+def choose_verdict_rule(plan: Plan | None, ci_prob: float = DEFAULT_CI_PROB) -> VerdictRule:
+    """Choose the rule that a plan states as ``report.call_prob``; else the one that intervals of `ci_prob` show."""
+    if plan is not None and plan.report.call_prob is not None:
+        return VerdictRule(call_prob=plan.report.call_prob)
+    return VerdictRule(call_prob=compute_interval_call_prob(ci_prob))
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictWords:
+    """Verdicts by side of 0: on effects that matter, and on those of which the sign alone is called."""
+
+    matters_better: Verdict
+    matters_worse: Verdict
+    sign_better: Verdict
+    sign_worse: Verdict
+
+
+JUDGING_WORDS: Final = VerdictWords("helps", "harms", "better", "worse")
+NEUTRAL_WORDS: Final = VerdictWords("raises", "lowers", "above 0", "below 0")
+"""Where nobody has said which direction is better: help and harm would be a guess."""
+VERDICT_TONES: Final[Mapping[Verdict, str]] = MappingProxyType({"helps": "good", "harms": "bad"})
+"""Only help and harm have a colour: everything else is no reason to act, or none that was stated."""
+VERDICTS_WITH_SIGN: Final = frozenset({"helps", "harms", "better", "worse", "raises", "lowers", "above 0", "below 0"})
+"""Verdicts that call a sign, which can be wrong."""
 
 
 def find_tested_cells(cells: xr.Dataset) -> xr.DataArray:
@@ -78,45 +138,112 @@ def list_tested_rows(segment_table: pd.DataFrame, cells: xr.Dataset) -> list[boo
 
 
 def judge_effects(
-    effect_table: pd.DataFrame, rule: VerdictRule, *, higher_is_better: bool, is_tested: Sequence[bool] | None = None
+    effect_table: pd.DataFrame,
+    rule: VerdictRule,
+    *,
+    higher_is_better: bool,
+    is_tested: Sequence[bool] | None = None,
+    direction_is_known: bool = True,
 ) -> list[Verdict]:
-    """Judge each row of a table of effects by the probabilities of its signs.
+    """Judge each row of a table of effects by the probabilities of benefit, of harm, and of being too small to matter.
 
     Parameters
     ----------
     effect_table : pandas.DataFrame
-        With p_positive and p_negative: segments, averages, levels.
+        With p_positive and p_negative, and p_benefit, p_harm and p_rope where a smallest effect that matters is
+        stated: segments, averages, levels.
     rule : VerdictRule
     higher_is_better : bool
         Whether an effect above 0 helps.
     is_tested : sequence of bool, optional
         Of each row, whether it has data of its own; by default all have.
+    direction_is_known : bool
+        False where it is doubtful which direction is better: verdicts then name the direction, and nothing more;
+        `higher_is_better` is then true, as it is where nothing is stated.
 
     Returns
     -------
     list of str
-        helps, harms, not known or not tested.
 
     Examples
     --------
     >>> effects = pd.DataFrame({"p_positive": [0.99, 0.6, 0.01], "p_negative": [0.01, 0.4, 0.99]})
     >>> judge_effects(effects, VerdictRule(), higher_is_better=True)
     ['helps', 'not known', 'harms']
+
+    Of three effects that are surely above 0 the first is larger than 1, the smallest that matters, the second is not,
+    and of the third nobody knows.
+
+    >>> effects = pd.DataFrame({"p_positive": 0.99, "p_negative": 0.01, "p_benefit": [0.98, 0.01, 0.5]})
+    >>> effects = effects.assign(p_harm=0.0, p_rope=1 - effects["p_benefit"])
+    >>> judge_effects(effects, VerdictRule(), higher_is_better=True)
+    ['helps', 'too small', 'better']
     """
-    p_helps, p_harms = effect_table["p_positive"], effect_table["p_negative"]
-    if not higher_is_better:
-        p_helps, p_harms = p_harms, p_helps
+    words = JUDGING_WORDS if direction_is_known else NEUTRAL_WORDS
+    side_probabilities = list_side_probabilities(effect_table, higher_is_better=higher_is_better)
     row_is_tested = [True] * len(effect_table) if is_tested is None else is_tested
-    verdicts: list[Verdict] = []
-    for tested, p_help, p_harm in zip(row_is_tested, p_helps, p_harms, strict=True):
+    return [
         # Without an arm the effect comes from other segments, however probable its sign is.
-        if not tested:
-            verdicts.append("not tested")
-        elif rule.calls(p_help):
-            verdicts.append("helps")
-        else:
-            verdicts.append("harms" if rule.calls(p_harm) else "not known")
-    return verdicts
+        _judge_sides(sides, rule, words) if tested else "not tested"
+        for tested, sides in zip(row_is_tested, side_probabilities, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SideProbabilities:
+    """Of one effect the probabilities of its sides of 0, and of its three sizes, which add up to 1.
+
+    Attributes
+    ----------
+    better, worse : float
+        That the effect is on the better side of 0, on the worse one.
+    benefit, harm : float
+        The same, and that it is large enough to matter.
+    too_small : float
+        That it is not; 0 where every effect matters.
+    """
+
+    better: float
+    worse: float
+    benefit: float
+    harm: float
+    too_small: float
+
+
+def list_side_probabilities(effect_table: pd.DataFrame, *, higher_is_better: bool) -> list[SideProbabilities]:
+    """List the probabilities of the sides of each row; without a smallest effect that matters, every effect does."""
+    p_better, p_worse = effect_table["p_positive"], effect_table["p_negative"]
+    if not higher_is_better:
+        p_better, p_worse = p_worse, p_better
+    p_benefit, p_harm, p_too_small = p_better, p_worse, 0 * p_better
+    if "p_rope" in effect_table.columns:
+        p_benefit, p_harm, p_too_small = (effect_table[name] for name in ("p_benefit", "p_harm", "p_rope"))
+    return [
+        SideProbabilities(*map(float, row))
+        for row in zip(p_better, p_worse, p_benefit, p_harm, p_too_small, strict=True)
+    ]
+
+
+def _judge_sides(sides: SideProbabilities, rule: VerdictRule, words: VerdictWords) -> Verdict:
+    # The sizes go first: they exclude each other, and the sign alone says less.
+    ordered_claims: list[tuple[float, Verdict]] = [
+        (sides.benefit, words.matters_better),
+        (sides.harm, words.matters_worse),
+        (sides.too_small, "too small"),
+        (sides.better, words.sign_better),
+        (sides.worse, words.sign_worse),
+    ]
+    return next((verdict for probability, verdict in ordered_claims if rule.calls(probability)), "not known")
+
+
+def holds_zero_against_sign(effect_row: Mapping[str, float], ci_prob: float) -> bool:
+    """Tell whether a sign is more probable than the interval, which holds 0 all the same.
+
+    P(> 0) = .96 beside a 95 % interval that holds 0 is no contradiction: P counts one side of 0, and the interval
+    leaves out 2.5 % on each side.
+    """
+    is_probable = max(effect_row["p_positive"], effect_row["p_negative"]) > ci_prob
+    return bool(is_probable and effect_row["ci_low"] <= 0 <= effect_row["ci_high"])
 
 
 def find_distinct_segments(contrast_table: pd.DataFrame, rule: VerdictRule) -> set[tuple[str, str]]:

@@ -14,7 +14,7 @@ from bayes_hte.estimands.effects import (
     get_fitted_family,
 )
 from bayes_hte.estimands.pooling_factor import average_pooling
-from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.estimands.tables import EffectQuestion, compute_harm_probability
 from bayes_hte.estimands.weights import (
     SegmentWeights,
     average_over_segments,
@@ -196,16 +196,17 @@ def _describe_population_spread(
     question: EffectQuestion,
 ) -> list[dict[str, Any]]:
     """Describe how much, and in which direction, the segments at hand differ on the reported scale."""
-    benefit_draws = effect_draws if question.higher_is_better else -effect_draws
-    is_harmed: xr.DataArray = (benefit_draws < 0).mean(SAMPLE_DIMS) > HARM_PROBABILITY
+    # Harm is what the table calls so: beyond the smallest effect that matters, where one is stated.
+    is_harmed = compute_harm_probability(effect_draws, question) > HARM_PROBABILITY
     all_positive, all_negative = (effect_draws > 0).all("segment"), (effect_draws < 0).all("segment")
     share_harmed = segment_shares.where(is_harmed, 0).sum()
     spread_meaning = f"SD of effects over the population, {question.scale} scale"
+    harmed_meaning = f"share of units in segments with P(harm) > {100 * HARM_PROBABILITY:g} %"
     table_rows = [
         _build_interval_row(arm, "spread", spread_draws, spread_meaning, question),
         _build_point_row(arm, "p_all_positive", all_positive, "probability that every effect is positive"),
         _build_point_row(arm, "p_all_negative", all_negative, "probability that every effect is negative"),
-        _build_point_row(arm, "share_harmed", share_harmed, "share of units in segments with P(harm) > .9"),
+        _build_point_row(arm, "share_harmed", share_harmed, harmed_meaning),
     ]
     if question.rope is not None:
         meaning = f"probability that the spread exceeds {question.rope:g}, the smallest effect that matters"

@@ -97,7 +97,7 @@ def summarise_draws(draws: xr.DataArray, question: EffectQuestion) -> dict[str, 
 
 
 def compute_rope_probabilities(effect_draws: xr.DataArray, question: EffectQuestion) -> dict[str, xr.DataArray]:
-    """Compute the probabilities that an effect is too small to matter, does good, does harm."""
+    """Compute the probabilities that an effect is too small to matter, does good, does harm; they add up to 1."""
     if question.rope is None:
         return {}
     rope = question.rope
@@ -116,6 +116,15 @@ def is_mean_unsettled(draws: xr.DataArray) -> xr.DataArray:
     # Of the interval that most tables show: a mean outside of it contradicts the numbers beside it.
     share_below = (draws < draws.mean(("chain", "draw"))).mean(("chain", "draw"))
     return (share_below < 0.025) | (share_below > 0.975)
+
+
+def compute_harm_probability(effect_draws: xr.DataArray, question: EffectQuestion) -> xr.DataArray:
+    """Compute the probability of harm: on the worse side of 0, and larger than the smallest effect that matters."""
+    if question.rope is not None:
+        return compute_rope_probabilities(effect_draws, question)["p_harm"]
+    # Where no smallest effect is stated, every effect matters.
+    side = "p_negative" if question.higher_is_better else "p_positive"
+    return summarise_draws(effect_draws, question)[side]
 
 
 def tabulate_segments(fit_tree: xr.DataTree, question: EffectQuestion, *, with_detail: bool = False) -> pd.DataFrame:

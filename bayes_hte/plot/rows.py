@@ -147,8 +147,8 @@ def _group_estimates(estimates: Sequence[Estimate]) -> tuple[EstimateGroup, ...]
     )
 
 
-def sort_block(arm_block: ArmBlock, row_order: RowOrder) -> ArmBlock:
-    """Sort the groups of a block, and the rows in each; by effect, the largest comes first."""
+def sort_block(arm_block: ArmBlock, row_order: RowOrder, *, lowest_first: bool = False) -> ArmBlock:
+    """Sort the groups of a block, and the rows in each; by effect, the largest comes first, or else the lowest."""
     if row_order == "given":
         return arm_block
     if row_order == "name":
@@ -158,27 +158,25 @@ def sort_block(arm_block: ArmBlock, row_order: RowOrder) -> ArmBlock:
         return ArmBlock(
             arm_block.arm, tuple(sorted(by_name, key=lambda group: _build_natural_key(group.name))), arm_block.ate
         )
+    sign = 1.0 if lowest_first else -1.0
     by_effect = [
-        EstimateGroup(group.name, tuple(sorted(group.estimates, key=_build_effect_key))) for group in arm_block.groups
+        EstimateGroup(
+            group.name,
+            tuple(sorted(group.estimates, key=lambda estimate: _put_unknown_last(sign * estimate.effect))),
+        )
+        for group in arm_block.groups
     ]
-    return ArmBlock(arm_block.arm, tuple(sorted(by_effect, key=_build_group_key)), arm_block.ate)
+    sorted_groups = sorted(by_effect, key=lambda group: _put_unknown_last(sign * _compute_mean_effect(group.estimates)))
+    return ArmBlock(arm_block.arm, tuple(sorted_groups), arm_block.ate)
 
 
 def _build_name_key(estimate: Estimate) -> list[tuple[int, int, str]]:
     return _build_natural_key(estimate.segment_label)
 
 
-def _build_effect_key(estimate: Estimate) -> float:
-    return _put_unknown_last(estimate.effect)
-
-
-def _build_group_key(estimate_group: EstimateGroup) -> float:
-    return _put_unknown_last(_compute_mean_effect(estimate_group.estimates))
-
-
-def _put_unknown_last(effect: float) -> float:
-    # Negative, because the largest effect comes first; NaN would leave the order to chance.
-    return -effect if math.isfinite(effect) else math.inf
+def _put_unknown_last(sort_key: float) -> float:
+    # NaN would leave the order to chance.
+    return sort_key if math.isfinite(sort_key) else math.inf
 
 
 def _build_natural_key(printed_name: str) -> list[tuple[int, int, str]]:

@@ -34,7 +34,7 @@ def render(
     diagnosis : Diagnosis
         Whether the draws can be trusted; a failure is the first line of the page.
     plan : Plan or None
-        Title, question, unit, and whether the segments were declared before the test.
+        Title, question, unit, and what it says of when the segments were chosen.
     result_tables : ResultTables, optional
         Tables of this fit for this question, where they are computed already.
 

@@ -1,18 +1,24 @@
 """Results of one arm, read from the tables with their verdicts: what its sentences and tables are written from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from bayes_hte.decisions.direction import ask_about_direction
 from bayes_hte.decisions.verdicts import (
+    VERDICTS_WITH_SIGN,
+    SideProbabilities,
     Verdict,
     VerdictRule,
     choose_verdict_rule,
     find_distinct_segments,
     is_mostly_borrowed,
     judge_effects,
+    list_side_probabilities,
     list_tested_rows,
 )
 from bayes_hte.estimands import tables
@@ -22,7 +28,7 @@ from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.estimands.weights import describe_average, describe_population
 from bayes_hte.report.notation import EffectFormat, choose_effect_format, state_probability
 from bayes_hte.spec import Plan, cell_table
-from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_from_posterior
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, get_stated_direction, is_from_posterior
 from bayes_hte.spec.model import PoolingKind
 
 
@@ -38,7 +44,7 @@ class SegmentReading:
     @property
     def is_called(self) -> bool:
         """Whether the sign is called."""
-        return self.verdict in ("helps", "harms")
+        return self.verdict in VERDICTS_WITH_SIGN
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,11 @@ class ArmResult:
         One per segment, in the order of the cell table.
     ate_row : dict
         Row of `tables.tabulate_ate`.
+    ate_verdict : str
+    ate_sides : SideProbabilities
+        What the average effect is judged to be, and from which probabilities.
+    direction_is_known : bool
+        False where nobody has said which direction is better, and it is doubtful.
     heterogeneity : dict
         Rows of `heterogeneity.tabulate_heterogeneity` by the name of the quantity.
     distinct_segments : tuple of str
@@ -92,6 +103,9 @@ class ArmResult:
     outcome: str
     readings: tuple[SegmentReading, ...]
     ate_row: dict[str, Any]
+    ate_verdict: Verdict
+    ate_sides: SideProbabilities
+    direction_is_known: bool
     heterogeneity: dict[str, dict[str, Any]]
     distinct_segments: tuple[str, ...]
     pooling: PoolingKind
@@ -119,15 +133,20 @@ def collect_arm_results(
     fit_tree: xr.DataTree, question: EffectQuestion, plan: Plan | None, result_tables: ResultTables | None = None
 ) -> list[ArmResult]:
     """Collect the results of every arm from the tables of `bayes_hte.estimands.tables`, judged by the plan's rule."""
-    family, rule = get_fitted_family(fit_tree), choose_verdict_rule(plan)
+    family, rule = get_fitted_family(fit_tree), choose_verdict_rule(plan, question.ci_prob)
     result_tables = result_tables or compute_result_tables(fit_tree, question)
     cells, outcome_unit = get_fitted_cells(fit_tree), get_outcome_unit(plan)
-    readings_by_arm = _read_segments(result_tables.segment_table, cells, question, rule)
+    is_known = is_direction_known(fit_tree, question)
+    judge = partial(judge_effects, rule=rule, higher_is_better=question.higher_is_better, direction_is_known=is_known)
+    readings_by_arm = _read_segments(result_tables.segment_table, cells, judge)
+    ate_verdicts = judge(result_tables.ate_table)
+    ate_sides = list_side_probabilities(result_tables.ate_table, higher_is_better=question.higher_is_better)
     distinct_pairs = _find_segments_unlike_average(fit_tree, question, rule)
     mean_outcome_changes = _compute_mean_outcome_changes(fit_tree, question, result_tables, outcome_unit)
     heterogeneity_rows = list_records(result_tables.heterogeneity_table)
     arm_results = []
-    for ate_row in list_records(result_tables.ate_table):
+    ate_rows = zip(list_records(result_tables.ate_table), ate_verdicts, ate_sides, strict=True)
+    for ate_row, ate_verdict, sides in ate_rows:
         arm = str(ate_row["arm"])
         readings = readings_by_arm[arm]
         # One number of digits for the whole arm: a column of mixed digits is hard to compare.
@@ -138,6 +157,9 @@ def collect_arm_results(
             outcome=describe_outcome(cells),
             readings=readings,
             ate_row=ate_row,
+            ate_verdict=ate_verdict,
+            ate_sides=sides,
+            direction_is_known=is_known,
             heterogeneity={row["quantity"]: row for row in heterogeneity_rows if str(row["arm"]) == arm},
             # A segment that lacks an arm has no effect of its own that could differ.
             distinct_segments=tuple(
@@ -158,17 +180,24 @@ def collect_arm_results(
 
 
 def _read_segments(
-    segment_table: pd.DataFrame, cells: xr.Dataset, question: EffectQuestion, rule: VerdictRule
+    segment_table: pd.DataFrame, cells: xr.Dataset, judge: Callable[..., list[Verdict]]
 ) -> dict[str, tuple[SegmentReading, ...]]:
     """Read the rows of the table of segments, each with its verdict, by arm and in the order of the cells."""
     tested_rows = list_tested_rows(segment_table, cells)
-    verdicts = judge_effects(segment_table, rule, higher_is_better=question.higher_is_better, is_tested=tested_rows)
+    verdicts = judge(segment_table, is_tested=tested_rows)
     segment_labels = [str(label) for label in cells[cell_table.SEGMENT].values]
     readings_by_arm: dict[str, list[SegmentReading]] = {}
     for table_row, is_tested, verdict in zip(list_records(segment_table), tested_rows, verdicts, strict=True):
         arm_readings = readings_by_arm.setdefault(str(table_row["arm"]), [])
         arm_readings.append(SegmentReading(segment_labels[len(arm_readings)], table_row, is_tested, verdict))
     return {arm: tuple(arm_readings) for arm, arm_readings in readings_by_arm.items()}
+
+
+def is_direction_known(fit_tree: xr.DataTree, question: EffectQuestion) -> bool:
+    """Tell whether help and harm can be told apart: the direction was stated, or nothing makes it doubtful."""
+    # A question that takes lower as better states it.
+    stated_direction = get_stated_direction(fit_tree) if question.higher_is_better else False
+    return not ask_about_direction(get_fitted_cells(fit_tree), stated_direction)
 
 
 def describe_outcome(cells: xr.Dataset) -> str:

@@ -10,6 +10,7 @@ import xarray as xr
 from bayes_hte._support.phrases import clean_text, format_count, write_count
 from bayes_hte.cells.checks.check import collect_findings
 from bayes_hte.criticism.diagnostics import MAX_RHAT, Diagnosis
+from bayes_hte.decisions.direction import ask_about_direction
 from bayes_hte.inference.certificate import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS, Certificate
 from bayes_hte.model.families import Family
 from bayes_hte.model.text import describe, pymc_source
@@ -24,6 +25,7 @@ from bayes_hte.spec.fit_tree import (
     get_model_json,
     get_resolved_model,
     get_seed,
+    get_stated_direction,
     get_versions,
     is_from_posterior,
 )
@@ -69,13 +71,14 @@ POOLING_SENTENCES: Mapping[PoolingKind, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Plain text and pairs for the second half of the page; `validity_warnings` stand before the answer."""
+    """Plain text and pairs for the second half of the page; what is asked and warned of stands before the answer."""
 
     assumption_sentences: list[str]
     model_mathematics: str
     in_outcome_units: bool
     pymc_source: str
     data_facts: list[tuple[str, str]]
+    direction_question: str
     validity_warnings: list[str]
     data_warnings: list[str]
     rerun_command: str
@@ -89,6 +92,7 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
     """Collect assumptions, data, warnings and provenance of a fit."""
     model, cells = get_fitted_model(fit_tree), get_fitted_cells(fit_tree)
     is_own_model, check_findings = is_from_posterior(fit_tree), collect_findings(cells)
+    direction_question = ask_about_direction(cells, get_stated_direction(fit_tree))
     # The mathematics shows the priors as they were used: in the outcome's units, with all defaults.
     resolved_model = get_resolved_model(fit_tree)
     own_model_sentence = f"{model.title}: a model of your own, of which only the draws are known here."
@@ -98,6 +102,7 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
         in_outcome_units=model.units != "link",
         pymc_source="" if is_own_model else pymc_source.write_pymc_source(resolved_model),
         data_facts=_list_data_facts(cells, plan),
+        direction_question=_make_sentence(direction_question) if direction_question else "",
         validity_warnings=[_make_sentence(warning) for warning in check_findings.validity_warnings],
         data_warnings=[_make_sentence(warning) for warning in check_findings.other_findings],
         rerun_command=_write_rerun_command(fit_tree, plan),
@@ -109,12 +114,15 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
 
 
 def describe_status(plan: Plan | None) -> str:
-    """Describe whether the segments were declared before the test."""
+    """Describe what is known of when the segments were chosen: a plan states them, and proves nothing."""
     if plan is None:
-        return "No plan file says that these segments were declared before the test: treat them as exploratory."
+        return "No plan file says that these segments were chosen before the test: treat them as exploratory."
     if plan.exploratory:
         return "Exploratory: the segments were chosen after seeing the data. Replicate before acting on one of them."
-    return "The segments were declared before the test, in the plan file."
+    return (
+        "The plan file states the segments. It does not prove that they were chosen before the data were seen: a "
+        "record from before the test would."
+    )
 
 
 def describe_diagnosis(diagnosis: Diagnosis) -> list[str]:

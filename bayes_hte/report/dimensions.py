@@ -6,11 +6,11 @@ from typing import Any
 
 import xarray as xr
 
-from bayes_hte._support.phrases import clean_text, shorten_text
+from bayes_hte._support.phrases import clean_text, format_percent_probability, format_share, shorten_text
 from bayes_hte.estimands import by_dimension
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.report.arm_results import ArmResult
-from bayes_hte.report.notation import format_interval_probability, format_percent_probability, format_share, join_names
+from bayes_hte.report.notation import format_interval_probability, join_names
 from bayes_hte.report.segment_table import MAX_LEVEL_COLUMNS
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model

@@ -10,7 +10,13 @@ from typing import Literal
 
 import xarray as xr
 
-from bayes_hte._support.phrases import format_count, format_interval, format_number, format_probability, shorten_text
+from bayes_hte._support.phrases import (
+    format_count,
+    format_interval,
+    format_number,
+    format_percent_probability,
+    shorten_text,
+)
 from bayes_hte.estimands.result_tables import ResultTables
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis
 from bayes_hte.plot.forest.bars import choose_axis_limits, compute_point_sides, compute_raw_interval
@@ -220,7 +226,7 @@ class RowFormat:
             unit_counts=(format_count(estimate.n_control), format_count(estimate.n_treated)) if self.has_counts else (),
             effect_text=format_number(estimate.effect, decimal_places),
             interval_text=format_interval(estimate.ci_low, estimate.ci_high, decimal_places),
-            probability_text=format_probability(estimate.p_positive),
+            probability_text=format_percent_probability(estimate.p_positive),
             drawing=drawing,
         )
 
@@ -263,7 +269,7 @@ def build_forest_table(
 def _read_arm_block(
     arm_result: ArmResult, result_tables: ResultTables, dimension_names: list[str], heading_dimension: str | None
 ) -> ArmBlock:
-    """Read the rows of one arm in shown units, the largest effect first."""
+    """Read the rows of one arm in shown units, the best effect first."""
     segment_table, ate_table = (
         table[table["arm"] == arm_result.arm] for table in (result_tables.segment_table, result_tables.ate_table)
     )
@@ -274,7 +280,7 @@ def _read_arm_block(
         group_by=heading_dimension,
         effect_factor=arm_result.effect_format.display_factor,
     )
-    return sort_block(arm_block, "effect")
+    return sort_block(arm_block, "effect", lowest_first=not arm_result.question.higher_is_better)
 
 
 def _build_groups(arm_block: ArmBlock, row_format: RowFormat) -> list[ForestGroup]:

@@ -1,23 +1,22 @@
 """Write numbers and names in the report's sentences: digits as in the figures, probabilities never 0 or 1."""
 
-import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bayes_hte._support.phrases import (
-    UNKNOWN_TEXT,
+    NBSP,
     choose_decimals,
     clean_text,
+    format_interval,
     format_number,
+    format_percent_probability,
     format_percentage,
     shorten_text,
 )
 from bayes_hte.model.families import Family
 from bayes_hte.spec.cell_table import EffectScale
 
-# Between a number and its unit, so that no line begins with "%".
-NBSP = "\N{NO-BREAK SPACE}"
 LEVEL_SEPARATOR = "·"
 """Stands between the levels of a segment's name; a line may end with it, not start."""
 MAX_LISTED_NAMES = 5
@@ -57,9 +56,18 @@ class EffectFormat:
         return f"{self.format_unsigned(abs(effect))}{self.unit_phrase}"
 
     def format_interval(self, lower_bound: float, upper_bound: float, *, with_sign: bool = False) -> str:
-        """Write the ends of an interval of effects: ``3.9 to 5.1``."""
-        format_bound = self.format_signed if with_sign else self.format_unsigned
-        return f"{format_bound(lower_bound)} to {format_bound(upper_bound)}"
+        """Write the ends of an interval, with the digits that show their sides of 0: ``3.9 to 5.1``."""
+        factor = self.display_factor
+        return format_interval(factor * lower_bound, factor * upper_bound, self.decimal_places, sign=with_sign)
+
+    def format_change(self, lower_bound: float, upper_bound: float) -> str:
+        """Write an interval of changes after "raised by" or "lowered by".
+
+        One that lies on one side of 0 is written without signs, the end nearer to 0 first: ``3.9 to 5.1``.
+        """
+        if lower_bound > 0 or upper_bound < 0:
+            return self.format_interval(*sorted((abs(lower_bound), abs(upper_bound))))
+        return self.format_interval(lower_bound, upper_bound, with_sign=True)
 
 
 def choose_effect_format(
@@ -89,24 +97,6 @@ def name_link_scale(family: Family) -> str:
     return "log-odds" if family.ratio_name == "odds ratio" else f"the log {family.ratio_name}"
 
 
-def format_percent_probability(probability: float) -> str:
-    """Write a probability in percent with one decimal, and never as 0 % or 100 %.
-
-    No finite number of draws can show that something is impossible or certain.
-
-    Examples
-    --------
-    >>> [format_percent_probability(p).replace(NBSP, " ") for p in (0.5714, 0.99996, 0.0)]
-    ['57.1 %', '> 99.9 %', '< 0.1 %']
-    """
-    if not math.isfinite(probability):
-        return UNKNOWN_TEXT
-    # Beyond 99.95 % one decimal would round to 100.0 %; below 0.05 %, to 0.0 %.
-    if probability >= 0.9995:
-        return f">{NBSP}99.9{NBSP}%"
-    return f"<{NBSP}0.1{NBSP}%" if probability < 0.0005 else f"{100 * probability:.1f}{NBSP}%"
-
-
 def format_interval_probability(interval_probability: float) -> str:
     """Write the probability of an interval, which no line break divides: ``95 %``."""
     return format_percentage(interval_probability).replace(" ", NBSP)
@@ -118,17 +108,21 @@ def state_probability(probability: float) -> str:
     return f"P{NBSP}{probability_text}" if probability_text[0] in "<>" else f"P{NBSP}={NBSP}{probability_text}"
 
 
-def format_share(share: float) -> str:
-    """Write a share of units or of variation in whole percent; it may be 0 % or 100 %."""
-    return f"{100 * share:.0f}{NBSP}%" if math.isfinite(share) else UNKNOWN_TEXT
-
-
 def isolate_name(name_from_data: str) -> str:
     """Make a name from data safe inside a sentence: printable, short, and unable to turn the sentence around."""
     short_name = shorten_text(name_from_data).replace(f" {LEVEL_SEPARATOR}", f"{NBSP}{LEVEL_SEPARATOR}")
     is_right_to_left = any(unicodedata.bidirectional(character) in {"R", "AL", "AN"} for character in short_name)
     # FIRST STRONG ISOLATE … POP DIRECTIONAL ISOLATE: without it, Arabic letters reorder the numbers after them.
     return f"\u2068{short_name}\u2069" if is_right_to_left else short_name
+
+
+def quote_outcome(outcome: str) -> str:
+    """Quote what was measured, so that a sentence reads well whatever its name is: raised “converted” by 2 points.
+
+    Of survival the time stays outside, as it is not part of the name: ``“event” within 30``.
+    """
+    name, within, horizon = outcome.partition(" within ")
+    return f"“{isolate_name(name)}”{within}{horizon}"
 
 
 def join_names(names_from_data: Sequence[str]) -> str:

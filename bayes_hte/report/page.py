@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 from markupsafe import Markup
 
-from bayes_hte._support.phrases import clean_text, format_count, shorten_text
+from bayes_hte._support.phrases import clean_text, format_count, format_percent_probability, shorten_text
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import ArgumentError, DataError, ModelError
@@ -15,25 +15,21 @@ from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables, hold_common_results
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.plot.from_fit import plot_shrinkage
-from bayes_hte.report import answer, background, dimensions, prior_notes
+from bayes_hte.report import answer, answer_notes, background, dimensions, prior_notes
 from bayes_hte.report.arm_results import (
     ArmResult,
     collect_arm_results,
     describe_outcome,
     get_outcome_unit,
     get_pooling,
+    is_direction_known,
     list_records,
 )
 from bayes_hte.report.background import Background
 from bayes_hte.report.dimensions import LevelRow
 from bayes_hte.report.figures import FigureStyles
 from bayes_hte.report.forest_table import ForestTable, build_forest_table
-from bayes_hte.report.notation import (
-    format_interval_probability,
-    format_percent_probability,
-    isolate_name,
-    join_names,
-)
+from bayes_hte.report.notation import format_interval_probability, isolate_name, join_names
 from bayes_hte.report.prior_notes import PriorNotes
 from bayes_hte.report.segment_table import (
     QuantityRow,
@@ -76,7 +72,7 @@ class ReportPage:
     title, plan_question : str
         As the plan states them; the title else from the names, the question else "".
     status_sentence : str
-        Whether the segments were declared before the test.
+        What is known of when the segments were chosen.
     comparison_facts : list of pairs
         What was compared, under the title.
     diagnosis : Diagnosis
@@ -134,6 +130,7 @@ def collect_page(
     fit_tree = hold_common_results(fit_tree, question)
     result_tables = result_tables or compute_result_tables(fit_tree, question)
     cells, figure_styles = get_fitted_cells(fit_tree), FigureStyles()
+    is_known = is_direction_known(fit_tree, question)
     page_material = PageMaterial(
         fit_tree, plan, result_tables, _predict_new_segments(fit_tree, question), figure_styles
     )
@@ -145,14 +142,15 @@ def collect_page(
         title=clean_text(plan.title) if plan is not None else _write_title(cells),
         plan_question=clean_text(plan.question) if plan is not None else "",
         status_sentence=background.describe_status(plan),
-        comparison_facts=_list_comparison_facts(cells, question),
+        comparison_facts=_list_comparison_facts(cells, question, direction_is_known=is_known),
         diagnosis=diagnosis,
         diagnosis_sentences=background.describe_diagnosis(diagnosis),
         arm_sections=arm_sections,
         dimension_names=[shorten_text(dimension) for dimension in cell_table.list_dimensions(cells)],
         table_footnotes=_write_footnotes(
             question,
-            choose_verdict_rule(plan),
+            choose_verdict_rule(plan, question.ci_prob),
+            direction_is_known=is_known,
             has_pooling_factor=bool(result_tables.segment_table["pooling"].notna().any()),
         ),
         # "What pooling did" is another sentence under each kind of pooling.
@@ -171,7 +169,7 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
         title=f"{arm_name} against {control_name}" if arm_result.control else arm_name,
         average_sentence=answer.write_average_sentence(arm_result),
         segments_sentence=answer.write_segments_sentence(arm_result),
-        answer_notes=answer.write_notes(arm_result),
+        answer_notes=answer_notes.write_notes(arm_result),
         forest=build_forest_table(page_material.fit_tree, arm_result, page_material.plan, page_material.result_tables),
         shrinkage_figure=shrinkage_figure,
         no_shrinkage_reason=no_shrinkage_reason,
@@ -245,13 +243,18 @@ def _write_title(cells: xr.Dataset) -> str:
     return f"Effect of {arms_phrase}" if outcome_name == "effect" else f"Effect of {arms_phrase} on {outcome_name}"
 
 
-def _list_comparison_facts(cells: xr.Dataset, question: EffectQuestion) -> list[tuple[str, str]]:
+def _list_comparison_facts(
+    cells: xr.Dataset, question: EffectQuestion, *, direction_is_known: bool
+) -> list[tuple[str, str]]:
     control_name = str(cells.attrs["control"])
     arms_phrase = join_names(cell_table.list_treated_arms(cells))
     better_direction = "higher" if question.higher_is_better else "lower"
+    direction_phrase = (
+        f"{better_direction} is better" if direction_is_known else "nobody has said whether higher or lower is better"
+    )
     comparison_facts = [
         ("Compared", f"{arms_phrase} against {isolate_name(control_name)}") if control_name else ("Arm", arms_phrase),
-        ("Outcome", f"{isolate_name(describe_outcome(cells))} ({better_direction} is better)"),
+        ("Outcome", f"{isolate_name(describe_outcome(cells))} ({direction_phrase})"),
         ("Segments", f"{cells.sizes[cell_table.SEGMENT]:,} by {join_names(cell_table.list_dimensions(cells))}"),
     ]
     if "n" in cells:
@@ -259,18 +262,32 @@ def _list_comparison_facts(cells: xr.Dataset, question: EffectQuestion) -> list[
     return comparison_facts
 
 
-def _write_footnotes(question: EffectQuestion, rule: VerdictRule, *, has_pooling_factor: bool) -> list[str]:
-    """Write what the columns of the segment table mean, of those that it has."""
-    footnotes = [
-        f"“Helps” and “harms” need {answer.write_call_criterion(rule)}; anything less is “not known”, however large "
-        "the effect looks.",
-        "“Raw” is the segment on its own, with its standard error; “effect” is the model’s, and the number to use.",
-    ]
+def _write_footnotes(
+    question: EffectQuestion, rule: VerdictRule, *, direction_is_known: bool, has_pooling_factor: bool
+) -> list[str]:
+    """Write what the readings and the columns of the segment table mean, of those that it has."""
+    better, worse, sign_better, sign_worse = (
+        ("Helps", "harms", "Better", "worse") if direction_is_known else ("Raises", "lowers", "Above 0", "below 0")
+    )
+    criterion = answer.write_call_criterion(rule)
+    if question.rope is None:
+        footnotes = [
+            f"“{better}” and “{worse}” need {criterion}; anything less is “not known”, however large the effect looks."
+        ]
+    else:
+        footnotes = [
+            f"“{better}” and “{worse}” need {criterion} that the effect is on that side of 0 and larger than the "
+            f"smallest effect that matters; “too small” needs it of the opposite. “{sign_better}” and “{sign_worse}” "
+            "need it of the side alone: the effect may be too small to matter. Anything less is “not known”.",
+            "The three probabilities P(too small), "
+            f"{'P(benefit) and P(harm)' if direction_is_known else 'P(raises) and P(lowers)'} add up to 100 %.",
+        ]
+    footnotes.append(
+        "“Raw” is the segment on its own, with its standard error; “effect” is the model’s, and the number to use."
+    )
     if has_pooling_factor:
         footnotes.append(
             "“Pooling” is the share of the estimate borrowed from the other segments: above "
             f"{rule.max_pooling:g} the segment was hardly tested on its own."
         )
-    if question.rope is not None:
-        footnotes.append("“Too small”, “benefit” and “harm” are relative to the smallest effect that matters.")
     return footnotes

@@ -6,17 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from bayes_hte._support.phrases import clean_text, format_count, shorten_text
+from bayes_hte._support.phrases import clean_text, format_count, format_percent_probability, format_share, shorten_text
+from bayes_hte.decisions.verdicts import VERDICT_TONES, holds_zero_against_sign
 from bayes_hte.model.families import FAMILIES, Family
-from bayes_hte.report.answer import format_rope
+from bayes_hte.report.answer_notes import format_rope
 from bayes_hte.report.arm_results import ArmResult, SegmentReading
-from bayes_hte.report.notation import (
-    choose_effect_format,
-    format_interval_probability,
-    format_percent_probability,
-    format_share,
-    name_link_scale,
-)
+from bayes_hte.report.notation import choose_effect_format, format_interval_probability, name_link_scale
 
 MAX_LEVEL_COLUMNS = 80
 """A longer name would be most of the page; it is shown in full on hovering."""
@@ -27,7 +22,7 @@ _QUANTITY_TITLES = {
     "spread": "Spread of effects",
     "p_all_positive": "P(every effect > 0)",
     "p_all_negative": "P(every effect < 0)",
-    "share_harmed": "Share of units harmed",
+    "share_harmed": "Share of units probably harmed",
     "p_spread_matters": "P(spread matters)",
     "p_tau_matters": "P(τ matters)",
     "p_qualitative": "P(some gain, some lose)",
@@ -38,8 +33,6 @@ _QUANTITY_TITLES = {
 _PARTS_BY_PREFIX = {part.prefix: part for family in FAMILIES.values() for part in family.parts}
 # Parameters of the model, whatever scale effects are reported on.
 _LINK_SCALE_QUANTITIES = frozenset({"effect_mean", "between_sd", "slope"})
-# Classes of the style sheet.
-_VERDICT_TONES = {"helps": "good", "harms": "bad", "not known": "open", "not tested": "open"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +75,7 @@ def build_segment_rows(arm_result: ArmResult, dimension_names: list[str], *, has
             ),
             number_cells=tuple(_build_number_cells(arm_result, reading, has_unit_counts=has_unit_counts)),
             verdict=reading.verdict,
-            verdict_tone=_VERDICT_TONES[reading.verdict],
+            verdict_tone=VERDICT_TONES.get(reading.verdict, "open"),
             caution_mark=_choose_caution_mark(arm_result, reading),
         )
         for reading in arm_result.readings
@@ -118,7 +111,9 @@ def _build_number_cells(arm_result: ArmResult, reading: SegmentReading, *, has_u
         number_cells.append(
             NumberCell("Pooling", f"{table_row['pooling']:.2f}", "pooling", round(100 * table_row["pooling"]))
         )
-    heading_by_column = {"p_rope": "P(too small)", "p_benefit": "P(benefit)", "p_harm": "P(harm)"}
+    # Nobody has said which side is the better one: the columns name the side.
+    side_headings = ("P(benefit)", "P(harm)") if arm_result.direction_is_known else ("P(raises)", "P(lowers)")
+    heading_by_column = dict(zip(("p_rope", "p_benefit", "p_harm"), ("P(too small)", *side_headings), strict=True))
     number_cells += [
         NumberCell(column_heading, format_percent_probability(table_row[column_name]))
         for column_name, column_heading in heading_by_column.items()
@@ -149,9 +144,17 @@ def _format_unit_count(unit_count: Any) -> str:
 def _choose_caution_mark(arm_result: ArmResult, reading: SegmentReading) -> str:
     if not reading.is_tested:
         return "an arm is missing"
+    marks = []
     if arm_result.pooling == "complete" and len(arm_result.readings) > 1:
-        return "common effect"
-    return "mostly borrowed" if arm_result.is_mostly_borrowed(reading) else ""
+        marks.append("common effect")
+    elif arm_result.is_mostly_borrowed(reading):
+        marks.append("mostly borrowed")
+    # A coloured badge must not stand beside such an interval without the reason.
+    if holds_zero_against_sign(reading.table_row, arm_result.question.ci_prob):
+        marks.append(
+            f"P counts one side; the {format_interval_probability(arm_result.question.ci_prob)} interval holds 0"
+        )
+    return ", ".join(marks)
 
 
 def build_quantity_rows(arm_result: ArmResult, family: Family, outcome_unit: str) -> list[QuantityRow]:
@@ -159,6 +162,8 @@ def build_quantity_rows(arm_result: ArmResult, family: Family, outcome_unit: str
     return [
         _build_quantity_row(arm_result, quantity_name, table_row, family, outcome_unit)
         for quantity_name, table_row in arm_result.heterogeneity.items()
+        # A share of units harmed would guess which side is the worse one.
+        if arm_result.direction_is_known or quantity_name != "share_harmed"
     ]
 
 

@@ -21,7 +21,7 @@ Attributes of the root. netCDF holds numbers and text, so structures are JSON an
     engine_name       text    the engine's name in the registry
     sampler           text    the engine's name, and the library behind it
     data_sha256, model_sha256, plan_sha256    text, hexadecimal
-    lower_is_better   flag    effects below 0 help
+    higher_is_better, lower_is_better    flags    effects above 0, below 0 help; neither where nobody has said so
     own               flag    only draws are known, not the model behind them
 """
 
@@ -75,8 +75,8 @@ class FitRecord:
         Of Python and of the packages that matter to the numbers.
     data_sha256, model_sha256, plan_sha256 : str or None
         Of the cell table, of the model or its file, and of the plan's file.
-    higher_is_better : bool
-        Whether an effect above 0 helps; a plan's own word goes first.
+    higher_is_better : bool or None
+        Whether an effect above 0 helps, where it was stated; a plan's own word goes first.
     is_from_posterior : bool
         Whether only draws are known, not the model behind them.
     """
@@ -93,7 +93,7 @@ class FitRecord:
     data_sha256: str | None = None
     model_sha256: str | None = None
     plan_sha256: str | None = None
-    higher_is_better: bool = True
+    higher_is_better: bool | None = None
     is_from_posterior: bool = False
 
     def encode(self) -> dict[str, str | int]:
@@ -113,7 +113,8 @@ class FitRecord:
             "diagnosis": None if self.diagnosis is None else json.dumps(dict(self.diagnosis)),
             "plan": _encode_schema(self.plan),
             "plan_sha256": self.plan_sha256,
-            "lower_is_better": None if self.higher_is_better else 1,
+            "higher_is_better": 1 if self.higher_is_better is True else None,
+            "lower_is_better": 1 if self.higher_is_better is False else None,
             "own": "1" if self.is_from_posterior else None,
         }
         return {name: value for name, value in encoded_values.items() if value is not None}
@@ -275,9 +276,19 @@ def is_reliable(fit_tree: xr.DataTree) -> bool:
     return "diagnosis" in fit_tree.attrs and bool(get_diagnosis_fields(fit_tree)["ok"])
 
 
+def get_stated_direction(fit_tree: xr.DataTree) -> bool | None:
+    """Return whether an effect above 0 helps, as the plan or else the caller stated it; None if neither did."""
+    plan = get_plan(fit_tree)
+    if plan is not None and plan.report.higher_is_better is not None:
+        return plan.report.higher_is_better
+    if "lower_is_better" in fit_tree.attrs:
+        return False
+    return True if "higher_is_better" in fit_tree.attrs else None
+
+
 def is_higher_better(fit_tree: xr.DataTree) -> bool:
-    """Tell whether an effect above 0 helps, for fits without a plan."""
-    return "lower_is_better" not in fit_tree.attrs
+    """Tell whether an effect above 0 helps; where nobody has said so, higher is taken as better."""
+    return get_stated_direction(fit_tree) is not False
 
 
 def is_from_posterior(fit_tree: xr.DataTree) -> bool:

@@ -55,7 +55,8 @@ class Reporting(PlanTable):
     rope: Annotated[FiniteNumber, Field(gt=0)] | None = Field(
         default=None,
         description="The smallest effect that matters, on `scale` (0.02 on the relative scale is 2 %): adds to every "
-        "segment the probabilities that its effect is too small to matter, good, and harmful.",
+        "segment the probabilities that its effect is too small to matter, a benefit, and a harm, which add up to 1; "
+        "verdicts follow these three.",
         examples=[0.002],
     )
     unit: str = Field(
@@ -63,16 +64,18 @@ class Reporting(PlanTable):
         description="What an absolute effect counts; shown beside every number.",
         examples=["USD per customer"],
     )
-    higher_is_better: TrueOrFalse = Field(
-        default=True,
+    higher_is_better: TrueOrFalse | None = Field(
+        default=None,
         description="`false` where the outcome is bad (deaths, cancellations, costs): helps and harms, best and worst "
-        "then turn round.",
+        "then turn round. Where it is not stated, higher is taken as better, and an outcome whose name or whose rare "
+        "events make that doubtful is asked about: until then no effect is called help or harm.",
         examples=[False],
     )
     # The report words a probability below 0.8 as no tendency at all: such a sign cannot be called.
-    call_prob: Annotated[FiniteNumber, Field(ge=0.8, lt=1)] = Field(
-        default=0.95,
-        description="A segment is said to be helped or harmed where the probability of that is above this.",
+    call_prob: Annotated[FiniteNumber, Field(ge=0.8, lt=1)] | None = Field(
+        default=None,
+        description="A segment is said to be helped, harmed, or affected too little to matter where the probability "
+        "of that is above this; by default where the interval shows it, (1 + ci_prob) / 2, which is 0.975 for 95 %.",
         examples=[0.99],
     )
 

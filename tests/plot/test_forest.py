@@ -20,7 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import bayes_hte.plot
-from bayes_hte._support.phrases import choose_decimals, clean_text, format_number, format_probability, shorten_text
+from bayes_hte._support.phrases import (
+    choose_decimals,
+    clean_text,
+    format_number,
+    format_percent_probability,
+    shorten_text,
+)
 from bayes_hte.errors import ArgumentError, DataError, OutputError
 from bayes_hte.plot import forest, save, shrinkage, svg
 from bayes_hte.plot.drawing.text import measure_width
@@ -85,10 +91,10 @@ def test_every_segment_appears_with_its_numbers(layout):
     figure = forest(devices(), average(), dimensions=["device"], percent=True, layout=layout)
     said = texts(figure)
     for device, effect, interval, p in [
-        ("tablet", "−1.0", "−3.0 to +1.0", ".123"),
-        ("mobile", "+8.0", "+6.0 to +10.0", ".456"),
-        ("desktop", "+3.0", "+1.0 to +5.0", ".789"),
-        ("All (ATE)", "+3.0", "+2.0 to +4.0", "> .999"),
+        ("tablet", "−1.0", "−3.0 to +1.0", "12.3\N{NO-BREAK SPACE}%"),
+        ("mobile", "+8.0", "+6.0 to +10.0", "45.6\N{NO-BREAK SPACE}%"),
+        ("desktop", "+3.0", "+1.0 to +5.0", "78.9\N{NO-BREAK SPACE}%"),
+        ("All (ATE)", "+3.0", "+2.0 to +4.0", ">\N{NO-BREAK SPACE}99.9\N{NO-BREAK SPACE}%"),
     ]:
         after = said[said.index(device) :][:7]
         assert effect in after
@@ -454,9 +460,9 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path, monkeypatch):
 
 def test_a_probability_is_never_printed_as_0_or_1():
     for value in [0.0, 1.0, *np.linspace(0, 1, 20_001)]:
-        assert format_probability(float(value)) not in {"1.000", ".000", "0.000"}
-        assert re.fullmatch(r"(> \.999|< \.001|\.\d{3})", format_probability(float(value)))
-    assert format_probability(math.nan) == "–"
+        assert format_percent_probability(float(value)) not in {"0.0\N{NO-BREAK SPACE}%", "100.0\N{NO-BREAK SPACE}%"}
+        assert re.fullmatch(r"(>.99\.9|<.0\.1|\d+\.\d).%", format_percent_probability(float(value)))
+    assert format_percent_probability(math.nan) == "–"
 
 
 def test_numbers_have_a_true_minus_and_zero_has_no_sign():

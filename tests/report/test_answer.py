@@ -114,7 +114,7 @@ def test_survival_says_until_when() -> None:
     found = page(fit)
     horizon = float(fit.cells.attrs["horizon"])
     assert dict(found.comparison_facts)["Outcome"].startswith(f"event within {horizon:.4g} ")
-    assert f"event within {horizon:.4g} by " in found.arm_sections[0].average_sentence
+    assert f"“event” within {horizon:.4g} by " in found.arm_sections[0].average_sentence
 
 
 def test_parts_of_revenue_have_units_of_their_own() -> None:

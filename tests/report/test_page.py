@@ -13,13 +13,14 @@ import pytest
 from example_posterior import example_fit, example_plan
 from hostile_text import HOSTILE
 
+from bayes_hte._support.phrases import format_percent_probability
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import arviz_groups, prior_sensitivity
 from bayes_hte.estimands.tables import EffectQuestion, tabulate_segments
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.report import prior_notes, render, segment_table
 from bayes_hte.report.arm_results import collect_arm_results
-from bayes_hte.report.notation import format_percent_probability, isolate_name, join_names
+from bayes_hte.report.notation import isolate_name, join_names
 from bayes_hte.spec import Model
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -170,16 +171,16 @@ def test_the_two_sentences_say_the_numbers_of_the_tables() -> None:
     text = Page(report(fit)).text
     ate, table = fit.ate().iloc[0], fit.table()
     assert (
-        f"On average email raised visit by {100 * ate['effect']:.1f} percentage points "
+        f"On average email raised “visit” by {100 * ate['effect']:.1f} percentage points "
         f"(95 % interval {100 * ate['ci_low']:.1f} to {100 * ate['ci_high']:.1f}); it is almost certain to help"
     ) in text
     labels = fit.cells["segment"].values
-    helps, harms = (table["p_positive"] > 0.95), (table["p_negative"] > 0.95)
+    helps, harms = (table["p_positive"] > 0.975), (table["p_negative"] > 0.975)
     unknown = labels[(~helps & ~harms).to_numpy()]
     assert harms.sum() == 1
     assert len(unknown) > 0
     assert (
-        f"It helps clearly (P > 95 %) in {helps.sum()} of 6 segments; "
+        f"It clearly helps (P > 97.5 %) in {helps.sum()} of 6 segments: {join_names(list(labels[helps.to_numpy()]))}; "
         f"it clearly harms in 1: {labels[harms.to_numpy()][0]}; "
         f"in {len(unknown)} the sign is not known: {join_names(list(unknown))}."
     ).replace("\u00a0", " ") in text
@@ -188,9 +189,9 @@ def test_the_two_sentences_say_the_numbers_of_the_tables() -> None:
 def test_lower_is_better_turns_the_words_round_but_not_the_numbers() -> None:
     fit = example_fit(4, effect=0.8, units=20_000, outcome="churn")
     text = Page(report(fit, higher_is_better=False)).text
-    assert "raised churn by" in text
+    assert "raised “churn” by" in text
     assert "it is almost certain to harm" in text
-    assert "It helps clearly (P > 95 %) in none of the 4 segments; it clearly harms in 4" in text
+    assert "It clearly helps (P > 97.5 %) in none of the 4 segments; it clearly harms in 4" in text
     assert "lower is better" in text
 
 
@@ -198,13 +199,13 @@ def test_the_expected_share_of_wrong_signs_is_the_mean_over_the_segments_called(
     fit = example_fit(8, effect=np.linspace(-0.4, 0.6, 8).tolist(), units=1500)
     table = fit.table()
     lfsr = table[["p_positive", "p_negative"]].min(axis=1)
-    expected = lfsr[lfsr < 0.05].mean()
-    assert 0 < (lfsr < 0.05).sum() < 8
+    expected = lfsr[lfsr < 0.025].mean()
+    assert 0 < (lfsr < 0.025).sum() < 8
     (case,) = collect_arm_results(fit.posterior, fit.question(), None)
     called = [segment for segment in case.readings if segment.is_called]
-    assert len(called) == (lfsr < 0.05).sum()
+    assert len(called) == (lfsr < 0.025).sum()
     assert (
-        f"Of the {len(called)} signs called, {format_percent_probability(expected)}".replace("\u00a0", " ")
+        f"{len(called)} signs are called, of which {format_percent_probability(expected)}".replace("\u00a0", " ")
         in Page(report(fit)).text
     )
 
@@ -213,7 +214,7 @@ def test_the_plan_says_how_probable_a_sign_must_be_to_be_called() -> None:
     fit = example_fit(8, effect=0.3, units=4000, plan=example_plan(report={"call_prob": 0.999}))
     text = Page(report(fit)).text
     assert (fit.table()["p_positive"] > 0.999).sum() < (fit.table()["p_positive"] > 0.95).sum()
-    assert f"It helps clearly (P > 99.9 %) in {(fit.table()['p_positive'] > 0.999).sum()} of 8 segments" in text
+    assert f"It clearly helps (P > 99.9 %) in {(fit.table()['p_positive'] > 0.999).sum()} of 8 segments" in text
     assert "“Helps” and “harms” need P > 99.9 %" in text
     assert "95 %)" not in text.split("Can these numbers")[0].replace("(95 % interval", "")
 
@@ -223,7 +224,7 @@ def test_a_segment_without_an_arm_never_wins() -> None:
     assert fit.table()["p_positive"].iloc[3] > 0.95
     text = Page(report(fit)).text
     assert "in 3 of 4 segments" in text
-    assert "1 could not be tested, because an arm is missing: device 4" in text
+    assert "in 1 nothing could be tested, because an arm is missing: device 4" in text
     assert "not tested an arm is missing" in text
 
 
@@ -238,8 +239,8 @@ def test_mostly_borrowed_segments_are_named() -> None:
 @pytest.mark.parametrize(
     ("plan", "status"),
     [
-        (None, "No plan file says that these segments were declared"),
-        (example_plan(), "The segments were declared before the test"),
+        (None, "No plan file says that these segments were chosen before the test"),
+        (example_plan(), "It does not prove that they were chosen before the data were seen"),
         (example_plan(exploratory=True), "Exploratory: the segments were chosen after seeing the data"),
     ],
 )

@@ -14,6 +14,7 @@ from paths import ROOT
 import bayes_hte as hte
 from bayes_hte.spec import fit_tree
 from bayes_hte.spec.fit_tree import FitRecord
+from bayes_hte.spec.plan import Reporting
 
 MODEL = hte.read_model("conversion")
 COMPLETE = FitRecord(
@@ -63,6 +64,18 @@ def test_what_is_not_known_is_left_out() -> None:
     assert fit_tree.is_higher_better(tree)
     assert not fit_tree.is_from_posterior(tree)
     assert fit_tree.get_file_hashes(tree) == {}
+
+
+@pytest.mark.parametrize("stated", [True, False, None])
+def test_a_direction_that_was_not_stated_is_told_from_one_that_was(stated: bool | None) -> None:
+    tree = tree_of(FitRecord(model=MODEL, seed=1, higher_is_better=stated))
+    assert fit_tree.get_stated_direction(tree) is stated
+    assert fit_tree.is_higher_better(tree) is (stated is not False)
+
+
+def test_the_plan_s_direction_goes_before_the_caller_s() -> None:
+    plan = COMPLETE.plan.model_copy(update={"report": Reporting(higher_is_better=True)})
+    assert fit_tree.get_stated_direction(tree_of(replace(COMPLETE, plan=plan, higher_is_better=False))) is True
 
 
 @pytest.mark.parametrize(("sampler", "name"), [("exact", "exact"), ("nuts (nutpie)", "nuts"), ("own", "own")])

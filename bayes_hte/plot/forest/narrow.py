@@ -1,6 +1,12 @@
 """The layout for a phone: a segment's name and numbers above its bar, which has the full width."""
 
-from bayes_hte._support.phrases import format_count, format_interval, format_number, format_probability, shorten_text
+from bayes_hte._support.phrases import (
+    format_count,
+    format_interval,
+    format_number,
+    format_percent_probability,
+    shorten_text,
+)
 from bayes_hte.plot.drawing.canvas import (
     Canvas,
     DrawingTarget,
@@ -98,8 +104,8 @@ def _draw_header(canvas: Canvas, content: ForestContent, header_bottom: float) -
 
 
 def _measure_probability(content: ForestContent) -> float:
-    # "> .999" is the widest that a probability can be.
-    return max(measure_width("P(> 0)", _SMALL_SIZE), measure_width("> .999", _TEXT_SIZE, bold=True))
+    # "> 99.9 %" is the widest that a probability can be.
+    return max(measure_width("P(> 0)", _SMALL_SIZE), measure_width("> 99.9 %", _TEXT_SIZE, bold=True))
 
 
 def _measure_name_room(content: ForestContent, figure_width: float) -> float:
@@ -151,7 +157,7 @@ def _draw_text(canvas: Canvas, content: ForestContent, row: LayoutRow, name_room
     canvas.write_line(
         effect_end, name_y, format_number(row.estimate.effect, content.decimal_places), number_style, "right"
     )
-    canvas.write_line(right, name_y, format_probability(row.estimate.p_positive), number_style, "right")
+    canvas.write_line(right, name_y, format_percent_probability(row.estimate.p_positive), number_style, "right")
     canvas.write_line(
         right,
         interval_y,

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from bayes_hte._support.phrases import format_count, format_interval, format_number, format_probability, shorten_text
+from bayes_hte._support.phrases import (
+    format_count,
+    format_interval,
+    format_number,
+    format_percent_probability,
+    shorten_text,
+)
 from bayes_hte.plot.drawing.canvas import (
     Canvas,
     DrawingTarget,
@@ -104,7 +110,7 @@ def _format_numbers(content: ForestContent) -> _NumberTexts:
             f"({format_interval(estimate.ci_low, estimate.ci_high, content.decimal_places)})"
             for estimate in content.estimates
         ],
-        [format_probability(estimate.p_positive) for estimate in content.estimates],
+        [format_percent_probability(estimate.p_positive) for estimate in content.estimates],
     )
 
 
