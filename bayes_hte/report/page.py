@@ -15,7 +15,8 @@ from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables, hold_common_results
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.plot.from_fit import plot_shrinkage
-from bayes_hte.report import answer, answer_notes, background, dimensions, prior_notes
+from bayes_hte.report import background, dimensions, prior_notes
+from bayes_hte.report.answer import notes, sentences
 from bayes_hte.report.arm_results import (
     ArmResult,
     collect_arm_results,
@@ -167,9 +168,9 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
     arm_name, control_name = isolate_name(arm_result.arm), isolate_name(arm_result.control)
     return ArmSection(
         title=f"{arm_name} against {control_name}" if arm_result.control else arm_name,
-        average_sentence=answer.write_average_sentence(arm_result),
-        segments_sentence=answer.write_segments_sentence(arm_result),
-        answer_notes=answer_notes.write_notes(arm_result),
+        average_sentence=sentences.write_average_sentence(arm_result),
+        segments_sentence=sentences.write_segments_sentence(arm_result),
+        answer_notes=notes.write_notes(arm_result),
         forest=build_forest_table(page_material.fit_tree, arm_result, page_material.plan, page_material.result_tables),
         shrinkage_figure=shrinkage_figure,
         no_shrinkage_reason=no_shrinkage_reason,
@@ -269,7 +270,7 @@ def _write_footnotes(
     better, worse, sign_better, sign_worse = (
         ("Helps", "harms", "Better", "worse") if direction_is_known else ("Raises", "lowers", "Above 0", "below 0")
     )
-    criterion = answer.write_call_criterion(rule)
+    criterion = sentences.write_call_criterion(rule)
     if question.rope is None:
         footnotes = [
             f"“{better}” and “{worse}” need {criterion}; anything less is “not known”, however large the effect looks."

@@ -9,7 +9,7 @@ import pandas as pd
 from bayes_hte._support.phrases import clean_text, format_count, format_percent_probability, format_share, shorten_text
 from bayes_hte.decisions.verdicts import VERDICT_TONES, holds_zero_against_sign
 from bayes_hte.model.families import FAMILIES, Family
-from bayes_hte.report.answer_notes import format_rope
+from bayes_hte.report.answer.notes import format_rope
 from bayes_hte.report.arm_results import ArmResult, SegmentReading
 from bayes_hte.report.notation import choose_effect_format, format_interval_probability, name_link_scale
 

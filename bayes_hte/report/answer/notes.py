@@ -4,7 +4,7 @@ import pandas as pd
 
 from bayes_hte._support.phrases import NBSP, format_percent_probability, write_count
 from bayes_hte.decisions.verdicts import compute_false_sign_rate, compute_interval_call_prob, holds_zero_against_sign
-from bayes_hte.report.answer import write_call_criterion
+from bayes_hte.report.answer.sentences import write_call_criterion
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import format_interval_probability, join_names
 
