@@ -624,7 +624,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = """
 import sys, contextlib, io
 from bayes_hte.cli import main
-for words in ([], ["run"], ["aggregate"], ["check"], ["show"]):
+for words in ([], ["run"], ["aggregate"], ["check"], ["show"], ["schema"]):
     sys.argv = ["bayes-hte", *words, "--help"]
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
         main()
@@ -700,3 +700,11 @@ def test_ctrl_c_while_sampling_writes_nothing(tmp_path: Path) -> None:
     assert running.returncode == 130
     assert err.splitlines()[-1] == "stopped; nothing was written"
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["plan", "model"])
+def test_schema_prints_what_editors_read(call: Call, kind: str) -> None:
+    answer = call("schema", kind)
+    assert answer.code == 0
+    assert json.loads(answer.out)["$schema"].startswith("https://json-schema.org/")
+    assert call("schema", "report").code == 2

@@ -16,9 +16,19 @@ from bayes_hte.cells.summaries.from_table import from_table
 from bayes_hte.cells.summaries.from_wide import from_wide
 from bayes_hte.cells.units.from_rows import from_rows
 from bayes_hte.cells.units.from_times import from_times
-from bayes_hte.errors import PlanError
-from bayes_hte.spec.cell_table import ARM, INTERVAL, SEGMENT, VALUE, list_dimensions
-from bayes_hte.spec.data_forms import Estimates, Rows, Times
+from bayes_hte.errors import ArgumentError, DataError, PlanError
+from bayes_hte.spec.cell_table import (
+    ARM,
+    INTERVAL,
+    SEGMENT,
+    VALUE,
+    encode_text_list,
+    list_dimensions,
+    list_notes,
+    list_validity_warnings,
+)
+from bayes_hte.spec.data_forms import DATA_KEYS, Estimates, Rows, Times
+from bayes_hte.spec.error_messages import translate_call_words
 from bayes_hte.spec.plan import Plan
 
 MAKER_BY_FORM: Mapping[str, Callable[..., xr.Dataset]] = MappingProxyType(
@@ -36,18 +46,34 @@ MAKER_BY_FORM: Mapping[str, Callable[..., xr.Dataset]] = MappingProxyType(
 
 
 def from_plan(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool = False) -> xr.Dataset:
-    """Make the cell table that a plan asks for.
+    """Make the cell table that a plan asks for; messages and notes say it in the words of plans.
 
     Raises
     ------
     PlanError
-        If neither the plan nor the caller names the data.
+        If neither the plan nor the caller names the data, or a key of the plan has a value that it cannot take.
     DataError
         If the data cannot be analysed as asked.
     """
-    data_options = plan.data
-    if data is None and data_options.path is None:
+    if data is None and plan.data.path is None:
         raise PlanError("the plan names no data: add data.path, or pass --data FILE")
+    try:
+        cells = _make_cells(plan, folder, data=data, drop_missing=drop_missing)
+    except ArgumentError as error:  # the arguments are the plan's keys
+        raise PlanError(f"[data]: {translate_call_words(str(error), DATA_KEYS)}") from error
+    except DataError as error:
+        raise DataError(translate_call_words(str(error), DATA_KEYS)) from error
+    # Notes that name keywords of the call are read by people who wrote a plan.
+    translated_texts = {
+        name: encode_text_list([translate_call_words(text, DATA_KEYS) for text in texts])
+        for name, texts in (("notes", list_notes(cells)), ("doubts", list_validity_warnings(cells)))
+        if name in cells.attrs
+    }
+    return cells.assign_attrs(translated_texts)
+
+
+def _make_cells(plan: Plan, folder: Path, *, data: Any, drop_missing: bool) -> xr.Dataset:
+    data_options = plan.data
     table = folder / str(data_options.path) if data is None else data
     # The sections of the plan have the keywords of these functions as keys.
     call_options = data_options.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)

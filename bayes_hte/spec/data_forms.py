@@ -399,4 +399,7 @@ class Estimates(PlanTable):
 
 
 # `form` tells which table [data] is, so that errors speak of its keys only.
+_FORM_CLASSES = (Rows, Summary, Wide, Table, Levels, Times, Estimates)
 DataTable = Annotated[Rows | Summary | Wide | Table | Levels | Times | Estimates, Field(discriminator="form")]
+DATA_KEYS = frozenset(key for form_class in _FORM_CLASSES for key in form_class.model_fields)
+"""The keys of [data] in any form: but for form, path and shares the keywords of the functions in `hte.cells`."""

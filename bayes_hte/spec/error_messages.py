@@ -1,12 +1,15 @@
-"""Explain pydantic's errors in a plan or a model, in the words of those who write TOML."""
+"""Explain errors in a plan or a model in the words of those who write TOML: pydantic's, and those of calls for it."""
 
-from collections.abc import Mapping, Sequence
+import ast
+import re
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
 
+from bayes_hte._support.toml_text import write_toml_value
 from bayes_hte._support.validation import describe_value
 
 WRONG_KEY_MARK = "[key]"
@@ -170,6 +173,58 @@ def _format_key_path(key_path: Sequence[str], content: object) -> str:
 
 def _get_list_entry(toml_list: Any, entry_index: str) -> object:
     return toml_list[int(entry_index)] if int(entry_index) < len(toml_list) else None
+
+
+_QUOTED_TEXT = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+# Dots stand for what the reader knows: columns=[…].
+_PYTHON_LITERAL = rf"(?:{_QUOTED_TEXT}|True|False|None|-?[\d.]+\b|…|\[[^\]]*\]|\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}})"
+_CALL_WORDS = re.compile(
+    rf"\bfrom_(?P<form>\w+)\(table(?P<arguments>(?:, \w+={_PYTHON_LITERAL})*)\)"
+    rf"|(?<![\w.])(?P<keyword>\w+)=(?P<literal>{_PYTHON_LITERAL})"
+    r"|\bfrom_(?P<function>rows|times|summary|wide|levels|table|estimates)\b"
+    rf"|{_QUOTED_TEXT}"
+)
+"""What messages show of calls; a text in quotes that is no argument is one of the data's, and stays as it is."""
+
+
+def translate_call_words(message: str, data_keys: Collection[str]) -> str:
+    """Translate what a message says of a call into what the table [data] of a plan would say.
+
+    Parameters
+    ----------
+    message : str
+        A message of a function of `hte.cells`, which names its keywords and other functions.
+    data_keys : collection of str
+        The keys of [data] in any form; they are the keywords.
+
+    Examples
+    --------
+    >>> translate_call_words("clean them or pass drop_missing=True", {"drop_missing"})
+    'clean them or set data.drop_missing = true'
+    >>> translate_call_words("call from_levels(table, segments=['a'], value='v')", {"segments", "value"})
+    'set data.form = "levels", data.segments = ["a"], data.value = "v"'
+    >>> translate_call_words("columns are 'from_rows', 'value=3'", {"value"})
+    "columns are 'from_rows', 'value=3'"
+    """
+
+    def translate_match(found: re.Match[str]) -> str:
+        if found["form"] is not None:
+            return f'data.form = "{found["form"]}"{translate_call_words(found["arguments"], data_keys)}'
+        if found["function"] is not None:
+            return f'data.form = "{found["function"]}"'
+        if found["keyword"] in data_keys:
+            return f"data.{found['keyword']} = {_translate_literal(found['literal'])}"
+        return found[0]
+
+    # What is called or passed in Python is set in a plan.
+    return re.sub(r"\b(?:call|pass) (data\.)", r"set \1", _CALL_WORDS.sub(translate_match, message))
+
+
+def _translate_literal(python_text: str) -> str:
+    try:
+        return write_toml_value(ast.literal_eval(python_text))
+    except (ValueError, SyntaxError):  # dots in place of values
+        return python_text
 
 
 def _list_known_keys(schema_class: type[BaseModel], table_path: Sequence[str]) -> list[str]:

@@ -67,7 +67,7 @@ def describe_outliers(cells: xr.Dataset) -> list[str]:
         f"{outlier_cells} one unit that makes up more than half of the variation of the outcome{scope_text}: "
         f"{name_cell(cells, segment_index, arm_index)}, where the mean of {unit_count:,} units is "
         f"{format_mean(mean_with)} with it and {format_mean(mean_without)} without it; check the record, cap the "
-        "outcome (cap=), or choose a family for such outcomes"
+        "outcome (cap), or choose a family for such outcomes"
     ]
 
 

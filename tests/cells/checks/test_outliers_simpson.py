@@ -43,7 +43,7 @@ def test_a_unit_that_carries_its_cell_is_said_with_the_mean_without_it():
     assert sentence == (
         "1 cell has one unit that makes up more than half of the variation of the outcome: s1, arm new, where the mean "
         f"of 41 units is {spoilt.mean():.4g} with it and {plain[3].mean():.4g} without it; check the record, cap the "
-        "outcome (cap=), or choose a family for such outcomes"
+        "outcome (cap), or choose a family for such outcomes"
     )
 
 
