@@ -26,6 +26,7 @@ KEYS = """## Keys of a model file
 | `family` | the kind of outcome, one of those in the table above |
 | `pooling` | `partial`: segment effects share a prior; `none`: each segment alone; `complete`: one effect for all |
 | `units` | `link` (default): priors on the link scale; `control_sd`: in SDs of the control's outcome over units |
+| `unit_variance` | for `mean`: `per_arm` (default), one variance over units for the cells of an arm; `per_cell`, each cell's own |
 | `[effect]` | `mean`: prior of the common effect; `between`: prior of the between-segment SD; and a structure, below |
 | `[baseline]` | the same for the control's mean; `pooling = "none"` frees it; absent for `estimate`; no `mean` for `ordinal` |
 | `[amount.effect]`, `[amount.baseline]` | the second part of `two_part`: the logarithm of positive outcomes |

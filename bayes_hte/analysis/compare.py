@@ -18,7 +18,7 @@ from bayes_hte.analysis.result import Fit, attach_verdict
 from bayes_hte.criticism.leave_one_segment_out import score_left_out_segments
 from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.estimands.result_tables import mark_reliability
-from bayes_hte.model.families import FAMILIES
+from bayes_hte.model.families import select_model_statistics
 from bayes_hte.spec import Model, cell_table, read_model
 from bayes_hte.spec.fit_tree import get_seed, require_known_model
 from bayes_hte.spec.model import PoolingKind
@@ -181,7 +181,7 @@ def _check_comparable(this_fit: Fit, other_fit: Fit) -> None:
     if cell_table.hash_cell_table(this_fit.cells) != cell_table.hash_cell_table(other_fit.cells):
         raise DataError("a fit of other cells cannot be compared: fit every model to the same cell table")
     these_statistics, other_statistics = (
-        set(FAMILIES[compared_fit.model.family].select_statistics(compared_fit.cells).data_vars)
+        set(select_model_statistics(compared_fit.cells, compared_fit.model).data_vars)
         for compared_fit in (this_fit, other_fit)
     )
     if these_statistics != other_statistics:

@@ -21,6 +21,7 @@ from bayes_hte.model.families.family import LinkName, StandIn
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, cell_table
 from bayes_hte.spec.cell_table import CellKind
+from bayes_hte.spec.family_rules import FAMILY_RULES
 from bayes_hte.spec.fit_tree import FROM_POSTERIOR_NAME, record_inputs
 
 REPORTED_VARIABLES = ("effect", "baseline", "effect_mean", "effect_between")
@@ -264,6 +265,9 @@ def _build_placeholder_model(posterior_draws: xr.Dataset, family: Family, title:
         "title": title or "A model of its own",
         "notes": "Only draws of this model were given: priors written here stand in for those that are not known.",
     }
+    if FAMILY_RULES[family.name].allows_unit_variance:
+        # What a model of the caller's own takes the units' variance to be is not known: each cell shows its own.
+        model_content["unit_variance"] = "per_cell"
     if family.has_baseline:
         model_content["baseline"] = {"mean": unused_prior, "pooling": "none"}
     return Model.model_validate(model_content)

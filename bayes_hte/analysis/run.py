@@ -10,9 +10,11 @@ from bayes_hte._support.validation import check_path
 from bayes_hte.analysis.fit import SamplingRequest, fit_and_record
 from bayes_hte.analysis.result import Fit
 from bayes_hte.cells.from_plan import from_plan
+from bayes_hte.errors import PlanError
 from bayes_hte.model.planned_effect import with_planned_effect
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, Plan, read_model, read_plan
+from bayes_hte.spec.family_rules import FAMILY_RULES, UnitVariance
 from bayes_hte.spec.files import find_model_file, hash_file
 from bayes_hte.spec.fit_tree import FitRecord
 
@@ -88,12 +90,23 @@ def prepare_analysis(plan_path: str | Path, *, data: Any = None, drop_missing: b
     plan = read_plan(plan_file)
     model_file = find_model_file(plan.model, plan_file.parent)
     model = read_model(model_file)
+    if plan.unit_variance is not None:
+        model = _with_unit_variance(model, plan.unit_variance)
     cells = from_plan(plan, plan_file.parent, data=data, drop_missing=drop_missing)
     if plan.planned_effect is not None:
         model = with_planned_effect(model, cells, plan.planned_effect, plan.report.scale)
     # Built for its errors alone: `bayes-hte check` reports them without a fit.
     build_problem(cells, model)
     return PreparedAnalysis(plan, model, cells, hash_file(plan_file), hash_file(model_file))
+
+
+def _with_unit_variance(model: Model, unit_variance: UnitVariance) -> Model:
+    """Return the model with the plan's choice of variances, or raise PlanError where the family has none."""
+    if not FAMILY_RULES[model.family].allows_unit_variance:
+        raise PlanError(
+            f'unit_variance is for models of family "mean"; {model.family} has none to pool: delete the key'
+        )
+    return model.model_copy(update={"unit_variance": unit_variance})
 
 
 def fit_prepared_analysis(

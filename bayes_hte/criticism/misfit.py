@@ -10,7 +10,8 @@ from bayes_hte.cells.checks.wording import list_first
 from bayes_hte.estimands.effects import compute_effects, get_fitted_family, select_parameters
 from bayes_hte.estimands.tables import is_mean_unsettled
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
-from bayes_hte.spec.fit_tree import get_fitted_cells, is_from_posterior
+from bayes_hte.model.families import select_model_statistics
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_from_posterior
 
 
 def list_misfits(fit_tree: xr.DataTree) -> tuple[str, ...]:
@@ -29,7 +30,7 @@ def list_misfits(fit_tree: xr.DataTree) -> tuple[str, ...]:
     if is_from_posterior(fit_tree):
         return ()
     family = get_fitted_family(fit_tree)
-    cell_statistics = family.select_statistics(get_fitted_cells(fit_tree))
+    cell_statistics = select_model_statistics(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
     return (*family.list_misfits(cell_statistics, select_parameters(fit_tree)), *_describe_unsettled_means(fit_tree))
 
 

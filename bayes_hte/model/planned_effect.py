@@ -13,7 +13,7 @@ import math
 import xarray as xr
 
 from bayes_hte.errors import ModelError
-from bayes_hte.model.families import FAMILIES, Family
+from bayes_hte.model.families import FAMILIES, Family, select_model_statistics
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.distributions import HalfNormal
 from bayes_hte.spec.model import Model
@@ -48,7 +48,7 @@ def with_planned_effect(model: Model, cells: xr.Dataset, planned_effect: float, 
     if model.amount is not None:
         raise ModelError("a planned effect on a mean says nothing of each of two parts: state both priors in the model")
     family = FAMILIES[model.family]
-    cell_statistics = family.select_statistics(cells)
+    cell_statistics = select_model_statistics(cells, model)
     anchor_sd = abs(convert_to_link(family, cell_statistics, planned_effect, scale))
     # effect_between ~ HalfNormal(|δ|), in the model's own units
     if model.units == "control_sd":

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.errors import DataError, ModelError
-from bayes_hte.model.families import FAMILIES, Family
+from bayes_hte.model.families import FAMILIES, Family, select_model_statistics
 from bayes_hte.model.long_form import build_long_form, label_dims
 from bayes_hte.model.name_clashes import check_colons, check_name_clashes
 from bayes_hte.model.parameters import (
@@ -80,7 +80,7 @@ def build_problem(cells: xr.Dataset, model: Model) -> Problem:
         raise DataError(f"the only arm is the control {cells.attrs['control']!r}: there is nothing to compare")
     check_colons(model, cell_table.list_dimensions(cells))
     model = expand_dimensions(model, cells)
-    cell_statistics = family.select_statistics(cells)
+    cell_statistics = select_model_statistics(cells, model)
     if model.units == "control_sd":
         model = _state_in_outcome_units(model, family, cell_statistics)
     segment_design = build_segment_design(model, cells)

@@ -164,6 +164,9 @@ def _describe_certificate(certificate: Certificate) -> str:
     )
 
 
+CENTRE_PHRASE = "the centre that segments shrink to, in which those whose effects are known precisely count most"
+
+
 def explain_averages(arm_result: ArmResult, family: Family, *, has_unit_counts: bool) -> str:
     """Explain the average effect and the common effect, and why they are two numbers."""
     effect_format, mean_change = arm_result.effect_format, arm_result.mean_change
@@ -198,10 +201,10 @@ def explain_averages(arm_result: ArmResult, family: Family, *, has_unit_counts: 
     if arm_result.pooling == "complete":
         return f"{ate_sentence} {common_phrase} is that of every segment, by assumption."
     if not has_unit_counts:
-        return f"{ate_sentence} {common_phrase} is the value that segments shrink to."
+        return f"{ate_sentence} {common_phrase} is {CENTRE_PHRASE}."
     return (
-        f"Two averages: {ate_sentence[:1].lower()}{ate_sentence[1:]} {common_phrase} counts every segment once and is "
-        "the value that segments shrink to. They part when large segments respond unlike small ones."
+        f"Two averages: {ate_sentence[:1].lower()}{ate_sentence[1:]} {common_phrase} is {CENTRE_PHRASE}. They part "
+        "when large segments respond unlike small ones."
     )
 
 

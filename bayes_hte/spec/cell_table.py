@@ -119,6 +119,12 @@ CELL_VARIABLES: Final[Mapping[str, CellVariable]] = MappingProxyType(
             "f",
             "the part of the population that the cell stands for, where that is not n; 0 where empty",
         ),
+        "covariate_part": CellVariable(
+            (SEGMENT, ARM),
+            "f",
+            "by how much the mean exceeds what it were with the covariates of all units, in every arm of the segment; "
+            "NaN where empty",
+        ),
         "n_rows": CellVariable((SEGMENT, ARM), "i", "rows of the data that the cell's units have"),
         "n_missing": CellVariable((SEGMENT, ARM), "i", "rows left out, since a number was missing or infinite"),
         "lowest": CellVariable((SEGMENT, ARM), "f", "smallest outcome; NaN where the cell is empty"),
@@ -135,7 +141,7 @@ VARIABLES_BY_KIND: Final[Mapping[CellKind, tuple[tuple[str, ...], tuple[str, ...
     {  # kind: (required variables, optional variables)
         "counts": (("n", "events"), ()),
         "moments": (("n", "mean", "ss"), ("events",)),
-        "means": (("mean", "se"), ("n", "column_mean", "column_ss", "variance_reduction")),
+        "means": (("mean", "se"), ("n", "column_mean", "column_ss", "variance_reduction", "covariate_part")),
         "estimates": (("estimate", "se"), ("n", "covariance")),
         "rates": (("events", "exposure"), ("n",)),
         "histogram": (("n", "histogram"), ()),

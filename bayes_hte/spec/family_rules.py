@@ -6,10 +6,13 @@ a few lines per family, and all else about a family in its own file, `bayes_hte/
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticKnownError
+
+UnitVariance = Literal["per_arm", "per_cell"]
+"""Whose variance over units a cell's standard error is computed from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class FamilyRules:
         are not what the family is of, or have a form of their own.
     columns_by_form : mapping
         For every other form of data the sets of columns that the family can be made of, as keys of a plan.
+    allows_unit_variance : bool
+        Whether standard errors come from variances over units, which an arm's cells may share.
     """
 
     rows_keys: str | None
@@ -42,6 +47,7 @@ class FamilyRules:
     has_baseline_mean: bool = True
     has_amount: bool = False
     allows_control_sd: bool = False
+    allows_unit_variance: bool = False
 
 
 # Sets of columns that make the same statistics, whichever family reads them: counts, moments, units by value.
@@ -55,6 +61,7 @@ FAMILY_RULES: Final[Mapping[str, FamilyRules]] = {
         "nothing, or any of `denominator`, `weights`, `cluster`, `cuped`",
         {"summary": ("n, mean, se", *_MOMENT_COLUMNS)},
         allows_control_sd=True,
+        allows_unit_variance=True,
     ),
     "estimate": FamilyRules(None, {"estimates": ("estimate, se", "estimate, covariance")}, has_baseline=False),
     "poisson": FamilyRules("`exposure`", {"summary": ("events, exposure", "n, events, exposure")}),

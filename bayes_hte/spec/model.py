@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from bayes_hte.spec.distributions import LKJ, Distribution, Normal, StudentT, Uniform, is_positive
-from bayes_hte.spec.family_rules import FAMILY_RULES, FamilyName, FamilyRules
+from bayes_hte.spec.family_rules import FAMILY_RULES, FamilyName, FamilyRules, UnitVariance
 
 PoolingKind = Literal["partial", "none", "complete"]
 PriorUnits = Literal["link", "control_sd"]
@@ -257,6 +257,14 @@ class Model(_ModelTable):
         "measured from the control's overall mean; for identity links only.",
         examples=["control_sd"],
     )
+    unit_variance: UnitVariance | None = Field(
+        default=None,
+        description="For family `mean`, the variance over units behind each standard error. `per_arm`, the default, "
+        "pools it over the cells of an arm where numbers of units and sums of squares are known; `per_cell` takes each "
+        "cell's own, under which cells with a low mean of a skewed outcome weigh too much. Published means, ratios, "
+        "and means that are weighted or of clusters keep the standard errors that they have.",
+        examples=["per_cell"],
+    )
     effect: Effect = Field(
         description="Treatment minus control on the link scale, and how it is pooled; for `two_part`, of the chance of "
         "a positive outcome."
@@ -285,6 +293,8 @@ class Model(_ModelTable):
     def _check_consistency(self) -> Self:
         rules = FAMILY_RULES[self.family]
         reason = _why_pooling_invalid(self) or _why_tables_invalid(self, rules) or _why_units_invalid(self, rules)
+        if reason is None and self.unit_variance is not None and not rules.allows_unit_variance:
+            reason = f'unit_variance is for family "mean": family = "{self.family}" has none to pool; delete the key'
         if reason:
             raise ValueError(reason)
         return self

@@ -16,6 +16,7 @@ from bayes_hte.spec.data_forms import (
     TrueOrFalse,
     WholeNumber,
 )
+from bayes_hte.spec.family_rules import UnitVariance
 
 SamplerName = Literal["auto", "exact", "nuts"]
 
@@ -122,6 +123,12 @@ class Plan(PlanTable):
         description="The effect that the experiment was planned for, on the scale of the report: the between-segment "
         "SD then has the prior HalfNormal(planned effect, on the link scale) in place of the model file's.",
         examples=[0.01],
+    )
+    unit_variance: UnitVariance | None = Field(
+        default=None,
+        description="In place of the key of the model file, which says what the values mean: for family `mean`, "
+        "whether the cells of an arm share one variance over units.",
+        examples=["per_cell"],
     )
     data: DataTable = Field(description="Where the data are, and what their columns mean.")
     privacy: Privacy | None = Field(

@@ -11,7 +11,8 @@ metric is R = m_y / m_d, where y is a numerator and d a denominator column (or 1
     clusters          the same columns, added up over the rows of a cluster; d is at least their number
 
 so that var R = z'S z / (n (n - 1)). CUPED takes theta·(X - X̄) from R for every pre-period covariate, whose mean X is
-such a ratio itself; X̄ is the mean of the segment over its arms, so that effects and baselines keep their meaning.
+such a ratio itself; X̄ is the mean of the segment over its arms, so that means keep their meaning. By how much they
+exceed those at the mean of all units is stored beside: a model that pools baselines compares segments at equal X̄.
 theta = (Σ S_xx)⁻¹ Σ S_xz, summed over all cells, is what least squares with one intercept per cell gives.
 
 References
@@ -239,13 +240,13 @@ def solve_adjusted_means(
     # z'S z of every two ratios: S_kl = Σ_pq g_kp S_pq g_lq, with the gradients g of the ratios.
     ratio_products = np.einsum("ckp,cpq,clq->ckl", gradients, cell_columns["column_ss"], gradients)
     adjusted_mean, residual_ss = ratio_values[0], ratio_products[:, 0, 0]
-    theta = _estimate_theta(ratio_products)
+    theta, covariate_part = _estimate_theta(ratio_products), np.zeros(len(cell_keys))
     if theta.size:
         # R − θ·(X − X̄), whose residual sum of squares is (1, −θ) S (1, −θ)'.
-        adjusted_mean = (
-            adjusted_mean
-            - (np.stack(ratio_values[1:], axis=-1) - _average_covariates(cell_keys, n, column_mean, recipe)) @ theta
-        )
+        segment_average, overall_average = _average_covariates(cell_keys, n, column_mean, recipe)
+        adjusted_mean = adjusted_mean - (np.stack(ratio_values[1:], axis=-1) - segment_average) @ theta
+        # θ·(X̄_segment − X̄): less it, baselines are those of units with the same covariates.
+        covariate_part = np.where(has_units, (segment_average - overall_average) @ theta, np.nan)
         loadings = np.concatenate([[1.0], -theta])
         residual_ss = np.maximum(np.einsum("k,ckl,l->c", loadings, ratio_products, loadings), 0.0)
     unit_variance = _estimate_unit_variance(cell_keys, n, residual_ss)
@@ -259,6 +260,7 @@ def solve_adjusted_means(
         solved_columns["variance_reduction"] = np.where(
             (n > 1) & (unadjusted_ss > 0), 1 - residual_ss / np.where(unadjusted_ss > 0, unadjusted_ss, 1.0), np.nan
         )
+        solved_columns["covariate_part"] = covariate_part
     return solved_columns
 
 
@@ -329,23 +331,24 @@ def _estimate_theta(ratio_products: FloatColumn) -> FloatColumn:
 
 def _average_covariates(
     cell_keys: Sequence[CellKey], n: CountColumn, column_mean: FloatColumn, recipe: AdjustmentRecipe
-) -> FloatColumn:
-    """Average each covariate over all arms of the cell's segment, (cell, covariate)."""
+) -> tuple[FloatColumn, FloatColumn]:
+    """Average covariates over the arms of the cell's segment, (cell, covariate), and over all units, (covariate,)."""
     segment_index: dict[SegmentLevels, int] = {}
     segment_of_cell = np.array([segment_index.setdefault(levels, len(segment_index)) for levels, _ in cell_keys])
-    segment_means = []
+    segment_means, overall_means = [], []
     for numerator, denominator in recipe.covariate_ratios:
-        # X̄ = Σ_arms n m_x / Σ_arms n m_d: the ratio in the segment as a whole.
+        # X̄ = Σ n m_x / Σ n m_d: the ratio in the segment, or the experiment, as a whole.
         numerator_sums = n * column_mean[:, recipe.column_names.index(numerator)]
         denominator_sums = (
             n.astype(np.float64) if denominator is None else n * column_mean[:, recipe.column_names.index(denominator)]
         )
+        overall_means.append(numerator_sums.sum() / max(denominator_sums.sum(), 1e-300))
         numerator_sums, denominator_sums = (
             np.bincount(segment_of_cell, cell_values, len(segment_index))
             for cell_values in (numerator_sums, denominator_sums)
         )
         segment_means.append((numerator_sums / np.where(denominator_sums > 0, denominator_sums, 1.0))[segment_of_cell])
-    return np.stack(segment_means, axis=-1)
+    return np.stack(segment_means, axis=-1), np.array(overall_means)
 
 
 def _estimate_unit_variance(cell_keys: Sequence[CellKey], n: CountColumn, ss: FloatColumn) -> FloatColumn:

@@ -19,6 +19,8 @@ Cells that no reader makes yet also need a kind in `spec/cell_table.py`. Nothing
 from collections.abc import Mapping
 from typing import Final
 
+import xarray as xr
+
 from bayes_hte.model.families import (
     binomial,
     estimate,
@@ -31,6 +33,7 @@ from bayes_hte.model.families import (
     two_part,
 )
 from bayes_hte.model.families.family import Family
+from bayes_hte.spec.model import Model
 
 _FAMILIES_IN_ORDER = (
     binomial.FAMILY,
@@ -46,4 +49,11 @@ _FAMILIES_IN_ORDER = (
 FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _FAMILIES_IN_ORDER}
 """Every family by its name in a model file."""
 
-__all__ = ["FAMILIES", "Family"]
+
+def select_model_statistics(cells: xr.Dataset, model: Model) -> xr.Dataset:
+    """Select the statistics of the cells that a model's family needs, with the variances that the model asks for."""
+    stated_options = {} if model.unit_variance is None else {"unit_variance": model.unit_variance}
+    return FAMILIES[model.family].select_statistics(cells.assign_attrs(stated_options))
+
+
+__all__ = ["FAMILIES", "Family", "select_model_statistics"]

@@ -1,8 +1,9 @@
 """Mean: any metric whose cell means are close to normal, however skewed its units are.
 
-mean[s, a] ~ Normal(baseline[s] + effect[s, a], se[s, a])
+mean[s, a] ~ Normal(baseline[s] + effect[s, a], se[s, a]),   se[s, a]² = variance[a] / n[s, a]
 """
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from bayes_hte.model.families.family import (
     Family,
     StandIn,
     compare_with_control,
-    compute_identity_mean,
     convert_mean_by_identity,
     measure_control_from_moments,
     require_statistics,
@@ -28,28 +28,73 @@ if TYPE_CHECKING:
 
 
 def select_statistics(cells: xr.Dataset) -> xr.Dataset:
-    """Select mean and se, and n where it is known; compute se from the moments where those are given.
+    """Select mean and se, and n where it is known; compute se from the variances over units where those are known.
 
-    A cell of one unit, or without variation (a small segment in which nobody bought), says nothing about
-    its own spread: its standard error takes the arm's pooled within-cell variance instead.
+    The cells of an arm share one variance, pooled over them, unless the attribute unit_variance is "per_cell". In a
+    skewed outcome a cell's own variance goes with its mean: cells that by chance have few large values would get the
+    smallest standard errors, and cells with a high base rate the largest, which draws averages toward the others.
+    Standard errors of published means, of ratios, and of means that are weighted or of clusters stay as they are: what
+    their units of analysis stand for differs between cells.
     """
     if "se" in cells:
         statistic_names = ["mean", "se", "n"] if "n" in cells else ["mean", "se"]
-        return require_statistics(cells, statistic_names, family="mean", why="give mean and se")
+        own_statistics = require_statistics(cells, statistic_names, family="mean", why="give mean and se")
+        own_statistics = _subtract_covariate_part(own_statistics, cells)
+        return own_statistics if not _has_equal_units(cells) else _pool_standard_errors(own_statistics)
     cell_statistics = require_statistics(
         cells, ["n", "mean", "ss"], family="mean", why="give rows, n with mean and sd, or mean and se"
     )
     n, ss = cell_statistics["n"], cell_statistics["ss"]
+    arm_variance = _pool_unit_variance(n, ss)
+    if not bool((arm_variance > 0).all()):
+        raise DataError("the outcome does not vary within an arm: its standard error cannot be estimated")
+    unit_variance = arm_variance
+    if not _is_pooled(cells):
+        # A cell of one unit, or without variation, says nothing of its own spread.
+        unit_variance = (ss / (n - 1).where(n > 1)).where(ss > 0, arm_variance)
+    # se² = variance over units / n
+    standard_errors = (unit_variance / n.where(n > 0)).transpose(*n.dims) ** 0.5
+    return xr.Dataset({"n": n, "mean": cell_statistics["mean"], "se": standard_errors}).assign_attrs(
+        cells.attrs, control_location=list(measure_control_from_moments(cell_statistics))
+    )
+
+
+def _is_pooled(cells: xr.Dataset) -> bool:
+    return bool(cells.attrs.get("unit_variance", "per_arm") == "per_arm")
+
+
+def _has_equal_units(cells: xr.Dataset) -> bool:
+    """Tell whether means with standard errors are of single units, adjusted for covariates: these share a variance."""
+    if "recipe" not in cells.attrs or not _is_pooled(cells):
+        return False
+    recipe = json.loads(cells.attrs["recipe"])
+    return all(denominator is None for _, denominator in (recipe["outcome"], *recipe["covariates"]))
+
+
+def _pool_unit_variance(n: xr.DataArray, ss: xr.DataArray) -> xr.DataArray:
+    """Pool the variance over units within the cells of an arm, (arm,); NaN where no cell has two units."""
     # s² of an arm = Σ_s ss_s / Σ_s (n_s − 1)
     arm_freedom = (n - 1).where(n > 0, 0).sum("segment")
-    pooled_variance = ss.sum("segment") / arm_freedom.where(arm_freedom > 0)
-    if not bool((pooled_variance > 0).all()):
-        raise DataError("the outcome does not vary within an arm: its standard error cannot be estimated")
-    # se² = ss / (n − 1) / n
-    unit_variance = (ss / (n - 1).where(n > 1)).where(ss > 0, pooled_variance)
-    return xr.Dataset(
-        {"n": n, "mean": cell_statistics["mean"], "se": np.sqrt(unit_variance / n.where(n > 0))}
-    ).assign_attrs(cells.attrs, control_location=list(measure_control_from_moments(cell_statistics)))
+    arm_variance: xr.DataArray = ss.sum("segment") / arm_freedom.where(arm_freedom > 0)
+    return arm_variance
+
+
+def _pool_standard_errors(own_statistics: xr.Dataset) -> xr.Dataset:
+    """Replace standard errors of cells by those of one variance per arm; of adjusted means it is that of residuals."""
+    n = own_statistics["n"]
+    # ss = se² n (n − 1)
+    arm_variance = _pool_unit_variance(n, (own_statistics["se"] ** 2 * n * (n - 1)).fillna(0.0))
+    pooled_se = (arm_variance / n.where(n > 0)).transpose(*n.dims) ** 0.5
+    # An arm with one unit in every cell has no variance of its own: it keeps what the reduction gave it.
+    return own_statistics.assign(se=pooled_se.where(arm_variance.notnull(), own_statistics["se"]))
+
+
+def _subtract_covariate_part(own_statistics: xr.Dataset, cells: xr.Dataset) -> xr.Dataset:
+    """Move adjusted means to the covariates of all units, so that segments' baselines can be compared and pooled."""
+    if "covariate_part" not in cells:
+        return own_statistics
+    covariate_part = cells["covariate_part"]
+    return own_statistics.assign(mean=own_statistics["mean"] - covariate_part, covariate_part=covariate_part)
 
 
 def add_likelihood(
@@ -108,9 +153,20 @@ def simulate_data(
     return {"mean": eta.copy(data=rng.normal(eta.values, long_cells["se"].values))}
 
 
+def compute_mean(eta: xr.DataArray, parameter_draws: ParameterDraws, cell_statistics: xr.Dataset) -> xr.DataArray:
+    """Return eta, with what the covariates of a segment add to its mean, where means are adjusted for some."""
+    if "covariate_part" not in cell_statistics or "segment" not in eta.dims:
+        return eta
+    # The same in all arms of a segment: the control's, the first one's, serves all.
+    segment_part = cell_statistics["covariate_part"].isel(arm=0, drop=True).fillna(0.0).reset_coords(drop=True)
+    return (eta + segment_part).transpose(*eta.dims)
+
+
 def estimate_raw_effects(cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
     """Estimate differences in means, or ratios less one, with their standard errors."""
-    return compare_with_control(cell_statistics["mean"], cell_statistics["se"] ** 2, scale)
+    # At the covariates of the segment itself: relative effects are of its own mean.
+    segment_means = cell_statistics["mean"] + cell_statistics.get("covariate_part", 0.0)
+    return compare_with_control(segment_means, cell_statistics["se"] ** 2, scale)
 
 
 def compute_effect_variance(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> xr.DataArray:
@@ -164,7 +220,7 @@ FAMILY = Family(
     compute_log_likelihood=CELL_LIKELIHOOD.compute_log_likelihood,
     simulate_data=simulate_data,
     simulated_names=("mean",),
-    compute_mean=compute_identity_mean,
+    compute_mean=compute_mean,
     estimate_raw_effects=estimate_raw_effects,
     compute_effect_variance=compute_effect_variance,
     measure_control_outcome=measure_control_outcome,

@@ -3,7 +3,13 @@
 import pandas as pd
 
 from bayes_hte._support.phrases import NBSP, format_percent_probability, write_count
-from bayes_hte.decisions.verdicts import compute_false_sign_rate, compute_interval_call_prob, holds_zero_against_sign
+from bayes_hte.decisions.verdicts import (
+    MAX_PULL_SE,
+    compute_false_sign_rate,
+    compute_interval_call_prob,
+    holds_zero_against_sign,
+    is_pulled_in,
+)
 from bayes_hte.report.answer.sentences import write_call_criterion
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import format_interval_probability, join_names
@@ -20,6 +26,7 @@ def write_notes(arm_result: ArmResult) -> list[str]:
         _write_one_sided_note(arm_result),
         _write_differences_note(arm_result),
         _write_borrowing_note(arm_result),
+        _write_pulled_in_note(arm_result),
         _write_wrong_signs_note(arm_result),
     ]
     return [note for note in candidate_notes if note]
@@ -129,6 +136,25 @@ def _write_borrowing_note(arm_result: ArmResult) -> str:
         return borrowing_sentence
     called_phrase = write_count(called_count, "sign called above rests", "signs called above rest")
     return f"{borrowing_sentence} {called_phrase} on that."
+
+
+def _write_pulled_in_note(arm_result: ArmResult) -> str:
+    """Warn of segments whose own estimate the model moved far: a true exception would look the same."""
+    pulled_labels = [
+        reading.segment_label
+        for reading in arm_result.readings
+        if arm_result.is_mostly_borrowed(reading) and is_pulled_in(reading.table_row)
+    ]
+    if not pulled_labels:
+        return ""
+    is_single = len(pulled_labels) == 1
+    return (
+        f"In {join_names(pulled_labels)} the segment’s own estimate lies more than {MAX_PULL_SE:g} standard errors "
+        f"from the pooled one: if {'it is a true exception' if is_single else 'they are true exceptions'}, the pooled "
+        f"{'interval misses it' if is_single else 'intervals miss them'}. Look at the raw "
+        f"{'estimate' if is_single else 'estimates'}, test there again, or take a model with heavy tails "
+        "(shape = student_t)."
+    )
 
 
 def _write_wrong_signs_note(arm_result: ArmResult) -> str:
