@@ -131,6 +131,9 @@ def _strip_part_prefix(posterior: xr.Dataset, part_prefix: str) -> dict[str, str
 def _score_by_quadrature(problem: Problem) -> SegmentScores:
     """Score published estimates by the ratio of two evidences, each exact to quadrature error."""
     segment_count = problem.cell_statistics.sizes[cell_table.SEGMENT]
+    if direct.is_separate(problem):  # nothing is learned from other segments: the score is the segment's own evidence
+        own_evidence = sum(panels.log_total for _, panels in direct.integrate_separate(problem))
+        return np.asarray(own_evidence), np.zeros(segment_count), np.full(segment_count, -np.inf)
     elpd = np.zeros(segment_count)
     cell_statistics = problem.cell_statistics
     covariance = cell_statistics["covariance"].values if "covariance" in cell_statistics else None
@@ -154,7 +157,7 @@ def _replace_arm_data(arm: Arm, rotated_data: Rotated) -> Arm:
 
 def _compute_log_evidence(arm: Arm) -> float:
     """Compute the log evidence of an arm's data by quadrature over its hyperparameters."""
-    return arm.nodes(arm.limits()).log_evidence
+    return arm.nodes().log_evidence
 
 
 def _score_by_importance(problem: Problem, posterior: xr.Dataset, seed: int) -> SegmentScores:

@@ -123,7 +123,7 @@ def _profile_estimates(
     effect_profile, log_evidence = [], []
     for tau in tau_values:
         fixed_arm = Arm(arm.data, arm.mean, float(tau))
-        quadrature_nodes = fixed_arm.nodes(fixed_arm.limits())
+        quadrature_nodes = fixed_arm.nodes()
         effect_centres, _ = effects_given(arm.data, quadrature_nodes.tau, quadrature_nodes.mean)
         # E[effect | τ, D] = Σ_nodes w E[effect | τ, mean, D], rotated back where estimates have a covariance
         mean_effects = quadrature_nodes.weights @ effect_centres

@@ -101,7 +101,9 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
 def closed(task: Problem) -> bool:
     """Whether everything but tau has a closed form: published estimates, pooled one way."""
     model, effect = task.model, task.model.effect
-    if task.family.has_baseline or (model.pooling == "none" and not isinstance(effect.mean, Normal)):
+    if task.family.has_baseline:
         return False
+    if model.pooling == "none" and not isinstance(effect.mean, Normal):
+        return "covariance" not in task.cell_statistics
     several = effect.shared_between and len(task.coords["arm"]) > 1
     return not (effect.covariates or effect.strata or effect.shape != "normal" or several)

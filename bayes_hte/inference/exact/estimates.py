@@ -2,30 +2,27 @@
 
 y ~ Normal(effect, V),  effect[s] ~ Normal(m, τ)     V diagonal, or a covariance matrix that is diagonalised first
 
-Given τ the likelihood of m is normal. Under a Normal prior m is integrated in closed form, under any other by
-Gauss–Legendre; then τ on its logarithm, over the range that holds all but 1e-12 of its mass (direct integration
-as in bayesmeta: Röver 2020, J. Stat. Softw. 93(6)). With several arms every arm is a problem of its own.
+Given τ the likelihood of m is normal. Under a Normal prior m is integrated in closed form, under any other by panels
+that are halved until they agree (`panels`); then τ on its logarithm, over a range that the density itself ends
+(direct integration as in bayesmeta: Röver 2020, J. Stat. Softw. 93(6)). With several arms every arm is a problem of
+its own; without pooling every segment is one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import special
 
+from bayes_hte.inference.exact.common_mean import Common, draw_mean, integrate_mean, to_natural
+from bayes_hte.inference.exact.log_range import LARGEST_LOG, LogRange, find_log_range, find_prior_peak, find_upper_bound
+from bayes_hte.inference.exact.panels import Panels, Rows, integrate
 from bayes_hte.inference.exact.space import Array
-from bayes_hte.model.priors import compute_log_prior, freeze_distribution
-from bayes_hte.spec.distributions import Distribution, Normal, Uniform
+from bayes_hte.model.priors import compute_log_prior
+from bayes_hte.spec.distributions import Distribution, Normal
 from bayes_hte.spec.model import Model
 
-NODES = 160
-"""Gauss–Legendre nodes for log τ; half as many change eight schools' means by less than 1e-9."""
-INNER_NODES = 64
-FINE = 1500
-"""Equally spaced values of log τ between which draws are interpolated."""
-DEPTH = 32.0
-"""How far below the peak of the log density the range of log τ reaches."""
+LEAST_WEIGHT = 1e-16
+"""Of a node, relative to the heaviest: nodes below it are left out."""
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -41,8 +38,6 @@ class Rotated:
         How the common effect enters each coordinate: 1 without rotation.
     axes : ndarray or None
         (segment, coordinate): back to segments; None without rotation.
-    constant : float
-        Of the log density; the logarithm of the determinant is counted elsewhere.
     """
 
     y: Array
@@ -72,15 +67,6 @@ def rotated(estimate: Array, se: Array, covariance: Array | None) -> Rotated:
     return Rotated(axes.T @ estimate, np.maximum(variance, 0.0), axes.sum(0), axes)
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
-    """Likelihood of the common effect m at every τ: a normal in m, exp(log_height − (m − centre)² / (2 variance))."""
-
-    log_height: Array
-    centre: Array
-    variance: Array
-
-
 def likelihood(data: Rotated, tau: Array) -> Common:
     """p(y | m, τ) as a function of m."""
     precision = data.precision(tau)
@@ -103,6 +89,8 @@ class Nodes:
         (node,); the weights sum to 1.
     log_evidence : float
         log p(y).
+    error : float
+        By how much finer panels, and what lies beyond the range of τ, change the evidence, as a share of it.
     """
 
     tau: Array
@@ -110,6 +98,7 @@ class Nodes:
     spread: Array
     weights: Array
     log_evidence: float
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,76 +121,104 @@ class Arm:
             with np.errstate(invalid="ignore"):
                 ratio = np.where(finite, np.log(np.where(finite, common.variance / total, 1.0)), 0.0)
             return common.log_height + 0.5 * (ratio - shift)
-        return _log_sum(self._inner(common)[1])
-
-    def _inner(self, common: Common) -> tuple[Array, Array]:
-        """Values of m (τ, inner node), and the log of weight times density there."""
-        prior = _law(self.mean)
-        lower, upper = inner_range(common, prior)
-        nodes, weights = legendre(INNER_NODES)
-        half = 0.5 * (upper - lower)[:, None]
-        m = lower[:, None] + half * (nodes + 1.0)
-        with np.errstate(divide="ignore"):
-            distance = (m - common.centre[:, None]) ** 2 / common.variance[:, None]
-        return m, common.log_height[:, None] - 0.5 * distance + compute_log_prior(prior, m) + np.log(half * weights)
+        return integrate_mean(common, self.mean).log_total
 
     def log_posterior(self, log_tau: Array) -> Array:
         """Log density of log τ and the data."""
         tau = np.exp(log_tau)
-        return self.log_marginal(tau) + compute_log_prior(_law(self.between), tau) + log_tau
+        log_prior = compute_log_prior(_law(self.between), tau) + log_tau
+        # The data are asked only where the prior is not 0 already.
+        found = np.full(len(tau), -np.inf)
+        possible = np.isfinite(log_prior)
+        found[possible] = self.log_marginal(tau[possible]) + log_prior[possible]
+        return found
 
-    def limits(self) -> tuple[float, float]:
-        """The range of log τ outside of which the posterior is negligible."""
-        if isinstance(self.between, float):
-            return -np.inf, np.inf
-        return span(self.log_posterior, self.between)
+    def find_range(self) -> LogRange:
+        """Find the range of log τ outside of which the posterior is negligible, from the posterior itself."""
+        variance = self.data.variance[np.isfinite(self.data.variance) & (self.data.variance > 0)]
+        start = find_prior_peak(_law(self.between))
+        likely = [start, start]
+        if len(variance):
+            widest = float(np.ptp(self.data.y)) + float(variance.max() ** 0.5)
+            likely += [float(np.log(0.1 * variance.min() ** 0.5)), float(np.log(10 * widest))]
+        return find_log_range(self.log_posterior, min(likely), max(likely), _law(self.between))
 
-    def nodes(self, limits: tuple[float, float], count: int = NODES) -> Nodes:
-        """The joint posterior of τ and m on nodes; `limits` are those of log τ."""
+    def integrate(self, log_range: LogRange) -> Panels:
+        """Integrate the posterior over log τ."""
+        edges = log_range.edges(1.0)
+        row = np.zeros(len(edges) - 1, dtype=np.intp)
+        return integrate(self._log_density, row, edges[:-1], edges[1:])
+
+    def _log_density(self, row: Rows, log_tau: Array) -> Array:
+        return self.log_posterior(log_tau.ravel()).reshape(log_tau.shape)
+
+    def nodes(self) -> Nodes:
+        """Compute the joint posterior of τ and m on nodes."""
         if isinstance(self.between, float):
-            tau, log_weight = np.array([self.between]), np.zeros(1)
+            log_tau, log_terms, error = (
+                np.log([max(self.between, 1e-300)]),
+                self.log_marginal(np.array([self.between])),
+                0.0,
+            )
+            tau = np.array([self.between])
         else:
-            places, weights = legendre(count)
-            half = 0.5 * (limits[1] - limits[0])
-            log_tau = limits[0] + half * (places + 1.0)
+            log_range = self.find_range()
+            panels = self.integrate(log_range)
+            log_tail = self._log_tail(log_range)
+            log_tau = np.append(log_range.lower - 1 / log_range.lower_slope, panels.nodes.ravel())
+            log_terms = np.append(log_tail, panels.log_terms.ravel())
+            beyond = np.exp(self.log_posterior(np.array([log_range.upper]))[0] - panels.log_total[0])
+            # Beyond the upper end the density falls by DEPTH more within a few units, unless the prior ends there.
+            error = float(panels.error[0]) + (0.0 if np.isfinite(find_upper_bound(self.between)) else float(beyond))
             tau = np.exp(log_tau)
-            log_weight = np.log(weights * half) + compute_log_prior(self.between, tau) + log_tau
+        kept = log_terms > log_terms.max() + np.log(LEAST_WEIGHT)
+        tau, log_terms = tau[kept], log_terms[kept]
         common = likelihood(self.data, tau)
         if isinstance(self.mean, Normal):
             mean, variance = given_tau(common, self.mean)
-            total = log_weight + self.log_marginal(tau)
         elif isinstance(self.mean, float):
             mean, variance = np.full(len(tau), self.mean), np.zeros(len(tau))
-            total = log_weight + self.log_marginal(tau)
         else:
-            m, log_inner = self._inner(common)
-            total = (log_weight[:, None] + log_inner).ravel()
-            tau, mean, variance = np.repeat(tau, INNER_NODES), m.ravel(), np.zeros(m.size)
-        log_evidence = float(np.logaddexp.reduce(total))
-        return Nodes(tau, mean, variance, np.exp(total - log_evidence), log_evidence)
+            inner = integrate_mean(common, self.mean)
+            error += float(inner.error.max())
+            joint = log_terms[inner.row, None] + inner.log_terms - inner.log_total[inner.row, None]
+            heavy = joint > joint.max() + np.log(LEAST_WEIGHT)
+            tau = np.broadcast_to(tau[inner.row, None], joint.shape)[heavy]
+            mean, log_terms = to_natural(inner.nodes, self.mean)[heavy], joint[heavy]
+            variance = np.zeros(len(mean))
+        log_evidence = float(np.logaddexp.reduce(log_terms))
+        return Nodes(tau, mean, variance, np.exp(log_terms - log_evidence), log_evidence, error)
 
-    def draw(self, count: int, limits: tuple[float, float], rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws of τ and m: τ by its inverse distribution function, one in each of `count` strata; m given τ."""
-        if isinstance(self.between, float):
-            tau = np.full(count, self.between)
-        else:
-            log_tau = np.linspace(*limits, FINE)
-            ranks = (rng.permutation(count) + rng.random(count)) / count
-            tau = np.exp(inverse(log_tau, self.log_posterior(log_tau), ranks))
-        if isinstance(self.mean, float):
-            return tau, np.full(count, self.mean)
+    def _log_tail(self, log_range: LogRange) -> float:
+        """Compute the log of the mass below the range, where the density of log τ is an exponential."""
+        # ∫ exp(f(l) + slope (t − l)) dt over t < l  =  exp(f(l)) / slope
+        return float(self.log_posterior(np.array([log_range.lower]))[0] - np.log(log_range.lower_slope))
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draw τ by its inverse distribution function, one in each of `count` strata, and m given τ."""
+        ranks = (rng.permutation(count) + rng.random(count)) / count
+        tau = self._draw_tau(ranks)
         common = likelihood(self.data, tau)
         ranks = (rng.permutation(count) + rng.random(count)) / count
+        if isinstance(self.mean, float):
+            return tau, np.full(count, self.mean)
         if isinstance(self.mean, Normal):
             mean, variance = given_tau(common, self.mean)
             return tau, mean + np.sqrt(variance) * special.ndtri(ranks)
-        lower, upper = inner_range(common, self.mean)
-        m = lower[:, None] + (upper - lower)[:, None] * np.linspace(0, 1, 400)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            density = -0.5 * (m - common.centre[:, None]) ** 2 / common.variance[:, None] + compute_log_prior(
-                self.mean, m
-            )
-        return tau, np.array([inverse(*each) for each in zip(m, density, ranks, strict=True)])
+        return tau, draw_mean(common, self.mean, ranks)
+
+    def _draw_tau(self, ranks: Array) -> Array:
+        if isinstance(self.between, float):
+            return np.full(len(ranks), self.between)
+        log_range = self.find_range()
+        panels = self.integrate(log_range)
+        below = 1 / (1 + np.exp(panels.log_total[0] - self._log_tail(log_range)))
+        # Of an exponential that ends at l:  t = l + log(rank) / slope
+        with np.errstate(divide="ignore"):
+            tail = log_range.lower + np.log(np.minimum(ranks / max(below, 1e-300), 1.0)) / log_range.lower_slope
+        row = np.zeros(len(ranks), dtype=np.intp)
+        inside = panels.draw(row, np.clip((ranks - below) / (1 - below), 0.0, 1.0))
+        return np.asarray(np.exp(np.maximum(np.where(ranks < below, tail, inside), -LARGEST_LOG)))
 
 
 def _law(prior: Distribution | float) -> Distribution:
@@ -211,53 +228,10 @@ def _law(prior: Distribution | float) -> Distribution:
     return prior
 
 
-@lru_cache(maxsize=8)
-def legendre(count: int) -> tuple[Array, Array]:
-    """Nodes and weights of Gauss–Legendre quadrature on (−1, 1)."""
-    return np.polynomial.legendre.leggauss(count)
-
-
 def given_tau(common: Common, prior: Normal) -> tuple[Array, Array]:
     """Mean and variance of m at every τ."""
     precision = 1 / common.variance + prior.sigma**-2.0
     return (common.centre / common.variance + prior.mu * prior.sigma**-2.0) / precision, 1 / precision
-
-
-def inner_range(common: Common, prior: Distribution) -> tuple[Array, Array]:
-    """Where m can be, at every τ: within reach of the likelihood and of the prior, or between them."""
-    law, sd = freeze_distribution(prior), np.sqrt(np.minimum(common.variance, 1e300))
-    lowest, highest = float(law.ppf(1e-13)), float(law.ppf(1 - 1e-13))
-    lower, upper = common.centre - 9 * sd, common.centre + 9 * sd
-    inside = (lower < highest) & (upper > lowest)
-    # Where the two do not meet, all mass is between the edge of the one and the edge of the other.
-    low = np.where(inside, np.maximum(lower, lowest), np.where(lower >= highest, lowest, upper))
-    high = np.where(inside, np.minimum(upper, highest), np.where(lower >= highest, lower, highest))
-    return np.clip(low, lowest, highest), np.maximum(np.clip(high, lowest, highest), low + 1e-12)
-
-
-def span(log_posterior: Callable[[Array], Array], prior: Distribution) -> tuple[float, float]:
-    """The range of log τ outside of which the posterior is negligible."""
-    law = freeze_distribution(prior)
-    lower = float(np.log(max(float(law.ppf(1e-14)), 1e-150)))
-    bounded = isinstance(prior, Uniform)
-    upper = float(np.log(min(float(law.ppf(1.0 if bounded else 1 - 1e-14)), 1e150)))
-    for _ in range(12):
-        places = np.linspace(lower, upper, 120)
-        density = np.nan_to_num(log_posterior(places), nan=-np.inf)  # where numbers end, so does the range
-        kept = np.flatnonzero(density >= density.max() - DEPTH)
-        first, last = max(kept[0] - 1, 0), min(kept[-1] + 1, len(places) - 1)
-        if last - first > 0.8 * len(places):
-            break
-        lower, upper = float(places[first]), float(places[last])
-    return lower, upper
-
-
-def inverse(places: Array, log_height: Array, ranks: Array | float) -> Array:
-    """Quantiles of a density given on equally spaced places."""
-    density = np.exp(log_height - log_height.max())
-    steps = 0.5 * (density[1:] + density[:-1])
-    cumulative = np.concatenate([[0.0], np.cumsum(steps)])
-    return np.asarray(np.interp(ranks * cumulative[-1], cumulative, places))
 
 
 def effects_given(data: Rotated, tau: Array, mean: Array) -> tuple[Array, Array]:
@@ -286,13 +260,13 @@ def sign(data: Rotated, nodes: Nodes) -> Array:
 
 
 def arms_of(model: Model, estimate: Array, se: Array, covariance: Array | None) -> list[Arm]:
-    """One problem per arm; estimate and se have dims (segment, arm)."""
+    """One problem per arm; estimate and se have dims (segment, arm). Without pooling, only under a Normal prior."""
     prior = model.effect.mean
     mean: Distribution | float = prior
     between: Distribution | float = 0.0
     if model.pooling == "none":
         if not isinstance(prior, Normal):
-            raise AssertionError("without pooling only a Normal prior has a closed form")
+            raise AssertionError("without pooling only a Normal prior is a problem of all segments together")
         mean, between = prior.mu, prior.sigma
     elif model.pooling == "partial" and model.effect.between is not None:
         between = model.effect.between
@@ -300,6 +274,9 @@ def arms_of(model: Model, estimate: Array, se: Array, covariance: Array | None) 
     return [Arm(rotated(estimate[:, a], se[:, a], covariance), mean, between) for a in columns]
 
 
-def _log_sum(terms: Array) -> Array:
-    top = terms.max(axis=1)
-    return np.log(np.exp(terms - top[:, None]).sum(1)) + top
+def list_separate(estimate: Array, se: Array) -> Common:
+    """List every segment's likelihood of its own effect, each a row; a missing estimate says nothing."""
+    there = np.isfinite(se)
+    with np.errstate(divide="ignore"):
+        height = np.where(there, -np.log(np.where(there, se, 1.0)) - 0.5 * LOG_2PI, 0.0)
+    return Common(height, np.where(there, estimate, 0.0), np.where(there, se, np.inf) ** 2)
