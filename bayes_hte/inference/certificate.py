@@ -6,10 +6,13 @@ weights points and integrates by quadrature measures instead
     Pareto k           tail of the importance weights w;  k ≤ 0.7 for means of w to settle (Vehtari et al. 2024)
     effective points   (Σ w)² / Σ w²
     quadrature error   by how much a finer rule changes the log density of hyperparameters, as an SD
+    unexplored mass    share of the posterior that a scan of the hyperparameters sees where no point lies
+
+The first three judge what was seen; only a scan tells of a peak that no point lies near.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Final
 
 import xarray as xr
@@ -22,6 +25,8 @@ MAX_PARETO_K: Final = 0.7
 """Beyond it an importance-weighted mean needs too many points to settle (Vehtari et al. 2024)."""
 MAX_QUADRATURE_ERROR: Final = 0.05
 """Of the log density of hyperparameters, as an SD: no posterior mean is off by more than 0.05 of its own SD."""
+MAX_UNEXPLORED_MASS: Final = 0.01
+"""Share of the posterior: no probability is off by more than it. A scan is rough, but sees a peak that was missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +41,21 @@ class Certificate:
         Weighted points of the hyperparameters that the draws are worth.
     quadrature_error : float
         Of the log density of hyperparameters, as an SD.
+    unexplored_mass : float
+        Share of the posterior seen by a scan where no point lies; 0 in files of before there was a scan.
     """
 
     pareto_k: float
     effective_points: float
     quadrature_error: float
+    unexplored_mass: float = 0.0
 
     @classmethod
     def from_sample_stats(cls, sample_stats: xr.Dataset) -> "Certificate | None":
         """Read the certificate of an engine's statistics; None where they hold none, as those of chains."""
-        names = [field.name for field in fields(cls)]
-        if not all(name in sample_stats for name in names):
-            return None
-        return cls(*(float(sample_stats[name]) for name in names))
+        found = {field.name: float(sample_stats[field.name]) for field in fields(cls) if field.name in sample_stats}
+        is_complete = all(field.name in found for field in fields(cls) if field.default is MISSING)
+        return cls(**found) if is_complete else None
 
     @property
     def relative_variance(self) -> float:
@@ -71,6 +78,11 @@ class Certificate:
             warnings.append(
                 f"A finer quadrature rule changes the log density by {self.quadrature_error:.2g}, at most "
                 f"{MAX_QUADRATURE_ERROR} is allowed."
+            )
+        if not self.unexplored_mass <= MAX_UNEXPLORED_MASS:
+            warnings.append(
+                f"A scan of the between-segment SDs finds {self.unexplored_mass:.0%} of the posterior where the "
+                f"sampler did not look, at most {MAX_UNEXPLORED_MASS:.0%} is allowed."
             )
         return tuple(warnings)
 

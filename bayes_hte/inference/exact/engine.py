@@ -17,8 +17,9 @@ from bayes_hte.inference.draws import CHAIN_COUNT, Draws
 from bayes_hte.inference.exact import accuracy, draw, sign
 from bayes_hte.inference.exact.emulate import Values
 from bayes_hte.inference.exact.importance import Effort, Sample, explore
-from bayes_hte.inference.exact.proposal import EXTRA, around
-from bayes_hte.inference.exact.search import find_peak, first_sight, starting_point
+from bayes_hte.inference.exact.peaks import survey
+from bayes_hte.inference.exact.proposal import EXTRA, surround
+from bayes_hte.inference.exact.search import first_sight
 from bayes_hte.inference.exact.space import Array
 from bayes_hte.inference.exact.straighten import straightened
 from bayes_hte.inference.exact.target import Target, target_of
@@ -50,6 +51,7 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
         "pareto_k": sample.pareto_k,
         "effective_points": sample.effective,
         "quadrature_error": sample.error,
+        "unexplored_mass": sample.unexplored,
         "acceptance": acceptance,
         "log_evidence": sample.log_evidence,
     }
@@ -73,13 +75,14 @@ def points(
     work = WORK / len(task.coords["segment"])
     wanted, welcome = (max(min(each, work), LEAST_EFFECTIVE) for each in (wanted, PLENTY * wanted))
     rough = first_sight(target)
-    target, peak = find_peak(target, starting_point(target, rough))
-    typical = around(peak.point, peak.covariance, inflate=1.0)
-    uniforms = np.random.default_rng([seed, 2]).random((16, len(peak.point) + EXTRA))
-    target = accuracy.with_orders(target, typical.draw(uniforms))
-    straight = straightened(target.space, peak, rough)
+    target, landscape = survey(target, rough)
+    uniforms = np.random.default_rng([seed, 2]).random((16, len(target.space.parameters) + EXTRA))
+    target = accuracy.with_orders(target, surround(landscape.peaks, inflate=1.0).draw(uniforms))
+    straight = straightened(target.space, landscape.peaks[0], rough)
+    straight_peaks = [straight.peak(peak) for peak in landscape.peaks]
     budget = min(max(8 * wanted, 8000.0), EVALUATIONS / evaluations(target))
-    sample = explore(target, straight, straight.peak(peak), Effort(wanted, budget, welcome), seed=seed)
+    sample = explore(target, straight, straight_peaks, Effort(wanted, budget, welcome), seed=seed)
+    sample = replace(sample, unexplored=landscape.measure_unexplored(sample.points))
     return refined(target, sample, seed=seed)
 
 

@@ -5,13 +5,13 @@ every point is weighted by the mixture of all proposals so far (Owen & Zhou 2000
 weights are Pareto-smoothed (Vehtari et al. 2024, JMLR 25:72).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bayes_hte.inference.exact.emulate import Values, effective_size, learnt
-from bayes_hte.inference.exact.proposal import EXTRA, Mixture, around, blend, fitted
+from bayes_hte.inference.exact.proposal import EXTRA, Mixture, blend, fitted, surround
 from bayes_hte.inference.exact.search import Peak
 from bayes_hte.inference.exact.smooth import smooth
 from bayes_hte.inference.exact.space import Array
@@ -46,6 +46,8 @@ class Sample:
         Log of the integral of the density.
     error : float
         SD of the error of the log density over the posterior; NaN until it is measured.
+    unexplored : float
+        Share of the mass that a scan of the hyperparameters sees where no point lies.
     """
 
     values: Values
@@ -54,6 +56,7 @@ class Sample:
     pareto_k: float
     log_evidence: float
     error: float = np.nan
+    unexplored: float = 0.0
 
     @classmethod
     def of(cls, values: Values, log_proposal: Array) -> "Sample":
@@ -66,7 +69,8 @@ class Sample:
 
     def revalued(self, target: Target) -> "Sample":
         """The same points under a more accurate density."""
-        return Sample.of(self.values.revalued(target, self.log_proposal), self.log_proposal)
+        revalued = Sample.of(self.values.revalued(target, self.log_proposal), self.log_proposal)
+        return replace(revalued, unexplored=self.unexplored)
 
     @property
     def points(self) -> Array:
@@ -103,11 +107,11 @@ class Effort:
     welcome: float
 
 
-def explore(target: Target, straight: Straight, peak: Peak, effort: Effort, *, seed: int) -> Sample:
-    """Sample, in straight coordinates from `peak`, until the effort is spent or rewarded."""
-    size = len(peak.point)
+def explore(target: Target, straight: Straight, peaks: list[Peak], effort: Effort, *, seed: int) -> Sample:
+    """Sample, in straight coordinates from all peaks, until the effort is spent or rewarded."""
+    size = len(peaks[0].point)
     rng = np.random.default_rng(seed)
-    wide = around(peak.point, peak.covariance, inflate=1.6)
+    wide = surround(peaks, inflate=1.6)
     proposal, proposals, counts = wide, list[Mixture](), list[int]()
     values, log_jacobian, correction = Values.nowhere(size), np.empty(0), None
     count = FIRST

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bayes_hte.inference.exact.search import Peak
 from bayes_hte.inference.exact.space import Array
 
 EXTRA = 3
@@ -69,6 +70,13 @@ class Mixture:
 def around(mean: Array, covariance: Array, *, inflate: float) -> Mixture:
     """One t, its scale matrix the covariance times a factor."""
     return Mixture(np.ones(1), mean[None], np.linalg.cholesky(covariance * inflate)[None])
+
+
+def surround(peaks: list[Peak], *, inflate: float) -> Mixture:
+    """Put one t around each of several peaks, with equal shares."""
+    return blend(
+        [around(peak.point, peak.covariance, inflate=inflate) for peak in peaks], np.full(len(peaks), 1 / len(peaks))
+    )
 
 
 def _log_sum(log_parts: Array) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayes_hte.inference.exact.integrate import Index
 from bayes_hte.inference.exact.space import Array, Hyperparameter
 from bayes_hte.inference.exact.target import Group, Target
 from bayes_hte.model.priors import compute_log_prior, freeze_distribution
@@ -17,32 +18,63 @@ LONGEST = 2.0
 """Longest Newton step in any coordinate: log τ, log-odds and the like change their meaning within a few units."""
 MAX_SD = 3.0
 """A direction in which the posterior is nearly flat is given this SD; sampling widens it if need be."""
+FIRST_STEP = 0.1
+"""Of the first finite differences. This and the two above count in units of each coordinate (`measure_units`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The mode, and the inverse of the negative Hessian there."""
+    """The mode, and the inverse of the negative Hessian there.
+
+    Attributes
+    ----------
+    point : ndarray
+        (coordinate,).
+    covariance : ndarray
+        (coordinate, coordinate).
+    log_density : float
+        At the point, with Laplace's integrals over segments.
+    """
 
     point: Array
     covariance: Array
+    log_density: float = 0.0
+
+    @property
+    def log_mass(self) -> float:
+        """Log of the mass around the peak, up to a constant, as if it were normal."""
+        # log ∫ exp(height − ½ xᵀ Σ⁻¹ x) dx = height + ½ log |Σ| + const
+        return self.log_density + 0.5 * float(np.linalg.slogdet(self.covariance)[1])
 
 
-def find_peak(target: Target, start: Array, *, rounds: int = 40) -> tuple[Target, Peak]:
-    """Climb from `start`; returns the target with its anchors at the mode.
+def find_peak(target: Target, start: Array, *, units: Array | None = None, rounds: int = 40) -> tuple[Target, Peak]:
+    """Climb from `start`; return the target with its anchors at the mode.
 
     The integrals are Laplace's here: the mode is only where sampling starts.
+
+    Parameters
+    ----------
+    target : Target
+    start : ndarray
+        (coordinate,).
+    units : ndarray, optional
+        Typical size of a change of each coordinate; 1 by default.
+    rounds : int
+        Newton steps, at most.
     """
+    units = np.ones(len(start)) if units is None else units
     laplace = tuple(replace(group, order=1) for group in target.groups)
-    point, scale = start, np.full(len(start), 0.1)
+    columns = np.arange(len(start))
+    point, scale = start, FIRST_STEP * units
     value = float(target.log_density(point[None], laplace)[0])
-    peak = Peak(point, np.diag(scale**2))
+    covariance = np.diag(scale**2)
     for _ in range(rounds):
-        gradient, hessian = derivatives(target, point, scale, laplace)
-        peak = Peak(point, _inverse(-hessian, scale))
-        step = peak.covariance @ gradient
+        gradient, hessian = (each[0] for each in derivatives(target, point[None], scale, columns, laplace))
+        covariance = invert(-hessian, units)
+        step = covariance @ gradient
         if float(gradient @ step) < 1e-3:
             break
-        step *= min(1.0, LONGEST / max(np.abs(step).max(), 1e-12))
+        step *= min(1.0, LONGEST / max(np.abs(step / units).max(), 1e-12))
         trials = point + TRIALS[:, None] * step
         found = target.log_density(trials, laplace)
         best = int(np.argmax(found))
@@ -50,36 +82,67 @@ def find_peak(target: Target, start: Array, *, rounds: int = 40) -> tuple[Target
             break
         point, value = trials[best], float(found[best])
         target = target.anchored(point)
-        scale = np.clip(np.sqrt(np.diag(peak.covariance)) * 0.3, 1e-5, 0.3)
-    return target.anchored(peak.point), peak
+        scale = np.clip(np.sqrt(np.diag(covariance)) * 0.3, 1e-5 * units, 0.3 * units)
+    return target.anchored(point), Peak(point, covariance, value)
 
 
-def derivatives(target: Target, point: Array, scale: Array, groups: tuple[Group, ...]) -> tuple[Array, Array]:
-    """Gradient and Hessian by central differences with steps `scale`."""
-    size = len(point)
-    steps = np.diag(scale)
+def derivatives(
+    target: Target, points: Array, scale: Array, columns: Index, groups: tuple[Group, ...] | None
+) -> tuple[Array, Array]:
+    """Compute gradient and Hessian along some coordinates, by central differences, at several points at once.
+
+    Parameters
+    ----------
+    target : Target
+    points : ndarray
+        (point, coordinate).
+    scale : ndarray
+        (coordinate,): steps of the differences.
+    columns : ndarray
+        Coordinates along which derivatives are taken.
+    groups : tuple of Group or None
+        How segments are integrated; None for the closed form of quadratic models.
+
+    Returns
+    -------
+    gradient, hessian : ndarray
+        (point, column) and (point, column, column).
+    """
+    size = len(columns)
+    steps = np.zeros((size, points.shape[1]))
+    steps[np.arange(size), columns] = scale[columns]
     pairs = [(i, j) for i in range(size) for j in range(i)]
     both = [steps[i] + steps[j] for i, j in pairs]
-    offsets = np.array([np.zeros(size), *steps, *-steps, *both, *(-each for each in both)])
-    values = target.log_density(point + offsets, groups)
+    offsets = np.array([np.zeros(points.shape[1]), *steps, *-steps, *both, *(-each for each in both)])
+    values = evaluate(target, (points[:, None] + offsets).reshape(-1, points.shape[1]), groups)
+    values = values.reshape(len(points), -1).T
+    width = scale[columns][:, None]
     centre, up, down = values[0], values[1 : size + 1], values[size + 1 : 2 * size + 1]
-    gradient = (up - down) / (2 * scale)
-    hessian = np.diag((up - 2 * centre + down) / scale**2)
+    gradient = ((up - down) / (2 * width)).T
+    hessian = np.zeros((len(points), size, size))
+    hessian[:, np.arange(size), np.arange(size)] = ((up - 2 * centre + down) / width**2).T
     plus, minus = np.split(values[2 * size + 1 :], 2)
     for (i, j), high, low in zip(pairs, plus, minus, strict=True):
-        mixed = (high + low - up[i] - up[j] - down[i] - down[j] + 2 * centre) / (2 * scale[i] * scale[j])
-        hessian[i, j] = hessian[j, i] = mixed
+        mixed = (high + low - up[i] - up[j] - down[i] - down[j] + 2 * centre) / (2 * width[i] * width[j])
+        hessian[:, i, j] = hessian[:, j, i] = mixed
     return gradient, hessian
 
 
-def _inverse(precision: Array, scale: Array) -> Array:
-    """Inverse of a matrix that should be positive definite, with flat or wrong directions made wide."""
-    units = np.sqrt(np.maximum(np.abs(np.diag(precision)), 1 / MAX_SD**2))
-    values, vectors = np.linalg.eigh(precision / np.outer(units, units))
+def evaluate(target: Target, points: Array, groups: tuple[Group, ...] | None) -> Array:
+    """Compute log densities by quadrature, or, without `groups`, in closed form under quadratic likelihoods."""
+    return target.log_quadratic(points) if groups is None else target.log_density(points, groups)
+
+
+def invert(precision: Array, units: Array) -> Array:
+    """Invert matrices (…, i, j) that should be positive definite; make flat or wrong directions wide."""
+    size = precision.shape[-1]
+    diagonal = np.abs(np.diagonal(precision, axis1=-2, axis2=-1))
+    lengths = np.sqrt(np.maximum(diagonal, 1 / (MAX_SD * units) ** 2))
+    outer = lengths[..., :, None] * lengths[..., None, :]
+    values, vectors = np.linalg.eigh(np.nan_to_num(precision / outer, posinf=0.0, neginf=0.0) + 1e-12 * np.eye(size))
     # In units of each coordinate's own curvature a direction is flat below a hundredth.
-    inverse = (vectors / np.maximum(np.abs(values), 0.01)) @ vectors.T
-    covariance: Array = inverse / np.outer(units, units)
-    return covariance
+    inverse = (vectors / np.maximum(np.abs(values), 0.01)[..., None, :]) @ np.swapaxes(vectors, -2, -1)
+    return np.asarray(inverse / outer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +155,17 @@ class Rough:
         Precision-weighted mean, and a between-segment SD (DerSimonian & Laird's, not below half a typical error).
     segments, variance : float
         How many segments are informative, and their typical sampling variance.
+    smallest_sd, spread : float
+        The most precise estimate's standard error, and the range of the estimates: beyond both, nothing of the data
+        depends on a between-segment SD.
     """
 
     mean: float
     between: float
     segments: float
     variance: float
+    smallest_sd: float = 1.0
+    spread: float = 1.0
 
 
 def first_sight(target: Target) -> dict[str, list[Rough]]:
@@ -148,6 +216,8 @@ def _moments(estimates: Array, precision: Array) -> Rough:
     if not precision.sum() > 0:
         return Rough(0.0, 0.3, 1.0, 1.0)
     informative = float(np.count_nonzero(precision))
+    smallest_sd = float(precision.max() ** -0.5)
+    spread = float(np.ptp(estimates[precision > 0]) + precision[precision > 0].min() ** -0.5)
     precision = np.minimum(precision, 1e4 * np.median(precision[precision > 0]))
     total = precision.sum()
     mean = float((precision * estimates).sum() / total)
@@ -155,7 +225,18 @@ def _moments(estimates: Array, precision: Array) -> Rough:
     room = total - (precision**2).sum() / total
     typical = informative / total
     between = np.sqrt(max(excess / room if room > 0 else 0.0, 0.25 * typical))
-    return Rough(mean, float(between), informative, float(typical))
+    return Rough(mean, float(between), informative, float(typical), smallest_sd, spread)
+
+
+def measure_units(target: Target, rough: dict[str, list[Rough]]) -> Array:
+    """Measure how large a change of each coordinate is: of a mean as the data say, 1 for logarithms and log-odds."""
+    # A mean in cents varies a hundred times as much as one in dollars: Newton's limits are in these units.
+    units = np.ones(len(target.space.parameters))
+    for column, parameter in enumerate(target.space.parameters):
+        known = rough.get(parameter.name.partition("_")[0])
+        if parameter.line == "real" and known and target.has_units:
+            units[column] = max(max(each.between, each.variance**0.5) for each in known)
+    return units
 
 
 def rough_nuisance(target: Target) -> dict[str, Array]:

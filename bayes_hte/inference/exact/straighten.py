@@ -13,7 +13,7 @@ is like a normal's.
 Both are changes of variables for the proposals alone: densities carry their Jacobian, so they cannot bias anything.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,6 +68,15 @@ class Tail:
         low, high = np.minimum(straight, 0.0), np.maximum(straight, 0.0) * self.both
         return self.centre + straight - 0.5 * low**2 + 0.5 * high**2, np.log1p(high - low)
 
+    def unbend(self, value: float) -> tuple[float, float]:
+        """Find the straight coordinate of a value, and the slope of `bent` there."""
+        # w − w²/2 = d  ⇒  w = 1 − √(1 − 2 d) for d < 0; mirrored on the right
+        distance = value - self.centre
+        if distance > 0 and not self.both:
+            return distance, 1.0
+        slope = float(np.sqrt(1 + 2 * abs(distance)))
+        return float(np.copysign(slope - 1, distance)), slope
+
 
 @dataclass(frozen=True, slots=True)
 class Straight:
@@ -92,12 +101,13 @@ class Straight:
         """The peak in straight coordinates: to first order, the mean and τ are no longer tied."""
         point, scale = peak.point.copy(), np.ones(len(peak.point))
         for tail in self.tails:
-            point[tail.column] = 0.0
+            point[tail.column], slope = tail.unbend(float(peak.point[tail.column]))
+            scale[tail.column] = 1 / slope
         for funnel in self.funnels:
             centre, sd = funnel.given(peak.point[funnel.between : funnel.between + 1])
             point[funnel.mean] = (peak.point[funnel.mean] - centre[0]) / sd[0]
             scale[funnel.mean] = 1 / sd[0]
-        return Peak(point, peak.covariance * np.outer(scale, scale))
+        return replace(peak, point=point, covariance=peak.covariance * np.outer(scale, scale))
 
 
 def straightened(space: Space, peak: Peak, rough: dict[str, list[Rough]]) -> Straight:

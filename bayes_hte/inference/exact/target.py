@@ -11,6 +11,7 @@ import xarray as xr
 from bayes_hte.inference.exact.coefficients import Line, Placed, mapped
 from bayes_hte.inference.exact.integrate import Index, Maps, Segments, locate, log_integral, log_quadratic
 from bayes_hte.inference.exact.space import Array, Space, space_of
+from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.parameters import SegmentDesign, list_coefficients
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.model import Model
@@ -100,6 +101,11 @@ class Target:
             return join([work(each, self.maps(here, block)) for each, block in zip(picked, blocks, strict=True)])
 
         return np.concatenate(list(in_threads(job, range(0, len(points), rows), workers)))
+
+    @property
+    def has_units(self) -> bool:
+        """Whether coefficients are in the outcome's own units, which may be anything, and not logarithms."""
+        return FAMILIES[self.model.family].link == "identity"
 
     @property
     def differ(self) -> bool:

@@ -624,7 +624,7 @@ def test_importance_sampling_recovers_a_known_evidence_and_means(known: Known) -
     size = len(known.mean)
     start = Peak(np.zeros(size), np.eye(size))
     target: Any = known
-    sample = explore(target, Straight((), ()), start, Effort(3000, 20_000, 4500), seed=SEED)
+    sample = explore(target, Straight((), ()), [start], Effort(3000, 20_000, 4500), seed=SEED)
     assert sample.pareto_k < 0.7
     assert sample.effective >= 3000 or len(sample.points) >= 20_000
     assert sample.weights.sum() == pytest.approx(1.0)
@@ -639,7 +639,7 @@ def test_importance_sampling_recovers_a_known_evidence_and_means(known: Known) -
 def test_points_in_straight_coordinates_carry_their_jacobian() -> None:
     known, bent = log_gammas(), Straight((Tail(0, -0.4, both=False), Tail(2, -1.4, both=True)), ())
     target: Any = known
-    sample = explore(target, bent, Peak(np.zeros(3), np.eye(3)), Effort(3000, 20_000, 4500), seed=SEED)
+    sample = explore(target, bent, [Peak(np.zeros(3), np.eye(3))], Effort(3000, 20_000, 4500), seed=SEED)
     assert abs(sample.log_evidence - known.log_evidence) < 4 / math.sqrt(sample.effective)
     assert (abs(sample.weights @ sample.points - known.mean) < 4 * known.sd / math.sqrt(sample.effective)).all()
 
@@ -963,7 +963,7 @@ def test_published_estimates_equal_a_grid_of_mean_and_tau(mean: Any, between: An
     cells = table({"estimate": Y[:, None], "se": SE[:, None]}, arms=("treated",), control="")
     model = hte.Model(family="estimate", effect={"mean": mean, "between": between})
     (arm,) = direct.arms(build_problem(cells, model))
-    nodes = arm.nodes(arm.limits())
+    nodes = arm.nodes()
     found = direct.posterior(build_problem(cells, model), draws=4000, seed=SEED)
     assert abs(nodes.log_evidence - fine["log_evidence"]) < allowed["log_evidence"]
     assert found.sample_stats["log_evidence"] == nodes.log_evidence
@@ -983,4 +983,4 @@ def test_published_estimates_equal_a_grid_of_mean_and_tau(mean: Any, between: An
 def test_a_missing_estimate_leaves_the_common_distribution() -> None:
     arm = Arm(Rotated(np.array([1.2, 0.0]), np.array([0.25, np.inf]), np.ones(2)), law("Normal"), law("HalfNormal"))
     alone = Arm(Rotated(np.array([1.2]), np.array([0.25]), np.ones(1)), law("Normal"), law("HalfNormal"))
-    assert arm.nodes(arm.limits()).log_evidence == pytest.approx(alone.nodes(alone.limits()).log_evidence, abs=1e-9)
+    assert arm.nodes().log_evidence == pytest.approx(alone.nodes().log_evidence, abs=1e-9)
