@@ -22,6 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from bayes_hte.cells.reading.labels import CellKey, label_segments, sort_naturally, sort_segments
+from bayes_hte.cells.reading.total_levels import refuse_totals
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, OTHER_SEGMENT, SEGMENT
 
@@ -119,7 +120,7 @@ def build_cell_table(
         segment_order = np.argsort(grid_index[0])
         cells["covariance"] = (SEGMENT, OTHER_SEGMENT), covariance[np.ix_(segment_order, segment_order)]
         cells = cells.assign_coords({OTHER_SEGMENT: (OTHER_SEGMENT, segment_labels)})
-    return cell_table.check_cell_table(cells)
+    return refuse_totals(cell_table.check_cell_table(cells))
 
 
 def _encode_attributes(attributes: TableAttributes) -> dict[str, str | float]:

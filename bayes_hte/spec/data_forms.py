@@ -129,6 +129,14 @@ DropMissing = Annotated[
         examples=[True],
     ),
 ]
+FoldLabels = Annotated[
+    TrueOrFalse,
+    Field(
+        description="Take labels of arms and segments that differ only in case, spaces or Unicode form (`new`, `New `) "
+        "for one, and say which; otherwise they are different, and the checks say so.",
+        examples=[True],
+    ),
+]
 DimensionBins = Annotated[
     dict[NonEmptyText, _BinDefinition] | None,
     Field(
@@ -217,6 +225,7 @@ class Rows(PlanTable):
         description="Columns of numbers measured before treatment: it is reported if they differ between the arms.",
         examples=["age", ["age", "visits_before"]],
     )
+    fold_labels: FoldLabels = False
     shares: ArmShares = None
 
 
@@ -254,6 +263,7 @@ class Times(PlanTable):
         examples=[90],
     )
     bins: DimensionBins = None
+    fold_labels: FoldLabels = False
     shares: ArmShares = None
 
 
@@ -270,6 +280,7 @@ class Levels(PlanTable):
     segments: SegmentColumns
     value: NonEmptyText = Field(description="Column of the value of the outcome.", examples=["stars"])
     count: NonEmptyText = Field(description="Column of the number of units that have the value.", examples=["users"])
+    fold_labels: FoldLabels = False
     shares: ArmShares = None
 
 
@@ -320,6 +331,7 @@ class Summary(PlanTable):
     )
     size: PopulationSize = None
     covariates: SegmentCovariates = None
+    fold_labels: FoldLabels = False
     shares: ArmShares = None
 
 
@@ -344,6 +356,7 @@ class Wide(PlanTable):
     control: ControlArm
     segments: SegmentColumns
     covariates: SegmentCovariates = None
+    fold_labels: FoldLabels = False
     shares: ArmShares = None
 
 
@@ -359,6 +372,7 @@ class Table(PlanTable):
     arm: OptionalArmColumn = None
     control: Annotated[_ArmLabel | None, _CONTROL_ARM] = None
     segments: Annotated[ColumnNames | None, _SEGMENT_COLUMNS] = None
+    fold_labels: FoldLabels = False
     shares: ArmShares = None
 
 
@@ -387,6 +401,7 @@ class Estimates(PlanTable):
     )
     size: PopulationSize = None
     covariates: SegmentCovariates = None
+    fold_labels: FoldLabels = False
 
     @model_validator(mode="after")
     def _check_uncertainty(self) -> Self:

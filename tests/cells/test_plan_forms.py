@@ -71,18 +71,21 @@ def test_plans_of_before_say_what_they_said():
         "outcome": "y",
         "segments": ("device",),
         "drop_missing": False,
+        "fold_labels": False,
     }
     assert options(Summary(**BASE, n="n", events="e")) == BASE | {
         "segments": ("device",),
         "outcome": "outcome",
         "n": "n",
         "events": "e",
+        "fold_labels": False,
     }
     assert options(Estimates(segments=["s"], estimate="y", se="se")) == {
         "segments": ("s",),
         "outcome": "effect",
         "estimate": "y",
         "se": "se",
+        "fold_labels": False,
     }
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 
 from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.checks.balance import describe_attrition, describe_imbalance
+from bayes_hte.cells.checks.labels import describe_similar_arms, describe_similar_levels, describe_totals
 from bayes_hte.cells.checks.outliers_simpson import describe_outliers, describe_reversals
 from bayes_hte.cells.checks.sample_ratio import describe_mismatches
 from bayes_hte.cells.checks.wording import MAX_NAMED_SEGMENTS, list_first, locate_condition, quote_column, shorten_label
@@ -113,11 +114,14 @@ def collect_findings(cells: xr.Dataset, shares: Mapping[str, float] | None = Non
     validity_warnings = [
         *describe_mismatches(cells, shares),
         *cell_table.list_validity_warnings(cells),
+        *describe_totals(cells),
+        *describe_similar_arms(cells),
         *describe_attrition(cells),
         *describe_imbalance(cells),
     ]
     other_findings = [
         *cell_table.list_notes(cells),
+        *describe_similar_levels(cells),
         *describe_reversals(cells),
         *describe_outliers(cells),
         *_describe_missing_arms(has_data),

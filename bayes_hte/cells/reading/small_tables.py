@@ -11,6 +11,7 @@ from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.reading import plain_csv
 from bayes_hte.cells.reading.engines import describe_missing_levels, fetch_rows, name_table, open_table, pick_columns
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, format_label, is_missing
+from bayes_hte.cells.reading.similar_labels import fold_column
 from bayes_hte.errors import DataError
 from bayes_hte.spec.cell_table import MISSING_LEVEL
 
@@ -51,7 +52,13 @@ class SummaryRows:
 
 
 def read_summary_rows(
-    table: "Table", *, dims: list[str], arm_column: str | None, columns_by_role: dict[str, str]
+    table: "Table",
+    *,
+    dims: list[str],
+    arm_column: str | None,
+    columns_by_role: dict[str, str],
+    fold_labels: bool = False,
+    control: Any = None,
 ) -> SummaryRows:
     """Read the rows of a table of summaries, and the cell that each describes.
 
@@ -63,6 +70,10 @@ def read_summary_rows(
         Columns of labels; without `arm_column` all rows belong to one arm.
     columns_by_role
         Columns of numbers, by what the numbers mean, such as n or mean.
+    fold_labels
+        Whether labels that differ only in case, spaces or Unicode form are one.
+    control
+        The arm whose spelling then stays.
 
     Raises
     ------
@@ -74,6 +85,14 @@ def read_summary_rows(
     # Rows to columns: labels first, then numbers.
     column_values = list(zip(*fetched_rows, strict=True))
     label_texts = [[format_label(value) for value in column] for column in column_values[: len(label_columns)]]
+    fold_notes: list[str] = []
+    if fold_labels:
+        preferred = [None] * len(dims) + [format_label(control)]
+        for index, column in enumerate(label_columns):
+            label_texts[index], notes = fold_column(
+                label_texts[index], [1] * len(fetched_rows), column, preferred[index]
+            )
+            fold_notes += notes
     arm_labels = (
         [ONLY_ARM] * len(fetched_rows) if arm_column is None else _check_arm_labels(label_texts.pop(), arm_column)
     )
@@ -84,7 +103,7 @@ def read_summary_rows(
             role: require_numbers(role, column)
             for role, column in zip(columns_by_role, column_values[len(label_columns) :], strict=True)
         },
-        describe_missing_levels(label_texts, [1] * len(fetched_rows), dims, "row"),
+        fold_notes + describe_missing_levels(label_texts, [1] * len(fetched_rows), dims, "row"),
         f"{write_count(len(fetched_rows), 'row', 'rows')} of {name_table(table)}",
     )
 

@@ -87,6 +87,7 @@ def from_levels(
     value: str,
     count: str,
     outcome: str = "outcome",
+    fold_labels: bool = False,
 ) -> xr.Dataset:
     """Read a long table with one row per segment, arm and value of the outcome, and the number of its units.
 
@@ -107,6 +108,9 @@ def from_levels(
         Column with the units that have it; a value without a row has none.
     outcome
         What was measured, for tables and reports.
+    fold_labels
+        Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
+        of the control stays), and say so in a note.
 
     Returns
     -------
@@ -138,7 +142,14 @@ def from_levels(
     check_not_none(arm=arm, control=control, value=value, count=count)
     check_nonempty_text(outcome=outcome)
     dims = check_dimensions(segments, {"arm": arm, "value": value, "count": count}, reserved_names={VALUE})
-    rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role={"value": value, "count": count})
+    rows = read_summary_rows(
+        table,
+        dims=dims,
+        arm_column=arm,
+        columns_by_role={"value": value, "count": count},
+        fold_labels=fold_labels,
+        control=control,
+    )
     check_finite(rows, "value")
     unit_counts = require_whole_numbers(rows, "count")
     outcome_values = rows.numbers_by_role["value"]

@@ -51,6 +51,7 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     log_sd: str | None = None,
     size: str | None = None,
     covariates: Sequence[str] | None = None,
+    fold_labels: bool = False,
 ) -> xr.Dataset:
     """Read a summary with one row per segment and arm.
 
@@ -89,6 +90,9 @@ def from_summary(  # noqa: PLR0913, one keyword per column
         counts clusters, views of a mean per view, the sum of weights. Averages over segments count each by it.
     covariates
         Columns of numbers that are known of each segment as a whole, the same in the rows of all its arms.
+    fold_labels
+        Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
+        of the control stays), and say so in a note.
 
     Returns
     -------
@@ -140,7 +144,14 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     column_by_role |= name_size_role(size)
     covariate_columns = name_covariate_roles(covariates)
     dims = check_dimensions(segments, {"arm": arm, **column_by_role, **covariate_columns})
-    rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role=column_by_role | covariate_columns)
+    rows = read_summary_rows(
+        table,
+        dims=dims,
+        arm_column=arm,
+        columns_by_role=column_by_role | covariate_columns,
+        fold_labels=fold_labels,
+        control=control,
+    )
     check_distinct(rows.cell_keys, describe_cell)
     attributes = TableAttributes(
         outcome_name=outcome,
@@ -201,6 +212,7 @@ def from_estimates(
     size: str | None = None,
     outcome: str = "effect",
     covariates: Sequence[str] | None = None,
+    fold_labels: bool = False,
 ) -> xr.Dataset:
     """Read effects that were estimated elsewhere, one row per segment (and arm).
 
@@ -231,6 +243,9 @@ def from_estimates(
         What was measured, for tables and reports.
     covariates
         Columns of numbers that are known of each segment as a whole, the same in the rows of all its arms.
+    fold_labels
+        Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
+        of the control stays), and say so in a note.
 
     Returns
     -------
@@ -264,7 +279,13 @@ def from_estimates(
     column_by_role = {role: column for role, column in columns.items() if column is not None} | name_size_role(size)
     covariate_columns = name_covariate_roles(covariates)
     dims = check_dimensions(segments, {"arm": arm, **column_by_role, **covariate_columns})
-    rows = read_summary_rows(table, dims=dims, arm_column=arm, columns_by_role=column_by_role | covariate_columns)
+    rows = read_summary_rows(
+        table,
+        dims=dims,
+        arm_column=arm,
+        columns_by_role=column_by_role | covariate_columns,
+        fold_labels=fold_labels,
+    )
     check_distinct(rows.cell_keys, describe_cell)
     # Effects are differences already: the table holds no arm that they could be compared with.
     attributes = TableAttributes(

@@ -52,6 +52,7 @@ def from_table(
     segments: Sequence[str] | None = None,
     arm: str | None = None,
     outcome: str | None = None,
+    fold_labels: bool = False,
 ) -> xr.Dataset:
     """Read a table of any form that has one row per cell or segment, if its columns' names leave no doubt.
 
@@ -68,8 +69,8 @@ def from_table(
     arm
         Column that names the arm; by default one that is called arm, variant, treatment or the like, or else the one
         that holds the label control or placebo.
-    outcome
-        What was measured, for tables and reports.
+    outcome, fold_labels
+        As in `from_summary`.
 
     Returns
     -------
@@ -120,8 +121,8 @@ def from_table(
     arms = sort_naturally(reading.arms or request.read_labels(str(reading.arm)) if "control" in options else ())
     if "control" in options:
         options["control"] = _choose_control(arms, control, reading)
-    if outcome is not None:
-        options["outcome"] = outcome
+    options |= {"outcome": outcome} if outcome is not None else {}
+    options |= {"fold_labels": True} if fold_labels else {}
     _check_pooled_arms(arms, _TableReading(reading.function, options))
     cells = READING_FUNCTIONS[reading.function](table, **options)
     _check_values(cells, reading)

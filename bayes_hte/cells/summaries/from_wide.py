@@ -47,6 +47,7 @@ def from_wide(
     control: str,
     outcome: str = "outcome",
     covariates: Sequence[str] | None = None,
+    fold_labels: bool = False,
 ) -> xr.Dataset:
     """Read a summary with one row per segment and a set of columns per arm.
 
@@ -66,6 +67,9 @@ def from_wide(
         What was measured, for tables and reports.
     covariates
         Columns of numbers that are known of each segment as a whole.
+    fold_labels
+        Take levels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have, and
+        say so in a note.
 
     Returns
     -------
@@ -123,7 +127,13 @@ def from_wide(
         for role, column in arm_columns.items()
     }
     dims = check_dimensions(segments, {**column_by_role, **covariate_columns})
-    wide_rows = read_summary_rows(table, dims=dims, arm_column=None, columns_by_role=column_by_role | covariate_columns)
+    wide_rows = read_summary_rows(
+        table,
+        dims=dims,
+        arm_column=None,
+        columns_by_role=column_by_role | covariate_columns,
+        fold_labels=fold_labels,
+    )
     # Before the arms are stacked, so that the message names rows as they stand in the table.
     check_distinct(
         [levels for levels, _ in wide_rows.cell_keys], lambda levels: f"segment {LEVEL_SEPARATOR.join(levels)!r}"

@@ -19,7 +19,7 @@ import xarray as xr
 
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.build import SPANNING_ATTRIBUTE
-from bayes_hte.cells.reading.engines import fetch_rows
+from bayes_hte.cells.reading.engines import Source, fetch_rows, pick_columns
 from bayes_hte.cells.reading.labels import format_label
 from bayes_hte.cells.units.statistics import (
     StatisticsAnswer,
@@ -129,19 +129,21 @@ def note_crossing_clusters(frame: "nw.LazyFrame[Any]", cluster_column: str, tabl
     ]
 
 
-def note_repeated_units(frame: "nw.LazyFrame[Any]", unit_column: str, table_name: str) -> list[str]:
+def note_repeated_units(source: Source, unit_column: str, arm_column: str) -> list[str]:
     """Note in sentences that units have several rows, or are in several arms, if any do; runs a query.
 
     Parameters
     ----------
-    frame
-        Rows; u is the unit, k0 the arm.
-    unit_column
-        Name of the unit's column, for the notes.
-    table_name
-        Name of the table in messages.
+    source
+        The opened table.
+    unit_column, arm_column
+        Columns of the units and of the arms.
     """
-    n_units, n_repeated, n_crossing = _count_repeats(frame, "u", table_name)
+    import narwhals.stable.v2 as nw
+
+    picked_rows = pick_columns(source, [unit_column, arm_column])
+    unit_rows = picked_rows.select(nw.col("c0").alias("u"), nw.col("c1").alias("k0"))
+    n_units, n_repeated, n_crossing = _count_repeats(unit_rows, "u", source.table_name)
     unit_phrase = write_count(n_units, "unit", "units")
     notes = []
     if n_crossing:

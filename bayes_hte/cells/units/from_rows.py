@@ -9,7 +9,7 @@ import xarray as xr
 
 from bayes_hte._support.validation import check_not_none, describe_value
 from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool_groups
-from bayes_hte.cells.reading.engines import Source, check_arms, check_dimensions, open_table, pick_columns
+from bayes_hte.cells.reading.engines import Source, check_arms, check_dimensions, open_table
 from bayes_hte.cells.reading.labels import CellKey
 from bayes_hte.cells.units.binning import BinSpec, check_bins, check_rare, merge_rare_levels
 from bayes_hte.cells.units.clusters import (
@@ -19,6 +19,7 @@ from bayes_hte.cells.units.clusters import (
     note_crossing_clusters,
     note_repeated_units,
 )
+from bayes_hte.cells.units.fold_groups import fold_group_labels
 from bayes_hte.cells.units.group_by import (
     GroupedUnits,
     UnitColumns,
@@ -50,6 +51,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     cluster: str | None = None,
     bins: Mapping[str, BinSpec] | None = None,
     rare: int | Mapping[str, int] | None = None,
+    fold_labels: bool = False,
     unit: str | None = None,
     balance: str | Sequence[str] | None = None,
     connection: Any = None,
@@ -84,6 +86,9 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         of about equal size; or, of dates, "day", "week", "month", "quarter" or "year".
     rare
         Levels with fewer rows than this form the level (other), in all dimensions or by dimension.
+    fold_labels
+        Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
+        of the control stays), and say so in a note.
     unit
         Column that names the unit: a note says how many have several rows, or are in several arms.
     balance
@@ -179,19 +184,22 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         groups = group_unit_rows(rows, reduction.build_query())
         unit_findings = _query_unit_findings(source, rows, groups, unit=unit)
     reduction.check_groups(groups, rows)
+    fold_notes: list[str] = []
+    if fold_labels:
+        groups, fold_notes = fold_group_labels(groups, columns, control=control)
     groups, rare_notes = _merge_rare_groups(groups, columns.dims, rare_limits)
-    unit_findings = replace(unit_findings, rare_notes=rare_notes)
+    unit_findings = replace(unit_findings, label_notes=[*fold_notes, *rare_notes])
     return _build_cells(reduction, rows, groups, unit_findings, control=control, drop_missing=drop_missing)
 
 
 @dataclass(frozen=True, slots=True)
 class _UnitFindings:
-    """What is known besides the statistics: clusters in several segments, units that repeat, and rare levels."""
+    """What is known besides the statistics: clusters in several segments, units that repeat, merged labels."""
 
     warnings: Sequence[str]
     spanning: SpanningClusters | None
     cluster_notes: Sequence[str]
-    rare_notes: Sequence[str] = ()
+    label_notes: Sequence[str] = ()
 
 
 def _assign_columns(
@@ -234,7 +242,7 @@ def _query_unit_findings(source: Source, rows: UnitRows, groups: GroupedUnits, *
         warnings = note_crossing_clusters(rows.frame, cluster, rows.table_name)
         spanning, notes = _count_clusters(rows, groups, crossing=bool(warnings))
     if unit is not None and unit != cluster:  # a unit that is the cluster may have many rows, which are added up
-        warnings = [*warnings, *_note_repeats(source, unit, rows.columns.arm)]
+        warnings = [*warnings, *note_repeated_units(source, unit, rows.columns.arm)]
     return _UnitFindings(warnings, spanning, notes)
 
 
@@ -270,7 +278,7 @@ def _build_cells(
         *unit_findings.cluster_notes,
         *_note_variance_reduction(variables, reduction.covariate_columns),
         *_note_unknown_sizes(variables, reduction),
-        *unit_findings.rare_notes,
+        *unit_findings.label_notes,
     ]
     recipe, spanning = reduction.adjustment_recipe, unit_findings.spanning
     attributes = replace(
@@ -303,15 +311,6 @@ def _check_cluster_levels(rare_limits: Mapping[str, int], bins_by_dim: Mapping[s
             f"{level_phrase} are put together after the rows of a cluster are added up, so that one with rows in two "
             "of them would count twice; put them together in a column of the data, and name that"
         )
-
-
-def _note_repeats(source: Source, unit_column: str, arm_column: str) -> list[str]:
-    import narwhals.stable.v2 as nw
-
-    picked_rows = pick_columns(source, [unit_column, arm_column]).select(
-        nw.col("c0").alias("u"), nw.col("c1").alias("k0")
-    )
-    return note_repeated_units(picked_rows, unit_column, source.table_name)
 
 
 def _describe_outcome(unit_rows: UnitRows) -> str:

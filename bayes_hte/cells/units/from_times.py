@@ -14,6 +14,7 @@ from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool
 from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, open_table
 from bayes_hte.cells.reading.labels import format_label, is_missing
 from bayes_hte.cells.units.binning import BinSpec, check_bins
+from bayes_hte.cells.units.fold_groups import fold_group_labels
 from bayes_hte.cells.units.group_by import (
     GroupedUnits,
     UnitColumns,
@@ -33,7 +34,7 @@ DEFAULT_INTERVALS = 4
 """Intervals of time without `breaks`: the hazard can change over time, and each interval has events enough."""
 
 
-def from_times(
+def from_times(  # noqa: PLR0913, one keyword per column or decision
     data: "Table",
     *,
     time: str,
@@ -46,6 +47,7 @@ def from_times(
     bins: Mapping[str, BinSpec] | None = None,
     outcome: str = "event",
     drop_missing: bool = False,
+    fold_labels: bool = False,
     connection: Any = None,
 ) -> xr.Dataset:
     """Reduce times to an event to cells: failures and time at risk per segment, arm and interval.
@@ -78,6 +80,9 @@ def from_times(
         What the event is, for tables and reports.
     drop_missing
         Leave out the rows whose time, event or arm is missing, and say so in a note.
+    fold_labels
+        Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
+        of the control stays), and say so in a note.
     connection
         DuckDB connection or Ibis backend in which `data`, then a query, is carried out.
 
@@ -136,11 +141,15 @@ def from_times(
         # Nothing is known of the hazard after the last time observed: the last interval ends there.
         edges = [0.0, *cuts, observed.last_time]
         groups = group_unit_rows(unit_rows, _build_interval_query(edges))
+    fold_notes: list[str] = []
+    if fold_labels:
+        groups, fold_notes = fold_group_labels(groups, unit_rows.columns, control=control)
     groups, attributes = drop_incomplete_rows(
         unit_rows, groups, outcome_name=outcome, control=control, drop_missing=drop_missing
     )
     cut_notes = [cut.describe_cut(dim) for dim, cut in unit_rows.cuts_by_dim.items()]
-    attributes = replace(attributes, horizon=_resolve_horizon(horizon, observed), notes=[*attributes.notes, *cut_notes])
+    notes = [*fold_notes, *attributes.notes, *cut_notes]
+    attributes = replace(attributes, horizon=_resolve_horizon(horizon, observed), notes=notes)
     if breaks is None and cuts:
         break_phrase = ", ".join(_format_time(break_time) for break_time in cuts)
         breaks_note = f"time is cut at {break_phrase}, so that each interval has about equally many events"
