@@ -25,7 +25,10 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/data.md"])
+PYTHON_PAGES = ["README.md", "docs/guide.md", "docs/data.md"]
+
+
+@pytest.mark.parametrize("document", PYTHON_PAGES)
 def test_python_in_the_documents_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(ROOT / document, "python"))
@@ -64,26 +67,43 @@ def test_the_page_of_plans_has_every_key_of_every_table() -> None:
         assert set(table["properties"]) in keys_by_section, table["description"]
 
 
-def test_plans_in_the_documents_are_valid(tmp_path: Path) -> None:
-    from bayes_hte import read_plan
-
-    for number, text in enumerate(blocks(ROOT / "README.md", "toml")):
-        path = tmp_path / f"plan{number}.toml"
-        path.write_text(text, encoding="utf-8")
-        read_plan(path)
-    assert (tmp_path / "plan0.toml").exists()
+def test_the_plan_in_the_readme_is_one_that_its_commands_run() -> None:
+    (plan,) = blocks(ROOT / "README.md", "toml")
+    assert plan == (ROOT / "examples" / "forms" / "rows.toml").read_text(encoding="utf-8")
 
 
-def test_every_local_link_in_the_documents_leads_somewhere() -> None:
-    documents = [
-        *ROOT.glob("*.md"),
-        *(ROOT / "docs").glob("*.md"),
-        *ROOT.glob("examples/*/*.md"),
-        ROOT / "models/README.md",
-    ]
-    for document in documents:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "examples/**/*.md", "models/*.md", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+def test_every_page_with_python_is_run() -> None:
+    with_python = {str(page.relative_to(ROOT)) for page in PAGES if blocks(page, "python")}
+    # Those of the models are PyMC text: tests/model/text/test_pymc_source.py runs it.
+    assert with_python == {*PYTHON_PAGES, "models/README.md"}
+
+
+def list_anchors(page: Path) -> set[str]:
+    """List the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_local_link_in_the_documents_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        led_to = (page.parent / target).resolve() if target else page
+        assert led_to.exists(), f"{page.name} links to {target}"
+        if anchor and led_to.suffix == ".md":
+            assert anchor in list_anchors(led_to), f"{page.name} links to {target}#{anchor}"
+
+
+def test_every_page_of_the_documents_is_in_their_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"]({page.name})" not in index] == ["README.md"]
 
 
 def test_the_readme_names_the_commands_that_ci_runs() -> None:
