@@ -10,6 +10,7 @@ a value that it cannot take included;
 import argparse
 import gc
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -72,6 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command_parser.add_argument(
         "--no-report", action="store_true", help="leave out report.html, and remove that of an earlier run: faster"
+    )
+    command_parser.add_argument(
+        "--excel",
+        action="store_true",
+        help="mark effects.csv as UTF-8, without which Excel misreads names with accents",
     )
     command_parser.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -144,15 +150,19 @@ def run_plan(arguments: Namespace) -> int:
 
         _check_folder_writable(results_folder)
         prepared = run.prepare_analysis(plan_file, data=arguments.data, drop_missing=arguments.drop_missing)
-        _show_warnings(prepared, quiet=quiet)
+        _show_question(prepared, quiet=quiet)
     with _time_stage("fitting", quiet=quiet):
         fit = run.fit_prepared_analysis(
-            prepared, draws=arguments.draws, seed=arguments.seed, progress=False if quiet else None
+            prepared,
+            draws=arguments.draws,
+            seed=arguments.seed,
+            progress=False if quiet else None,
+            command=_write_command(arguments),
         )
     with _time_stage("reporting", quiet=quiet):
         result_tables = export.build_result_tables(fit)
         written_files = export.write_results(
-            fit, results_folder, result_tables=result_tables, report=not arguments.no_report
+            fit, results_folder, result_tables=result_tables, report=not arguments.no_report, excel=arguments.excel
         )
     if arguments.json:
         sys.stdout.write(csv_json.to_strict_json(export.build_summary(fit, result_tables)))
@@ -167,6 +177,17 @@ def run_plan(arguments: Namespace) -> int:
             written_files,
         )
     return 0 if fit.diagnosis.ok else EXIT_UNRELIABLE
+
+
+def _write_command(arguments: Namespace) -> str:
+    """Write the command that gives the same numbers again; a connection URL, which may hold a password, is left out."""
+    words = ["bayes-hte", "run", str(arguments.plan)]
+    if arguments.data is not None:
+        words += ["--data", "..." if ":/" in str(arguments.data) else str(arguments.data)]
+    for option_name in ("draws", "seed"):
+        if (number := getattr(arguments, option_name)) is not None:
+            words += [f"--{option_name}", str(number)]
+    return shlex.join(words + (["--drop-missing"] if arguments.drop_missing else []))
 
 
 def _name_results_folder(plan_file: Path) -> str:
@@ -199,26 +220,30 @@ def aggregate_data(arguments: Namespace) -> int:
 
 def check_plan(arguments: Namespace) -> int:
     """Validate a plan, its model and its data, without fitting."""
-    from bayes_hte import cells as cell_tables
     from bayes_hte._support import csv_json
+    from bayes_hte._support.phrases import write_count
     from bayes_hte.analysis import run
+    from bayes_hte.decisions.restated_question import restate_question
 
     prepared = run.prepare_analysis(arguments.plan, data=arguments.data, drop_missing=arguments.drop_missing)
-    data_warnings, dim_sizes = list(cell_tables.check(prepared.cells)), prepared.cells.sizes
+    data_warnings, dim_sizes = _list_warnings(prepared), prepared.cells.sizes
+    restated = restate_question(prepared.plan, prepared.model, prepared.cells)
     if arguments.json:
         json_answer = {
             "ok": True,
             "segments": dim_sizes["segment"],
             "arms": dim_sizes["arm"],
+            "question": restated | {"higher_is_better": prepared.plan.report.higher_is_better},
             "warnings": data_warnings,
         }
         sys.stdout.write(csv_json.to_strict_json(json_answer))
         return 0
-    segment_count = f"{dim_sizes['segment']} segment{'s' * (dim_sizes['segment'] != 1)}"
-    arm_count = f"{dim_sizes['arm']} arm{'s' * (dim_sizes['arm'] != 1)}"
+    segment_count = write_count(dim_sizes["segment"], "segment", "segments")
+    arm_count = write_count(dim_sizes["arm"], "arm", "arms")
     print(f"The plan, the model and the data fit together: {segment_count}, {arm_count}.")
-    for warning in data_warnings:
-        print(_replace_control_characters(f"- {warning}"))
+    # What may make everything wrong comes first, then what is asked.
+    for line in (*(f"- {warning}" for warning in data_warnings), *_format_question(restated)):
+        print(_replace_control_characters(line))
     return 0
 
 
@@ -253,11 +278,28 @@ def _check_folder_writable(results_folder: Path) -> None:
     make_staging_folder(results_folder).rmdir()
 
 
-def _show_warnings(prepared: "PreparedAnalysis", *, quiet: bool) -> None:
-    from bayes_hte import cells as cell_tables
+def _show_question(prepared: "PreparedAnalysis", *, quiet: bool) -> None:
+    """Print what is asked, and what is doubtful about the data, while there is time to stop."""
+    from bayes_hte.decisions.restated_question import restate_question
 
-    for warning in cell_tables.check(prepared.cells):
+    restated = restate_question(prepared.plan, prepared.model, prepared.cells)
+    for question_line in _format_question(restated):
+        _print_to_stderr(question_line, DIM_STYLE, quiet=quiet)
+    for warning in _list_warnings(prepared):
         _print_to_stderr(f"  note: {warning}", YELLOW_STYLE, quiet=quiet)
+
+
+def _format_question(restated: dict[str, str]) -> list[str]:
+    return [f"  {f'{name}:':<10}{phrase}" for name, phrase in restated.items()]
+
+
+def _list_warnings(prepared: "PreparedAnalysis") -> list[str]:
+    """List what is doubtful: first which direction is better, then the data."""
+    from bayes_hte import cells as cell_tables
+    from bayes_hte.decisions.direction import ask_about_direction
+
+    direction_question = ask_about_direction(prepared.cells, prepared.plan.report.higher_is_better)
+    return [*([direction_question] if direction_question else []), *cell_tables.check(prepared.cells)]
 
 
 @contextmanager

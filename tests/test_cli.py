@@ -510,7 +510,28 @@ def test_a_mismatch_with_the_planned_shares_is_told_first_and_stops_nothing(call
     assert answer.code == 0
     assert "note: sample-ratio mismatch: " in answer.err
     assert json.loads(Path("out/summary.json").read_text())["warnings"][0].startswith("sample-ratio mismatch: ")
-    assert call("check", experiment(tmp_path, users(), ROWS | {"shares": {"none": 1, "email": 1}})).out.count("\n") == 1
+    sound = call("check", experiment(tmp_path, users(), ROWS | {"shares": {"none": 1, "email": 1}})).out
+    assert not [line for line in sound.splitlines() if line.startswith("- ")]
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_is_asked_is_restated_before_the_fit_and_a_doubtful_direction_is_asked_about(
+    call: Call, tmp_path: Path
+) -> None:
+    plan = experiment(tmp_path, users().rename(columns={"visit": "churned"}), ROWS | {"outcome": "churned"})
+    answer = call("check", plan)
+    assert "  outcome:  'churned': higher is taken as better, as report.higher_is_better is not stated\n" in answer.out
+    assert answer.out.splitlines()[1].startswith("- is a higher 'churned' better? ")
+    found = json.loads(call("check", plan, "--json").out)
+    assert found["question"]["higher_is_better"] is None
+    assert found["warnings"][0].startswith("is a higher 'churned' better? ")
+    said = call("run", plan, "--out", "out", "--seed", "7").err
+    assert said.index("'churned': higher is taken as better") < said.index("better? ") < said.index("fitting …")
+    assert hte.load("out/fit.nc").tree.attrs["command"] == f"bayes-hte run {plan} --seed 7"
+    plan.write_text(f"{plan.read_text()}\n[report]\nhigher_is_better = false\n")
+    answer = call("check", plan)
+    assert "'churned': lower is better" in answer.out
+    assert "better? " not in answer.out
 
 
 @pytest.mark.usefixtures("plain")

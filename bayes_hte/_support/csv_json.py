@@ -20,8 +20,14 @@ def to_strict_json(json_content: Any) -> str:
     return to_json(json_content, indent=2, inf_nan_mode="null", fallback=_convert_scalar).decode() + "\n"
 
 
-def to_safe_csv(table: pd.DataFrame) -> str:
+BYTE_ORDER_MARK = "\ufeff"
+"""Before a text it tells Excel that the file is UTF-8; else Excel takes the encoding of the computer's language."""
+
+
+def to_safe_csv(table: pd.DataFrame, *, significant_digits: int | None = None) -> str:
     """Write a table as CSV in which a spreadsheet runs no text as a formula: it gets a ' before it.
+
+    Numbers have all their digits, unless `significant_digits` says how many.
 
     Examples
     --------
@@ -32,8 +38,9 @@ def to_safe_csv(table: pd.DataFrame) -> str:
     for column_name in safe_table.columns:
         if not pd.api.types.is_numeric_dtype(safe_table[column_name]):
             safe_table[column_name] = safe_table[column_name].map(_escape_formula)
+    float_format = None if significant_digits is None else f"%.{significant_digits}g"
     # RFC 4180 ends lines with CR LF.
-    return str(safe_table.to_csv(index=False, lineterminator="\r\n"))
+    return str(safe_table.to_csv(index=False, lineterminator="\r\n", float_format=float_format))
 
 
 def _escape_formula(csv_value: Any) -> Any:

@@ -8,19 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import xarray as xr
 
 from bayes_hte import cells as cell_tables
 from bayes_hte._support.atomic_files import write_text_atomically
-from bayes_hte._support.csv_json import to_safe_csv, to_strict_json
+from bayes_hte._support.csv_json import BYTE_ORDER_MARK, to_safe_csv, to_strict_json
+from bayes_hte._support.phrases import NBSP, format_percent_probability
 from bayes_hte.analysis.result import Fit
 from bayes_hte.decisions.direction import ask_about_direction
-from bayes_hte.decisions.verdicts import choose_verdict_rule, judge_effects, list_tested_rows
+from bayes_hte.decisions.verdicts import Verdict, choose_verdict_rule, judge_effects, list_tested_rows
 from bayes_hte.errors import OutputError
-from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
+from bayes_hte.estimands.effects import get_fitted_family
+from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables, mark_reliability
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.fit_tree import collect_provenance, get_stated_direction
+from bayes_hte.spec.cell_table import EffectScale
+from bayes_hte.spec.fit_tree import collect_provenance, get_plan, get_stated_direction
 
 REPORT_FILE = "report.html"
+SIGNIFICANT_DIGITS = 6
+"""Of the numbers in effects.csv: more than the Monte-Carlo error leaves, and short enough to read."""
 # In the order in which they are put into place.
 RESULT_FILES = (REPORT_FILE, "effects.csv", "summary.json", "fit.nc")
 
@@ -32,7 +38,12 @@ def build_result_tables(fit: Fit) -> ResultTables:
 
 
 def write_results(
-    fit: Fit, folder: Path, *, result_tables: ResultTables | None = None, report: bool = True
+    fit: Fit,
+    folder: Path,
+    *,
+    result_tables: ResultTables | None = None,
+    report: bool = True,
+    excel: bool = False,
 ) -> list[Path]:
     """Write report.html, effects.csv, summary.json and fit.nc: all of them, or none.
 
@@ -46,6 +57,8 @@ def write_results(
     report : bool
         False leaves out report.html, and removes one that an earlier run left in the folder: it
         would be read as the report of the new files.
+    excel : bool
+        Whether effects.csv begins with the mark by which Excel knows UTF-8.
 
     Raises
     ------
@@ -54,7 +67,9 @@ def write_results(
     """
     staging_folder = make_staging_folder(folder)
     try:
-        write_by_file_name = _map_file_writers(fit, result_tables or build_result_tables(fit))
+        write_by_file_name = _map_file_writers(
+            fit, result_tables or build_result_tables(fit), BYTE_ORDER_MARK if excel else ""
+        )
         file_names = [name for name in RESULT_FILES if report or name != REPORT_FILE]
         for file_name in file_names:
             write_by_file_name[file_name](staging_folder / file_name)
@@ -94,13 +109,57 @@ def make_staging_folder(folder: Path) -> Path:
         raise OutputError(f"{folder} cannot be written: {os_error.strerror or os_error}") from os_error
 
 
-def _map_file_writers(fit: Fit, result_tables: ResultTables) -> dict[str, Callable[[Path], Any]]:
+def _map_file_writers(fit: Fit, result_tables: ResultTables, csv_start: str) -> dict[str, Callable[[Path], Any]]:
     return {
         REPORT_FILE: lambda path: _write_report(fit, result_tables, path),
-        "effects.csv": lambda path: write_text_atomically(path, to_safe_csv(result_tables.segment_table)),
+        "effects.csv": lambda path: write_text_atomically(path, csv_start + _write_effects(fit, result_tables)),
         "summary.json": lambda path: write_text_atomically(path, to_strict_json(build_summary(fit, result_tables))),
         "fit.nc": fit.save,
     }
+
+
+def _write_effects(fit: Fit, result_tables: ResultTables) -> str:
+    """Write the table of segments as CSV, with what its numbers are and what they say, for who has only the file."""
+    segment_table, scale = result_tables.segment_table, fit.question().scale
+    dimension_names = cell_table.list_dimensions(fit.cells)
+    added_columns: dict[str, Any] = {
+        "scale": scale,
+        "units": describe_effect_units(fit.tree, scale),
+        "reading": _read_effects(fit, segment_table),
+    }
+    # A dimension may have one of these names; it keeps it.
+    renamed_columns = {
+        f"effect_{name}" if name in dimension_names else name: values for name, values in added_columns.items()
+    }
+    effects_table = mark_reliability(segment_table.assign(**renamed_columns), reliable=fit.diagnosis.ok)
+    return to_safe_csv(effects_table, significant_digits=SIGNIFICANT_DIGITS)
+
+
+def describe_effect_units(fit_tree: xr.DataTree, scale: EffectScale) -> str:
+    """Describe what 1 in the column effect is: the numbers of files are not in percent, those of the report are."""
+    family, plan = get_fitted_family(fit_tree), get_plan(fit_tree)
+    match scale:
+        case "relative":
+            return "share of the control's mean (0.01 is 1 %)"
+        case "absolute" if family.mean_is_probability:
+            return "probability (0.01 is 1 percentage point)"
+        case "link" if family.ratio_name:
+            return f"log {family.ratio_name}"
+        case _:
+            return (plan.report.unit if plan is not None else "") or "units of the outcome"
+
+
+def _read_effects(fit: Fit, segment_table: pd.DataFrame) -> list[str]:
+    """Say of every row what its number means: ``new − old in 'bought': above 0 with P = 98.3 %; helps``."""
+    control, outcome = fit.cells.attrs["control"], fit.cells.attrs["outcome"]
+    readings = []
+    for row, verdict in zip(segment_table.to_dict("records"), judge_segments(fit, segment_table), strict=True):
+        contrast = f"{row['arm']} − {control}" if control else str(row["arm"])
+        is_above = row["p_positive"] >= row["p_negative"]
+        side, p_side = ("above", row["p_positive"]) if is_above else ("below", row["p_negative"])
+        p_text = format_percent_probability(p_side).replace(NBSP, " ")
+        readings.append(f"{contrast} in '{outcome}': {side} 0 with probability {p_text}; {verdict}")
+    return readings
 
 
 def _write_report(fit: Fit, result_tables: ResultTables, report_path: Path) -> None:
@@ -113,15 +172,9 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
     """Build the content of summary.json: everything a program needs to act on a fit, as plain values."""
     result_tables = result_tables or build_result_tables(fit)
     question, cells, diagnosis = fit.question(), fit.cells, fit.diagnosis
-    plan, rule = fit.plan, choose_verdict_rule(fit.plan, question.ci_prob)
-    direction_question = ask_about_direction(cells, get_stated_direction(fit.tree))
-    judge = partial(
-        judge_effects, rule=rule, higher_is_better=question.higher_is_better, direction_is_known=not direction_question
-    )
-    ate_verdicts = judge(result_tables.ate_table)
-    segment_verdicts = judge(
-        result_tables.segment_table, is_tested=list_tested_rows(result_tables.segment_table, cells)
-    )
+    plan, direction_question = fit.plan, ask_about_direction(cells, get_stated_direction(fit.tree))
+    ate_verdicts = _choose_judge(fit)(result_tables.ate_table)
+    segment_verdicts = judge_segments(fit, result_tables.segment_table)
     # These keys are a contract with programs, which "format" names.
     return {
         "format": "bayes_hte summary 1",
@@ -132,7 +185,7 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "dimensions": cell_table.list_dimensions(cells),
         "scale": question.scale,
         "ci_prob": question.ci_prob,
-        "call_prob": rule.call_prob,
+        "call_prob": choose_verdict_rule(plan, question.ci_prob).call_prob,
         "reliable": diagnosis.ok,
         "diagnosis": {
             "problems": list(diagnosis.problems),
@@ -152,6 +205,21 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "heterogeneity": _list_records(result_tables.heterogeneity_table),
         "provenance": collect_provenance(fit.tree),
     }
+
+
+def judge_segments(fit: Fit, segment_table: pd.DataFrame) -> list[Verdict]:
+    """Judge the rows of a table of segments by the plan's rule."""
+    return _choose_judge(fit)(segment_table, is_tested=list_tested_rows(segment_table, fit.cells))
+
+
+def _choose_judge(fit: Fit) -> Callable[..., list[Verdict]]:
+    question = fit.question()
+    return partial(
+        judge_effects,
+        rule=choose_verdict_rule(fit.plan, question.ci_prob),
+        higher_is_better=question.higher_is_better,
+        direction_is_known=not ask_about_direction(fit.cells, get_stated_direction(fit.tree)),
+    )
 
 
 def _list_records(table: pd.DataFrame) -> list[dict[str, Any]]:

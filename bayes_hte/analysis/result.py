@@ -14,6 +14,7 @@ from bayes_hte._support.atomic_files import write_file_atomically, write_text_at
 from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups, add_log_densities
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
+from bayes_hte.errors import ArgumentError
 from bayes_hte.estimands import by_dimension, tables
 from bayes_hte.estimands.effects import compute_effect_draws, tabulate_effect_draws
 from bayes_hte.estimands.heterogeneity import tabulate_heterogeneity
@@ -657,13 +658,22 @@ class Fit:
 
         Raises
         ------
+        ArgumentError
+            If the name has the ending of another kind of file, such as .pdf.
         OutputError
             If the file cannot be written; nothing is left behind.
         """
         from bayes_hte.report import render
 
+        report_path = check_path(path, "the report")
+        # A page under another ending would be opened by a program that cannot read it.
+        if report_path.suffix.lower() not in {".html", ".htm", ""}:
+            raise ArgumentError(
+                f"the report is an HTML page, and {report_path.name} ends in {report_path.suffix}: name it "
+                f"{report_path.stem}.html, and print it from a browser to get a PDF"
+            )
         return write_text_atomically(
-            check_path(path, "the report"),
+            report_path,
             render(self._tree_with_log_densities, self.question(), self.diagnosis, self.plan),
         )
 

@@ -52,8 +52,16 @@ def run(
     ArgumentError, PlanError, ModelError, DataError, FitError
         As the step that fails says.
     """
+    given_options = {"drop_missing": drop_missing or None, "draws": draws, "seed": seed}
+    option_texts = [f", {name}={value!r}" for name, value in given_options.items() if value is not None]
+    # The data may be an object, or an address that holds a password: they are not written out.
+    command = f"hte.run({str(plan)!r}{', data=...' if data is not None else ''}{''.join(option_texts)})"
     return fit_prepared_analysis(
-        prepare_analysis(plan, data=data, drop_missing=drop_missing), draws=draws, seed=seed, progress=progress
+        prepare_analysis(plan, data=data, drop_missing=drop_missing),
+        draws=draws,
+        seed=seed,
+        progress=progress,
+        command=command,
     )
 
 
@@ -115,8 +123,9 @@ def fit_prepared_analysis(
     draws: int | None = None,
     seed: int | None = None,
     progress: bool | None = None,
+    command: str | None = None,
 ) -> Fit:
-    """Fit what was prepared; the plan and the hashes of both files travel with the result."""
+    """Fit what was prepared; the plan, the hashes of both files and the command travel with the result."""
     plan, sampling_options = prepared_analysis.plan, prepared_analysis.plan.sampling
     request = SamplingRequest(
         sampler=sampling_options.sampler,
@@ -130,6 +139,7 @@ def fit_prepared_analysis(
         return replace(
             record,
             plan=plan,
+            command=command,
             plan_sha256=prepared_analysis.plan_sha256,
             model_sha256=prepared_analysis.model_sha256,
         )

@@ -14,15 +14,16 @@ from bayes_hte.decisions.direction import ask_about_direction
 from bayes_hte.inference.certificate import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS, Certificate
 from bayes_hte.model.families import Family
 from bayes_hte.model.text import describe, pymc_source
+from bayes_hte.model.text.model_toml import write_model_toml
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import choose_effect_format, isolate_name
 from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import (
     describe_engine,
+    get_command,
     get_file_hashes,
     get_fitted_cells,
     get_fitted_model,
-    get_model_json,
     get_resolved_model,
     get_seed,
     get_stated_direction,
@@ -84,7 +85,7 @@ class Background:
     rerun_command: str
     version_facts: list[tuple[str, str]]
     file_hashes: list[tuple[str, str]]
-    model_json: str
+    model_toml: str
     glossary: tuple[tuple[str, str], ...]
 
 
@@ -105,10 +106,10 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
         direction_question=_make_sentence(direction_question) if direction_question else "",
         validity_warnings=[_make_sentence(warning) for warning in check_findings.validity_warnings],
         data_warnings=[_make_sentence(warning) for warning in check_findings.other_findings],
-        rerun_command=_write_rerun_command(fit_tree, plan),
+        rerun_command=get_command(fit_tree) or _write_fit_call(fit_tree),
         version_facts=_list_versions(fit_tree),
         file_hashes=_list_file_hashes(fit_tree),
-        model_json="" if is_own_model else get_model_json(fit_tree),
+        model_toml="" if is_own_model else write_model_toml(model),
         glossary=GLOSSARY,
     )
 
@@ -234,11 +235,11 @@ def _make_sentence(warning_text: str) -> str:
     return f"{cleaned_text[:1].upper()}{cleaned_text[1:]}."
 
 
-def _write_rerun_command(fit_tree: xr.DataTree, plan: Plan | None) -> str:
-    if plan is not None:
-        return "bayes-hte run plan.toml"
+def _write_fit_call(fit_tree: xr.DataTree) -> str:
     draw_count = fit_tree["posterior"].sizes["chain"] * fit_tree["posterior"].sizes["draw"]
-    return f"bayes_hte.fit(cells, model, draws={draw_count}, seed={get_seed(fit_tree)})"
+    stated_direction = get_stated_direction(fit_tree)
+    direction_text = "" if stated_direction is None else f", higher_is_better={stated_direction}"
+    return f"bayes_hte.fit(cells, model, draws={draw_count}, seed={get_seed(fit_tree)}{direction_text})"
 
 
 def _list_versions(fit_tree: xr.DataTree) -> list[tuple[str, str]]:

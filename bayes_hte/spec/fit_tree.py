@@ -21,6 +21,7 @@ Attributes of the root. netCDF holds numbers and text, so structures are JSON an
     engine_name       text    the engine's name in the registry
     sampler           text    the engine's name, and the library behind it
     data_sha256, model_sha256, plan_sha256    text, hexadecimal
+    command           text    the command or call that made the fit, where it is known
     higher_is_better, lower_is_better    flags    effects above 0, below 0 help; neither where nobody has said so
     own               flag    only draws are known, not the model behind them
 """
@@ -75,6 +76,8 @@ class FitRecord:
         Of Python and of the packages that matter to the numbers.
     data_sha256, model_sha256, plan_sha256 : str or None
         Of the cell table, of the model or its file, and of the plan's file.
+    command : str or None
+        The command or call that made the fit, to be given again.
     higher_is_better : bool or None
         Whether an effect above 0 helps, where it was stated; a plan's own word goes first.
     is_from_posterior : bool
@@ -93,6 +96,7 @@ class FitRecord:
     data_sha256: str | None = None
     model_sha256: str | None = None
     plan_sha256: str | None = None
+    command: str | None = None
     higher_is_better: bool | None = None
     is_from_posterior: bool = False
 
@@ -113,6 +117,7 @@ class FitRecord:
             "diagnosis": None if self.diagnosis is None else json.dumps(dict(self.diagnosis)),
             "plan": _encode_schema(self.plan),
             "plan_sha256": self.plan_sha256,
+            "command": self.command,
             "higher_is_better": 1 if self.higher_is_better is True else None,
             "lower_is_better": 1 if self.higher_is_better is False else None,
             "own": "1" if self.is_from_posterior else None,
@@ -244,11 +249,6 @@ def get_resolved_model(fit_tree: xr.DataTree) -> Model:
     return Model.model_validate_json(fit_tree.attrs["resolved_model"])
 
 
-def get_model_json(fit_tree: xr.DataTree) -> str:
-    """Return the fitted model as indented JSON, for people to read."""
-    return json.dumps(json.loads(fit_tree.attrs["model"]), indent=2, ensure_ascii=False)
-
-
 def get_fitted_cells(fit_tree: xr.DataTree) -> xr.Dataset:
     """Return the fitted cell table, dims (segment, arm)."""
     return fit_tree["cells"].to_dataset()
@@ -258,6 +258,11 @@ def get_plan(fit_tree: xr.DataTree) -> Plan | None:
     """Return the plan that the fit came from; None if there was none."""
     plan_json = fit_tree.attrs.get("plan")
     return None if plan_json is None else Plan.model_validate_json(plan_json)
+
+
+def get_command(fit_tree: xr.DataTree) -> str:
+    """Return the command or call that made the fit; "" where it is not known."""
+    return str(fit_tree.attrs.get("command", ""))
 
 
 def get_seed(fit_tree: xr.DataTree) -> int:

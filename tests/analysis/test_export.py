@@ -112,11 +112,34 @@ def test_results_are_four_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "a" / "out").iterdir()) == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     pd.testing.assert_frame_equal(load(tmp_path / "a" / "out" / "fit.nc").table(), fit.table())
-    assert (tmp_path / "a" / "out" / "effects.csv").read_text(newline="") == to_safe_csv(fit.table(detail=True))
     assert json.loads((tmp_path / "a" / "out" / "summary.json").read_text()) == json.loads(
         to_strict_json(export.build_summary(fit))
     )
     assert example_plan().title in (tmp_path / "a" / "out" / "report.html").read_text()
+
+
+def test_the_csv_says_what_its_numbers_are_and_ends_with_whether_to_trust_them(tmp_path: Path) -> None:
+    fit = example_fit(3, plan=example_plan(report={"scale": "relative"}), outcome="bought")
+    write_results(fit, tmp_path, report=False)
+    found, table = pd.read_csv(tmp_path / "effects.csv"), fit.table(detail=True)
+    assert list(found.columns) == [*table.columns[:-1], "scale", "units", "reading", "reliable"]
+    assert set(found["scale"]) == {"relative"}
+    assert set(found["units"]) == {"share of the control's mean (0.01 is 1 %)"}
+    verdicts = [row["verdict"] for row in export.build_summary(fit)["segments"]]
+    assert [text.rpartition("; ")[2] for text in found["reading"]] == verdicts
+    assert found["reading"].str.startswith("email − control in 'bought': ").all()
+    # Six significant digits: off by less than half of the sixth.
+    np.testing.assert_allclose(found["effect"], table["effect"], rtol=5.01e-6)
+    digits = found["effect"].map(lambda value: len(f"{value!r}".replace("-", "").replace(".", "").strip("0")))
+    assert digits.max() <= 6
+
+
+def test_excel_finds_the_mark_of_its_encoding_only_on_request(tmp_path: Path) -> None:
+    fit = example_fit(["Zürich", "Genève"])
+    for excel in (True, False):
+        write_results(fit, tmp_path, report=False, excel=excel)
+        assert (tmp_path / "effects.csv").read_bytes().startswith(b"\xef\xbb\xbf") is excel
+    assert set(pd.read_csv(tmp_path / "effects.csv")["device"]) == {"Zürich", "Genève"}
 
 
 @pytest.fixture

@@ -429,3 +429,15 @@ def test_hostile_names_in_warnings_are_text() -> None:
     assert "<i>device" in page.text
     assert not {"script", "i", "img"} & {tag for tag, _ in page.tags}
     assert "\u202e" not in html
+
+
+def test_the_page_prints_what_was_given_and_the_model_as_a_file_that_can_be_read() -> None:
+    fit = example_fit(3, plan=example_plan())
+    # The call that made it is not known: the page falls back on one in Python.
+    assert "bayes_hte.fit(cells, model, draws=" in Page(report(fit)).text
+    tree = fit.tree
+    tree.attrs["command"] = "bayes-hte run 'my plans/shop.toml' --seed 3"
+    text = Page(report(Fit(tree))).text
+    assert "bayes-hte run 'my plans/shop.toml' --seed 3" in text
+    assert 'family = "binomial"' in text
+    assert '{dist = "Normal"' in text

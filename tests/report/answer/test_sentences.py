@@ -50,7 +50,7 @@ def test_the_relative_average_is_what_happens_to_everyone() -> None:
     # 2,050 visits became 1,810; the mean of the segments' −15 % and +120 % would be a rise.
     change = fit.ate("relative")["effect"].item()
     assert abs(change - (1810 / 2050 - 1)) < 0.03
-    assert f"lowered visits by {abs(100 * change):.1f} % relative to the control" in found.average_sentence
+    assert f"lowered “visits” by {abs(100 * change):.1f} % relative to the control" in found.average_sentence
     assert found.average_sentence.endswith("it is almost certain to harm (P\xa0>\xa099.9\xa0%).")
     assert not any("Mind the scale" in note for note in found.answer_notes)
     assert "is the change in the mean of all, relative to the control's" in found.averages_text
