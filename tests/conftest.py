@@ -10,6 +10,7 @@ from example_cells import table
 
 TESTS = Path(__file__).parent
 ASKS_MORE = (
+    "adversarial",
     "analysis/priors", "analysis/test_compare.py", "analysis/test_fit_many.py", "benchmarks", "criticism/test_leave",
     "criticism/test_tau_profile.py", "inference", "model/pymc", "report/test_browser.py", "test_cli.py", "test_docs.py",
     "test_examples.py", "test_imports.py",
@@ -20,6 +21,13 @@ TABLE_ENGINES = frozenset(
 )
 SERVERS = ("spark", "ibis-postgres")
 """Table engines that take seconds to start: one process starts them, for all of their tests."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the random problems of tests/adversarial be others, more, or fewer."""
+    group = parser.getgroup("random problems")
+    group.addoption("--adversarial-seed", type=int, default=1, help="seed of the random problems")
+    group.addoption("--adversarial-problems", type=int, default=300, help="random problems per family")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -217,7 +217,8 @@ class _FoldedStudentT:
         return np.minimum(2 * np.asarray(self._t.sf(x)), 1.0)
 
     def ppf(self, q: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        return np.asarray(self._t.isf((1 - np.asarray(q)) / 2))
+        # Some versions of SciPy put the median of t a rounding error below 0.
+        return np.maximum(np.asarray(self._t.isf((1 - np.asarray(q)) / 2)), 0.0)
 
     def isf(self, q: NDArray[np.float64] | float) -> NDArray[np.float64]:
         return np.asarray(self._t.isf(np.asarray(q) / 2))

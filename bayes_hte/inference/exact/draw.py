@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayes_hte.inference.exact.accuracy import closed_form
 from bayes_hte.inference.exact.coefficients import Line
-from bayes_hte.inference.exact.integrate import Index, Maps, Mode, Segments, locate, straight
+from bayes_hte.inference.exact.integrate import Index, Maps, Mode, Segments, locate, needs_refining, straight
 from bayes_hte.inference.exact.noise import normals
 from bayes_hte.inference.exact.space import Array
 from bayes_hte.inference.exact.target import LARGE_CHUNK, Target, in_threads, shared_out
@@ -109,7 +109,7 @@ def _batches(target: Target, points: Array, seeds: np.random.SeedSequence) -> tu
 
 def _spread(segments: Segments, maps: Maps) -> Array:
     """The larger SD of an arm's linear predictor's two parts, on the link scale: (point, segment)."""
-    mode = locate(segments, maps, refined=False)
+    mode = locate(segments, maps, refined=needs_refining(segments, maps))
     found = np.abs(maps.baseline.slope(mode.base)) * mode.base_sd
     for effect, offset, spread in zip(maps.effects, mode.arms, mode.arm_sd, strict=True):
         found = np.maximum(found, np.abs(effect.slope(offset)) * spread)
@@ -138,7 +138,7 @@ def _fill(
     def job(first: int) -> None:
         here = slice(first, first + rows)
         maps = target.maps(points[here], None if whole else block)
-        mode = locate(segments, maps, refined=not straight(maps))
+        mode = locate(segments, maps, refined=needs_refining(segments, maps))
         if batch.single:
             maps, mode = _single_maps(maps), _single_mode(mode)
         found = _drawn(compute, maps, mode, batch, np.random.Generator(np.random.SFC64(generators[first])))
@@ -255,7 +255,8 @@ def _piloted(target: Target, points: Array, trial: Batch, seed: np.random.SeedSe
     """Mean acceptance rate of each member, over a few points and steps, and whether single precision is enough."""
     segments = target.segments.pick(trial.members)
     maps = target.maps(points, trial.members)
-    mode, propose = locate(segments, maps, refined=not straight(maps)), _proposed_widely if trial.sparse else _proposed
+    mode = locate(segments, maps, refined=needs_refining(segments, maps))
+    propose = _proposed_widely if trial.sparse else _proposed
     rng = np.random.Generator(np.random.SFC64(seed))
     state = first = propose(segments, maps, mode, rng)
     rate = np.zeros(segments.size)

@@ -207,6 +207,16 @@ def straight(maps: Maps) -> bool:
     return all(isinstance(each, Line) for each in (maps.baseline, *maps.effects))
 
 
+def needs_refining(segments: Segments, maps: Maps) -> bool:
+    """Whether one step from the anchors may miss the mode by more than its SD.
+
+    Cutpoints, hazards or dispersions that are not those of the anchors move the mode of a precise cell by many of
+    its SDs, and heavy tails bend the posterior.
+    """
+    has_nuisance = segments.curve.nuisance_name is not None and not segments.curve.is_quadratic
+    return has_nuisance or not straight(maps)
+
+
 @dataclass(frozen=True, slots=True)
 class _System:
     """The arrow-shaped Gauss–Newton equations of all (point, segment): arms meet only through the baseline.

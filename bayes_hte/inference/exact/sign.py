@@ -19,7 +19,7 @@ from bayes_hte.inference.exact.accuracy import closed_form
 from bayes_hte.inference.exact.coefficients import Line, Map
 from bayes_hte.inference.exact.emulate import Standard, features
 from bayes_hte.inference.exact.importance import Sample
-from bayes_hte.inference.exact.integrate import Index, Maps, Mode, Segments, locate, log_sum, rule
+from bayes_hte.inference.exact.integrate import Index, Maps, Mode, Segments, locate, log_sum, needs_refining, rule
 from bayes_hte.inference.exact.space import Array
 from bayes_hte.inference.exact.target import Group, Target, Work
 
@@ -120,8 +120,8 @@ class Averages:
 
 
 def _located(segments: Segments, maps: Maps) -> Array:
-    """`_standardised` at the mode of the quadratic models."""
-    return _standardised(segments, maps, locate(segments, maps, refined=False))
+    """`_standardised` at the mode."""
+    return _standardised(segments, maps, locate(segments, maps, refined=needs_refining(segments, maps)))
 
 
 def _standardised(segments: Segments, maps: Maps, mode: Mode) -> Array:

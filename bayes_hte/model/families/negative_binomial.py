@@ -23,6 +23,7 @@ from bayes_hte.model.families.family import (
     NuisanceParameter,
     compare_on_log_scale,
     compare_with_control,
+    compute_bounded_exp,
     compute_exponential_mean,
     convert_mean_by_log,
     refuse_control_sd,
@@ -187,7 +188,7 @@ def simulate_data(
     """Simulate totals, and numbers of units with a count of 0: as many as the model expects, if it is right."""
     alpha = select_variant_values(long_cells, parameter_draws["alpha"]).transpose(*eta.dims).values
     # total ~ Poisson(Gamma(n alpha, scale m / alpha)),   zeros ~ Binomial(n, (alpha / (alpha + m))^alpha)
-    dispersion_share = 1 / (1 + np.exp(eta.values) / alpha)
+    dispersion_share = 1 / (1 + compute_bounded_exp(eta.values) / alpha)
     n = long_cells["n"].values
     # Draws far out in a prior have means that are too large for NumPy's Poisson numbers.
     simulated_totals = rng.poisson(np.minimum(rng.gamma(n * alpha, (1 - dispersion_share) / dispersion_share), 1e15))

@@ -154,7 +154,7 @@ def simulate_data(
     log_hazards = move_dim_first(parameter_draws["hazards"], "later_interval", eta.ndim)
     weighted_exposure, _ = _collapse_intervals(pack_arrays(long_cells), log_hazards)
     # Draws far out in a prior have means that are too large for NumPy's Poisson numbers.
-    return {"events": eta.copy(data=rng.poisson(np.minimum(weighted_exposure * np.exp(eta.values), 1e15)))}
+    return {"events": eta.copy(data=rng.poisson(np.minimum(weighted_exposure * compute_bounded_exp(eta.values), 1e15)))}
 
 
 def measure_time_in_intervals(cell_statistics: xr.Dataset, until_time: float) -> FloatArray:

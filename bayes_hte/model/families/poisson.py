@@ -127,7 +127,11 @@ def simulate_data(
 ) -> dict[str, xr.DataArray]:
     """Simulate event counts."""
     # Draws far out in a prior have means that are too large for NumPy's Poisson numbers.
-    return {"events": eta.copy(data=rng.poisson(np.minimum(long_cells["exposure"].values * np.exp(eta.values), 1e15)))}
+    return {
+        "events": eta.copy(
+            data=rng.poisson(np.minimum(long_cells["exposure"].values * compute_bounded_exp(eta.values), 1e15))
+        )
+    }
 
 
 def estimate_raw_effects(cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
