@@ -94,7 +94,7 @@ def test_modules_of_the_package_are_imported_by_name_only() -> None:
 
 def test_a_test_file_stands_where_its_module_stands() -> None:
     """A folder of tests is a folder of the package, or says what else it is."""
-    beside = {"benchmarks", "reference", "reference/nuts", "support"}
+    beside = {"adversarial", "benchmarks", "reference", "reference/nuts", "support"}
     folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")} - {
         "."
     }
