@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import ArgumentError, ModelError
 from bayes_hte.estimands.effects import compute_effects
 from bayes_hte.estimands.pooling_factor import decompose_effects
@@ -49,6 +50,9 @@ def tabulate_marginal_effects(
     effect_draws = level_sums / xr.dot(segment_weights, level_members, dim="segment")
     segment_counts = count_units_by_arm(cells)
     unit_counts = {name: _sum_units_by_level(counts, level_members) for name, counts in segment_counts.items()}
+    if _spans_within_levels(cells, dimension):
+        # A cluster counts in each of its segments: how many there are in a level of several is not known.
+        unit_counts = {name: counts.where(level_members.sum("segment") == 1) for name, counts in unit_counts.items()}
     table_columns = xr.Dataset(
         {**unit_counts, **summarise_draws(effect_draws, question), **compute_rope_probabilities(effect_draws, question)}
     )
@@ -70,6 +74,12 @@ def _mark_level_members(cells: xr.Dataset, dimension: str, level_labels: list[st
     return xr.DataArray(
         member_flags, dims=("level", "segment"), coords={"level": level_labels, "segment": segment_labels}
     )
+
+
+def _spans_within_levels(cells: xr.Dataset, dimension: str) -> bool:
+    """Tell whether clusters may have rows in several segments of one level."""
+    spanning_clusters = read_spanning_clusters(cells)
+    return spanning_clusters is not None and bool(set(spanning_clusters.varying_dims) - {dimension})
 
 
 def _sum_units_by_level(segment_units: xr.DataArray, level_members: xr.DataArray) -> xr.DataArray:

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayes_hte.cells.combine.split import pool_segments
+from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import ModelError
 from bayes_hte.inference.draw_blocks import split_draws
 from bayes_hte.model.families import FAMILIES, Family, select_model_statistics
@@ -137,6 +139,20 @@ def estimate_without_pooling(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Da
     family = get_fitted_family(fit_tree)
     cell_statistics = select_model_statistics(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
     return family.estimate_raw_effects(cell_statistics, scale)
+
+
+def estimate_plain_difference(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Dataset:
+    """Estimate the difference of the arms from all units together: no segments, no pooling, no covariates; dims (arm,).
+
+    Of published estimates it is their average by the sizes of their cells. The standard error is NaN where clusters
+    have rows in several segments: cells do not say how these depend on each other.
+    """
+    family, cells = get_fitted_family(fit_tree), get_fitted_cells(fit_tree)
+    plain_estimates = family.estimate_raw_effects(family.select_statistics(pool_segments(cells)), scale)
+    plain_estimates = plain_estimates.isel({cell_table.SEGMENT: 0}, drop=True)
+    if read_spanning_clusters(cells) is None:
+        return plain_estimates
+    return plain_estimates.assign(raw_se=xr.full_like(plain_estimates["raw_se"], np.nan))
 
 
 def describe_units(family: Family, scale: EffectScale) -> str:

@@ -11,8 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte._support.validation import describe_value, to_float
+from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import ArgumentError, DataError
-from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling
+from bayes_hte.estimands.effects import compute_effects, estimate_plain_difference, estimate_without_pooling
 from bayes_hte.estimands.new_segment import draw_new_segment_effect
 from bayes_hte.estimands.pooling_factor import average_pooling, compute_pooling_factor
 from bayes_hte.estimands.weights import (
@@ -143,6 +144,7 @@ def tabulate_segments(fit_tree: xr.DataTree, question: EffectQuestion, *, with_d
     }
     if with_detail:
         table_columns |= _compute_detail_columns(fit_tree, effect_draws, raw_estimates, question)
+    table_columns |= measure_sizes_by_arm(cells)
     return build_effect_table(table_columns, cells)
 
 
@@ -244,15 +246,15 @@ def tabulate_ate(
     ate_draws = average_over_segments(
         effect_draws, compute_average_weights(fit_tree, question.scale, weights, averaged_thing)
     )
-    # Unknown only where all segments are: a segment without units adds none.
-    segment_counts = count_units_by_arm(cells)
-    unit_counts = {name: counts.sum("segment", min_count=1) for name, counts in segment_counts.items()}
     table_columns = {
-        **unit_counts,
+        **count_all_units(cells),
         **summarise_draws(ate_draws, question),
         **compute_rope_probabilities(ate_draws, question),
     }
     table_columns["p_mcse"] = compute_mcse(fit_tree, ate_draws > 0)
+    plain_estimates = estimate_plain_difference(fit_tree, question.scale)
+    table_columns |= {"raw": plain_estimates["raw"], "raw_se": plain_estimates["raw_se"]}
+    table_columns |= {name: sizes.sum("segment") for name, sizes in measure_sizes_by_arm(cells).items()}
     ate_table = build_effect_table(table_columns, cells, dims=("arm",))
     ate_table.attrs["average"] = describe_average(fit_tree, question.scale, averaged_thing)
     ate_table.attrs["population"] = describe_population(cells, weights)
@@ -362,15 +364,42 @@ def tabulate_new_segment(
 
 def count_units_by_arm(cells: xr.Dataset) -> dict[str, xr.DataArray]:
     """Count the units of control and treatment by segment and arm; NaN where not known, as of published estimates."""
-    treated_arms = cell_table.list_treated_arms(cells)
-    unknown_counts = xr.full_like(cell_table.has_data(cells).sel(arm=treated_arms), np.nan, dtype=float)
     if "n" not in cells:
+        unknown_counts = xr.full_like(cell_table.has_data(cells), np.nan, dtype=float)
+        unknown_counts = unknown_counts.sel(arm=cell_table.list_treated_arms(cells))
         return {"n_control": unknown_counts, "n_treated": unknown_counts}
-    treated_counts = cells["n"].sel(arm=treated_arms)
-    if not cells.attrs["control"]:
-        return {"n_control": unknown_counts, "n_treated": treated_counts}
-    control_counts = cells["n"].sel(arm=cells.attrs["control"], drop=True)
-    return {"n_control": control_counts.broadcast_like(treated_counts), "n_treated": treated_counts}
+    return _split_by_arm(cells["n"], cells, "n")
+
+
+def measure_sizes_by_arm(cells: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Measure what the cells of control and treatment stand for, where that is not their units; else nothing."""
+    return _split_by_arm(cells["cell_size"], cells, "size") if "cell_size" in cells else {}
+
+
+def _split_by_arm(cell_values: xr.DataArray, cells: xr.Dataset, prefix: str) -> dict[str, xr.DataArray]:
+    """Split a number of every cell into that of the control, NaN where there is none, and of the treated arms."""
+    treated_values = cell_values.sel(arm=cell_table.list_treated_arms(cells))
+    control_values = xr.full_like(treated_values, np.nan, dtype=float)
+    if cells.attrs["control"]:
+        control_values = cell_values.sel(arm=cells.attrs["control"], drop=True).broadcast_like(treated_values)
+    return {f"{prefix}_control": control_values, f"{prefix}_treated": treated_values}
+
+
+def count_all_units(cells: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Count the units of control and treatment by arm, each once; dims (arm,), NaN where nobody knows.
+
+    A cluster counts in every segment where it has rows, but once here.
+    """
+    segment_counts = count_units_by_arm(cells)
+    spanning_clusters = read_spanning_clusters(cells)
+    if spanning_clusters is None:
+        # Unknown only where all segments are: a segment without units adds none.
+        return {name: counts.sum("segment", min_count=1) for name, counts in segment_counts.items()}
+    cluster_counts = spanning_clusters.clusters_by_arm
+    arms = segment_counts["n_treated"]["arm"]
+    control_count = cluster_counts.get(str(cells.attrs["control"]), np.nan)
+    treated_counts = arms.copy(data=[float(cluster_counts.get(str(arm), np.nan)) for arm in arms.values])
+    return {"n_control": xr.full_like(treated_counts, control_count, dtype=float), "n_treated": treated_counts}
 
 
 def build_effect_table(

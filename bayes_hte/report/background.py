@@ -170,10 +170,40 @@ CENTRE_PHRASE = "the centre that segments shrink to, in which those whose effect
 
 def explain_averages(arm_result: ArmResult, family: Family, *, has_unit_counts: bool) -> str:
     """Explain the average effect and the common effect, and why they are two numbers."""
+    return " ".join(
+        filter(
+            None,
+            [
+                _explain_effect_averages(arm_result, family, has_unit_counts=has_unit_counts),
+                _compare_with_plain_difference(arm_result),
+            ],
+        )
+    )
+
+
+def _compare_with_plain_difference(arm_result: ArmResult) -> str:
+    """Compare the average effect with the difference of the arms as they are, and say why the two differ."""
+    plain_effect, plain_error = arm_result.ate_row["raw"], arm_result.ate_row["raw_se"]
+    if not math.isfinite(plain_effect) or len(arm_result.readings) < 2:
+        return ""
+    effect_format = arm_result.effect_format
+    error_text = f" ± {effect_format.format_unsigned(plain_error)}" if math.isfinite(plain_error) else ""
+    plain_text = f"{effect_format.format_signed(plain_effect)}{error_text}{effect_format.unit_phrase}"
+    if not arm_result.control:
+        return f"Not pooled, the estimates average {plain_text}."
+    return (
+        f"The plain difference of the arms, without segments, pooling or adjustment, is {plain_text}. The ATE is made of "
+        "the segments’ effects, which are drawn toward each other, and of their shares in all arms together: so another "
+        "breakdown of the same data gives another ATE, and this difference stays."
+    )
+
+
+def _explain_effect_averages(arm_result: ArmResult, family: Family, *, has_unit_counts: bool) -> str:
+    """Explain the average effect and the common effect, and why they are two numbers."""
     effect_format, mean_change = arm_result.effect_format, arm_result.mean_change
     ate_phrase = f"ATE ({effect_format.format_signed(arm_result.ate_row['effect'])}{effect_format.unit_phrase})"
     weights_clause = (
-        "counts every unit once"
+        f"is over {arm_result.population}"
         if has_unit_counts
         else "gives all segments one weight, as the numbers of units are unknown"
     )

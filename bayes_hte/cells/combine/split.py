@@ -1,20 +1,24 @@
 """Take a cell table apart by a dimension: the days of an experiment, whose cells merge into the total."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.build import SPANNING_ATTRIBUTE, CellValues, TableAttributes, build_cell_table, pool_groups
-from bayes_hte.cells.reading.labels import CellKey, sort_naturally
+from bayes_hte.cells.reading.labels import CellKey, SegmentLevels, sort_naturally
 from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
 from bayes_hte.cells.units import adjusted_means
 from bayes_hte.cells.units.clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, SEGMENT
+
+ALL_LEVELS: Final = "(all)"
+"""Level of the one segment that holds all units."""
 
 
 def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
@@ -107,6 +111,59 @@ def _slice_level(slice_cells: xr.Dataset, dimension: str, level: str) -> xr.Data
             sliced_dim=dimension if dimension in stored_spans.varying_dims else stored_spans.sliced_dim,
         ).to_json()
     return rebuilt_slice.assign_attrs(slice_attrs)
+
+
+def pool_segments(cells: xr.Dataset) -> xr.Dataset:
+    """Pool all segments in one, as if nobody had divided the units; means are not adjusted for covariates.
+
+    Means that are known by standard errors alone, and published estimates, are averaged by the sizes of their cells,
+    or as alike where these are not known.
+    """
+    kind = cell_table.identify_kind(cells)
+    dims = cell_table.list_dimensions(cells)
+    one_segment = (ALL_LEVELS,) * len(dims)
+    if kind == "estimates" or (kind == "means" and "recipe" not in cells.attrs):
+        return _average_segments(cells, "estimate" if kind == "estimates" else "mean", one_segment)
+    plain_cells = _drop_adjustment(cells) if "recipe" in cells.attrs else cells
+    # Only what the outcome needs: what checks read of single cells says nothing here.
+    plain_cells = plain_cells.drop_vars(cell_table.EXTRA_VARIABLES & set(map(str, plain_cells.data_vars)))
+    cell_keys = [(one_segment, str(arm)) for _ in plain_cells[SEGMENT].values for arm in plain_cells[ARM].values]
+    return rebuild_cells(plain_cells, cell_keys, dims)
+
+
+def _drop_adjustment(cells: xr.Dataset) -> xr.Dataset:
+    """Drop the covariates of adjusted means, and what was computed with them."""
+    recipe = adjusted_means.AdjustmentRecipe.from_json(cells.attrs["recipe"])
+    plain_recipe = replace(recipe, covariate_ratios=())
+    kept_columns = plain_recipe.column_names
+    solved_names = [name for name in ("variance_reduction",) if name in cells]
+    plain_cells = cells.drop_vars(solved_names).sel(
+        {cell_table.INPUT_COLUMN: kept_columns, cell_table.OTHER_INPUT_COLUMN: kept_columns}
+    )
+    return plain_cells.assign_attrs(recipe=plain_recipe.to_json())
+
+
+def _average_segments(cells: xr.Dataset, value_name: str, one_segment: SegmentLevels) -> xr.Dataset:
+    """Average means or estimates over the segments that have them, each arm by the sizes of its cells."""
+    values, se = cells[value_name].transpose(SEGMENT, ARM), cells["se"].transpose(SEGMENT, ARM)
+    cell_sizes = cell_table.get_cell_sizes(cells)
+    is_known = cell_table.has_data(cells).transpose(SEGMENT, ARM)
+    shares = (xr.ones_like(values) if cell_sizes is None else cell_sizes.transpose(SEGMENT, ARM)).where(is_known, 0.0)
+    shares = shares / shares.sum(SEGMENT).where(shares.sum(SEGMENT) > 0)
+    # mean = Σ share_s y_s,   se² = Σ share_s² se_s², or share' Σ share with a covariance
+    variances = (shares**2 * se.where(is_known, 0.0) ** 2).sum(SEGMENT, skipna=False)
+    if "covariance" in cells:
+        segment_shares = shares.values[:, 0]
+        variances = xr.full_like(variances, segment_shares @ cells["covariance"].values @ segment_shares)
+    averages = (shares * values.where(is_known, 0.0)).sum(SEGMENT, skipna=False)
+    variables: dict[str, CellValues] = {value_name: averages.values, "se": np.sqrt(variances.values)}
+    if "n" in cells:
+        variables["n"] = cells["n"].sum(SEGMENT).values
+    return build_cell_table(
+        [(one_segment, str(arm)) for arm in averages[ARM].values],
+        variables,
+        _read_metadata(cells, cell_table.list_dimensions(cells)),
+    )
 
 
 def rebuild_cells(cells: xr.Dataset, cell_keys: list[CellKey], dims: list[str]) -> xr.Dataset:
