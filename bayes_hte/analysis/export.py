@@ -200,6 +200,8 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         },
         "higher_is_better": get_stated_direction(fit.tree),
         "warnings": [*([direction_question] if direction_question else []), *cell_tables.check(cells)],
+        "average": result_tables.ate_table.attrs["average"],
+        "population": result_tables.ate_table.attrs["population"],
         "ate": _list_records(result_tables.ate_table.assign(verdict=ate_verdicts)),
         "segments": _list_records(result_tables.segment_table.assign(verdict=segment_verdicts)),
         "heterogeneity": _list_records(result_tables.heterogeneity_table),

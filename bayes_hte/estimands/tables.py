@@ -23,6 +23,7 @@ from bayes_hte.estimands.weights import (
     compute_average_weights,
     compute_population_shares,
     describe_average,
+    describe_dependence,
     describe_population,
 )
 from bayes_hte.inference.certificate import read_certificate
@@ -258,6 +259,8 @@ def tabulate_ate(
     ate_table = build_effect_table(table_columns, cells, dims=("arm",))
     ate_table.attrs["average"] = describe_average(fit_tree, question.scale, averaged_thing)
     ate_table.attrs["population"] = describe_population(cells, weights)
+    if dependence_sentence := describe_dependence(cells):
+        ate_table.attrs["dependence"] = dependence_sentence
     return ate_table
 
 

@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayes_hte._support.phrases import quote_names
 from bayes_hte._support.validation import check_number, describe_value, list_mapping_items
 from bayes_hte.cells.reading.labels import format_level
+from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import ArgumentError
 from bayes_hte.estimands.effects import compute_arm_means, describe_units, get_fitted_family, select_parameters
 from bayes_hte.spec import cell_table
@@ -137,10 +139,27 @@ def describe_population(cells: xr.Dataset, weights: SegmentWeights | None = None
         return "the population that the weights describe"
     cell_sizes = cell_table.get_cell_sizes(cells)
     if cell_sizes is None:
-        return "segments, which count the same, as their sizes are not known"
+        return "segments that count the same, as their sizes are not known"
     total_size = float(cell_sizes.sum())
     size_text = f"{total_size:,.0f}" if total_size >= 100 else f"{total_size:.3g}"
     return f"{size_text} {cell_table.name_size_unit(cells)}"
+
+
+def describe_dependence(cells: xr.Dataset) -> str:
+    """Describe in a sentence why averages are less sure than they look; "" where segments are independent."""
+    spanning_clusters = read_spanning_clusters(cells)
+    if spanning_clusters is None:
+        return ""
+    cluster_phrase = f"Clusters of {cells.attrs['cluster']}" if "cluster" in cells.attrs else "Clusters"
+    level_phrase = (
+        f"several levels of {quote_names(spanning_clusters.varying_dims)}"
+        if spanning_clusters.varying_dims
+        else f"other levels of {spanning_clusters.sliced_dim!r}"
+    )
+    return (
+        f"{cluster_phrase} have rows in {level_phrase}, so segments are not independent: the average effect, and what "
+        "compares segments, is less sure than its interval."
+    )
 
 
 def _parse_weights(weights: object, segment_labels: list[str]) -> dict[str, float]:

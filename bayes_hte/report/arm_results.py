@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from bayes_hte._support.phrases import clean_text
 from bayes_hte.decisions.direction import ask_about_direction
 from bayes_hte.decisions.verdicts import (
     VERDICTS_WITH_SIGN,
@@ -25,7 +26,7 @@ from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables
 from bayes_hte.estimands.tables import EffectQuestion
-from bayes_hte.estimands.weights import describe_average, describe_population
+from bayes_hte.estimands.weights import describe_average, describe_dependence, describe_population
 from bayes_hte.report.notation import EffectFormat, choose_effect_format, state_probability
 from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, get_stated_direction, is_from_posterior
@@ -96,6 +97,8 @@ class ArmResult:
         Absent on the absolute scale, where the average effect is the change in the mean.
     average_kind, population : str
         What the average effect is, and whose.
+    dependence : str
+        Why the average is less sure than it looks; "" where segments are independent.
     """
 
     arm: str
@@ -115,6 +118,7 @@ class ArmResult:
     mean_change: MeanOutcomeChange | None = None
     average_kind: str = ""
     population: str = ""
+    dependence: str = ""
 
     def select_labels(self, verdict: Verdict) -> list[str]:
         """Select the labels of the segments with a verdict."""
@@ -173,7 +177,8 @@ def collect_arm_results(
             effect_format=choose_effect_format(family, question.scale, outcome_unit, interval_widths),
             mean_change=mean_outcome_changes.get(arm),
             average_kind=describe_average(fit_tree, question.scale),
-            population=describe_population(cells),
+            population=clean_text(describe_population(cells)),
+            dependence=clean_text(describe_dependence(cells)),
         )
         arm_results.append(arm_result)
     return arm_results

@@ -11,6 +11,8 @@ from bayes_hte._support.phrases import clean_text, format_count, write_count
 from bayes_hte.cells.checks.check import collect_findings
 from bayes_hte.criticism.diagnostics import MAX_RHAT, Diagnosis
 from bayes_hte.decisions.direction import ask_about_direction
+from bayes_hte.estimands.tables import count_all_units
+from bayes_hte.estimands.weights import describe_population
 from bayes_hte.inference.certificate import MAX_PARETO_K, MAX_QUADRATURE_ERROR, MIN_ESS, Certificate
 from bayes_hte.model.families import Family
 from bayes_hte.model.text import describe, pymc_source
@@ -37,8 +39,9 @@ GLOSSARY = (
     ("Effect", "An arm’s mean outcome minus the control’s, among the units of one segment."),
     (
         "ATE",
-        "The average treatment effect: the effects of all segments, averaged with their shares of the units, or with "
-        "equal weights where the numbers of units are not known.",
+        "The average treatment effect: the effects of all segments, averaged with their shares of the units (rows, "
+        "views or weights, as the page says) in all arms together, or with equal weights where these are not known. "
+        "Relative to the control it is the change of the total.",
     ),
     ("Raw estimate", "What a segment’s own data say when nothing is borrowed. For small segments it is mostly noise."),
     (
@@ -192,9 +195,9 @@ def _compare_with_plain_difference(arm_result: ArmResult) -> str:
     if not arm_result.control:
         return f"Not pooled, the estimates average {plain_text}."
     return (
-        f"The plain difference of the arms, without segments, pooling or adjustment, is {plain_text}. The ATE is made of "
-        "the segments’ effects, which are drawn toward each other, and of their shares in all arms together: so another "
-        "breakdown of the same data gives another ATE, and this difference stays."
+        f"The plain difference of the arms, without segments, pooling or adjustment, is {plain_text}. The ATE is made "
+        "of the segments’ effects, which are drawn toward each other, and of their shares in all arms together: so "
+        "another breakdown of the same data gives another ATE, and this difference stays."
     )
 
 
@@ -239,6 +242,49 @@ def _explain_effect_averages(arm_result: ArmResult, family: Family, *, has_unit_
     )
 
 
+def count_units(cells: xr.Dataset) -> list[tuple[str, str]]:
+    """Count the units, each once: rows and the clusters that they are in, or units and what they stand for."""
+    if "n" not in cells:
+        return []
+    unit_counts = count_all_units(cells)
+    # Every treated arm has the same control.
+    unit_count = float(unit_counts["n_control"].values[0]) + float(unit_counts["n_treated"].sum(skipna=False))
+    if not cells.attrs["control"]:
+        unit_count = float(unit_counts["n_treated"].sum())
+    if "n_rows" not in cells:
+        facts = [("Units", format_count(unit_count))]
+    else:
+        cluster_phrase = f" of {isolate_name(str(cells.attrs['cluster']))}" if "cluster" in cells.attrs else ""
+        clusters_text = f"{format_count(unit_count)} clusters" if math.isfinite(unit_count) else "clusters"
+        facts = [("Units", f"{format_count(float(cells['n_rows'].sum()))} rows in {clusters_text}{cluster_phrase}")]
+    if "cell_size" in cells and cell_table.name_size_unit(cells) != "rows":
+        facts.append(("Averages over", clean_text(describe_population(cells))))
+    return facts
+
+
+def explain_sizes(cells: xr.Dataset) -> list[str]:
+    """Explain the columns of sizes, where the segment table has them."""
+    if "cell_size" not in cells:
+        return []
+    unit_name = "clusters" if "n_rows" in cells else "units"
+    size_name = clean_text(cell_table.name_size_unit(cells))
+    return [f"“n” counts {unit_name}, and “size” {size_name}: averages over segments count each by its size."]
+
+
+def _count_units_by_arm(cells: xr.Dataset) -> list[tuple[str, str]]:
+    unit_name, facts = "Clusters" if "n_rows" in cells else "Units", []
+    unit_counts = count_all_units(cells)
+    count_by_arm = dict(zip(cell_table.list_treated_arms(cells), unit_counts["n_treated"].values, strict=True))
+    if cells.attrs["control"]:
+        count_by_arm = {str(cells.attrs["control"]): unit_counts["n_control"].values[0]} | count_by_arm
+    for arm, unit_count in count_by_arm.items():
+        facts.append((f"{unit_name} in {isolate_name(arm)}", format_count(float(unit_count))))
+        if "n_rows" in cells:
+            row_count = float(cells["n_rows"].sel({cell_table.ARM: arm}).sum())
+            facts.append((f"Rows in {isolate_name(arm)}", format_count(row_count)))
+    return facts
+
+
 def _list_data_facts(cells: xr.Dataset, plan: Plan | None) -> list[tuple[str, str]]:
     cell_has_data = cell_table.has_data(cells)
     data_facts = []
@@ -247,11 +293,7 @@ def _list_data_facts(cells: xr.Dataset, plan: Plan | None) -> list[tuple[str, st
     if recorded_source := str(cells.attrs.get("source", "")):
         data_facts.append(("Read from", clean_text(recorded_source)))
     if "n" in cells:
-        arm_units = cells["n"].sum(cell_table.SEGMENT)
-        data_facts += [
-            (f"Units in {isolate_name(str(arm))}", format_count(float(arm_units.sel(arm=arm))))
-            for arm in arm_units[cell_table.ARM].values
-        ]
+        data_facts += _count_units_by_arm(cells)
     else:
         data_facts.append(("Units", "not known"))
     data_facts.append(("Segments", f"{cells.sizes[cell_table.SEGMENT]:,}"))

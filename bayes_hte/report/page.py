@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 from markupsafe import Markup
 
-from bayes_hte._support.phrases import clean_text, format_count, format_percent_probability, shorten_text
+from bayes_hte._support.phrases import clean_text, format_percent_probability, shorten_text
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import ArgumentError, DataError, ModelError
@@ -148,12 +148,15 @@ def collect_page(
         diagnosis_sentences=background.describe_diagnosis(diagnosis),
         arm_sections=arm_sections,
         dimension_names=[shorten_text(dimension) for dimension in cell_table.list_dimensions(cells)],
-        table_footnotes=_write_footnotes(
-            question,
-            choose_verdict_rule(plan, question.ci_prob),
-            direction_is_known=is_known,
-            has_pooling_factor=bool(result_tables.segment_table["pooling"].notna().any()),
-        ),
+        table_footnotes=[
+            *background.explain_sizes(cells),
+            *_write_footnotes(
+                question,
+                choose_verdict_rule(plan, question.ci_prob),
+                direction_is_known=is_known,
+                has_pooling_factor=bool(result_tables.segment_table["pooling"].notna().any()),
+            ),
+        ],
         # "What pooling did" is another sentence under each kind of pooling.
         pooling_sentence=background.POOLING_SENTENCES[get_pooling(fit_tree)],
         background=background.collect_background(fit_tree, plan),
@@ -180,7 +183,9 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
         drivers_sentence=dimensions.write_drivers_sentence(page_material.fit_tree, arm_result.arm, arm_result.question),
         effect_heading=write_effect_heading(arm_result),
         interval_heading=f"{format_interval_probability(arm_result.question.ci_prob)} interval",
-        averages_text=background.explain_averages(arm_result, family, has_unit_counts="n" in cells),
+        averages_text=background.explain_averages(
+            arm_result, family, has_unit_counts=cell_table.get_cell_sizes(cells) is not None
+        ),
         new_segment_sentence=_write_new_segment_sentence(arm_result, page_material),
     )
 
@@ -258,9 +263,7 @@ def _list_comparison_facts(
         ("Outcome", f"{isolate_name(describe_outcome(cells))} ({direction_phrase})"),
         ("Segments", f"{cells.sizes[cell_table.SEGMENT]:,} by {join_names(cell_table.list_dimensions(cells))}"),
     ]
-    if "n" in cells:
-        comparison_facts.append(("Units", format_count(float(cells["n"].sum()))))
-    return comparison_facts
+    return [*comparison_facts, *background.count_units(cells)]
 
 
 def _write_footnotes(

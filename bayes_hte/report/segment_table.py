@@ -134,7 +134,12 @@ def _build_size_cells(arm_result: ArmResult, reading: SegmentReading) -> list[Nu
     if not arm_result.control:
         return [NumberCell("n", treated_count)]
     control_count = _format_unit_count(reading.table_row["n_control"])
-    return [NumberCell("n control", control_count), NumberCell("n treated", treated_count)]
+    size_cells = [NumberCell("n control", control_count), NumberCell("n treated", treated_count)]
+    if "size_control" in reading.table_row:
+        # What averages count by, where that is not n.
+        sizes = [_format_unit_count(reading.table_row[f"size_{side}"]) for side in ("control", "treated")]
+        size_cells += [NumberCell("Size control", sizes[0]), NumberCell("Size treated", sizes[1])]
+    return size_cells
 
 
 def _format_unit_count(unit_count: Any) -> str:

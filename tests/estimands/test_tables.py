@@ -59,7 +59,9 @@ def test_the_table_has_the_documented_columns_in_order(family: Any) -> None:
     assert list(fit.table().columns) == [*dims, *TABLE, "reliable"]
     assert list(fit.table(rope=0.01).columns) == [*dims, *TABLE, *ROPE, "reliable"]
     assert list(fit.table(rope=0.01, detail=True).columns) == [*dims, *TABLE, *ROPE, *DETAIL, "reliable"]
-    assert list(fit.ate().columns) == ["arm", "n_control", "n_treated", *SUMMARIES, "p_mcse", "reliable"]
+    assert list(fit.ate().columns) == [
+        *["arm", "n_control", "n_treated", *SUMMARIES, "p_mcse", "raw", "raw_se", "reliable"]
+    ]
     assert list(fit.predict_new_segment().columns) == ["arm", *SUMMARIES, "reliable"]
     compared = ["arm", "segment", "against", "difference", *SUMMARIES[1:], "reliable"]
     for against in ("rest", "ate", "pairs"):

@@ -171,7 +171,8 @@ def test_the_two_sentences_say_the_numbers_of_the_tables() -> None:
     text = Page(report(fit)).text
     ate, table = fit.ate().iloc[0], fit.table()
     assert (
-        f"On average email raised “visit” by {100 * ate['effect']:.1f} percentage points "
+        f"On average over {fit.cells['n'].values.sum():,} units, "
+        f"email raised “visit” by {100 * ate['effect']:.1f} percentage points "
         f"(95 % interval {100 * ate['ci_low']:.1f} to {100 * ate['ci_high']:.1f}); it is almost certain to help"
     ) in text
     labels = fit.cells["segment"].values

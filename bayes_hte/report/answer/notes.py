@@ -22,6 +22,7 @@ def write_notes(arm_result: ArmResult) -> list[str]:
     """Write what must be kept in mind with the two sentences."""
     candidate_notes = [
         _write_scale_note(arm_result),
+        arm_result.dependence,
         _write_rope_note(arm_result),
         _write_one_sided_note(arm_result),
         _write_differences_note(arm_result),

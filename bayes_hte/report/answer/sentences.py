@@ -33,17 +33,25 @@ def write_average_sentence(arm_result: ArmResult) -> str:
         outcome_phrase = "" if arm_result.outcome == "effect" else f" on {quote_outcome(arm_result.outcome)}"
         effect_text = f"{effect_format.format_signed(effect)}{effect_format.unit_phrase}"
         interval_text = effect_format.format_interval(low, high, with_sign=True)
-        effect_clause = f"On average the effect{outcome_phrase} is {effect_text}"
+        effect_clause = f"{_phrase_scope(arm_result)} the effect{outcome_phrase} is {effect_text}"
     else:
         verb, arm_name = "raised" if effect > 0 else "lowered", isolate_name(arm_result.arm)
         effect_text = effect_format.format_magnitude(effect)
         interval_text = effect_format.format_change(low, high)
-        effect_clause = f"On average {arm_name} {verb} {quote_outcome(arm_result.outcome)} by {effect_text}"
+        effect_clause = (
+            f"{_phrase_scope(arm_result)} {arm_name} {verb} {quote_outcome(arm_result.outcome)} by {effect_text}"
+        )
     effect_clause = f"{effect_clause} ({interval_probability} interval {interval_text})"
     # Certainty about a sign that is not that of the mean would mislead.
     if arm_result.mean_change is not None and arm_result.mean_change.is_opposite:
         return f"{effect_clause}, if segments’ own effects are averaged; but the mean of all units went the other way."
     return f"{effect_clause}; {_phrase_certainty(arm_result)}."
+
+
+def _phrase_scope(arm_result: ArmResult) -> str:
+    """Phrase whose average the first sentence is of, and that a relative one is of the total."""
+    is_of_total = arm_result.question.scale == "relative" and arm_result.average_kind.startswith("change in the mean")
+    return f"Over all {arm_result.population} together," if is_of_total else f"On average over {arm_result.population},"
 
 
 def _phrase_certainty(arm_result: ArmResult) -> str:

@@ -50,7 +50,8 @@ def test_the_relative_average_is_what_happens_to_everyone() -> None:
     # 2,050 visits became 1,810; the mean of the segments' −15 % and +120 % would be a rise.
     change = fit.ate("relative")["effect"].item()
     assert abs(change - (1810 / 2050 - 1)) < 0.03
-    assert f"lowered “visits” by {abs(100 * change):.1f} % relative to the control" in found.average_sentence
+    start = f"Over all 20,000 units together, new lowered “visits” by {abs(100 * change):.1f} % relative to the control"
+    assert found.average_sentence.startswith(start)
     assert found.average_sentence.endswith("it is almost certain to harm (P\xa0>\xa099.9\xa0%).")
     assert not any("Mind the scale" in note for note in found.answer_notes)
     assert "is the change in the mean of all, relative to the control's" in found.averages_text
@@ -60,7 +61,12 @@ def test_the_absolute_average_is_what_happens_to_everyone() -> None:
     found = arm(crossing())
     assert found.average_sentence.endswith("it is almost certain to harm (P\xa0>\xa099.9\xa0%).")
     assert not any("Mind the scale" in note for note in found.answer_notes)
-    assert "counts every unit once and answers what happens if everyone gets the treatment" in found.averages_text
+    assert "is over 20,000 units and answers what happens if everyone gets the treatment" in found.averages_text
+    # 2,050 and 1,810 of 10,000 units.
+    assert (
+        "The plain difference of the arms, without segments, pooling or adjustment, is −2.4 ± 0.6"
+        in found.averages_text
+    )
 
 
 def test_signs_that_agree_need_no_warning() -> None:
