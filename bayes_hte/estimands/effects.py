@@ -149,7 +149,10 @@ def estimate_plain_difference(fit_tree: xr.DataTree, scale: EffectScale) -> xr.D
     """
     family, cells = get_fitted_family(fit_tree), get_fitted_cells(fit_tree)
     plain_estimates = family.estimate_raw_effects(family.select_statistics(pool_segments(cells)), scale)
-    plain_estimates = plain_estimates.isel({cell_table.SEGMENT: 0}, drop=True)
+    # In the order of the cells' arms, which need not be that of a rebuilt table.
+    plain_estimates = plain_estimates.isel({cell_table.SEGMENT: 0}, drop=True).sel(
+        {cell_table.ARM: cell_table.list_treated_arms(cells)}
+    )
     if read_spanning_clusters(cells) is None:
         return plain_estimates
     return plain_estimates.assign(raw_se=xr.full_like(plain_estimates["raw_se"], np.nan))
