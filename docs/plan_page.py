@@ -66,12 +66,12 @@ columns are named in the form `"summary"`, `"wide"` or, if their names say what 
 def write_page() -> str:
     """The whole page."""
     schema = build_json_schema(Plan)
-    tables = {name: schema["$defs"][name] for name in ("Reporting", "Sampling", "Privacy")}
+    tables = {name: schema["$defs"][name] for name in ("Reporting", "Sampling", "Privacy", "SegmentTable")}
     page = [HEAD, "## Keys at the top", "", *_write_keys(schema, schema), MODELS_INTRO, write_data_table("../models/")]
     page += [FORMS_INTRO, *_write_form_overview(schema)]
     for form in MAKER_BY_FORM:
         page += _write_form(form, schema)
-    for header, table in zip(("report", "sampling", "privacy"), tables.values(), strict=True):
+    for header, table in zip(("report", "sampling", "privacy", "covariates"), tables.values(), strict=True):
         page += [f"## `[{header}]`", "", table["description"], "", *_write_keys(table, schema)]
     return "\n".join(page).rstrip("\n") + "\n"
 

@@ -345,7 +345,7 @@ class Fit:
         >>> round(float(total["effect"].iloc[0]), 3), round(float(segments["effect"].iloc[0]), 3)
         (0.089, 0.104)
         >>> total.attrs["average"], total.attrs["population"]
-        ('change in the mean of all, relative to the control's', '52,906 units')
+        ("change in the mean of all, relative to the control's", '52,906 units')
         """
         return attach_verdict(self, tables.tabulate_ate(self._tree, self.question(scale, ci_prob), weights, of))
 

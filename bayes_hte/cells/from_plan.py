@@ -14,6 +14,7 @@ from bayes_hte.cells.summaries.from_levels import from_levels
 from bayes_hte.cells.summaries.from_summary import from_estimates, from_summary
 from bayes_hte.cells.summaries.from_table import from_table
 from bayes_hte.cells.summaries.from_wide import from_wide
+from bayes_hte.cells.summaries.segment_covariates import with_covariates
 from bayes_hte.cells.units.from_rows import from_rows
 from bayes_hte.cells.units.from_times import from_times
 from bayes_hte.errors import ArgumentError, DataError, PlanError
@@ -84,6 +85,8 @@ def _make_cells(plan: Plan, folder: Path, *, data: Any, drop_missing: bool) -> x
     if isinstance(data_options, Estimates) and data_options.covariance is not None:
         call_options["covariance"] = folder / data_options.covariance
     cells = MAKER_BY_FORM[data_options.form](table, **call_options)
+    if plan.covariates is not None:
+        cells = with_covariates(cells, folder / plan.covariates.path, plan.covariates.columns)
     shares = getattr(data_options, "shares", None)  # published estimates have none
     if shares is not None:
         cells = with_shares(cells, shares)

@@ -147,6 +147,11 @@ DimensionBins = Annotated[
 ]
 
 
+def _describe_column(meaning: str, example: str) -> Any:
+    """Describe the key of a column that may be left out."""
+    return Field(default=None, description=meaning, examples=[example])
+
+
 DEFAULT_FORM = "rows"
 """What data are that do not say their form: most plans have rows."""
 
@@ -175,24 +180,17 @@ class Rows(PlanTable):
         "counts, ratings), or the share above 0 and the logarithms above it (`two_part`: revenue).",
         examples=["two_part"],
     )
-    exposure: NonEmptyText | None = Field(
-        default=None,
-        description="Column of the time, visits or area over which the outcome counts events: makes rates.",
-        examples=["hours"],
+    exposure: NonEmptyText | None = _describe_column(
+        "Column of the time, visits or area over which the outcome counts events: makes rates.", "hours"
     )
-    denominator: NonEmptyText | None = Field(
-        default=None,
-        description="Column that the outcome is divided by: the sum of one over the sum of the other.",
-        examples=["views"],
+    denominator: NonEmptyText | None = _describe_column(
+        "Column that the outcome is divided by: the sum of one over the sum of the other.", "views"
     )
-    weights: NonEmptyText | None = Field(
-        default=None, description="Column that says how many units a row stands for.", examples=["weight"]
-    )
-    cluster: NonEmptyText | None = Field(
-        default=None,
-        description="Column that names what was assigned to an arm, if that is not the row: a household, a school, a "
+    weights: NonEmptyText | None = _describe_column("Column that says how many units a row stands for.", "weight")
+    cluster: NonEmptyText | None = _describe_column(
+        "Column that names what was assigned to an arm, if that is not the row: a household, a school, a "
         "user with several visits.",
-        examples=["school"],
+        "school",
     )
     cuped: ColumnNames | None = Field(
         default=None,
@@ -215,10 +213,8 @@ class Rows(PlanTable):
         description="Levels with fewer rows than this form the level (other), in all dimensions or by dimension.",
         examples=[50, {"country": 50}],
     )
-    unit: NonEmptyText | None = Field(
-        default=None,
-        description="Column that names the unit: units with several rows, or in several arms, are reported.",
-        examples=["user"],
+    unit: NonEmptyText | None = _describe_column(
+        "Column that names the unit: units with several rows, or in several arms, are reported.", "user"
     )
     balance: ColumnNames | None = Field(
         default=None,
@@ -293,41 +289,27 @@ class Summary(PlanTable):
     arm: ArmColumn
     control: ControlArm
     segments: SegmentColumns
-    n: NonEmptyText | None = Field(default=None, description="Column of the number of units.", examples=["users"])
-    events: NonEmptyText | None = Field(
-        default=None, description="Column of the number of units with the event, or of events.", examples=["buyers"]
+    n: NonEmptyText | None = _describe_column("Column of the number of units.", "users")
+    events: NonEmptyText | None = _describe_column(
+        "Column of the number of units with the event, or of events.", "buyers"
     )
-    non_events: NonEmptyText | None = Field(
-        default=None, description="Column of the number of units without the event.", examples=["others"]
+    non_events: NonEmptyText | None = _describe_column("Column of the number of units without the event.", "others")
+    mean: NonEmptyText | None = _describe_column("Column of the mean outcome.", "mean_spent")
+    sd: NonEmptyText | None = _describe_column(
+        "Column of the standard deviation of the outcome over units.", "sd_spent"
     )
-    mean: NonEmptyText | None = Field(default=None, description="Column of the mean outcome.", examples=["mean_spent"])
-    sd: NonEmptyText | None = Field(
-        default=None, description="Column of the standard deviation of the outcome over units.", examples=["sd_spent"]
+    total: NonEmptyText | None = _describe_column("Column of the sum of the outcomes.", "spent")
+    sum_squares: NonEmptyText | None = _describe_column("Column of the sum of the squared outcomes.", "spent_squared")
+    se: NonEmptyText | None = _describe_column("Column of the standard error of the mean.", "se_spent")
+    exposure: NonEmptyText | None = _describe_column(
+        "Column of the time, visits or area over which the events were counted.", "hours"
     )
-    total: NonEmptyText | None = Field(
-        default=None, description="Column of the sum of the outcomes.", examples=["spent"]
+    positive: NonEmptyText | None = _describe_column("Column of the number of units with an outcome above 0.", "payers")
+    log_mean: NonEmptyText | None = _describe_column(
+        "Column of the mean logarithm of outcomes above 0.", "mean_log_spent"
     )
-    sum_squares: NonEmptyText | None = Field(
-        default=None, description="Column of the sum of the squared outcomes.", examples=["spent_squared"]
-    )
-    se: NonEmptyText | None = Field(
-        default=None, description="Column of the standard error of the mean.", examples=["se_spent"]
-    )
-    exposure: NonEmptyText | None = Field(
-        default=None,
-        description="Column of the time, visits or area over which the events were counted.",
-        examples=["hours"],
-    )
-    positive: NonEmptyText | None = Field(
-        default=None, description="Column of the number of units with an outcome above 0.", examples=["payers"]
-    )
-    log_mean: NonEmptyText | None = Field(
-        default=None, description="Column of the mean logarithm of outcomes above 0.", examples=["mean_log_spent"]
-    )
-    log_sd: NonEmptyText | None = Field(
-        default=None,
-        description="Column of the standard deviation of the logarithm of outcomes above 0.",
-        examples=["sd_log_spent"],
+    log_sd: NonEmptyText | None = _describe_column(
+        "Column of the standard deviation of the logarithm of outcomes above 0.", "sd_log_spent"
     )
     size: PopulationSize = None
     covariates: SegmentCovariates = None
@@ -386,19 +368,14 @@ class Estimates(PlanTable):
     outcome: OutcomeName = "effect"
     segments: SegmentColumns
     estimate: NonEmptyText = Field(description="Column of the estimated effect.", examples=["log_odds_ratio"])
-    se: NonEmptyText | None = Field(
-        default=None, description="Column of the standard error of the estimate.", examples=["se"]
-    )
-    covariance: NonEmptyText | None = Field(
-        default=None,
-        description="CSV or Parquet file with the square matrix of the estimates' covariances; its header names the "
+    se: NonEmptyText | None = _describe_column("Column of the standard error of the estimate.", "se")
+    covariance: NonEmptyText | None = _describe_column(
+        "CSV or Parquet file with the square matrix of the estimates' covariances; its header names the "
         "segments. Relative to the folder of the plan.",
-        examples=["covariance.csv"],
+        "covariance.csv",
     )
     arm: OptionalArmColumn = None
-    n: NonEmptyText | None = Field(
-        default=None, description="Column of the number of units behind the estimate.", examples=["n"]
-    )
+    n: NonEmptyText | None = _describe_column("Column of the number of units behind the estimate.", "n")
     size: PopulationSize = None
     covariates: SegmentCovariates = None
     fold_labels: FoldLabels = False

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.data_forms import (
     DEFAULT_FORM,
+    ColumnNames,
     CountFromTwo,
     DataTable,
     Estimates,
@@ -95,6 +96,17 @@ class Privacy(PlanTable):
     )
 
 
+class SegmentTable(PlanTable):
+    """A second file with numbers known of each segment as a whole, for models with `covariates`."""
+
+    path: NonEmptyText = Field(
+        description="File with one row per segment, relative to the folder of the plan: the columns of the dimensions, "
+        "and of the covariates.",
+        examples=["sites.csv"],
+    )
+    columns: ColumnNames = Field(description="Columns of the covariates.", examples=[["beds", "staff"], "beds"])
+
+
 class Plan(PlanTable):
     """The analysis of one experiment."""
 
@@ -131,6 +143,10 @@ class Plan(PlanTable):
         examples=["per_cell"],
     )
     data: DataTable = Field(description="Where the data are, and what their columns mean.")
+    covariates: SegmentTable | None = Field(
+        default=None,
+        description="Numbers known of each segment as a whole, in a file of their own; nothing without it.",
+    )
     privacy: Privacy | None = Field(
         default=None, description="What is done about small cells before anything is written; nothing without it."
     )

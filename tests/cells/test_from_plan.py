@@ -120,3 +120,15 @@ def test_notes_of_a_plan_say_what_the_plan_may_say(tmp_path):
     assert said.endswith('or set data.cluster = "user"')
     called = cells.from_rows(rows, outcome="y", arm="arm", control="old", segments="device", unit="user")
     assert [one for one in cells.check(called) if one.endswith("or pass cluster='user'")]
+
+
+def test_a_plan_of_rows_takes_covariates_from_a_file_of_segments(tmp_path):
+    rows = ROWS.fillna(3.0).assign(device=["tv", "tv", "web", "web", "web", "tv"])
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    known = pd.DataFrame({"device": ["web", "tv", "phone"], "inches": [20.0, 50.0, 6.0]})
+    known.to_csv(tmp_path / "devices.csv", index=False)
+    made = cells_of(tmp_path, BASIC + '[covariates]\npath = "devices.csv"\ncolumns = "inches"')
+    assert made["covariates"].sel(covariate="inches").to_series().to_dict() == {"tv": 50.0, "web": 20.0}
+    known[:1].to_csv(tmp_path / "devices.csv", index=False)
+    with pytest.raises(DataError, match="covariates are missing for 1 of 2 segments"):
+        cells_of(tmp_path, BASIC + '[covariates]\npath = "devices.csv"\ncolumns = "inches"')
