@@ -294,12 +294,12 @@ def _format_question(restated: dict[str, str]) -> list[str]:
 
 
 def _list_warnings(prepared: "PreparedAnalysis") -> list[str]:
-    """List what is doubtful: first which direction is better, then the data."""
-    from bayes_hte import cells as cell_tables
+    """List what is doubtful: first which direction is better, then the question, the data and the priors."""
+    from bayes_hte.analysis.run import list_prepared_findings
     from bayes_hte.decisions.direction import ask_about_direction
 
     direction_question = ask_about_direction(prepared.cells, prepared.plan.report.higher_is_better)
-    return [*([direction_question] if direction_question else []), *cell_tables.check(prepared.cells)]
+    return [*([direction_question] if direction_question else []), *list_prepared_findings(prepared)]
 
 
 @contextmanager

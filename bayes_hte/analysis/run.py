@@ -9,8 +9,13 @@ import xarray as xr
 from bayes_hte._support.validation import check_path
 from bayes_hte.analysis.fit import SamplingRequest, fit_and_record
 from bayes_hte.analysis.result import Fit
+from bayes_hte.cells.checks.check import check
 from bayes_hte.cells.from_plan import from_plan
+from bayes_hte.criticism.own_estimates.prior_conflict import find_prior_conflicts
+from bayes_hte.criticism.own_estimates.segment_estimates import estimate_segments
+from bayes_hte.criticism.question_doubts import list_question_doubts
 from bayes_hte.errors import PlanError
+from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.model.planned_effect import with_planned_effect
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Model, Plan, read_model, read_plan
@@ -115,6 +120,14 @@ def _with_unit_variance(model: Model, unit_variance: UnitVariance) -> Model:
             f'unit_variance is for models of family "mean"; {model.family} has none to pool: delete the key'
         )
     return model.model_copy(update={"unit_variance": unit_variance})
+
+
+def list_prepared_findings(prepared_analysis: PreparedAnalysis) -> list[str]:
+    """List what is doubtful before the fit: about the question, the data, and priors that contradict them."""
+    plan, cells, model = prepared_analysis.plan, prepared_analysis.cells, prepared_analysis.model
+    question = EffectQuestion(plan.report.scale, plan.report.ci_prob, plan.report.rope)
+    conflicts = find_prior_conflicts(estimate_segments(build_problem(cells, model)))
+    return [*list_question_doubts(question, cells, model), *check(cells), *conflicts.problems]
 
 
 def fit_prepared_analysis(

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from bayes_hte._support.phrases import clean_text, format_percent_probability, shorten_text
 from bayes_hte.criticism.diagnostics import Diagnosis
+from bayes_hte.criticism.question_doubts import list_answer_doubts, list_question_doubts
 from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.estimands import tables
@@ -173,7 +174,7 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
         title=f"{arm_name} against {control_name}" if arm_result.control else arm_name,
         average_sentence=sentences.write_average_sentence(arm_result),
         segments_sentence=sentences.write_segments_sentence(arm_result),
-        answer_notes=notes.write_notes(arm_result),
+        answer_notes=[*_question_answer(arm_result, page_material), *notes.write_notes(arm_result)],
         forest=build_forest_table(page_material.fit_tree, arm_result, page_material.plan, page_material.result_tables),
         shrinkage_figure=shrinkage_figure,
         no_shrinkage_reason=no_shrinkage_reason,
@@ -188,6 +189,20 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
         ),
         new_segment_sentence=_write_new_segment_sentence(arm_result, page_material),
     )
+
+
+def _question_answer(arm_result: ArmResult, page_material: PageMaterial) -> list[str]:
+    """Write what is doubtful about the question and about the answer that it got."""
+    cells, model = get_fitted_cells(page_material.fit_tree), get_fitted_model(page_material.fit_tree)
+    doubts = list_question_doubts(arm_result.question, cells, model)
+    if not doubts:  # a smallest effect in other units is wider than every interval: that is said once
+        labels = [reading.segment_label for reading in arm_result.readings]
+        rows = [reading.table_row for reading in arm_result.readings]
+        doubts = list_answer_doubts(rows, labels, arm_result.question)
+    return [
+        clean_text(f"{doubt[:1].upper()}{doubt[1:].rstrip('.')}{'' if doubt.endswith('?') else '.'}")
+        for doubt in doubts
+    ]
 
 
 def _draw_shrinkage(arm_result: ArmResult, page_material: PageMaterial) -> tuple[Markup | None, str]:

@@ -11,6 +11,7 @@ from bayes_hte.cells.checks.balance import describe_attrition, describe_imbalanc
 from bayes_hte.cells.checks.labels import describe_similar_arms, describe_similar_levels, describe_totals
 from bayes_hte.cells.checks.outliers_simpson import describe_outliers, describe_reversals
 from bayes_hte.cells.checks.sample_ratio import describe_mismatches
+from bayes_hte.cells.checks.unit_rows import describe_summed_rows, describe_tiny_levels
 from bayes_hte.cells.checks.wording import MAX_NAMED_SEGMENTS, list_first, locate_condition, quote_column, shorten_label
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, INTERVAL, SEGMENT, VALUE
@@ -122,6 +123,8 @@ def collect_findings(cells: xr.Dataset, shares: Mapping[str, float] | None = Non
     other_findings = [
         *cell_table.list_notes(cells),
         *describe_similar_levels(cells),
+        *describe_summed_rows(cells),
+        *describe_tiny_levels(cells),
         *describe_reversals(cells),
         *describe_outliers(cells),
         *_describe_missing_arms(has_data),
