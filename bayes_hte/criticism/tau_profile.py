@@ -15,8 +15,7 @@ from bayes_hte.errors import ModelError
 from bayes_hte.estimands.effects import convert_to_scale
 from bayes_hte.inference.exact import beyond, closed, direct, engine
 from bayes_hte.inference.exact.estimates import Arm, effects_given
-from bayes_hte.inference.exact.integrate import Quantity, expectation, locate
-from bayes_hte.inference.exact.target import Work
+from bayes_hte.inference.exact.target import mean_of
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.priors import compute_log_prior
 from bayes_hte.model.problem import Problem, build_problem
@@ -151,17 +150,12 @@ def _profile_cells(
         mean_effects = np.empty(target_density.segments.size)
         for segment_group in target_density.groups:
             group_means = target_density.over(
-                resampled_points, segment_group.members, _build_mean_work(segment_group.order, convert_effect)
+                resampled_points, segment_group.members, mean_of(convert_effect, segment_group.order)
             )
             mean_effects[segment_group.members] = group_means[:, :, arm_index].mean(0)
         effect_profile.append(mean_effects)
         log_evidence.append(weighted_sample.log_evidence)
     return np.array(effect_profile), np.array(log_evidence)
-
-
-def _build_mean_work(quadrature_order: int, convert_effect: Quantity) -> Work:
-    """Build the computation of posterior means of converted effects for a group of segments."""
-    return lambda segments, maps: expectation(segments, maps, locate(segments, maps), quadrature_order, convert_effect)
 
 
 def _build_profile_table(

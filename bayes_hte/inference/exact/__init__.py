@@ -81,12 +81,21 @@ def beyond(task: Problem) -> str | None:
                 f"segments share the effects of levels of {', '.join(asked.pool_priors.by)}, so that they are not "
                 "independent"
             )
-    if task.model.effect.shape == "horseshoe":
-        return "given its scale a horseshoe has two peaks, at zero and at the data, which quadrature around one misses"
+    if shape_reason := _find_shape_reason(task):
+        return shape_reason
     if "covariance" in task.cell_statistics and not closed(task):
         if task.model.pooling == "none":
             return "estimates with a covariance matrix that are not pooled need a Normal prior"
         return "estimates with a covariance matrix must be pooled one way, without covariates, strata or heavy tails"
+    return None
+
+
+def _find_shape_reason(task: Problem) -> str | None:
+    """Find the reason why the distribution of effects is beyond this engine; None if it is not."""
+    if task.model.effect.shape == "horseshoe":
+        return "given its scale a horseshoe has two peaks, at zero and at the data, which quadrature around one misses"
+    if task.model.effect.shape == "student_t" and len(task.coords["arm"]) > 1:
+        return "with heavy tails it takes one treated arm: every arm multiplies the components of the mixture"
     return None
 
 

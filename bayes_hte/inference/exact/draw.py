@@ -12,10 +12,19 @@ from numpy.typing import NDArray
 
 from bayes_hte.inference.exact.accuracy import closed_form
 from bayes_hte.inference.exact.coefficients import Line
-from bayes_hte.inference.exact.integrate import Index, Maps, Mode, Segments, locate, needs_refining, straight
+from bayes_hte.inference.exact.integrate import (
+    Index,
+    Maps,
+    Mode,
+    Segments,
+    locate,
+    needs_refining,
+    straight,
+    weigh_components,
+)
 from bayes_hte.inference.exact.noise import normals
 from bayes_hte.inference.exact.space import Array
-from bayes_hte.inference.exact.target import LARGE_CHUNK, Target, in_threads, shared_out
+from bayes_hte.inference.exact.target import LARGE_CHUNK, Target, in_threads, integrate_normal, shared_out
 
 LEFT = 1e-3
 """Total variation between a draw's distribution and the posterior, at most, as measured in the pilot."""
@@ -33,9 +42,10 @@ FROM_PRIOR = 0.3
 """How many proposals for sparse segments come from the prior."""
 WEAK = 0.35
 """Posterior SD on the link scale from which a likelihood leans to one side: a cell with less than eight events."""
-PATIENCE = {"lean": 2.0, "bent": 5.0}
-"""Times as many steps as the mean acceptance asks for, where it differs much between points, and between places of
-one posterior: sparse segments, and those under heavy tails."""
+PATIENCE = 2.0
+"""Times as many steps as the mean acceptance asks for, where it differs much between points: sparse segments."""
+WEIGHING_ORDERS = (5, 11)
+"""Quadrature orders by which normal components are weighed before one is drawn: of ordinary and of sparse segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +100,13 @@ def _batches(target: Target, points: Array, seeds: np.random.SeedSequence) -> tu
     batches, lowest = list[Batch](), 1.0
     everyone = np.arange(target.segments.size)
     sparse = np.median(target.over(some, everyone, _spread), axis=0) > WEAK
-    bent = not straight(target.maps(some[:1]))
-    sparse[:] |= bent  # heavy tails bend every posterior that lies in one
     for members, weak in ((everyone[~sparse], False), (everyone[sparse], True)):
         if not len(members):
             continue
         trial = Batch(members, sparse=weak, steps=2)
         rate, single = _piloted(target, some, trial, seeds.spawn(1)[0])
         needed = np.log(LEFT) / np.log(np.clip(1 - rate, 1e-12, 0.99)) - 1
-        needed *= PATIENCE["bent" if bent else "lean"] if weak else 1.0
+        needed *= PATIENCE if weak else 1.0
         if len(members) <= FEW:
             needed = np.broadcast_to(needed.max(), needed.shape)
         steps = CLASSES[np.minimum(np.searchsorted(CLASSES, needed), len(CLASSES) - 1)]
@@ -109,6 +117,7 @@ def _batches(target: Target, points: Array, seeds: np.random.SeedSequence) -> tu
 
 def _spread(segments: Segments, maps: Maps) -> Array:
     """The larger SD of an arm's linear predictor's two parts, on the link scale: (point, segment)."""
+    _, maps = maps.components()[len(maps.components()) // 2]  # about the scale itself
     mode = locate(segments, maps, refined=needs_refining(segments, maps))
     found = np.abs(maps.baseline.slope(mode.base)) * mode.base_sd
     for effect, offset, spread in zip(maps.effects, mode.arms, mode.arm_sd, strict=True):
@@ -137,17 +146,34 @@ def _fill(
 
     def job(first: int) -> None:
         here = slice(first, first + rows)
-        maps = target.maps(points[here], None if whole else block)
+        rng = np.random.Generator(np.random.SFC64(generators[first]))
+        maps = _pick_components(segments, target.maps(points[here], None if whole else block), batch, rng)
         mode = locate(segments, maps, refined=needs_refining(segments, maps))
         if batch.single:
             maps, mode = _single_maps(maps), _single_mode(mode)
-        found = _drawn(compute, maps, mode, batch, np.random.Generator(np.random.SFC64(generators[first])))
+        found = _drawn(compute, maps, mode, batch, rng)
         baseline[here, columns] = maps.baseline.value(found.base)
         for arm, offset in enumerate(found.arms):
             effect[here, columns, arm] = maps.effect(arm, offset, found.base)
 
     for _ in in_threads(job, starts, workers):
         pass
+
+
+def _pick_components(segments: Segments, maps: Maps, batch: Batch, rng: np.random.Generator) -> Maps:
+    """Draw a normal component of the effect of every (point, segment), in proportion to what the data make of it."""
+    if not maps.is_heavy:
+        return maps
+    order = 1 if batch.steps == 0 else WEIGHING_ORDERS[batch.sparse]
+    weighed = weigh_components(maps, lambda each: integrate_normal(segments, each, order))
+    ranks = np.cumsum([share for share, _ in weighed], axis=0)
+    picked = np.minimum((rng.random(ranks.shape[1:]) > ranks).sum(0), len(weighed) - 1)
+    for arm in range(len(maps.effects)):
+        lines = [each.effects[arm] for _, each in weighed]
+        scales = np.stack([np.broadcast_to(line.slope(np.zeros(1)), picked.shape) for line in lines])
+        scale = np.take_along_axis(scales, picked[None], axis=0)[0]
+        maps = maps.replace_effect(arm, Line(lines[0].value(np.zeros((1, 1))), scale))
+    return maps
 
 
 def _drawn(segments: Segments, maps: Maps, mode: Mode, batch: Batch, rng: np.random.Generator) -> Offsets:
@@ -254,10 +280,11 @@ def _moved(state: Offsets, proposed: Offsets, rng: np.random.Generator) -> tuple
 def _piloted(target: Target, points: Array, trial: Batch, seed: np.random.SeedSequence) -> tuple[Array, bool]:
     """Mean acceptance rate of each member, over a few points and steps, and whether single precision is enough."""
     segments = target.segments.pick(trial.members)
-    maps = target.maps(points, trial.members)
+    rng = np.random.Generator(np.random.SFC64(seed))
+    maps = _pick_components(segments, target.maps(points, trial.members), trial, rng)
     mode = locate(segments, maps, refined=needs_refining(segments, maps))
     propose = _proposed_widely if trial.sparse else _proposed
-    rng = np.random.Generator(np.random.SFC64(seed))
+    start = rng.bit_generator.state
     state = first = propose(segments, maps, mode, rng)
     rate = np.zeros(segments.size)
     for _ in range(trial.steps):
@@ -265,7 +292,8 @@ def _piloted(target: Target, points: Array, trial: Batch, seed: np.random.SeedSe
         rate += taken.mean(0) / trial.steps
     if trial.sparse or not straight(maps):
         return rate, False
-    again = np.random.Generator(np.random.SFC64(seed))  # the same numbers
+    again = np.random.Generator(np.random.SFC64())
+    again.bit_generator.state = start  # the same numbers
     rounded = _proposed(_single_cells(segments), _single_maps(maps), _single_mode(mode), again)
     with np.errstate(invalid="ignore"):
         error = np.abs(rounded.log_ratio - first.log_ratio)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayes_hte.inference.draws import CHAIN_COUNT, Draws
+from bayes_hte.inference.draws import CHAIN_COUNT, Draws, EngineRefusalError
 from bayes_hte.inference.exact import accuracy, draw, sign
 from bayes_hte.inference.exact.emulate import Values
 from bayes_hte.inference.exact.importance import Effort, Sample, explore
@@ -36,6 +36,8 @@ LEAST_EFFECTIVE = 600.0
 EVALUATIONS = 1.2e9
 """Evaluations of a cell's density, about ten seconds: a problem that needs more is left to NUTS."""
 REFINEMENTS = 4
+MAX_DISAGREEMENT = 0.05
+"""Of two computations of one probability, beyond their combined error: then draws and integrals are both in doubt."""
 CHECKED = 64
 """Points at which a finer quadrature rule is compared with the one that was used."""
 
@@ -47,6 +49,11 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     drawn_points = sample.points[in_chains(sample.resampled(CHAIN_COUNT * -(-draws // CHAIN_COUNT), rng), rng)]
     baseline, effect, acceptance = draw.coefficients(target, drawn_points, seed=seed)
     probability, error = sign.positive(target, sample, seed=seed)
+    probability, error, disagreement = sign.reconcile(probability, error, effect, sample.effective)
+    if disagreement > MAX_DISAGREEMENT:
+        raise EngineRefusalError(
+            f"P(effect > 0) by integration and by counting draws differ by {disagreement:.2f} more than chance allows"
+        )
     stats = {
         "pareto_k": sample.pareto_k,
         "effective_points": sample.effective,
@@ -89,7 +96,8 @@ def points(
 def evaluations(target: Target) -> float:
     """Evaluations of a cell's density at one point."""
     arms = len(target.segments.arms) - 1
-    return float(sum(len(group.members) * (group.order + arms * group.order**2) for group in target.groups))
+    per_component = sum(len(group.members) * (group.order + arms * group.order**2) for group in target.groups)
+    return float(per_component * len(target.maps(np.zeros((1, len(target.space.parameters)))).components()))
 
 
 def refined(target: Target, sample: Sample, *, seed: int) -> tuple[Target, Sample]:

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bayes_hte.inference.exact.coefficients import Line, Map
+from bayes_hte.inference.exact.coefficients import Heavy, Line, Map
 from bayes_hte.inference.exact.space import Array
 from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood
 
@@ -114,6 +114,27 @@ class Maps:
     sigma: tuple[Array | None, ...]
 
     @property
+    def is_heavy(self) -> bool:
+        """Whether an effect has heavy tails."""
+        return any(isinstance(effect, Heavy) for effect in self.effects)
+
+    def components(self) -> list[tuple[float, "Maps"]]:
+        """List maps with normal components in the place of heavy tails, with log weights; without any, itself."""
+        found: list[tuple[float, Maps]] = [(0.0, self)]
+        for arm, effect in enumerate(self.effects):
+            if isinstance(effect, Heavy):
+                found = [
+                    (weight + own_weight, maps.replace_effect(arm, line))
+                    for weight, maps in found
+                    for own_weight, line in effect.components()
+                ]
+        return found
+
+    def replace_effect(self, arm: int, effect: Map) -> "Maps":
+        """Put another map in the place of an arm's effect."""
+        return replace(self, effects=(*self.effects[:arm], effect, *self.effects[arm + 1 :]))
+
+    @property
     def coupled(self) -> bool:
         """Whether an effect moves with the baseline's offset."""
         return any(coupling is not None for coupling in self.couplings)
@@ -203,8 +224,8 @@ def _short(
 
 
 def straight(maps: Maps) -> bool:
-    """Whether baseline and effects are linear in their offsets."""
-    return all(isinstance(each, Line) for each in (maps.baseline, *maps.effects))
+    """Whether baseline and effects are linear in their offsets, or mixtures of such."""
+    return all(isinstance(each, Line | Heavy) for each in (maps.baseline, *maps.effects))
 
 
 def needs_refining(segments: Segments, maps: Maps) -> bool:
@@ -324,6 +345,24 @@ def _moved(system: _System, base: Array, arms: list[Array], *, limit: float) -> 
             np.clip(step, -limit, limit, out=step)
         found.append(offset + step)
     return base + move, found
+
+
+def mix_log(maps: Maps, compute: Callable[[Maps], Array]) -> Array:
+    """Compute the logarithm of an integral from those of its normal components."""
+    # log Σ_k exp(log weight_k + value_k)
+    total: Array | None = None
+    for log_weight, component in maps.components():
+        term = compute(component) + log_weight
+        total = term if total is None else np.logaddexp(total, term)
+    return np.asarray(total)
+
+
+def weigh_components(maps: Maps, compute: Callable[[Maps], Array]) -> list[tuple[Array, Maps]]:
+    """List components with their shares of the integral whose logarithm `compute` gives: (point, segment)."""
+    found = [(compute(component) + log_weight, component) for log_weight, component in maps.components()]
+    top = np.max([height for height, _ in found], axis=0)
+    total = np.sum([np.exp(height - top) for height, _ in found], axis=0)
+    return [(np.exp(height - top) / total, component) for height, component in found]
 
 
 def log_quadratic(segments: Segments, maps: Maps) -> Array:

@@ -19,9 +19,20 @@ from bayes_hte.inference.exact.accuracy import closed_form
 from bayes_hte.inference.exact.coefficients import Line, Map
 from bayes_hte.inference.exact.emulate import Standard, features
 from bayes_hte.inference.exact.importance import Sample
-from bayes_hte.inference.exact.integrate import Index, Maps, Mode, Segments, locate, log_sum, needs_refining, rule
+from bayes_hte.inference.exact.integrate import (
+    Index,
+    Maps,
+    Mode,
+    Segments,
+    locate,
+    log_quadratic,
+    log_sum,
+    needs_refining,
+    rule,
+    weigh_components,
+)
 from bayes_hte.inference.exact.space import Array
-from bayes_hte.inference.exact.target import Group, Target, Work
+from bayes_hte.inference.exact.target import Group, Target, Work, integrate_normal
 
 POINTS, LEAST_POINTS, WORK = 96, 64, 2.5e6
 """Points at which the integral is computed: fewer for more than 26,000 segments."""
@@ -32,6 +43,10 @@ PER_FEATURE = 4
 BLOCK = 4096
 ORDINARY = 7
 """Highest quadrature order of a segment whose posterior is close to normal."""
+MAX_ERRORS = 4.5
+"""Combined standard errors by which an integral may differ from counting: 7e-6 of sound ones exceed them."""
+DRAW_BIAS = 0.002
+"""Of a counted probability, where draws are Metropolis steps (`draw.LEFT`), with room."""
 REACH = 8.0
 """How many SDs from its mode an offset is followed."""
 
@@ -50,16 +65,47 @@ def positive(target: Target, sample: Sample, *, seed: int) -> tuple[Array, Array
     return np.clip(found, 0.0, 1.0), error
 
 
+def reconcile(probability: Array, error: Array, effect: Array, effective_points: float) -> tuple[Array, Array, float]:
+    """Compare integrated probabilities with counted draws, and let them give way where both cannot be right.
+
+    Parameters
+    ----------
+    probability, error : ndarray
+        (segment, arm): integrated, with standard errors.
+    effect : ndarray
+        (draw, segment, arm).
+    effective_points : float
+        Points of the hyperparameters that the draws are worth.
+
+    Returns
+    -------
+    probability, error : ndarray
+        Counted where the two differ by more than their combined error.
+    disagreement : float
+        By how much they differ beyond it, at most.
+    """
+    count = min(float(len(effect)), effective_points)
+    counted = (effect > 0).mean(0)
+    # A share of 0 or 1 has an error too: as if half a draw more had fallen on either side.
+    smoothed = (counted * count + 0.5) / (count + 1)
+    counting_error = np.sqrt(smoothed * (1 - smoothed) / count)
+    beyond = np.abs(counted - probability) - MAX_ERRORS * np.hypot(counting_error, error) - DRAW_BIAS
+    gives_way = beyond > 0
+    return (
+        np.where(gives_way, counted, probability),
+        np.where(gives_way, counting_error, error),
+        float(max(beyond.max(), 0.0)),
+    )
+
+
 def _of_block(target: Target, block: Group, points: Array, over: "Averages", *, closed: bool) -> tuple[Array, Array]:
     """Segments of one quadrature order, few enough for their numbers to fit into memory."""
-    z = target.over(points[over.more], block.members, _located).reshape(len(over.more), -1)
+    shapes = target.over(points[over.more], block.members, _approximated)
+    shapes = np.moveaxis(shapes, -1, 0).reshape(3, len(over.more), -1)
     if closed:
-        return over.mean(special.ndtr(z), over.more)
+        return over.mean(shapes[0], over.more)
     known = target.over(points[over.some], block.members, _integrated(block.order), width=_nodes(block.order))
     known = known.reshape(len(over.some), -1)
-    # Normal approximation, and how skewness bends it (Edgeworth)
-    density = np.exp(-0.5 * z**2)
-    shapes = np.stack([special.ndtr(z), density, z**2 * density])
     seen = shapes[:, :: over.stride]
     free = over.residuals(seen)
     square = np.einsum("fpq,gpq->qfg", free, free) + 1e-6 * len(over.some) * np.eye(3)
@@ -119,9 +165,15 @@ class Averages:
         return np.asarray(known - basis @ (basis.T @ known))
 
 
-def _located(segments: Segments, maps: Maps) -> Array:
-    """`_standardised` at the mode."""
-    return _standardised(segments, maps, locate(segments, maps, refined=needs_refining(segments, maps)))
+def _approximated(segments: Segments, maps: Maps) -> Array:
+    """Normal approximation of P(effect > 0 | θ, data), and how skewness bends it: (point, segment, arm, 3)."""
+    found = []
+    for share, component in weigh_components(maps, lambda each: log_quadratic(segments, each)):
+        z = _standardised(segments, component, locate(segments, component, refined=needs_refining(segments, component)))
+        # Φ(z), φ(z), z² φ(z)  (Edgeworth)
+        density = np.exp(-0.5 * z**2)
+        found.append(share[..., None, None] * np.stack([special.ndtr(z), density, z**2 * density], axis=-1))
+    return np.asarray(np.sum(found, axis=0))
 
 
 def _standardised(segments: Segments, maps: Maps, mode: Mode) -> Array:
@@ -142,7 +194,16 @@ def _standardised(segments: Segments, maps: Maps, mode: Mode) -> Array:
 
 def _integrated(order: int) -> Work:
     """P(effect > 0 | θ, data of the segment) by this quadrature order: (point, member, arm)."""
-    return lambda segments, maps: np.stack(_by_arm(segments, maps, locate(segments, maps), order), axis=2)
+
+    def work(segments: Segments, maps: Maps) -> Array:
+        weighed = weigh_components(maps, lambda each: integrate_normal(segments, each, order))
+        found = [
+            share[..., None] * np.stack(_by_arm(segments, each, locate(segments, each), order), axis=2)
+            for share, each in weighed
+        ]
+        return np.asarray(np.sum(found, axis=0))
+
+    return work
 
 
 def _by_arm(segments: Segments, maps: Maps, mode: Mode, order: int) -> list[Array]:

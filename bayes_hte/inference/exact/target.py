@@ -9,7 +9,18 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.inference.exact.coefficients import Line, Placed, mapped
-from bayes_hte.inference.exact.integrate import Index, Maps, Segments, locate, log_integral, log_quadratic
+from bayes_hte.inference.exact.integrate import (
+    Index,
+    Maps,
+    Quantity,
+    Segments,
+    expectation,
+    locate,
+    log_integral,
+    log_quadratic,
+    mix_log,
+    weigh_components,
+)
 from bayes_hte.inference.exact.space import Array, Space, space_of
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.parameters import SegmentDesign, list_coefficients
@@ -68,7 +79,7 @@ class Target:
     def log_quadratic(self, points: Array) -> Array:
         """The log density if every cell's likelihood were its quadratic model at its anchor: a tenth of the cost."""
         total = self.space.log_prior(points) + self.nuisance(points)
-        total += self.over(points, np.arange(self.segments.size), log_quadratic, joined=sum_segments)
+        total += self.over(points, np.arange(self.segments.size), integrate_quadratic, joined=sum_segments)
         return np.where(np.isfinite(total), total, -np.inf)
 
     def log_marginals(self, points: Array) -> Array:
@@ -138,21 +149,46 @@ class Target:
 
     def anchored(self, point: Array) -> "Target":
         """The same, with the quadratic model of the likelihood taken at the segments' modes at `point`."""
-        maps = self.maps(point[None])
-        mode = locate(self.segments, maps, settled=1e-6)
-        baseline = np.broadcast_to(maps.baseline.value(mode.base), mode.base.shape)[0]
-        anchors = [baseline]
-        for arm, offset in enumerate(mode.arms):
-            anchors.append(baseline + np.broadcast_to(maps.effect(arm, offset, mode.base), mode.base.shape)[0])
+        weighed = weigh_components(self.maps(point[None]), lambda maps: integrate_normal(self.segments, maps, 1))
+        anchors = [np.zeros(self.segments.size) for _ in self.segments.arms]
+        # Of a mixture, the mean of its components' modes.
+        for share, maps in weighed:
+            mode = locate(self.segments, maps, settled=1e-6)
+            baseline = np.broadcast_to(maps.baseline.value(mode.base), mode.base.shape)[0]
+            weight = np.broadcast_to(share, mode.base.shape)[0]
+            anchors[0] += weight * baseline
+            for arm, offset in enumerate(mode.arms):
+                effect = np.broadcast_to(maps.effect(arm, offset, mode.base), mode.base.shape)[0]
+                anchors[arm + 1] += weight * (baseline + effect)
         return replace(self, segments=Segments.at(self.segments.curve, self.segments.arms, tuple(anchors)))
 
 
 def integral(order: int) -> Work:
     """log I_s(θ) by this quadrature order."""
+    return lambda segments, maps: mix_log(maps, lambda component: integrate_normal(segments, component, order))
+
+
+def integrate_normal(segments: Segments, maps: Maps, order: int) -> Array:
+    """Compute log I_s(θ) where coefficients are normal, by this quadrature order."""
+    mode = locate(segments, maps)
+    return log_integral(segments, maps, mode.broader() if order >= BROAD else mode, order)
+
+
+def integrate_quadratic(segments: Segments, maps: Maps) -> Array:
+    """Compute log I_s(θ) in closed form, under quadratic likelihoods."""
+    return mix_log(maps, lambda component: log_quadratic(segments, component))
+
+
+def mean_of(quantity: Quantity, order: int) -> Work:
+    """Build the posterior mean of a quantity of (baseline, effect) given θ: (point, segment, arm)."""
 
     def work(segments: Segments, maps: Maps) -> Array:
-        mode = locate(segments, maps)
-        return log_integral(segments, maps, mode.broader() if order >= BROAD else mode, order)
+        weighed = weigh_components(maps, lambda component: integrate_normal(segments, component, order))
+        means = [
+            share[..., None] * expectation(segments, each, locate(segments, each), order, quantity)
+            for share, each in weighed
+        ]
+        return np.asarray(np.sum(means, axis=0))
 
     return work
 
