@@ -6,6 +6,7 @@ accepted here is what a caller means.
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from numbers import Integral, Real
@@ -197,4 +198,52 @@ def check_path(value: object, file_role: str) -> Path:
     """
     if not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"{file_role} is {describe_value(value)}; give its path, as text or a pathlib.Path")
-    return Path(value)
+    if is_address(value):
+        raise ArgumentError(
+            f"{file_role} is given as an address or a connection, not as a path, and nothing is fetched from a "
+            "network; download the file and give its path"
+        )
+    return expand_home(value)
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a text is an address on a network or a connection to a database, and no path.
+
+    Such a text may hold a password: no message shows any of it.
+
+    Examples
+    --------
+    >>> is_address("postgresql://ann:secret@db/shop"), is_address("host=db password=secret"), is_address("C:/rows.csv")
+    (True, True, False)
+    """
+    # Two letters or more before the colon, as C:/ is a drive; one slash, as Path() makes one of two.
+    return (
+        re.search(
+            r"^\s*[A-Za-z][A-Za-z0-9+.-]+:/|\b(password|passwd|pwd)\s*=|^[^/\s\\]{2,}:[^/\s\\]+@",
+            os.fspath(path),
+            re.IGNORECASE,
+        )
+        is not None
+    )
+
+
+def locate_file(path: str | os.PathLike[str], folder: Path) -> Path | str:
+    """Locate a file that a plan in `folder` names: beside the plan, in the home folder, or where the path says.
+
+    An address stays as it is, for the reader to refuse it without showing it.
+    """
+    return os.fspath(path) if is_address(path) else folder / expand_home(path)
+
+
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Replace a leading ~ by the home folder, as a shell does; leave the path as it is where there is no such user.
+
+    Examples
+    --------
+    >>> expand_home("~/rows.csv") == Path.home() / "rows.csv", str(expand_home("a~b.csv"))
+    (True, 'a~b.csv')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~nobody: a file may be called so
+        return Path(path)

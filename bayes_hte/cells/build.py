@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from bayes_hte.cells.reading.labels import CellKey, label_segments, sort_naturally, sort_segments
+from bayes_hte.cells.reading.labels import CellKey, label_segments
+from bayes_hte.cells.reading.level_order import LevelOrder, sort_levels, sort_segments
 from bayes_hte.cells.reading.total_levels import refuse_totals
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, OTHER_SEGMENT, SEGMENT
@@ -63,6 +64,7 @@ class TableAttributes:
     size_unit: str | None = None
     cluster_column: str | None = None
     validity_warnings: Sequence[str] = field(default=())
+    level_orders: Mapping[str, LevelOrder] = field(default_factory=lambda: MappingProxyType({}))  # also of the arms
 
 
 def build_cell_table(
@@ -91,10 +93,11 @@ def build_cell_table(
     Returns
     -------
     xarray.Dataset
-        Dims (segment, arm) in natural order, the control first.
+        Dims (segment, arm) in the data's own order or else in natural order, the control first.
     """
-    segments = sort_segments(levels for levels, _ in cell_keys)
-    arms = sort_naturally(arm for _, arm in cell_keys)
+    level_orders = attributes.level_orders
+    segments = sort_segments((levels for levels, _ in cell_keys), attributes.dims, level_orders)
+    arms = sort_levels((arm for _, arm in cell_keys), level_orders.get(ARM, ()))
     arms.sort(key=lambda arm: arm != attributes.control_arm)  # stable: the control first
     segment_row = {levels: i for i, levels in enumerate(segments)}
     arm_column = {arm: i for i, arm in enumerate(arms)}
@@ -148,6 +151,7 @@ def _encode_attributes(attributes: TableAttributes) -> dict[str, str | float]:
                 (SPANNING_ATTRIBUTE, attributes.spanning_text),
                 ("size_unit", attributes.size_unit),
                 ("cluster", attributes.cluster_column),
+                ("level_orders", cell_table.encode_level_orders(attributes.level_orders)),
             )
             if attr_value is not None
         }

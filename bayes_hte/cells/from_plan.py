@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from bayes_hte._support.validation import locate_file
 from bayes_hte.cells.combine.planned_shares import with_shares
 from bayes_hte.cells.combine.protect import protect
 from bayes_hte.cells.summaries.from_levels import from_levels
@@ -75,7 +76,7 @@ def from_plan(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
 
 def _make_cells(plan: Plan, folder: Path, *, data: Any, drop_missing: bool) -> xr.Dataset:
     data_options = plan.data
-    table = folder / str(data_options.path) if data is None else data
+    table = locate_file(str(data_options.path), folder) if data is None else data
     # The sections of the plan have the keywords of these functions as keys.
     call_options = data_options.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
     if data_options.segments is not None:
@@ -83,7 +84,7 @@ def _make_cells(plan: Plan, folder: Path, *, data: Any, drop_missing: bool) -> x
     if isinstance(data_options, Rows | Times):
         call_options["drop_missing"] = data_options.drop_missing or drop_missing
     if isinstance(data_options, Estimates) and data_options.covariance is not None:
-        call_options["covariance"] = folder / data_options.covariance
+        call_options["covariance"] = locate_file(data_options.covariance, folder)
     cells = MAKER_BY_FORM[data_options.form](table, **call_options)
     if plan.covariates is not None:
         cells = with_covariates(cells, folder / plan.covariates.path, plan.covariates.columns)

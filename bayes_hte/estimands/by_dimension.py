@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayes_hte.cells.reading.level_order import list_levels
 from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import ArgumentError, ModelError
 from bayes_hte.estimands.effects import compute_effects
@@ -34,8 +35,7 @@ def tabulate_marginal_effects(
     cells = get_fitted_cells(fit_tree)
     if dimension not in cell_table.list_dimensions(cells):
         raise ArgumentError(f"no dimension {dimension!r}; there are {cell_table.list_dimensions(cells)}")
-    # Levels in the order in which segments have them, not that of the alphabet.
-    level_labels = list(dict.fromkeys(map(str, cells[dimension].values)))
+    level_labels = list_levels(cells, dimension)
     level_members = _mark_level_members(cells, dimension, level_labels)
     level_totals = (level_members * compute_population_shares(cells, weights)).sum("segment")
     if not bool((level_totals > 0).all()):

@@ -21,6 +21,7 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
             shares                JSON, planned share of each arm; absent where nobody said
             spanning              JSON: clusters with rows in several segments; absent where there is none
             doubts                JSON list of text: why the arms may not be comparable; absent where there is none
+            level_orders          JSON: levels by dimension (and arms) in the data's own order; absent without one
             dimensions, notes     JSON lists of text: netCDF attributes hold no lists of one
 """
 
@@ -244,6 +245,19 @@ def list_dimensions(cells: xr.Dataset) -> list[str]:
 def list_notes(cells: xr.Dataset) -> list[str]:
     """List the notes on how rows were reduced to cells, as sentences."""
     return list(map(str, json.loads(cells.attrs.get("notes", "[]"))))
+
+
+def read_level_orders(cells: xr.Dataset) -> dict[str, list[str]]:
+    """Read the order that the data themselves gave the levels of a dimension, or the arms, by its name."""
+    return {
+        str(name): list(map(str, levels)) for name, levels in json.loads(cells.attrs.get("level_orders", "{}")).items()
+    }
+
+
+def encode_level_orders(level_orders: Mapping[str, Iterable[str]]) -> str | None:
+    """Write orders of levels as JSON; give None where there is none."""
+    stated_orders = {name: list(levels) for name, levels in level_orders.items()}
+    return json.dumps(stated_orders, ensure_ascii=False) if stated_orders else None
 
 
 def list_validity_warnings(cells: xr.Dataset) -> list[str]:

@@ -83,6 +83,14 @@ DataPath = Annotated[
         examples=["checkout.csv", "days/2026-03-*.parquet"],
     ),
 ]
+DecimalSign = Annotated[
+    Literal[".", ","] | None,
+    Field(
+        description="The mark of decimals in a text file. Where it is not stated a comma is taken for one, with a "
+        "note, if nothing else can be meant.",
+        examples=[","],
+    ),
+]
 _OUTCOME_NAME = Field(description="What was measured, in words, for tables and the report.", examples=["bought"])
 _ARM_COLUMN = Field(description="Column that says which variant a row belongs to.", examples=["arm"])
 _CONTROL_ARM = Field(
@@ -167,6 +175,7 @@ class Rows(PlanTable):
 
     form: Literal["rows"] = Field(default="rows", description="One row per unit; may be left out.")
     path: DataPath = None
+    decimal: DecimalSign = None
     outcome: NonEmptyText = Field(
         description="Column of the outcome: numbers, or true and false, or 0 and 1.", examples=["bought"]
     )
@@ -232,6 +241,7 @@ class Times(PlanTable):
         default="times", description="One row per unit, with the time until an event or until it was last seen."
     )
     path: DataPath = None
+    decimal: DecimalSign = None
     outcome: Annotated[NonEmptyText, Field(description="What the event is, in words.", examples=["cancelled"])] = (
         "event"
     )
@@ -270,6 +280,7 @@ class Levels(PlanTable):
         default="levels", description="One row per segment, arm and value of the outcome, with its number of units."
     )
     path: DataPath = None
+    decimal: DecimalSign = None
     outcome: OutcomeName = "outcome"
     arm: ArmColumn
     control: ControlArm
@@ -285,6 +296,7 @@ class Summary(PlanTable):
 
     form: Literal["summary"] = Field(default="summary", description="One row per segment and arm.")
     path: DataPath = None
+    decimal: DecimalSign = None
     outcome: OutcomeName = "outcome"
     arm: ArmColumn
     control: ControlArm
@@ -329,6 +341,7 @@ class Wide(PlanTable):
 
     form: Literal["wide"] = Field(default="wide", description="One row per segment, with columns for each arm.")
     path: DataPath = None
+    decimal: DecimalSign = None
     outcome: OutcomeName = "outcome"
     arms: Annotated[dict[NonEmptyText, dict[ArmRole, NonEmptyText]], Field(min_length=2)] = Field(
         description="For each arm, which column holds what: the keys are those of the statistics in the form "
@@ -350,6 +363,7 @@ class Table(PlanTable):
         description="A table with a row per segment, or per segment and arm, whose columns' names say what they hold.",
     )
     path: DataPath = None
+    decimal: DecimalSign = None
     outcome: Annotated[NonEmptyText | None, _OUTCOME_NAME] = None
     arm: OptionalArmColumn = None
     control: Annotated[_ArmLabel | None, _CONTROL_ARM] = None
@@ -365,6 +379,7 @@ class Estimates(PlanTable):
         default="estimates", description="One row per segment, with an estimated effect and its uncertainty."
     )
     path: DataPath = None
+    decimal: DecimalSign = None
     outcome: OutcomeName = "effect"
     segments: SegmentColumns
     estimate: NonEmptyText = Field(description="Column of the estimated effect.", examples=["log_odds_ratio"])

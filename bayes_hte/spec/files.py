@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from bayes_hte._support.validation import check_path, describe_value
+from bayes_hte._support.validation import check_path, describe_value, expand_home, is_address
 from bayes_hte.errors import ArgumentError, ModelError, PlanError, SpecError
 from bayes_hte.spec.data_forms import DEFAULT_FORM
 from bayes_hte.spec.error_messages import explain_errors
@@ -56,7 +56,9 @@ def find_model_file(name_or_path: str | Path, folder: Path | None = None) -> Pat
     if str(name_or_path) in list_shipped_models():
         return find_models_folder() / f"{name_or_path}.toml"
     # Shipped names have no suffix and files must have one: neither can hide the other.
-    path = (folder or Path()) / name_or_path
+    if is_address(name_or_path):
+        raise ModelError("the model is given as an address, and nothing is fetched from a network; give its path")
+    path = (folder or Path()) / expand_home(name_or_path)
     if path.suffix != ".toml":
         close_names = get_close_matches(str(name_or_path), list_shipped_models(), n=1)
         suggestion = f"; did you mean {close_names[0]!r}?" if close_names else "."

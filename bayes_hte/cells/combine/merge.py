@@ -10,6 +10,7 @@ from bayes_hte._support.phrases import quote_names
 from bayes_hte._support.validation import describe_type
 from bayes_hte.cells.build import CellCoords, CellValues, TableAttributes, build_cell_table, pool_groups
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, SegmentLevels
+from bayes_hte.cells.reading.level_order import merge_orders
 from bayes_hte.cells.reading.small_tables import FloatValues
 from bayes_hte.cells.summaries.segment_covariates import add_covariates, list_segment_levels
 from bayes_hte.cells.units import adjusted_means
@@ -324,6 +325,7 @@ def _merge_metadata(tables: Sequence[xr.Dataset]) -> TableAttributes:
         validity_warnings=[warning for table in tables for warning in cell_table.list_validity_warnings(table)],
         recipe_text=first_table.attrs.get("recipe"),
         shares_text=_merge_planned_shares(tables),
+        level_orders=_merge_level_orders(tables),
         spanning_text=_merge_spanning(tables),
         size_unit=_find_common_attribute(tables, "size_unit"),
         cluster_column=_find_common_attribute(tables, "cluster"),
@@ -335,6 +337,13 @@ def _find_common_attribute(tables: Sequence[xr.Dataset], attribute_name: str) ->
     """Find the value of an attribute that all tables share; None where they differ, or one lacks it."""
     attribute_values = {table.attrs.get(attribute_name) for table in tables}
     return attribute_values.pop() if len(attribute_values) == 1 else None
+
+
+def _merge_level_orders(tables: Sequence[xr.Dataset]) -> dict[str, list[str]]:
+    """Merge the orders that the tables' data gave to levels and arms, by dimension."""
+    orders_by_table = [cell_table.read_level_orders(table) for table in tables]
+    names = dict.fromkeys(name for orders in orders_by_table for name in orders)
+    return {name: merge_orders([orders[name] for orders in orders_by_table if name in orders]) for name in names}
 
 
 def _merge_planned_shares(tables: Sequence[xr.Dataset]) -> str | None:

@@ -145,6 +145,13 @@ def _redact_attributes(cells: xr.Dataset, min_units: int, new_notes: list[str]) 
     )
     warnings = _drop_revealing_sentences(cell_table.list_validity_warnings(cells), min_units)
     redacted_cells.attrs.pop("doubts", None)
+    if "level_orders" in redacted_cells.attrs:
+        # The levels of segments that were left out are nobody's business.
+        kept_orders = {
+            name: [level for level in order if level in set(map(str, cells[name].values))]
+            for name, order in cell_table.read_level_orders(cells).items()
+        }
+        redacted_cells.attrs["level_orders"] = cell_table.encode_level_orders(kept_orders)
     return redacted_cells.assign_attrs(doubts=cell_table.encode_text_list(warnings)) if warnings else redacted_cells
 
 

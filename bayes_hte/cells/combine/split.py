@@ -9,7 +9,8 @@ import xarray as xr
 
 from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.build import SPANNING_ATTRIBUTE, CellValues, TableAttributes, build_cell_table, pool_groups
-from bayes_hte.cells.reading.labels import CellKey, SegmentLevels, sort_naturally
+from bayes_hte.cells.reading.labels import CellKey, SegmentLevels
+from bayes_hte.cells.reading.level_order import list_levels
 from bayes_hte.cells.summaries.segment_covariates import list_segment_levels
 from bayes_hte.cells.units import adjusted_means
 from bayes_hte.cells.units.clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
@@ -34,7 +35,7 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
     Returns
     -------
     dict of str to xarray.Dataset
-        By level, in their natural order; every slice has all arms. Adjusted means are worked out anew, with
+        By level, in their order; every slice has all arms. Adjusted means are worked out anew, with
         coefficients of the slice. `merge` makes the total of them, unless clusters have rows in several. Covariates
         of segments are left out: add them to the parts that are analysed.
 
@@ -79,10 +80,7 @@ def split(cells: xr.Dataset, by: str) -> dict[str, xr.Dataset]:
             "covariance out where the cells are made, or analyse them whole"
         )
     levels = cells[by].values  # one per segment: a level has as many segments as the other dimensions make
-    return {
-        level: _slice_level(cells.isel({SEGMENT: levels == level}), by, level)
-        for level in sort_naturally(map(str, levels))
-    }
+    return {level: _slice_level(cells.isel({SEGMENT: levels == level}), by, level) for level in list_levels(cells, by)}
 
 
 def _slice_level(slice_cells: xr.Dataset, dimension: str, level: str) -> xr.Dataset:
@@ -203,6 +201,9 @@ def _read_metadata(cells: xr.Dataset, dims: list[str]) -> TableAttributes:
         spanning_text=attrs.get(SPANNING_ATTRIBUTE),
         size_unit=attrs.get("size_unit"),
         cluster_column=attrs.get("cluster"),
+        level_orders={
+            name: order for name, order in cell_table.read_level_orders(cells).items() if name in {*dims, ARM}
+        },
     )
 
 

@@ -1,27 +1,25 @@
 """Open a table of any engine, a query or a file, and fetch the columns that are needed.
 
 One code path serves every engine through narwhals. Files are DuckDB relations on a private
-connection that lives as long as the `with` block: rows are never loaded, extensions never
-installed, and nothing is fetched from a network. No engine is imported that is not in use.
+connection that lives as long as the `with` block. No engine is imported that is not in use.
 """
 
 import difflib
-import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte._support.validation import describe_value
-from bayes_hte.cells.reading.csv_headers import check_headers
-from bayes_hte.cells.reading.labels import sort_naturally
+from bayes_hte.cells.reading.files import FILE_SUFFIXES, connect_to_duckdb, find_files, open_files
+from bayes_hte.cells.reading.level_order import sort_naturally
+from bayes_hte.cells.reading.text_numbers import DecimalMark, TextNumbers, check_decimal
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import MISSING_LEVEL, RESERVED_NAMES, SEGMENT
 
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 
     type Table = IntoFrame | str | os.PathLike[str]
 
-FILE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 ENGINE_PACKAGES = frozenset(
     {"duckdb", "ibis", "narwhals", "polars", "psycopg", "py4j", "pyarrow", "pyspark", "sqlglot"}
 )
@@ -41,17 +38,34 @@ ENGINE_PACKAGES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An opened table of which no row has been read, and the name that messages call it by."""
+    """An opened table of which no row has been read, and the name that messages call it by.
+
+    Of text files also the texts behind the numbers, and notes on how these are written.
+    """
 
     frame: "nw.LazyFrame[Any]"
     table_name: str
+    text_numbers: TextNumbers | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.frame.collect_schema().names()
 
 
 @contextmanager
 def open_table(
-    data: "Table", label_columns: Sequence[str], number_columns: Sequence[str] = (), connection: Any = None
+    data: "Table",
+    label_columns: Sequence[str],
+    number_columns: Sequence[str] = (),
+    connection: Any = None,
+    *,
+    decimal: DecimalMark | None = None,
 ) -> Iterator[Source]:
     """Open `data`; in a text file `label_columns` are kept as they are written.
+
+    Columns that are in the index of a pandas table, as `groupby` leaves them, are taken from there.
 
     Parameters
     ----------
@@ -61,6 +75,8 @@ def open_table(
         Columns that will be read as text, and as numbers.
     connection
         Engine that carries out the query: a DuckDB connection, an Ibis backend or a Spark session.
+    decimal
+        Mark of decimals in a text file; without it a comma is taken for one where nothing else can be meant.
 
     Raises
     ------
@@ -72,19 +88,28 @@ def open_table(
     """
     is_file = connection is None and isinstance(data, str | os.PathLike)
     table_name = name_table(data) if connection is None else f"query on {_name_type(connection)}"
-    file_paths = _find_files(os.fspath(data)) if is_file else []  # type: ignore[arg-type]  # it is a path
+    file_paths = find_files(os.fspath(data)) if is_file else []  # type: ignore[arg-type]  # it is a path
+    decimal = check_decimal(decimal)
     try:
         if is_file:
             # Relations read from the connection until the caller has fetched, hence the context manager.
-            with _connect_to_duckdb() as private_connection:
-                yield Source(
-                    _open_lazy_frame(
-                        _open_files(private_connection, file_paths, label_columns, number_columns), table_name
-                    ),
-                    table_name,
+            with connect_to_duckdb() as private_connection:
+                opened = open_files(
+                    private_connection,
+                    file_paths,
+                    label_columns,
+                    number_columns,
+                    table_name=table_name,
+                    decimal=decimal,
                 )
+                frame = _open_lazy_frame(opened.relation, table_name)
+                yield Source(frame, table_name, opened.text_numbers, opened.notes)
         else:
-            native_table: Any = data if connection is None else _build_query_table(data, connection)
+            native_table: Any = (
+                _restore_index_columns(data, [*label_columns, *number_columns])
+                if connection is None
+                else _build_query_table(data, connection)
+            )
             yield Source(_cast_booleans(_open_lazy_frame(native_table, table_name), number_columns), table_name)
     except Exception as error:
         if not _is_engine_error(error):  # a mistake in our code must not pass for one in the data
@@ -148,21 +173,11 @@ def _name_type(value: Any) -> str:
     return f"{type(value).__module__.split('.')[0].lstrip('_')}.{type(value).__name__}"
 
 
-def _connect_to_duckdb() -> "duckdb.DuckDBPyConnection":
-    """Open a private database in memory that cannot fetch extensions, and so has no way to a network."""
-    import duckdb
-
-    extension_settings = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    connection = duckdb.connect(":memory:", config={**extension_settings})
-    connection.execute("set TimeZone = 'UTC'")  # files hold points in time: days must not hang on where they are read
-    return connection
-
-
 def _open_lazy_frame(data: "IntoFrame", table_name: str) -> "nw.LazyFrame[Any]":
     from narwhals.exceptions import DuplicateError
 
     try:
-        frame = _to_lazy_frame(data)
+        frame = to_lazy_frame(data)
         # Narwhals checks that names differ, but not of Spark and Dask tables.
         may_repeat_names = frame.implementation.is_spark_like() or frame.implementation.is_dask()
         names = list(frame.to_native().columns) if may_repeat_names else []
@@ -174,10 +189,32 @@ def _open_lazy_frame(data: "IntoFrame", table_name: str) -> "nw.LazyFrame[Any]":
             f"column names repeat in the {table_name}; rename them: {' '.join(str(error).split())}"
         ) from error
     except TypeError as error:
+        raise DataError(f"data of type {table_name} is no table; {_suggest_table(table_name)}") from error
+
+
+def _suggest_table(type_name: str) -> str:
+    if type_name == "pandas.Series":
+        return "make one of it: .reset_index(name=…) keeps the keys of groupby as columns"
+    return (
+        "give a pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a file ending in "
+        f"{', '.join(FILE_SUFFIXES)}"
+    )
+
+
+def _restore_index_columns(table: Any, needed_columns: Sequence[str]) -> Any:
+    """Make columns of the named levels of a pandas index that are needed; of all, where no column is named yet."""
+    index_names = getattr(getattr(table, "index", None), "names", None)
+    if index_names is None or not hasattr(table, "reset_index") or not hasattr(table, "columns"):
+        return table
+    if getattr(table.columns, "nlevels", 1) > 1:
         raise DataError(
-            f"data of type {table_name} is no table; give a pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis "
-            f"table, or a path to a file ending in {', '.join(FILE_SUFFIXES)}"
-        ) from error
+            "the columns of the table have several levels, as agg leaves them; name each result, as in "
+            '.agg(n=("y", "count"), mean=("y", "mean"))'
+        )
+    # An index that nobody asks for stays where it is: moving it would copy the table.
+    is_needed = set(needed_columns).__contains__ if needed_columns else lambda name: True
+    restored = [name for name in index_names if name is not None and name not in table.columns and is_needed(name)]
+    return table.reset_index(level=restored) if restored else table
 
 
 def _cast_booleans(frame: "nw.LazyFrame[Any]", number_columns: Sequence[str]) -> "nw.LazyFrame[Any]":
@@ -191,7 +228,7 @@ def _cast_booleans(frame: "nw.LazyFrame[Any]", number_columns: Sequence[str]) ->
     integer_casts = {
         name: "int32" for name, dtype in native_table.schema().items() if dtype.is_boolean() and name in number_columns
     }
-    return _to_lazy_frame(native_table.cast(integer_casts)) if integer_casts else frame
+    return to_lazy_frame(native_table.cast(integer_casts)) if integer_casts else frame
 
 
 def cast_to_float64(frame: "nw.LazyFrame[Any]", column_names: Sequence[str]) -> "nw.LazyFrame[Any]":
@@ -203,98 +240,9 @@ def cast_to_float64(frame: "nw.LazyFrame[Any]", column_names: Sequence[str]) -> 
     from ibis.expr.operations import Cast
 
     native_table = frame.to_native()
-    return _to_lazy_frame(
+    return to_lazy_frame(
         native_table.mutate(**{column: Cast(native_table[column], kinds.float64).to_expr() for column in column_names})
     )
-
-
-def _find_files(path_pattern: str) -> list[str]:
-    """Find the absolute paths of a file, or of the files that a pattern matches."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path_pattern):  # two letters or more: C:/ is a drive; Path() collapses //
-        raise DataError(
-            f"{path_pattern} is an address, and nothing is fetched from a network; download it and give the file"
-        )
-    if not path_pattern.lower().endswith(FILE_SUFFIXES):
-        hint = (
-            "; a query needs connection=" if re.match(r"\s*(select|with|from)\s", path_pattern, re.IGNORECASE) else ""
-        )
-        raise DataError(
-            f"{path_pattern!r} is no file that can be read here; known endings are {', '.join(FILE_SUFFIXES)}{hint}"
-        )
-    pattern_matches = glob.iglob(path_pattern, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
-    file_paths = [path_pattern] if Path(path_pattern).exists() else sorted(pattern_matches)
-    if not file_paths:
-        near_names = difflib.get_close_matches(Path(path_pattern).name, _list_siblings(path_pattern), n=1)
-        hint = (
-            f"; did you mean {near_names[0]!r}?"
-            if near_names
-            else "; check the path, relative ones start where you run this"
-        )
-        raise DataError(f"there is no file {path_pattern!r}{hint}")
-    for file_path in file_paths:
-        if Path(file_path).stat().st_size == 0:
-            raise DataError(f"the file {file_path!r} is empty (0 bytes); write it again with a header and rows")
-    return [str(Path(file_path).absolute()) for file_path in file_paths]
-
-
-def _list_siblings(path_pattern: str) -> list[str]:
-    parent_folder = Path(path_pattern).parent
-    return [sibling.name for sibling in parent_folder.iterdir()] if parent_folder.is_dir() else []
-
-
-def _open_files(
-    connection: "duckdb.DuckDBPyConnection",
-    file_paths: list[str],
-    label_columns: Sequence[str],
-    number_columns: Sequence[str],
-) -> "duckdb.DuckDBPyRelation":
-    if file_paths[0].lower().endswith(".parquet"):
-        return connection.read_parquet(list(map(glob.escape, file_paths)))
-    # Hive partitioning would let a folder called arm=x replace the column arm of the file.
-    reader_options: dict[str, Any] = {"hive_partitioning": False}
-    if re.search(r"\.tsv(\.gz)?$", file_paths[0], re.IGNORECASE):
-        reader_options["sep"] = "\t"
-    # The stubs of DuckDB do not know that read_csv takes a list of paths.
-    read_csv: Callable[..., duckdb.DuckDBPyRelation] = partial(connection.read_csv, **reader_options)
-    check_headers(read_csv, file_paths, [*label_columns, *number_columns])
-    return _read_csv(read_csv, list(map(glob.escape, file_paths)), label_columns, number_columns)
-
-
-def _read_csv(
-    read_csv: "Callable[..., duckdb.DuckDBPyRelation]",
-    file_patterns: list[str],
-    label_columns: Sequence[str],
-    number_columns: Sequence[str],
-) -> "duckdb.DuckDBPyRelation":
-    """Read text files with types that no later row can contradict where that can be helped.
-
-    DuckDB guesses types from a sample. A label guessed to be a boolean would turn the arms "yes" and "no" into true
-    and false, and a whole number may be followed by a fraction after the sample: those guesses are widened.
-    The words nan and inf make a column of numbers text for DuckDB: if nothing else does, they are numbers here.
-    """
-    reader_options: dict[str, Any] = {
-        "header": True,
-        "union_by_name": len(file_patterns) > 1,
-    }  # else columns go by their place
-    guessed_table = read_csv(file_patterns, **reader_options)
-    wider_types = {
-        column: "VARCHAR" if column in label_columns else "DOUBLE"
-        for column, guessed_type in zip(guessed_table.columns, map(str, guessed_table.types), strict=True)
-        if (column in label_columns and guessed_type != "DOUBLE") or guessed_type == "BIGINT"
-    }
-    for column, guessed_type in zip(guessed_table.columns, map(str, guessed_table.types), strict=True):
-        if column in number_columns and guessed_type == "VARCHAR" and _is_all_numbers(guessed_table, column):
-            wider_types[column] = "DOUBLE"
-    return read_csv(file_patterns, dtype=wider_types, **reader_options) if wider_types else guessed_table
-
-
-def _is_all_numbers(text_table: "duckdb.DuckDBPyRelation", column_name: str) -> bool:
-    """Tell whether every text in a column can be read as a number."""
-    escaped_name = column_name.replace('"', '""')
-    answer_rows = text_table.aggregate(
-        f'count("{escaped_name}") = count(try_cast("{escaped_name}" as double))'
-    ).fetchall()
-    return bool(answer_rows[0][0])
 
 
 def fetch_rows(frame: "nw.LazyFrame[Any]", table_name: str) -> list[tuple[Any, ...]]:
@@ -378,12 +326,12 @@ def pick_columns(source: Source, column_names: Sequence[str]) -> "nw.LazyFrame[A
         raise DataError(f"{source.table_name} lacks {lacking_phrase}{hint}; columns are {quote_names(known_names)}")
     implementation = source.frame.implementation
     if implementation.is_duckdb():
-        return _to_lazy_frame(_pick_in_duckdb(source.frame.to_native(), column_names))
+        return to_lazy_frame(_pick_in_duckdb(source.frame.to_native(), column_names))
     if implementation.is_spark_like():
-        return _to_lazy_frame(_pick_in_spark(source.frame.to_native(), column_names))
+        return to_lazy_frame(_pick_in_spark(source.frame.to_native(), column_names))
     if implementation.is_ibis():
         native_table = source.frame.to_native()
-        return _to_lazy_frame(
+        return to_lazy_frame(
             native_table.select(**{f"c{i}": native_table[column] for i, column in enumerate(column_names)})
         )
     import narwhals.stable.v2 as nw
@@ -401,7 +349,8 @@ def pick_columns(source: Source, column_names: Sequence[str]) -> "nw.LazyFrame[A
     )
 
 
-def _to_lazy_frame(table: "IntoFrame") -> "nw.LazyFrame[Any]":
+def to_lazy_frame(table: "IntoFrame") -> "nw.LazyFrame[Any]":
+    """Wrap a table of any engine, so that all are asked in the same words."""
     import narwhals.stable.v2 as nw
 
     frame: nw.LazyFrame[Any] = nw.from_native(table).lazy()

@@ -1,4 +1,4 @@
-"""Levels, arms and segments as text: one rule for every table engine, and their natural order."""
+"""Levels, arms and segments as text: one rule for every table engine."""
 
 import math
 import re
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bayes_hte.spec.cell_table import MISSING_LEVEL, OTHER_LEVEL
+from bayes_hte._support.phrases import write_count
+from bayes_hte.spec.cell_table import MISSING_LEVEL
 
 EMPTY_LEVEL = "(empty)"
 LEVEL_SEPARATOR = " · "
@@ -33,13 +34,126 @@ def format_label(value: Any) -> str | None:
         return None
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, bool | str):
-        return _format_word(str(value))
+    if isinstance(value, str | bool):
+        # Text stays as it is written: 1.10 may be another version than 1.1, and 007 another code than 7.
+        return (value if isinstance(value, str) else str(value).lower()) or EMPTY_LEVEL
     if isinstance(value, float | Decimal):
         return _format_number(value)
     if isinstance(value, datetime):  # engines without a date type store dates as midnights
         return str(value.date()) if value.time() == datetime.min.time() else value.isoformat(" ")
+    if type(value).__name__ == "Interval":  # of pandas, without importing it
+        return _shorten_intervals([str(value)])[0]
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def format_labels(values: Sequence[Any]) -> list[str | None]:
+    """Write the distinct levels of one column as text; None where a value is missing.
+
+    Booleans that went through a text file come back as its words: a column of nothing but True and False, or TRUE and
+    FALSE, holds booleans. Ends of intervals are written with as few digits as keep the intervals apart.
+
+    Examples
+    --------
+    >>> format_labels(["TRUE", "FALSE", None]), format_labels(["TRUE", "007"])
+    (['true', 'false', None], ['TRUE', '007'])
+    >>> format_labels(["(0.1, 0.30000000000000004]", "(0.30000000000000004, 0.5]"])
+    ['(0.1, 0.3]', '(0.3, 0.5]']
+    """
+    labels = [format_label(value) for value in values]
+    words = {label for label in labels if label is not None}
+    if words and any(words <= spelling for spelling in _BOOLEAN_SPELLINGS):
+        return [None if label is None else label.lower() for label in labels]
+    if words and all(map(_INTERVAL.fullmatch, words)):
+        # Intervals themselves, not their labels, keep the digits that tell them apart.
+        raw_texts = [str(value) for value, label in zip(values, labels, strict=True) if label is not None]
+        short_texts = iter(_shorten_intervals(raw_texts))
+        return [None if label is None else next(short_texts) for label in labels]
+    return labels
+
+
+_BOOLEAN_SPELLINGS = (frozenset({"True", "False"}), frozenset({"TRUE", "FALSE"}))
+"""How Python and pandas, and R and spreadsheets, write booleans in a text file."""
+_INTERVAL_END = r"[-+]?(?:inf|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)"
+_INTERVAL = re.compile(rf"([\[(])({_INTERVAL_END}), ({_INTERVAL_END})([\])])")
+MIN_INTERVAL_DIGITS, MAX_INTERVAL_DIGITS = 6, 17
+"""Significant digits of an interval's ends: people read six; 17 tell all float64 apart."""
+
+
+def _shorten_intervals(texts: Sequence[str]) -> list[str]:
+    """Shorten the ends of intervals to as few digits, six or more, as keep all intervals apart."""
+    # Edges that differ beyond the sixth digit need more of them: no two bins may look alike.
+    for digit_count in range(MIN_INTERVAL_DIGITS, MAX_INTERVAL_DIGITS):
+        short_texts = [_shorten_interval(text, digit_count) for text in texts]
+        if len(set(short_texts)) == len(set(texts)) and not any(map(_is_empty_interval, short_texts)):
+            return short_texts
+    return list(texts)
+
+
+def _shorten_interval(text: str, digit_count: int) -> str:
+    def shorten_end(end: str) -> str:
+        # 0.25 and 100000.0 stay what they are: only what has more digits is written anew.
+        return end if len(re.sub(r"\D", "", end)) <= digit_count else repr(float(f"{float(end):.{digit_count}g}"))
+
+    match = _INTERVAL.fullmatch(text)
+    return text if match is None else f"{match[1]}{shorten_end(match[2])}, {shorten_end(match[3])}{match[4]}"
+
+
+def _is_empty_interval(text: str) -> bool:
+    match = _INTERVAL.fullmatch(text)
+    return match is not None and match[2] == match[3]
+
+
+def match_label(wanted: Any, labels: Iterable[str]) -> str:
+    """Find the label that a caller names by its value or its text; the text itself where there is none.
+
+    A label as it is named comes first. Else a number stands for the only label that is equal to it, and text that is
+    a whole number or a boolean likewise: 0 and "0" for "0.0", as a column of numbers with gaps is written.
+
+    Examples
+    --------
+    >>> match_label(0, ["0.0", "1.0"]), match_label("2.1", ["2.1", "2.10"]), match_label("2.1", ["2.10", "3"])
+    ('0.0', '2.1', '2.1')
+    """
+    wanted_text, known_labels = format_level(wanted), set(labels)
+    if wanted_text in known_labels:
+        return wanted_text
+    # Text that is no whole number means itself: 1.1 is no other version.
+    wanted_number, is_text = _parse_float(wanted_text), isinstance(wanted, str)
+    if wanted_number is None or (is_text and not wanted_number.is_integer()):
+        equal_labels = [label for label in known_labels if _is_same_boolean(label, wanted_text)]
+    else:
+        equal_labels = [label for label in known_labels if _parse_float(label) == wanted_number]
+    return equal_labels[0] if len(equal_labels) == 1 else wanted_text
+
+
+def _is_same_boolean(label: str, other_label: str) -> bool:
+    return label.casefold() == other_label.casefold() and label.casefold() in {"true", "false"}
+
+
+def _parse_float(text: str) -> float | None:
+    """Parse a plain finite number, without the words and digits that only Python reads."""
+    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text, re.ASCII):
+        return None
+    return number if math.isfinite(number := float(text)) else None
+
+
+def describe_equal_numbers(labels: Iterable[str | None], dimension: str) -> list[str]:
+    """Say in a sentence which labels of a dimension are equal as numbers and yet kept apart; none if there are none."""
+    labels_by_number: dict[float, list[str]] = {}
+    for label in dict.fromkeys(labels):
+        if label is not None and (number := _parse_float(label)) is not None:
+            labels_by_number.setdefault(number, []).append(label)
+    # One example is enough to find the others by.
+    equal_labels = [sorted(same) for same in labels_by_number.values() if len(same) > 1]
+    if not equal_labels:
+        return []
+    others_phrase = f", and {write_count(len(equal_labels) - 1, 'more number', 'more numbers')}" * (
+        len(equal_labels) > 1
+    )
+    return [
+        f"{' and '.join(map(repr, equal_labels[0]))} are levels of their own in {dimension}, as they are written, "
+        f"though equal as numbers{others_phrase}; if they mean the same, write them alike"
+    ]
 
 
 def format_level(value: Any) -> str:
@@ -54,39 +168,11 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, float | Decimal | np.floating) and math.isnan(value)
 
 
-def _format_word(text: str) -> str:
-    # A column of booleans that went through a CSV file comes back as these words.
-    if text in {"True", "TRUE", "False", "FALSE"}:
-        return text.lower()
-    return text or EMPTY_LEVEL
-
-
 def _format_number(value: float | Decimal) -> str:
     # Engines turn whole numbers into floats where a column has gaps: 63.0 and 63 are the same level.
     if math.isfinite(value) and value == int(value):
         return str(int(value))
     return format(value.normalize(), "f") if isinstance(value, Decimal) else repr(value)
-
-
-def sort_naturally(labels: Iterable[str]) -> list[str]:
-    """Sort labels as a person would: as numbers if all are numbers, else as text in which numbers sort by size.
-
-    Bins count as numbers. Other, empty and missing levels come last.
-
-    Examples
-    --------
-    >>> sort_naturally(["10", "9", "-1.5"]), sort_naturally(["week 10", "week 9"])
-    (['-1.5', '9', '10'], ['week 9', 'week 10'])
-    >>> sort_naturally(["100 or more", "20 to < 100", "< 20"])
-    ['< 20', '20 to < 100', '100 or more']
-    """
-    distinct_labels = set(labels)
-    last_labels = [label for label in (OTHER_LEVEL, EMPTY_LEVEL, MISSING_LEVEL) if label in distinct_labels]
-    ordinary_labels = distinct_labels.difference(last_labels)
-    number_of_label = {label: _parse_number(label) for label in ordinary_labels}
-    if all(number is not None for number in number_of_label.values()):
-        return sorted(ordinary_labels, key=lambda label: (number_of_label[label], label)) + last_labels
-    return sorted(ordinary_labels, key=lambda label: (_split_numbers(label), label)) + last_labels
 
 
 def format_bin_label(lower_edge: float, upper_edge: float) -> str:
@@ -101,40 +187,6 @@ def format_bin_label(lower_edge: float, upper_edge: float) -> str:
     if not math.isfinite(lower_edge):
         return f"< {upper_text}"
     return f"{lower_text} to < {upper_text}" if math.isfinite(upper_edge) else f"{lower_text} or more"
-
-
-def _parse_number(label: str) -> float | None:
-    """Parse a label as a number, a bin as its lower edge; None for other text."""
-    if label.startswith("< "):
-        return None if _parse_number(label[2:]) is None else -math.inf
-    number_text = re.sub(r" (or more|to < \S+)$", "", label)
-    try:
-        number = float(number_text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _split_numbers(label: str) -> list[tuple[int, str]]:
-    """Split a label into a sort key of texts and numbers in turn, each number as its length and its digits."""
-    # Length and digits compare as the numbers do, and int() refuses very long ones.
-    label_parts = re.split(r"(\d+)", label)
-    return [
-        (len(significant_digits := label_part.lstrip("0")), significant_digits) if i % 2 else (0, label_part)
-        for i, label_part in enumerate(label_parts)
-    ]
-
-
-def sort_segments(segments: Iterable[SegmentLevels]) -> list[SegmentLevels]:
-    """Sort distinct segments by the natural order of the levels of each dimension, the first dimension slowest."""
-    distinct_segments = list(set(segments))
-    if not distinct_segments:
-        return []
-    ranks_by_dim = []
-    for dim_levels in zip(*distinct_segments, strict=True):
-        rank_of_level = {level: i for i, level in enumerate(sort_naturally(dim_levels))}
-        ranks_by_dim.append([rank_of_level[level] for level in dim_levels])
-    return [distinct_segments[i] for i in np.lexsort(ranks_by_dim[::-1])]  # the last key counts most
 
 
 def label_segments(segments: Sequence[SegmentLevels]) -> list[str]:

@@ -14,13 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MAX_BYTES, MAX_LINES = 200_000, 2000
-"""A table of cells is smaller; DuckDB guesses the types of columns from more lines than these."""
+"""A table of cells is smaller."""
 _AMBIGUOUS_TEXT = re.compile(r"""["\\;|#]|(^|,)[' ]|[' ](,|$)|,,|^,|,$|^$""", re.MULTILINE)
 """Text that DuckDB may read in several ways: quotes, escapes, other delimiters, comments, spaces, empty fields."""
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})")
 _DECIMAL_NUMBER = re.compile(rf"{_WHOLE_NUMBER.pattern}(\.[0-9]{{1,17}})?([eE][-+]?[0-9]{{1,2}})?")
-_WORD_START = re.compile(r"(?!nan|inf)[^\W\d_]|[^\w\s.+-]", re.IGNORECASE)
-"""A start that no number has, however it is written: a letter or a sign such as $."""
 
 type CsvRows = list[tuple[str | float, ...]]
 
@@ -37,8 +35,6 @@ def read_plain_csv(data: object, label_columns: Sequence[str], number_columns: S
     if not _is_rectangular(column_names, body_rows) or not {*label_columns, *number_columns} <= {*column_names}:
         return None
     fields_by_column = dict(zip(column_names, zip(*body_rows, strict=True), strict=True))
-    if not all(map(_is_kept_as_written, (fields_by_column[name] for name in label_columns))):
-        return None
     if not all(_DECIMAL_NUMBER.fullmatch(field) for name in number_columns for field in fields_by_column[name]):
         return None
     label_fields = [fields_by_column[name] for name in label_columns]
@@ -67,9 +63,3 @@ def _is_rectangular(column_names: list[str], body_rows: list[list[str]]) -> bool
     return len({name.casefold() for name in column_names}) == len(column_names) > 1 and {
         len(row) for row in body_rows
     } == {len(column_names)}
-
-
-def _is_kept_as_written(text_fields: Sequence[str]) -> bool:
-    """Tell whether DuckDB would keep the fields of a label column as they are written."""
-    # Words and whole numbers stay text; a column of fractions DuckDB reads as numbers: 1.50 would turn into 1.5.
-    return any(map(_WORD_START.match, text_fields)) or all(map(_WHOLE_NUMBER.fullmatch, text_fields))

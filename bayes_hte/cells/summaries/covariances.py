@@ -10,6 +10,7 @@ from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.reading.engines import fetch_rows, name_table, open_table, pick_columns
 from bayes_hte.cells.reading.labels import format_label
 from bayes_hte.cells.reading.small_tables import FloatValues, require_numbers
+from bayes_hte.cells.reading.text_numbers import NumberKind
 from bayes_hte.errors import DataError
 
 SE_ROUNDING_RTOL = 0.005
@@ -47,7 +48,8 @@ def read_covariance(path: str | os.PathLike[str], segment_labels: Sequence[str])
             "each, with the segment as its header, and at most one before these that names the segment of each row"
         )
     label_columns, number_columns = column_names[:-segment_count], column_names[-segment_count:]
-    with open_table(path, label_columns=label_columns, number_columns=number_columns) as source:
+    # Numbers are read as text, too: which column is wrong is said once the labels are known to be right.
+    with open_table(path, label_columns=column_names) as source:
         file_columns = list(zip(*fetch_rows(pick_columns(source, column_names), source.table_name), strict=True))
     header_labels = [(format_label(column) or "").strip() for column in number_columns]
     row_labels = [(format_label(value) or "").strip() for value in file_columns[0]] if label_columns else header_labels
@@ -56,7 +58,9 @@ def read_covariance(path: str | os.PathLike[str], segment_labels: Sequence[str])
         (row_labels, f"column {label_columns[0]!r}" if label_columns else ""),
     ):
         _check_labels(file_labels, segment_labels, label_place, file_name)
-    matrix = np.array([require_numbers("covariance", values) for values in file_columns[len(label_columns) :]]).T
+    number_kind: NumberKind | None = None if str(path).lower().endswith(".parquet") else "point"
+    number_values = file_columns[len(label_columns) :]
+    matrix = np.array([require_numbers("covariance", values, number_kind) for values in number_values]).T
     if len(matrix) != segment_count:
         raise DataError(
             f"the covariance in {file_name} has {len(matrix)} rows; {segment_count} estimates need {segment_count}"

@@ -10,7 +10,7 @@ import xarray as xr
 from bayes_hte._support.validation import check_nonempty_text, check_not_none
 from bayes_hte.cells.build import CellCoords, CellValues, TableAttributes, build_cell_table
 from bayes_hte.cells.reading.engines import check_arms, check_dimensions
-from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, format_label
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, match_label
 from bayes_hte.cells.reading.small_tables import (
     FloatValues,
     check_distinct,
@@ -18,6 +18,7 @@ from bayes_hte.cells.reading.small_tables import (
     read_summary_rows,
     require_whole_numbers,
 )
+from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.errors import DataError
 from bayes_hte.spec.cell_table import VALUE
 
@@ -88,6 +89,7 @@ def from_levels(
     count: str,
     outcome: str = "outcome",
     fold_labels: bool = False,
+    decimal: DecimalMark | None = None,
 ) -> xr.Dataset:
     """Read a long table with one row per segment, arm and value of the outcome, and the number of its units.
 
@@ -111,6 +113,9 @@ def from_levels(
     fold_labels
         Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
         of the control stays), and say so in a note.
+    decimal
+        "," or ".": the mark of decimals in a text file. Without it a comma is taken for one, with a note, where nothing
+        else can be meant.
 
     Returns
     -------
@@ -149,6 +154,7 @@ def from_levels(
         columns_by_role={"value": value, "count": count},
         fold_labels=fold_labels,
         control=control,
+        decimal=decimal,
     )
     check_finite(rows, "value")
     unit_counts = require_whole_numbers(rows, "count")
@@ -161,10 +167,11 @@ def from_levels(
     )
     attributes = TableAttributes(
         outcome_name=outcome,
-        control_arm=format_label(control) or "",
+        control_arm=match_label(control, rows.arm_labels),
         dims=dims,
         source_text=rows.source_text,
         notes=rows.notes,
+        level_orders=rows.level_orders,
     )
     # An arm whose counts are all 0 was never seen.
     seen_arms = (label for (_, label), unit_count in zip(rows.cell_keys, unit_counts, strict=True) if unit_count)

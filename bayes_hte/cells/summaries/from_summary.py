@@ -12,8 +12,9 @@ import xarray as xr
 from bayes_hte._support.validation import check_nonempty_text, check_not_none
 from bayes_hte.cells.build import TableAttributes, build_cell_table
 from bayes_hte.cells.reading.engines import check_arms, check_dimensions, name_table
-from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, format_label
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, match_label
 from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, describe_cell, read_summary_rows
+from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.cells.summaries.covariances import check_covariance, read_covariance
 from bayes_hte.cells.summaries.segment_covariates import attach_covariates, name_covariate_roles
 from bayes_hte.cells.summaries.statistics_given import (
@@ -52,6 +53,7 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     size: str | None = None,
     covariates: Sequence[str] | None = None,
     fold_labels: bool = False,
+    decimal: DecimalMark | None = None,
 ) -> xr.Dataset:
     """Read a summary with one row per segment and arm.
 
@@ -93,6 +95,9 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     fold_labels
         Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
         of the control stays), and say so in a note.
+    decimal
+        "," or ".": the mark of decimals in a text file. Without it a comma is taken for one, with a note, where nothing
+        else can be meant.
 
     Returns
     -------
@@ -151,14 +156,16 @@ def from_summary(  # noqa: PLR0913, one keyword per column
         columns_by_role=column_by_role | covariate_columns,
         fold_labels=fold_labels,
         control=control,
+        decimal=decimal,
     )
     check_distinct(rows.cell_keys, describe_cell)
     attributes = TableAttributes(
         outcome_name=outcome,
-        control_arm=format_label(control) or "",
+        size_unit=choose_size_unit(size or exposure),
+        control_arm=match_label(control, rows.arm_labels),
         dims=dims,
         source_text=rows.source_text,
-        size_unit=choose_size_unit(size or exposure),
+        level_orders=rows.level_orders,
     )
     return build_summary_cells(rows, convert_rows, attributes, arm=arm, covariate_columns=covariate_columns)
 
@@ -213,6 +220,7 @@ def from_estimates(
     outcome: str = "effect",
     covariates: Sequence[str] | None = None,
     fold_labels: bool = False,
+    decimal: DecimalMark | None = None,
 ) -> xr.Dataset:
     """Read effects that were estimated elsewhere, one row per segment (and arm).
 
@@ -246,6 +254,9 @@ def from_estimates(
     fold_labels
         Take labels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have (that
         of the control stays), and say so in a note.
+    decimal
+        "," or ".": the mark of decimals in a text file. Without it a comma is taken for one, with a note, where nothing
+        else can be meant.
 
     Returns
     -------
@@ -285,6 +296,7 @@ def from_estimates(
         arm_column=arm,
         columns_by_role=column_by_role | covariate_columns,
         fold_labels=fold_labels,
+        decimal=decimal,
     )
     check_distinct(rows.cell_keys, describe_cell)
     # Effects are differences already: the table holds no arm that they could be compared with.
@@ -295,6 +307,7 @@ def from_estimates(
         source_text=rows.source_text,
         notes=rows.notes,
         size_unit=choose_size_unit(size),
+        level_orders=rows.level_orders,
     )
     if n is not None:
         rows.fail_at(rows.numbers_by_role["n"] == 0, "n must be at least 1 where there is an estimate")

@@ -10,7 +10,9 @@ import xarray as xr
 
 from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, name_table, open_table, pick_columns
-from bayes_hte.cells.reading.labels import format_label, sort_naturally
+from bayes_hte.cells.reading.labels import format_labels
+from bayes_hte.cells.reading.level_order import sort_naturally
+from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.cells.summaries.column_vocabulary import (
     ARM_WORDS,
     CONTROL_LABELS,
@@ -53,6 +55,7 @@ def from_table(
     arm: str | None = None,
     outcome: str | None = None,
     fold_labels: bool = False,
+    decimal: DecimalMark | None = None,
 ) -> xr.Dataset:
     """Read a table of any form that has one row per cell or segment, if its columns' names leave no doubt.
 
@@ -69,7 +72,7 @@ def from_table(
     arm
         Column that names the arm; by default one that is called arm, variant, treatment or the like, or else the one
         that holds the label control or placebo.
-    outcome, fold_labels
+    outcome, fold_labels, decimal
         As in `from_summary`.
 
     Returns
@@ -121,7 +124,7 @@ def from_table(
     arms = sort_naturally(reading.arms or request.read_labels(str(reading.arm)) if "control" in options else ())
     if "control" in options:
         options["control"] = _choose_control(arms, control, reading)
-    options |= {"outcome": outcome} if outcome is not None else {}
+    options |= {name: value for name, value in (("outcome", outcome), ("decimal", decimal)) if value is not None}
     options |= {"fold_labels": True} if fold_labels else {}
     _check_pooled_arms(arms, _TableReading(reading.function, options))
     cells = READING_FUNCTIONS[reading.function](table, **options)
@@ -154,7 +157,7 @@ class _ReadingRequest:
         """Read the distinct labels of a column, as text."""
         with open_table(self.table, label_columns=[column]) as source:
             label_rows = fetch_rows(pick_columns(source, [column]).unique(), source.table_name)
-        return [label for (value,) in label_rows if (label := format_label(value)) is not None]
+        return [label for label in format_labels([value for (value,) in label_rows]) if label is not None]
 
     def has_control(self, column: str) -> bool:
         """Tell whether a label of a column says that it is the control."""

@@ -11,8 +11,9 @@ from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte._support.validation import check_nonempty_text, check_not_none
 from bayes_hte.cells.build import TableAttributes
 from bayes_hte.cells.reading.engines import check_dimensions
-from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, format_label
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, format_label, match_label
 from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, read_summary_rows
+from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.cells.summaries.from_summary import build_summary_cells
 from bayes_hte.cells.summaries.segment_covariates import name_covariate_roles
 from bayes_hte.cells.summaries.statistics_given import SUMMARY_ROLES, choose_conversion
@@ -48,6 +49,7 @@ def from_wide(
     outcome: str = "outcome",
     covariates: Sequence[str] | None = None,
     fold_labels: bool = False,
+    decimal: DecimalMark | None = None,
 ) -> xr.Dataset:
     """Read a summary with one row per segment and a set of columns per arm.
 
@@ -70,6 +72,9 @@ def from_wide(
     fold_labels
         Take levels that differ only in case, spaces or Unicode form for one, in the spelling that most rows have, and
         say so in a note.
+    decimal
+        "," or ".": the mark of decimals in a text file. Without it a comma is taken for one, with a note, where nothing
+        else can be meant.
 
     Returns
     -------
@@ -133,6 +138,7 @@ def from_wide(
         arm_column=None,
         columns_by_role=column_by_role | covariate_columns,
         fold_labels=fold_labels,
+        decimal=decimal,
     )
     # Before the arms are stacked, so that the message names rows as they stand in the table.
     check_distinct(
@@ -140,7 +146,11 @@ def from_wide(
     )
     rows = _stack_arms(wide_rows, list(columns_by_arm), list(roles), list(covariate_columns))
     attributes = TableAttributes(
-        outcome_name=outcome, control_arm=format_label(control) or "", dims=dims, source_text=rows.source_text
+        outcome_name=outcome,
+        control_arm=match_label(control, columns_by_arm),
+        dims=dims,
+        source_text=rows.source_text,
+        level_orders=rows.level_orders,
     )
     return build_summary_cells(rows, convert_rows, attributes, arm="arms", covariate_columns=covariate_columns)
 
@@ -208,4 +218,9 @@ def _stack_arms(
         {name: values[has_numbers] for name, values in numbers.items()},
         [*wide_rows.notes, *notes],
         wide_rows.source_text,
+        {
+            role: [word for arm in arm_names for word in wide_rows.missing_words.get(_name_arm_role(role, arm), ())]
+            for role in roles
+        },
+        wide_rows.level_orders,
     )

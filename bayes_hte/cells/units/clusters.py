@@ -20,7 +20,7 @@ import xarray as xr
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.build import SPANNING_ATTRIBUTE
 from bayes_hte.cells.reading.engines import Source, fetch_rows, pick_columns
-from bayes_hte.cells.reading.labels import format_label
+from bayes_hte.cells.reading.labels import format_labels
 from bayes_hte.cells.units.statistics import (
     StatisticsAnswer,
     StatisticsQuery,
@@ -276,10 +276,10 @@ def count_spanning_clusters(
     clusters_by_arm: dict[str, int] = {}
     squares_by_arm: dict[str, int] = {}
     n_spanning = 0
-    for arm, cluster_count, squares, spanning in fetch_rows(
-        arm_totals.select("k0", "clusters", "square", "several"), table_name
-    ):
-        arm_label = format_label(arm) or ""  # values such as 1 and "1" may be one arm
+    total_rows = fetch_rows(arm_totals.select("k0", "clusters", "square", "several"), table_name)
+    arm_labels = format_labels([arm for arm, *_ in total_rows])
+    for arm_label, (_, cluster_count, squares, spanning) in zip(map(str, arm_labels), total_rows, strict=True):
+        # Values such as 1 and "1" may be one arm.
         clusters_by_arm[arm_label] = clusters_by_arm.get(arm_label, 0) + int(cluster_count)
         squares_by_arm[arm_label] = squares_by_arm.get(arm_label, 0) + int(squares)
         n_spanning += int(spanning)

@@ -11,6 +11,7 @@ from bayes_hte._support.validation import check_not_none, describe_value
 from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool_groups
 from bayes_hte.cells.reading.engines import Source, check_arms, check_dimensions, open_table
 from bayes_hte.cells.reading.labels import CellKey
+from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.cells.units.binning import BinSpec, check_bins, check_rare, merge_rare_levels
 from bayes_hte.cells.units.clusters import (
     SpanningClusters,
@@ -55,6 +56,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     unit: str | None = None,
     balance: str | Sequence[str] | None = None,
     connection: Any = None,
+    decimal: DecimalMark | None = None,
     **metric_keywords: Unpack[MetricKeywords],
 ) -> xr.Dataset:
     """Reduce rows to cells: by default n, mean and sum of squared deviations per segment and arm.
@@ -95,6 +97,9 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         Columns of numbers that were measured before treatment: `check` says if they differ between the arms.
     connection
         DuckDB connection or Ibis backend in which `data`, then a query, is carried out.
+    decimal
+        "," or ".": the mark of decimals in a text file. Without it a comma is taken for one, with a note, where nothing
+        else can be meant.
     **metric_keywords
         The short form of `metric`: the column `outcome`, and the options of a metric under their names there;
         `denominator` is what `Ratio` calls ``per``.
@@ -179,7 +184,8 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     if unit is not None and not isinstance(unit, str):
         raise ArgumentError(f"unit must be the name of one column, not {describe_value(unit)}")
     number_columns = [column for _, column in columns.roles_of_numbers]
-    with open_table(data, _list_label_columns(columns, unit), number_columns, connection) as source:
+    label_columns = _list_label_columns(columns, unit)
+    with open_table(data, label_columns, number_columns, connection, decimal=decimal) as source:
         rows = prepare_unit_rows(source, columns, reduction.cap)
         groups = group_unit_rows(rows, reduction.build_query())
         unit_findings = _query_unit_findings(source, rows, groups, unit=unit)

@@ -13,6 +13,7 @@ from bayes_hte._support.validation import check_nonempty_text, check_not_none, d
 from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool_groups
 from bayes_hte.cells.reading.engines import check_dimensions, fetch_rows, open_table
 from bayes_hte.cells.reading.labels import format_label, is_missing
+from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.cells.units.binning import BinSpec, check_bins
 from bayes_hte.cells.units.fold_groups import fold_group_labels
 from bayes_hte.cells.units.group_by import (
@@ -49,6 +50,7 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
     drop_missing: bool = False,
     fold_labels: bool = False,
     connection: Any = None,
+    decimal: DecimalMark | None = None,
 ) -> xr.Dataset:
     """Reduce times to an event to cells: failures and time at risk per segment, arm and interval.
 
@@ -85,6 +87,8 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
         of the control stays), and say so in a note.
     connection
         DuckDB connection or Ibis backend in which `data`, then a query, is carried out.
+    decimal
+        "," or ".": the mark of decimals in a text file, as in `from_rows`.
 
     Returns
     -------
@@ -134,7 +138,8 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
     columns = UnitColumns(number_columns, arm, dims, bins_by_dim=check_bins(bins or {}, dims))
     # Dimensions to be cut keep their type: they are numbers or dates until then.
     text_columns = [name for name in [*dims, arm] if name not in columns.bins_by_dim]
-    with open_table(data, label_columns=text_columns, number_columns=[time, event], connection=connection) as source:
+    numbers = [column for _, column in columns.roles_of_numbers]
+    with open_table(data, text_columns, numbers, connection, decimal=decimal) as source:
         unit_rows = prepare_unit_rows(source, columns)
         observed = _query_observed_times(unit_rows)
         cuts = _choose_breaks(unit_rows, observed) if breaks is None else _check_breaks(breaks, observed)

@@ -12,16 +12,20 @@ import numpy.typing as npt
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.build import TableAttributes
 from bayes_hte.cells.reading.engines import Source, check_arms, describe_missing_levels, fetch_rows, pick_columns
-from bayes_hte.cells.reading.labels import CellKey, format_label
+from bayes_hte.cells.reading.labels import CellKey, describe_equal_numbers, format_label, format_labels, match_label
+from bayes_hte.cells.reading.level_order import find_level_orders
+from bayes_hte.cells.reading.text_numbers import MAX_SHOWN_WORDS, find_text_words
 from bayes_hte.cells.units.binning import BinSpec, DimensionCut, choose_cut, compute_quantiles
 from bayes_hte.cells.units.clusters import UNIT_COUNT, aggregate_units
 from bayes_hte.cells.units.statistics import ColumnPair, CountColumn, FloatColumn, Moments, StatisticsQuery
 from bayes_hte.errors import DataError
-from bayes_hte.spec.cell_table import MISSING_LEVEL
+from bayes_hte.spec.cell_table import ARM, MISSING_LEVEL
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
 
+MAX_SEARCHED_ROWS = 100_000
+"""Rows among which a message looks for the texts that make a column no column of numbers."""
 MAX_GROUPS = 1_000_000
 """Most groups of an answer: more come of an id among the dimensions, and would no longer be small."""
 
@@ -77,15 +81,21 @@ class UnitRows:
 
     The numbers of a row are y0, y1, …: float64, all of them null where any is missing or infinite, or the cluster is
     missing. Numbers from before treatment are p0, p1, …: null where missing or infinite. The arm is k0, the dimensions
-    are k1, k2, …, the cluster is g.
+    are k1, k2, …, the cluster is g. Of text files, w is 1 where a row has a word in place of a number, else null.
     """
 
     frame: "nw.LazyFrame[Any]"
     fault_frame: "nw.LazyFrame[Any]"  # queried where rows are not complete: finite0, infinite0, …, lost
     columns: UnitColumns
-    table_name: str
+    source: Source
     cuts_by_dim: Mapping[str, DimensionCut]  # only dims that are cut
     cap: Cap | None = None  # bounds as values, no longer quantiles
+    level_orders: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))  # the data's own
+
+    @property
+    def table_name(self) -> str:
+        """What messages call the rows."""
+        return self.source.table_name
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,10 @@ def prepare_unit_rows(source: Source, columns: UnitColumns, cap: Cap | None = No
     import narwhals.stable.v2 as nw
 
     cluster_columns = [] if columns.cluster is None else [columns.cluster]
-    needed_columns = [*columns.numbers.values(), *columns.pre, columns.arm, *columns.dims, *cluster_columns]
+    flag_columns = [] if source.text_numbers is None else [source.text_numbers.flag_column]
+    needed_columns = [
+        *columns.numbers.values(), *columns.pre, columns.arm, *columns.dims, *cluster_columns, *flag_columns
+    ]  # fmt: skip
     picked = {column: f"c{i}" for i, column in enumerate(needed_columns)}
     frame = pick_columns(source, needed_columns)
     for role, column in columns.roles_of_numbers:
@@ -154,8 +167,14 @@ def prepare_unit_rows(source: Source, columns: UnitColumns, cap: Cap | None = No
         value = nw.col(picked[column])
         expressions.append((cuts[column].build_expression(value) if column in cuts else value).alias(f"k{i}"))
     expressions += [nw.col(picked[column]).alias("g") for column in cluster_columns]
+    expressions += [nw.col(picked[column]).alias("w") for column in flag_columns]
     fault_frame = frame.select(*_build_fault_expressions(columns, picked))
-    return UnitRows(frame.select(*expressions), fault_frame, columns, source.table_name, cuts, cap)
+    # Levels that were cut have the order of the cuts.
+    label_columns = [column for column in (columns.arm, *columns.dims) if column not in cuts]
+    level_orders = find_level_orders(source.frame, label_columns)
+    if columns.arm in level_orders:
+        level_orders[ARM] = level_orders.pop(columns.arm)
+    return UnitRows(frame.select(*expressions), fault_frame, columns, source, cuts, cap, level_orders)
 
 
 def _build_number_expressions(columns: UnitColumns, picked: Mapping[str, str], cap: Cap | None) -> "list[nw.Expr]":
@@ -225,18 +244,31 @@ def _cast_to_float(
 
     dtype = frame.collect_schema()[picked_name]
     purpose = _PURPOSE_BY_ROLE.get(role, f"a {role}")
-    message = (
-        f"the {role} {column_name!r} has dtype {dtype}, and {purpose} needs numbers; convert it (one text such as 'NA' "
-        "makes a whole column text), or name another column"
-    )
     # pandas holds decimals, and booleans with gaps, as objects: there the values decide.
-    if not (dtype.is_numeric() or dtype in (nw.Boolean, nw.Object)):
+    if dtype.is_numeric() or dtype in (nw.Boolean, nw.Object):
+        try:
+            return frame.with_columns(nw.col(picked_name).cast(nw.Float64))
+        except (TypeError, ValueError):
+            pass
+    else:
         fetch_rows(frame.head(1), table_name)  # columns without rows have no type to speak of: that is said first
-        raise DataError(message)
-    try:
-        return frame.with_columns(nw.col(picked_name).cast(nw.Float64))
-    except (TypeError, ValueError) as error:
-        raise DataError(message) from error
+    raise DataError(
+        f"the {role} {column_name!r} has dtype {dtype}, and {purpose} needs numbers; "
+        f"{_describe_text_values(frame, picked_name)}"
+    )
+
+
+def _describe_text_values(frame: "nw.LazyFrame[Any]", picked_name: str) -> str:
+    """Describe the first values of a column that are no numbers, and what to do about them."""
+    # The first rows only: a database is not to send a column of millions for the sake of a message.
+    first_values = [value for (value,) in fetch_rows(frame.select(picked_name).head(MAX_SEARCHED_ROWS), "the column")]
+    words = find_text_words(first_values)
+    if words is None:
+        return "convert it, or name another column"
+    if not words:
+        return "its texts are all numbers: convert it, as pandas.to_numeric does"
+    shown = ", ".join(map(str, words[:MAX_SHOWN_WORDS]))
+    return f"no numbers are {shown}: correct them and convert the column, or name another one"
 
 
 def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits:
@@ -250,6 +282,8 @@ def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits
     key_columns = [f"k{i}" for i in range(1 + len(unit_rows.columns.dims))]
     capped_columns = [] if unit_rows.cap is None else ["capped"]
     count_columns = dict.fromkeys(["y0", *capped_columns, *query.count_columns])
+    flag_columns = [] if unit_rows.source.text_numbers is None else ["w"]
+    count_columns |= dict.fromkeys(flag_columns)
     full_query = replace(
         query,
         count_columns=list(count_columns),
@@ -269,6 +303,11 @@ def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits
             f"the columns {quote_names([unit_rows.columns.arm, *unit_rows.columns.dims])} cannot all be grouped by: "
             f"{error}; every row must hold a single value in them, a text or a number"
         ) from error
+    # Words are looked up only now that there are some: it takes another pass over the file.
+    if unit_rows.source.text_numbers is not None and answer.value_counts["w"].any():
+        unit_rows.source.text_numbers.refuse_words(
+            [column for _, column in unit_rows.columns.roles_of_numbers], unit_rows.table_name
+        )
     arm_labels, *level_labels = (_format_labels(raw_labels) for raw_labels in answer.key_columns)
     for dim, cut in unit_rows.cuts_by_dim.items():
         dim_labels = level_labels[unit_rows.columns.dims.index(dim)]
@@ -290,14 +329,12 @@ def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits
 
 def _format_labels(raw_labels: Sequence[Any]) -> npt.NDArray[np.object_]:
     """Write labels as text, each distinct value once: engines repeat the same few values in many groups."""
-    label_of_value: dict[tuple[type, Any], str | None] = {}
-    labels = []
-    for value in raw_labels:
-        typed_value = type(value), value  # True and 1 are equal, but not the same text
-        if typed_value not in label_of_value:
-            label_of_value[typed_value] = format_label(value)
-        labels.append(label_of_value[typed_value])
-    return np.array(labels, dtype=np.object_)
+    distinct_values = dict.fromkeys(
+        (type(value), value) for value in raw_labels
+    )  # True and 1 are equal, but two labels
+    labels = format_labels([value for _, value in distinct_values])
+    label_of_value = dict(zip(distinct_values, labels, strict=True))
+    return np.array([label_of_value[type(value), value] for value in raw_labels], dtype=np.object_)
 
 
 def drop_incomplete_rows(
@@ -316,14 +353,31 @@ def drop_incomplete_rows(
     groups, drop_notes = _keep_complete_groups(unit_rows, groups, drop_missing=drop_missing)
     attributes = TableAttributes(
         outcome_name=outcome_name,
-        control_arm=format_label(control) or "",
+        control_arm=match_label(control, (arm for arm in groups.arm_labels if arm is not None)),
         dims=unit_rows.columns.dims,
         source_text=f"{row_phrase} of {unit_rows.table_name}",
-        notes=drop_notes
-        + describe_missing_levels(groups.level_labels, groups.unit_counts, unit_rows.columns.dims, "unit"),
+        notes=[
+            *unit_rows.source.notes,
+            *drop_notes,
+            *describe_missing_levels(groups.level_labels, groups.unit_counts, unit_rows.columns.dims, "unit"),
+            *_note_equal_numbers(unit_rows, groups),
+        ],
+        level_orders=unit_rows.level_orders,
     )
     check_arms(groups.arm_labels, attributes.control_arm, unit_rows.columns.arm)
     return groups, attributes
+
+
+def _note_equal_numbers(unit_rows: UnitRows, groups: GroupedUnits) -> list[str]:
+    dims = unit_rows.columns.dims
+    levels_by_dim = dict(zip(dims, groups.level_labels, strict=True))
+    # Bins are named by their edges, which differ.
+    return [
+        note
+        for dim in dims
+        if dim not in unit_rows.cuts_by_dim
+        for note in describe_equal_numbers(levels_by_dim[dim], dim)
+    ]
 
 
 def _check_ids(groups: GroupedUnits, dims: Sequence[str]) -> None:
@@ -373,7 +427,13 @@ def _describe_faults(unit_rows: UnitRows) -> list[str]:
     for i, (role, column_name) in enumerate(unit_rows.columns.numbers.items()):
         n_infinite = count_by_fault[f"infinite{i}"]
         n_missing = total_rows - count_by_fault[f"finite{i}"] - n_infinite
-        sentences += _describe_unusable_numbers(total_rows, n_missing, n_infinite, f"{role}s in {column_name!r}")
+        subject = f"{role}s in {column_name!r}"
+        text_numbers = unit_rows.source.text_numbers
+        words = text_numbers.list_missing_words(column_name) if text_numbers is not None and n_missing else []
+        spelling = f" (written {', '.join(map(repr, words))})" if words else ""
+        sentences += [
+            sentence + spelling for sentence in _describe_unusable_numbers(total_rows, n_missing, n_infinite, subject)
+        ]
     return sentences + _describe_rows_without(count_by_fault.get("lost", 0), "cluster", str(unit_rows.columns.cluster))
 
 

@@ -94,7 +94,7 @@ BAD = {
     "no labels": (pd.DataFrame(COVARIANCE), "the header .* lacks 'C', 'A', 'B' and has '0', '1', '2'"),
     "too small": (without("A"), r"has 3 columns|lacks 'A'"),
     "smaller": (without("A", "B"), "has 2 columns; 3 estimates need one for each"),
-    "text": (LABELLED.astype(object).replace(256.0, "x"), "covariance must be numbers, but holds text"),
+    "text": (LABELLED.astype(object).replace(256.0, "x"), "covariance must hold numbers"),
     "gap": (LABELLED.replace(256.0, np.nan), "has 1 entries that are not finite"),
     "asymmetric": (LABELLED.assign(A=[10.0, 225.0, 31.0]), "not symmetric: 'A' with 'B' differs"),
     "row missing": (LABELLED.iloc[:2], "lacks 'B'"),

@@ -75,7 +75,7 @@ BAD = {
     "used twice": ({}, {"value": "users"}, "'users' is used twice, for value and for count"),
     "twice": ({"stars": [5, 3, 3.0, 5, 1, 5]}, {}, "value 3 of segment 'tv', arm 'old' appears twice, in rows 2 and 3"),
     "missing value": ({"stars": [5, None, 3, 5, 1, 5]}, {}, "value must be a finite number; wrong in segment 'tv'"),
-    "text value": ({"stars": list("abcdef")}, {}, "value must be numbers, but holds text: 'a'"),
+    "text value": ({"stars": list("abcdef")}, {}, "value must hold numbers, but 6 of 6 values are none: 'a'"),
     "infinite value": ({"stars": [5, np.inf, 3, 5, 1, 5]}, {}, "value must be a finite number"),
     "missing count": ({"users": [4, None, 2, 9, 0, 7]}, {}, "count must be a finite number"),
     "broken count": ({"users": [4, 0.5, 2, 9, 0, 7]}, {}, "count must be a whole number"),

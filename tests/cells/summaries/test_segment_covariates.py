@@ -62,7 +62,7 @@ BAD: dict[str, tuple[dict[str, Any], Any, str]] = {
     "twice": ({"device": ["web", "web", "tv", "x"]}, ["size"], "segment 'web · 1' appears twice, in rows 1 and 2"),
     "not finite": ({"size": [3, 1, np.inf, 2]}, ["size"], "covariate 'size' must be a finite number; wrong in .*tv"),
     "null": ({"size": [None, 1, 1, 2]}, ["size"], "covariate 'size' must be a finite number; wrong in segment 'web"),
-    "words": ({"size": list("abcd")}, ["size"], "covariate 'size' must be numbers, but holds text: 'a'"),
+    "words": ({"size": list("abcd")}, ["size"], "covariate 'size' must hold numbers, but 4 of 4 values are none: 'a'"),
     "constant": ({"size": [3, 1, 3, 3]}, ["x y", "size"], "the covariate 'size' is 3 in every segment"),
     "no dimension": ({}, [3], "must be the name of one column, not 3"),
 }  # fmt: skip
