@@ -178,6 +178,8 @@ def test_levels_of_every_type_read_the_same(every_engine, request, levels, expec
     if levels[0] == "" and request.node.callspec.params["every_engine"] == "csv":
         pytest.skip("an empty text in a text file is a missing one")
     skip_decimals_in_dask(request, levels[0])
+    if isinstance(levels[0], Decimal) and request.node.callspec.params["every_engine"] == "csv":
+        expected = list(map(str, levels))  # as they are written: 1.50 may be another version than 1.5
     cells = read(every_engine(small(device=[levels[0]] * 4 + [levels[1]] * 4)))
     assert cells.device.values.tolist() == expected
     assert sorted(cells["mean"].values.tolist()) == [[1, 3], [2, 6]]

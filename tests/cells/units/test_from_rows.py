@@ -201,6 +201,8 @@ def test_levels_read_the_same_in_every_engine(engine, request, levels, expected)
         pytest.skip("Dask itself turns decimals into text")
     if "csv" in request.node.callspec.params.values() and isinstance(levels[0], dt.datetime):
         expected = ["2024-01-01 15:00:00", "2024-01-02 00:00:00"]  # as pandas writes them
+    if "csv" in request.node.callspec.params.values() and isinstance(levels[0], float | Decimal):
+        expected = list(map(str, levels))  # as they are written: 1.50 may be another version than 1.5
     assert set(read(engine(columns)).device.values) == set(expected)
 
 
