@@ -73,6 +73,9 @@ def _explain_error(error: Mapping[str, Any], schema_class: type[BaseModel], file
         known_keys = _list_known_keys(schema_class, key_path[:-1])
         close_keys = get_close_matches(key_path[-1], known_keys, n=1)
         suggestion = f"; did you mean {close_keys[0]!r}?" if close_keys else "."
+        # A key that another table has is not misspelt but misplaced.
+        if not close_keys and (right_place := _find_key_place(schema_class, key_path[-1], file_content)):
+            suggestion = f"; it belongs {right_place}."
         unknown_key = _format_key_path(key_path, file_content)
         return f"unknown key {unknown_key!r}{suggestion} Known keys here: {', '.join(known_keys)}"
     if key_path[-1:] == [WRONG_KEY_MARK]:
@@ -83,6 +86,19 @@ def _explain_error(error: Mapping[str, Any], schema_class: type[BaseModel], file
     if error["type"] == "union_tag_not_found":
         return f"{dotted_key}: the key {_strip_quotes(error['ctx']['discriminator'])!r} is missing"
     return f"{dotted_key}: {_explain_wrong_value(error)}" if dotted_key else _explain_wrong_value(error)
+
+
+def _find_key_place(schema_class: type[BaseModel], key: str, file_content: Mapping[str, Any]) -> str | None:
+    """Find the table of the file that has a key, as a phrase; None if no table has it."""
+    top_keys = _list_known_keys(schema_class, [])
+    if key in top_keys:
+        return "at the top of the file, before every [table]"
+    data = file_content.get("data")
+    form = [str(data.get("form", "rows"))] if isinstance(data, Mapping) else []
+    for table in top_keys:
+        if key in _list_known_keys(schema_class, [table, *form] if table == "data" else [table]):
+            return f"under [{table}]"
+    return None
 
 
 def _strip_quotes(quoted_text: object) -> str:
