@@ -32,8 +32,12 @@ TAU_GRID_POWER = 1.5
 """Above 1 the grid is denser near 0, where effects bend most."""
 TARGET_ESS_PER_TAU = 250
 """Effective points of the other hyperparameters at each value of τ."""
-AVERAGED_POINTS = 200
-"""Points over which effects are averaged; the same random numbers at each value of τ keep the lines smooth."""
+FEWEST_AVERAGED_POINTS, MOST_AVERAGED_POINTS = 200, 2000
+AVERAGED_EFFECTS = 200_000
+"""Points over which effects are averaged, times segments: many where they are cheap, so that lines are smooth. Where
+segments are many, other hyperparameters hardly vary."""
+COARSE_GRID_SIZE, MAX_FINE_SEGMENTS = 13, 200
+"""Values of τ that are computed for more segments than these; a cubic spline fills in the others."""
 
 
 def profile_tau(fit_tree: xr.DataTree, scale: EffectScale) -> pd.DataFrame:
@@ -58,17 +62,29 @@ def profile_tau(fit_tree: xr.DataTree, scale: EffectScale) -> pd.DataFrame:
         # Arms may share one between-segment SD, which then has no dim arm.
         tau_draws = between_draws.isel(arm=arm_index) if "arm" in between_draws.dims else between_draws
         tau_values = build_tau_grid(tau_draws.values)
-        profile_effects = _profile_estimates if closed(problem) else _profile_cells
-        effect_profile, log_evidence = profile_effects(problem, arm_index, tau_values, scale)
+        if closed(problem):
+            effect_profile, log_evidence = _profile_estimates(problem, arm_index, tau_values, scale)
+        else:
+            effect_profile, log_evidence = _profile_cells_by_spline(problem, arm_index, tau_values, scale)
         tau_density = _compute_tau_density(problem, tau_values, log_evidence)
         arm_tables.append(_build_profile_table(cells, arm, tau_values, effect_profile, tau_density))
     return pd.concat(arm_tables, ignore_index=True)
 
 
 def choose_profile_scale(fit_tree: xr.DataTree, requested_scale: EffectScale) -> EffectScale:
-    """Choose the requested scale, or the link scale where effects given τ are not known on that one."""
+    """Choose the requested scale, or the link scale where lines would not meet at τ = 0, or are not known.
+
+    Segments that share an effect on the link scale share it on another only where that is a function of the effect
+    alone: differences under an identity link, ratios under a log link. Elsewhere their control means come in.
+    """
     model = require_known_model(fit_tree, "effects given tau")
-    return "link" if _is_scale_unavailable(model, FAMILIES[model.family], requested_scale) else requested_scale
+    family = FAMILIES[model.family]
+    is_shared = (
+        requested_scale == "link"
+        or (requested_scale == "absolute" and family.link == "identity")
+        or (requested_scale == "relative" and family.link == "log")
+    )
+    return requested_scale if is_shared and not _is_scale_unavailable(model, family, requested_scale) else "link"
 
 
 def _is_scale_unavailable(model: Model, family: Family, scale: EffectScale) -> bool:
@@ -131,6 +147,21 @@ def _profile_estimates(
     return np.array(effect_profile), np.array(log_evidence)
 
 
+def _profile_cells_by_spline(
+    problem: Problem, arm_index: int, tau_values: NDArray[np.float64], scale: EffectScale
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute effects of cells at every τ; of many segments at some values, with a spline between them."""
+    if len(problem.coords["segment"]) <= MAX_FINE_SEGMENTS:
+        return _profile_cells(problem, arm_index, tau_values, scale)
+    from scipy.interpolate import CubicSpline
+
+    # The grid is even in τ^(1 / power), in which lines bend little: so is every third of its values.
+    steps = np.linspace(0, len(tau_values) - 1, COARSE_GRID_SIZE).round().astype(int)
+    effect_profile, log_evidence = _profile_cells(problem, arm_index, tau_values[steps], scale)
+    all_steps = np.arange(len(tau_values))
+    return CubicSpline(steps, effect_profile)(all_steps), CubicSpline(steps, log_evidence)(all_steps)
+
+
 def _profile_cells(
     problem: Problem, arm_index: int, tau_values: NDArray[np.float64], scale: EffectScale
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -140,13 +171,15 @@ def _profile_cells(
         parameter_draws = {"baseline": xr.DataArray(baseline), "effect": xr.DataArray(effect)}
         return np.asarray(convert_to_scale(problem.family, parameter_draws, scale, problem.cell_statistics).values)
 
+    averaged_points = AVERAGED_EFFECTS // len(problem.coords["segment"])
+    averaged_points = min(max(averaged_points, FEWEST_AVERAGED_POINTS), MOST_AVERAGED_POINTS)
     between_index = 0 if problem.model.effect.shared_between else arm_index
     effect_profile, log_evidence = [], []
     for tau in tau_values:
         # The same seed at every τ: Monte-Carlo error shifts the lines, but does not make them rough.
         fixed_values: Mapping[tuple[str, int], float] = {("effect_between", between_index): float(tau)}
         target_density, weighted_sample = engine.points(problem, wanted=TARGET_ESS_PER_TAU, seed=1, held=fixed_values)
-        resampled_points = weighted_sample.points[weighted_sample.resampled(AVERAGED_POINTS, np.random.default_rng(1))]
+        resampled_points = weighted_sample.points[weighted_sample.resampled(averaged_points, np.random.default_rng(1))]
         mean_effects = np.empty(target_density.segments.size)
         for segment_group in target_density.groups:
             group_means = target_density.over(

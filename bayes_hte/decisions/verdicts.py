@@ -132,9 +132,10 @@ def list_tested_rows(segment_table: pd.DataFrame, cells: xr.Dataset) -> list[boo
     cells : xarray.Dataset
     """
     is_tested = find_tested_cells(cells)
+    tested_by_arm = {str(arm): is_tested.sel({ARM: arm}).values for arm in is_tested[ARM].values}
     segment_positions = segment_table.groupby("arm", sort=False).cumcount()
     return [
-        bool(is_tested.sel({ARM: arm}).values[position])
+        bool(tested_by_arm[arm][position])
         for arm, position in zip(segment_table["arm"].astype(str), segment_positions, strict=True)
     ]
 

@@ -21,6 +21,7 @@ from bayes_hte.estimands.weights import (
     compute_average_weights,
     compute_population_shares,
 )
+from bayes_hte.inference.draw_blocks import compute_by_draw
 from bayes_hte.model.coefficients import compute_offset_variance
 from bayes_hte.model.parameters import Coefficient, expand_dimensions, list_coefficients, name_term_variable
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model
@@ -183,7 +184,10 @@ def _compute_population_spread(effect_draws: xr.DataArray, segment_weights: xr.D
     """Compute the SD of one arm's effects over the population, draw by draw; dims (chain, draw)."""
     # spread² = Σ_s weight_s (effect_s − ATE)²; below 0 only by rounding, or where control means have both signs
     mean_effect = average_over_segments(effect_draws, segment_weights)
-    population_variance = ((effect_draws - mean_effect) ** 2 * segment_weights).sum("segment")
+    population_variance = compute_by_draw(
+        lambda block: ((block["effect"] - block["mean"]) ** 2 * block["weight"]).sum("segment"),
+        {"effect": effect_draws, "mean": mean_effect, "weight": segment_weights},
+    )
     spread_draws: xr.DataArray = population_variance.clip(min=0) ** 0.5
     return spread_draws
 

@@ -23,6 +23,7 @@ from bayes_hte.cells.reading.labels import format_level
 from bayes_hte.cells.units.clusters import read_spanning_clusters
 from bayes_hte.errors import ArgumentError
 from bayes_hte.estimands.effects import compute_arm_means, describe_units, get_fitted_family, select_parameters
+from bayes_hte.inference.draw_blocks import compute_by_draw
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.fit_tree import get_fitted_cells
@@ -176,4 +177,7 @@ def _parse_weights(weights: object, segment_labels: list[str]) -> dict[str, floa
 def average_over_segments(effect_draws: xr.DataArray, segment_shares: xr.DataArray) -> xr.DataArray:
     """Average effects over segments with their weights, draw by draw: the ATE, dims (chain, draw, arm)."""
     # ATE = Σ_s weight_s · effect_s
-    return (effect_draws * segment_shares).sum(cell_table.SEGMENT)
+    return compute_by_draw(
+        lambda block: (block["effect"] * block["weight"]).sum(cell_table.SEGMENT),
+        {"effect": effect_draws, "weight": segment_shares},
+    )

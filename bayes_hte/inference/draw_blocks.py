@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bayes_hte.model.long_form import ParameterDraws
 
 SAMPLE_DIMS: Final = ("chain", "draw")
-VALUES_PER_BLOCK: Final = 1 << 18
-"""Two megabytes of numbers: below what the C library would get from, and give back to, the system each time."""
+VALUES_PER_BLOCK: Final = 1 << 20
+"""Eight megabytes: below what the C library gets from, and gives back to, the system each time."""
 
 
 def split_draws(parameter_draws: ParameterDraws) -> Iterator[tuple[slice, ParameterDraws]]:
@@ -41,6 +41,22 @@ def split_draws(parameter_draws: ParameterDraws) -> Iterator[tuple[slice, Parame
                 for name, draws in parameter_draws.items()
             },
         )
+
+
+def compute_by_draw(
+    compute_block: Callable[[ParameterDraws], xr.DataArray], draws_by_name: ParameterDraws
+) -> xr.DataArray:
+    """Compute what each draw gives on its own, such as a sum over segments, a block of draws at a time.
+
+    Parameters
+    ----------
+    compute_block : callable
+        From arrays like those given, with fewer draws, to their results, which have a dim draw.
+    draws_by_name : mapping
+        With the largest one as ``effect``: it decides how many draws a block has.
+    """
+    block_results = [compute_block(block_draws) for _, block_draws in split_draws(draws_by_name)]
+    return block_results[0] if len(block_results) == 1 else xr.concat(block_results, "draw")
 
 
 def summarise_rows(

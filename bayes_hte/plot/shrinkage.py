@@ -1,13 +1,16 @@
 """The shrinkage plot: how far pooling moved each segment, against how much was known about it."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte._support.phrases import shorten_text
+from bayes_hte._support.validation import describe_value
 from bayes_hte.errors import ArgumentError, DataError
+from bayes_hte.plot.arrangement import LAYOUT_NAMES, MAX_POINT_SEGMENTS, arrange_blocks, require_segment_limit
 from bayes_hte.plot.drawing.axis import label_effect_axis
 from bayes_hte.plot.drawing.canvas import (
     Canvas,
@@ -24,7 +27,7 @@ from bayes_hte.plot.drawing.panel import (
     draw_panel,
     select_plottable,
 )
-from bayes_hte.plot.drawing.text import measure_width, wrap_text
+from bayes_hte.plot.drawing.text import cut_to_width, measure_width, wrap_text
 from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
 from bayes_hte.plot.rows import ArmBlock, read_blocks
@@ -48,7 +51,8 @@ SHRINKAGE_MARKS = (
 )
 """Names of the marks that `visuals` can restyle or leave out."""
 _TITLE_SIZE, _MARGIN = 13.0, 14.0
-_FIGURE_WIDTH, _PANEL_HEIGHT = 620.0, 260.0
+_PAGE_WIDTH, _PHONE_WIDTH, _MIN_WIDTH = 620.0, 390.0, 260.0
+_PANEL_HEIGHT, _MIN_PANEL_HEIGHT = 260.0, 120.0  # in a place that is low the panels are
 # Design points, as all lengths here. Left and right there is room for the tick labels, and for "ATE".
 _LEFT_WIDTH, _RIGHT_WIDTH = 56.0, 42.0
 _HEADING_HEIGHT, _AXIS_HEIGHT = 26.0, 48.0
@@ -63,7 +67,9 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     percent: bool = False,
     axis_label: str | None = None,
     pooled: str = "partially pooled",
-    labels: int = 4,
+    labels: int = 6,
+    max_segments: int | None = MAX_POINT_SEGMENTS,
+    layout: Literal["wide", "narrow"] = "wide",
     title: str | None = None,
     caption: str | None = None,
     figure: Figure | SubFigure | None = None,
@@ -88,7 +94,12 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     axis_label : str, optional
         Replaces the axis label made from `unit` and `percent`.
     labels : int
-        How many segments are named in each panel: those that moved most.
+        How many segments are named in each panel, as far as there is room: the largest effects, the smallest, and
+        those that moved most.
+    max_segments : int or None
+        As for `draw_forest`.
+    layout : {"wide", "narrow"}
+        ``"narrow"`` is 390 points wide, for a phone.
     title, caption : str, optional
         Text above and below the plot.
     figure : Figure or SubFigure, optional
@@ -108,7 +119,8 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     Raises
     ------
     ArgumentError
-        If both `figure` and `ax` are given, or `visuals` names an unknown mark.
+        If both `figure` and `ax` are given or are too small to be read, an option has a value that it cannot take,
+        or `visuals` names an unknown mark.
     DataError
         If a column is missing, or no segment has a raw estimate.
 
@@ -132,24 +144,34 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     if figure is not None and ax is not None:
         raise ArgumentError("both figure and ax are given; give the one to draw into")
     effect_factor = 100.0 if percent else 1.0
-    arm_blocks = read_blocks(table, ate, dimension_names=dimensions, group_by=None, effect_factor=effect_factor)
+    if layout not in LAYOUT_NAMES:
+        raise ArgumentError(f"no layout {describe_value(layout)}; there are {', '.join(LAYOUT_NAMES)}")
+    require_segment_limit(max_segments)
+    all_blocks = read_blocks(table, ate, dimension_names=dimensions, group_by=None, effect_factor=effect_factor)
+    arm_blocks, selection_note = arrange_blocks(all_blocks, "given", max_segments)
     if not _count_plottable(arm_blocks):
         raise DataError("no segment has a raw estimate, so there is no shrinkage to plot")
     effect_label = label_effect_axis(unit, percent=percent) if axis_label is None else axis_label
     drawing_target = ax if ax is not None else figure
     target_size = measure_target(drawing_target)
-    figure_width = max(_FIGURE_WIDTH, target_size[0]) if target_size else _FIGURE_WIDTH
-    title_lines, note_lines = _wrap_title_and_notes(title, _write_notes(arm_blocks, caption), figure_width)
+    own_width = _PAGE_WIDTH if layout == "wide" else _PHONE_WIDTH
+    # In between the design is as wide as its place: text keeps its size, the panels give way.
+    figure_width = max(_MIN_WIDTH, target_size[0]) if target_size else own_width
+    title_lines, note_lines = _wrap_title_and_notes(
+        title, _write_notes(all_blocks, selection_note, caption), figure_width
+    )
     panels_top = _MARGIN + len(title_lines) * compute_leading(_TITLE_SIZE) + compute_leading(TEXT_SIZE) + 8
     heading_height = _HEADING_HEIGHT if len(arm_blocks) > 1 else 0.0
-    panels_height = len(arm_blocks) * (heading_height + _PANEL_HEIGHT + _AXIS_HEIGHT)
-    # Two lines more than the notes have: the key above them, and a margin below.
-    canvas = open_canvas(
-        drawing_target,
-        _FIGURE_WIDTH,
-        panels_top + panels_height + (len(note_lines) + 2) * compute_leading(SMALL_SIZE),
-        theme,
-    )
+    key_rows = _lay_out_key(pooled, figure_width)
+    # A line more than key and notes have: a margin below.
+    footer_height = (len(key_rows) + len(note_lines) + 1) * compute_leading(SMALL_SIZE)
+    panel_height = _PANEL_HEIGHT
+    if target_size:
+        free_height = target_size[1] - panels_top - footer_height
+        panel_height = free_height / len(arm_blocks) - heading_height - _AXIS_HEIGHT
+        panel_height = min(max(panel_height, _MIN_PANEL_HEIGHT), _PANEL_HEIGHT)
+    panels_height = len(arm_blocks) * (heading_height + panel_height + _AXIS_HEIGHT)
+    canvas = open_canvas(drawing_target, figure_width, panels_top + panels_height + footer_height, theme)
 
     canvas.write_lines(
         _MARGIN,
@@ -160,13 +182,13 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     canvas.write_line(
         _MARGIN,
         panels_top - 8 - compute_leading(TEXT_SIZE) / 2,
-        effect_label,
+        cut_to_width(effect_label, canvas.width - 2 * _MARGIN, TEXT_SIZE),
         TextStyle(TEXT_SIZE, canvas.theme.quiet_color, mark="axis_label"),
     )
     # Common axes: arms can be compared by eye.
     panel_axes = choose_panel_axes(arm_blocks)
     for panel_index, block in enumerate(arm_blocks):
-        panel_top = panels_top + panel_index * (heading_height + _PANEL_HEIGHT + _AXIS_HEIGHT)
+        panel_top = panels_top + panel_index * (heading_height + panel_height + _AXIS_HEIGHT)
         if heading_height:
             canvas.write_line(
                 _MARGIN,
@@ -174,12 +196,12 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
                 shorten_text(block.arm),
                 TextStyle(TEXT_SIZE, bold=True, mark="heading"),
             )
-        panel_box = (_LEFT_WIDTH, panel_top + heading_height, canvas.width - _LEFT_WIDTH - _RIGHT_WIDTH, _PANEL_HEIGHT)
+        panel_box = (_LEFT_WIDTH, panel_top + heading_height, canvas.width - _LEFT_WIDTH - _RIGHT_WIDTH, panel_height)
         draw_panel(canvas, block, panel_axes, panel_box, labels)
-    _draw_key(canvas, panels_top + panels_height, pooled)
+    _draw_key(canvas, key_rows, panels_top + panels_height)
     canvas.write_lines(
         _MARGIN,
-        panels_top + panels_height + 1.5 * compute_leading(SMALL_SIZE),
+        panels_top + panels_height + (len(key_rows) + 0.5) * compute_leading(SMALL_SIZE),
         note_lines,
         TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="note"),
     )
@@ -205,7 +227,7 @@ def _wrap_title_and_notes(
     return title_lines, [line for footnote in footnotes for line in wrap_text(footnote, text_width, SMALL_SIZE)]
 
 
-def _write_notes(arm_blocks: Sequence[ArmBlock], caption: str | None) -> list[str]:
+def _write_notes(arm_blocks: Sequence[ArmBlock], selection_note: str, caption: str | None) -> list[str]:
     segment_count = sum(len(block.estimates) for block in arm_blocks)
     absent_count = segment_count - _count_plottable(arm_blocks)
     absence_note = (
@@ -213,41 +235,64 @@ def _write_notes(arm_blocks: Sequence[ArmBlock], caption: str | None) -> list[st
         if absent_count
         else ""
     )
-    return [text for text in (absence_note, caption) if text]
+    return [text for text in (absence_note, selection_note, caption) if text]
 
 
-def _draw_key(canvas: Canvas, key_top: float, pooled_name: str) -> None:
-    y, shrink_factor = key_top + compute_leading(SMALL_SIZE) / 2, canvas.shrink_factor
-    canvas.axes.scatter(
-        [_MARGIN + 4],
-        [y],
-        s=(4.4 * shrink_factor) ** 2,
-        facecolor=canvas.theme.paper_color,
-        edgecolor=canvas.theme.raw_color,
-        linewidth=1.1 * shrink_factor,
-        gid=f"{KEY_PREFIX}raw_point",
-    )
-    canvas.write_line(
-        _MARGIN + 14,
-        y,
-        "raw, not pooled",
-        TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark=f"{KEY_PREFIX}raw_point"),
-    )
-    x = _MARGIN + 14 + measure_width("raw, not pooled", SMALL_SIZE) + 18
-    # An arrow may point both ways: the key shows one of each, side by side.
-    for x_offset, marker in ((4, "^"), (13, "v")):
-        canvas.axes.scatter(
-            [x + x_offset],
-            [y],
-            s=(6.0 * shrink_factor) ** 2,
-            color=canvas.theme.pooled_color,
-            linewidth=0,
-            marker=marker,
-            gid=f"{KEY_PREFIX}point",
+_KEY_TEXT_START, _KEY_GAP = 20.0, 16.0  # from the start of a mark to its text, and from there to the next mark
+
+
+def _lay_out_key(pooled_name: str, figure_width: float) -> list[list[tuple[str, str]]]:
+    """Lay out the marks and their meanings, as many to a row as there is room for."""
+    key_items = [
+        ("raw_point", "raw, not pooled"),
+        ("point", pooled_name),
+        ("ate_interval", "interval of the average (ATE)"),
+    ]
+    key_rows: list[list[tuple[str, str]]] = [[]]
+    for key_item in key_items:
+        row_width = sum(
+            _KEY_TEXT_START + measure_width(meaning, SMALL_SIZE) + _KEY_GAP for _, meaning in (*key_rows[-1], key_item)
         )
-    canvas.write_line(
-        x + 22,
-        y,
-        f"{pooled_name}; the band is the interval of the average effect (ATE)",
-        TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark=f"{KEY_PREFIX}point"),
-    )
+        if key_rows[-1] and row_width - _KEY_GAP > figure_width - 2 * _MARGIN:
+            key_rows.append([])
+        key_rows[-1].append(key_item)
+    return key_rows
+
+
+def _draw_key(canvas: Canvas, key_rows: Sequence[Sequence[tuple[str, str]]], key_top: float) -> None:
+    for row_index, key_row in enumerate(key_rows):
+        x, y = _MARGIN, key_top + (row_index + 0.5) * compute_leading(SMALL_SIZE)
+        for mark, meaning in key_row:
+            _draw_key_mark(canvas, mark, (x, y))
+            text_style = TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark=f"{KEY_PREFIX}{mark}")
+            canvas.write_line(x + _KEY_TEXT_START, y, meaning, text_style)
+            x += _KEY_TEXT_START + measure_width(meaning, SMALL_SIZE) + _KEY_GAP
+
+
+def _draw_key_mark(canvas: Canvas, mark: str, place: tuple[float, float]) -> None:
+    """Draw one mark of the key at its left end and the middle of its height."""
+    (x, y), shrink_factor = place, canvas.shrink_factor
+    if mark == "ate_interval":
+        canvas.fill_box((x, y - 4, 14, 8), canvas.theme.tail_color, f"{KEY_PREFIX}{mark}")
+    elif mark == "raw_point":
+        canvas.axes.scatter(
+            [x + 7],
+            [y],
+            s=(4.4 * shrink_factor) ** 2,
+            facecolor=canvas.theme.paper_color,
+            edgecolor=canvas.theme.raw_color,
+            linewidth=1.1 * shrink_factor,
+            gid=f"{KEY_PREFIX}{mark}",
+        )
+    else:
+        # An arrow may point both ways: the key shows one of each, side by side.
+        for x_offset, marker in ((4, "^"), (12, "v")):
+            canvas.axes.scatter(
+                [x + x_offset],
+                [y],
+                s=(6.0 * shrink_factor) ** 2,
+                color=canvas.theme.pooled_color,
+                linewidth=0,
+                marker=marker,
+                gid=f"{KEY_PREFIX}{mark}",
+            )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayes_hte._support.phrases import choose_decimals, format_number, shorten_text
 from bayes_hte.errors import ArgumentError, DataError
+from bayes_hte.plot.arrangement import describe_selection, select_outstanding
 
 TauArray = npt.NDArray[np.float64]
 
@@ -72,6 +73,26 @@ def read_curves(
             both_labels = f"{arm_curves[0].segment_label!r} and {arm_curves[-1].segment_label!r}"
             raise DataError(f"{both_labels} in arm {arm!r} have different grids of tau")
     return {arm: (arm_curves, posterior_by_arm[arm]) for arm, arm_curves in curves_by_arm.items()}
+
+
+def select_curves(
+    curves_by_arm: dict[str, tuple[list[EffectCurve], TauPosterior]], max_segments: int | None
+) -> tuple[dict[str, tuple[list[EffectCurve], TauPosterior]], str]:
+    """Select the curves of every arm that stand out, where there are too many, and say which these are."""
+    selected_curves, selection_note = {}, ""
+    for arm, (curves, posterior) in curves_by_arm.items():
+        selected_curves[arm] = (curves, posterior)
+        if max_segments is None or len(curves) <= max_segments:
+            continue
+        effects = [float(np.interp(posterior.median, curve.tau_grid, curve.effects)) for curve in curves]
+        # At the largest tau an effect is nearly the segment's own.
+        movements = [abs(float(curve.effects[-1]) - effect) for curve, effect in zip(curves, effects, strict=True)]
+        positions = select_outstanding(effects, movements, max_segments)
+        kept_positions = sorted(position for part in positions for position in part)
+        selected_curves[arm] = ([curves[position] for position in kept_positions], posterior)
+        largest, moved, smallest = positions
+        selection_note = describe_selection(len(curves), [len(largest), len(moved), len(smallest)])
+    return selected_curves, selection_note
 
 
 def _split_table(

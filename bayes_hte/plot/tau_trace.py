@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from bayes_hte._support.phrases import format_percentage, shorten_text
 from bayes_hte.errors import ArgumentError
+from bayes_hte.plot.arrangement import MAX_POINT_SEGMENTS, require_segment_limit
 from bayes_hte.plot.drawing.axis import (
     label_effect_axis,
 )
@@ -23,7 +24,7 @@ from bayes_hte.plot.drawing.canvas import (
 from bayes_hte.plot.drawing.text import cut_to_width, measure_widest, measure_width, wrap_text
 from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX, Visuals, require_known_visuals, restyle_marks
-from bayes_hte.plot.tau_curves import read_curves, weigh_rows
+from bayes_hte.plot.tau_curves import read_curves, select_curves, weigh_rows
 from bayes_hte.plot.tau_panel import (
     CURVE_MARKS,
     DASH_PATTERN,
@@ -84,6 +85,7 @@ def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word
     tau_label: str = "between-segment SD (tau)",
     ci_prob: float = 0.95,
     labels: int = 8,
+    max_segments: int | None = MAX_POINT_SEGMENTS,
     title: str | None = None,
     caption: str | None = None,
     figure: Figure | SubFigure | None = None,
@@ -110,6 +112,8 @@ def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word
     labels : int
         How many segments are named in each panel, as far as there is room (about 20): those whose effect is
         furthest from the common one at the posterior median of tau.
+    max_segments : int or None
+        As for `draw_forest`; what pooling moves is the effect at the median of tau, from that at the largest.
     unit, percent, axis_label, title, caption, figure, ax
         As for `draw_shrinkage`. `percent` leaves tau as it is.
     visuals : mapping, optional
@@ -159,6 +163,8 @@ def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word
     if figure is not None and ax is not None:
         raise ArgumentError("both figure and ax are given; give the one to draw into")
     curves_by_arm = read_curves(table, density, dimensions, ci_prob, 100.0 if percent else 1.0)
+    require_segment_limit(max_segments)
+    curves_by_arm, selection_note = select_curves(curves_by_arm, max_segments)
     panels = [rank_curves(arm, curves, posterior, labels) for arm, (curves, posterior) in curves_by_arm.items()]
     drawing_target = ax if ax is not None else figure
     target_size = measure_target(drawing_target)
@@ -171,7 +177,9 @@ def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word
     label_lines = wrap_text(effect_label, text_width, _TEXT_SIZE)
     key_rows = _lay_out_key(panels, interval_name, text_width)
     sign_note = _write_note(panels, interval_name, weigh_rows(table)[1])
-    note_lines = wrap_text(sign_note, text_width, SMALL_SIZE) + wrap_text(caption or "", text_width, SMALL_SIZE)
+    note_lines = [
+        line for note in (sign_note, selection_note, caption or "") for line in wrap_text(note, text_width, SMALL_SIZE)
+    ]
     title_bottom = MARGIN + len(title_lines) * compute_leading(_TITLE_SIZE)
     panels_top = title_bottom + len(label_lines) * compute_leading(_TEXT_SIZE) + 8
     heading_height = _HEADING_HEIGHT if len(panels) > 1 else 0.0

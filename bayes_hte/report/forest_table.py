@@ -18,11 +18,12 @@ from bayes_hte._support.phrases import (
     shorten_text,
 )
 from bayes_hte.estimands.result_tables import ResultTables
+from bayes_hte.plot.arrangement import MAX_FOREST_SEGMENTS, arrange_blocks
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis
 from bayes_hte.plot.forest.bars import choose_axis_limits, compute_point_sides, compute_raw_interval
 from bayes_hte.plot.forest.page import LACKS_ARM_NOTE, format_segment_name
 from bayes_hte.plot.from_fit import choose_wording
-from bayes_hte.plot.rows import ArmBlock, Estimate, read_blocks, sort_block, weigh_estimates
+from bayes_hte.plot.rows import ArmBlock, Estimate, read_blocks, weigh_estimates
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import EffectFormat, format_interval_probability, isolate_name
 from bayes_hte.spec import Plan, cell_table
@@ -238,12 +239,16 @@ def build_forest_table(
     dimension_names = cell_table.list_dimensions(get_fitted_cells(fit_tree))
     # With one dimension every heading would have a single row.
     heading_dimension = dimension_names[0] if len(dimension_names) > 1 else None
-    arm_block = _read_arm_block(arm_result, result_tables, dimension_names, heading_dimension)
+    if len(arm_result.readings) > MAX_FOREST_SEGMENTS:
+        heading_dimension = None  # what is selected has headings of its own
+    arm_blocks, selection_note = _read_arm_blocks(arm_result, result_tables, dimension_names, heading_dimension)
+    arm_block = next(block for block in arm_blocks if block.arm == arm_result.arm)
     estimates, average = arm_block.estimates, arm_block.ate
     wording = choose_wording(fit_tree, arm_result.question, plan)
     row_format = RowFormat(
         arm_result.effect_format,
-        AxisScale(*choose_axis_limits([arm_block], arm_result.question.ci_prob)),
+        # One axis for all arms: they are compared by eye.
+        AxisScale(*choose_axis_limits(arm_blocks, arm_result.question.ci_prob)),
         arm_result.question.ci_prob,
         has_counts=any(row.n_control >= 0 or row.n_treated >= 0 for row in (*estimates, average)),
     )
@@ -262,25 +267,27 @@ def build_forest_table(
         average=row_format.build_average(average),
         axis=_build_axis(average, row_format, arm_result.question.rope, axis_title),
         legend=_list_legend(estimates, groups, wording["pooled"], has_rope=arm_result.question.rope is not None),
-        footnotes=[LACKS_ARM_NOTE] if any(estimate.lacks_an_arm for estimate in estimates) else [],
+        footnotes=[
+            *([f"{selection_note} All are in the list below."] if selection_note else []),
+            *([LACKS_ARM_NOTE] if any(estimate.lacks_an_arm for estimate in estimates) else []),
+        ],
     )
 
 
-def _read_arm_block(
+def _read_arm_blocks(
     arm_result: ArmResult, result_tables: ResultTables, dimension_names: list[str], heading_dimension: str | None
-) -> ArmBlock:
-    """Read the rows of one arm in shown units, the best effect first."""
-    segment_table, ate_table = (
-        table[table["arm"] == arm_result.arm] for table in (result_tables.segment_table, result_tables.ate_table)
-    )
-    (arm_block,) = read_blocks(
-        segment_table,
-        ate_table,
+) -> tuple[list[ArmBlock], str]:
+    """Read the rows of all arms in shown units, in one order: the best effect first; and what was left out of many."""
+    arm_blocks = read_blocks(
+        result_tables.segment_table,
+        result_tables.ate_table,
         dimension_names=dimension_names,
         group_by=heading_dimension,
         effect_factor=arm_result.effect_format.display_factor,
     )
-    return sort_block(arm_block, "effect", lowest_first=not arm_result.question.higher_is_better)
+    return arrange_blocks(
+        arm_blocks, "effect", MAX_FOREST_SEGMENTS, lowest_first=not arm_result.question.higher_is_better
+    )
 
 
 def _build_groups(arm_block: ArmBlock, row_format: RowFormat) -> list[ForestGroup]:

@@ -34,6 +34,7 @@ from bayes_hte.report.forest_table import ForestTable, build_forest_table
 from bayes_hte.report.notation import format_interval_probability, isolate_name, join_names
 from bayes_hte.report.prior_notes import PriorNotes
 from bayes_hte.report.segment_table import (
+    MAX_DETAILED_SEGMENTS,
     QuantityRow,
     SegmentRow,
     build_quantity_rows,
@@ -53,9 +54,10 @@ class ArmSection:
     segments_sentence: str
     answer_notes: list[str]
     forest: ForestTable
-    shrinkage_figure: Markup | None
+    shrinkage_figures: tuple[Markup, Markup] | None
     no_shrinkage_reason: str
     segment_rows: list[SegmentRow]
+    has_long_list: bool
     quantity_rows: list[QuantityRow]
     level_rows: list[LevelRow]
     drivers_sentence: str
@@ -168,7 +170,7 @@ def collect_page(
 
 def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> ArmSection:
     cells, family = get_fitted_cells(page_material.fit_tree), get_fitted_family(page_material.fit_tree)
-    shrinkage_figure, no_shrinkage_reason = _draw_shrinkage(arm_result, page_material)
+    shrinkage_figures, no_shrinkage_reason = _draw_shrinkage(arm_result, page_material)
     arm_name, control_name = isolate_name(arm_result.arm), isolate_name(arm_result.control)
     return ArmSection(
         title=f"{arm_name} against {control_name}" if arm_result.control else arm_name,
@@ -176,8 +178,9 @@ def _build_arm_section(arm_result: ArmResult, page_material: PageMaterial) -> Ar
         segments_sentence=sentences.write_segments_sentence(arm_result),
         answer_notes=[*_question_answer(arm_result, page_material), *notes.write_notes(arm_result)],
         forest=build_forest_table(page_material.fit_tree, arm_result, page_material.plan, page_material.result_tables),
-        shrinkage_figure=shrinkage_figure,
+        shrinkage_figures=shrinkage_figures,
         no_shrinkage_reason=no_shrinkage_reason,
+        has_long_list=len(arm_result.readings) > MAX_DETAILED_SEGMENTS,
         segment_rows=build_segment_rows(arm_result, cell_table.list_dimensions(cells), has_unit_counts="n" in cells),
         quantity_rows=build_quantity_rows(arm_result, family, get_outcome_unit(page_material.plan)),
         level_rows=dimensions.build_level_rows(page_material.fit_tree, arm_result),
@@ -205,23 +208,30 @@ def _question_answer(arm_result: ArmResult, page_material: PageMaterial) -> list
     ]
 
 
-def _draw_shrinkage(arm_result: ArmResult, page_material: PageMaterial) -> tuple[Markup | None, str]:
-    """Draw the shrinkage plot, or give the reason why there is none."""
+def _draw_shrinkage(arm_result: ArmResult, page_material: PageMaterial) -> tuple[tuple[Markup, Markup] | None, str]:
+    """Draw the shrinkage plot for desktop and for a phone, or give the reason why there is none."""
     try:
-        figure = plot_shrinkage(
-            page_material.fit_tree,
-            arm_result.question,
-            page_material.plan,
-            arm=arm_result.arm,
-            result_tables=page_material.result_tables,
-        )
+        figures = [
+            plot_shrinkage(
+                page_material.fit_tree,
+                arm_result.question,
+                page_material.plan,
+                arm=arm_result.arm,
+                result_tables=page_material.result_tables,
+                layout=layout,
+            )
+            for layout in ("wide", "narrow")
+        ]
     except DataError as nothing:
         return None, f"There is no such figure: {nothing}."
     figure_description = (
         f"Arrows from the raw to the pooled effect of {isolate_name(arm_result.arm)} in each segment, against its "
         "size. Small segments move furthest toward the average."
     )
-    return page_material.style_sheet.add_figure(figure, figure_description), ""
+    wide_figure, narrow_figure = (
+        page_material.style_sheet.add_figure(figure, figure_description) for figure in figures
+    )
+    return (wide_figure, narrow_figure), ""
 
 
 def _predict_new_segments(fit_tree: xr.DataTree, question: EffectQuestion) -> dict[str, dict[str, Any]] | str:

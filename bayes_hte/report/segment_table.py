@@ -13,6 +13,8 @@ from bayes_hte.report.answer.notes import format_rope
 from bayes_hte.report.arm_results import ArmResult, SegmentReading
 from bayes_hte.report.notation import choose_effect_format, format_interval_probability, name_link_scale
 
+MAX_DETAILED_SEGMENTS = 100
+"""More segments are a list to search, folded and with one line for each; a table of so many would be the page."""
 MAX_LEVEL_COLUMNS = 80
 """A longer name would be most of the page; it is shown in full on hovering."""
 _QUANTITY_TITLES = {

@@ -47,7 +47,7 @@ def test_at_zero_segments_agree_and_far_right_each_has_its_own_estimate() -> Non
 
 def test_averaged_over_the_posterior_of_tau_they_are_the_posterior_means(counts: xr.Dataset) -> None:
     fit = hte.fit(counts, "conversion", sampler="exact", draws=8000)
-    found = fit.given_tau()
+    found = fit.given_tau("absolute")
     shown = fit.table(detail=True)
     for arm in ("email", "sms"):
         part = found[found["arm"] == arm]

@@ -8,7 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bayes_hte._support.phrases import format_number
 from bayes_hte.plot.drawing.canvas import Canvas
-from bayes_hte.plot.drawing.text import FONT_FAMILY, measure_widest
+from bayes_hte.plot.drawing.fonts import FONT_FAMILY
+from bayes_hte.plot.drawing.text import measure_widest
 
 AxisLimits = tuple[float, float]
 """Lowest and highest value of an axis, in units of the data."""

@@ -4,23 +4,29 @@ Layouts are designed in points with the origin at the top left. A figure of its 
 design; a given figure or axes that is too small gets the same design, scaled down as a whole.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.transforms import TransformedPatchPath
 
 from bayes_hte._support.phrases import clean_text
 from bayes_hte._support.validation import describe_value
 from bayes_hte.errors import ArgumentError
+from bayes_hte.plot.drawing.fonts import MissingGlyphs, UncoveredText, choose_families, find_uncovered
 from bayes_hte.plot.drawing.text import make_font
 from bayes_hte.plot.drawing.theme import Theme
 
 TextAlignment = Literal["left", "center", "right"]
 DrawingTarget = Figure | SubFigure | Axes | None
+
+
+MIN_SHRINK_FACTOR: Final = 0.4
+"""Text of 10 points is then 4 high, which a good eye still reads on paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +53,22 @@ class Canvas:
     height: float
     clip_path: TransformedPatchPath
     theme: Theme
+    missing_glyphs: MissingGlyphs = field(default_factory=MissingGlyphs)
 
     def write_line(self, x: float, y: float, text: str, text_style: TextStyle, align: TextAlignment = "left") -> None:
         """Put one line of text with its middle at height `y`."""
         # 0.36 em is half the height of a capital: so the baseline is the same whatever the glyphs.
-        self.axes.text(
+        printed_text = clean_text(text)
+        font_size = text_style.font_size * self.shrink_factor
+        uncovered_characters = find_uncovered(printed_text)
+        text_class = UncoveredText if uncovered_characters else Text
+        # Not axes.text, which knows no other class.
+        artist = text_class(
             x,
             y + 0.36 * text_style.font_size,
-            clean_text(text),
-            fontproperties=make_font(text_style.font_size * self.shrink_factor, bold=text_style.bold),
+            printed_text,
+            fontproperties=make_font(font_size, bold=text_style.bold, families=choose_families(printed_text)),
+            transform=self.axes.transData,
             color=text_style.color or self.theme.ink_color,
             ha=align,
             va="baseline",
@@ -65,6 +78,10 @@ class Canvas:
             clip_path=self.clip_path,
             gid=text_style.mark or None,
         )
+        if isinstance(artist, UncoveredText):
+            self.missing_glyphs.characters |= uncovered_characters
+            artist.missing_glyphs = self.missing_glyphs
+        self.axes.add_artist(artist)
 
     def write_lines(
         self, x: float, y: float, text_lines: list[str], text_style: TextStyle, align: TextAlignment = "left"
@@ -131,6 +148,12 @@ def open_canvas(drawing_target: DrawingTarget, design_width: float, design_heigh
     real_width, real_height = target_size or (design_width, design_height)
     # Never enlarged: a larger place gets a wider canvas, and texts of the size designed.
     shrink_factor = min(1.0, real_width / design_width, real_height / design_height)
+    if shrink_factor < MIN_SHRINK_FACTOR:
+        needed_width, needed_height = (MIN_SHRINK_FACTOR * size / 72 for size in (design_width, design_height))
+        raise ArgumentError(
+            f"a place of {real_width / 72:.1f} × {real_height / 72:.1f} inches is too small for this figure to be "
+            f"read; give it at least {needed_width:.1f} × {needed_height:.1f} inches, or fewer segments (max_segments)"
+        )
     if isinstance(drawing_target, Axes):
         axes = drawing_target
     else:

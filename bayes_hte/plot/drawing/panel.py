@@ -2,25 +2,25 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Literal
 
 from matplotlib.axes import Axes
 
 from bayes_hte._support.phrases import shorten_text
+from bayes_hte.plot.arrangement import select_outstanding
 from bayes_hte.plot.drawing.axis import choose_log_ticks, choose_round_ticks, strip_axes
 from bayes_hte.plot.drawing.canvas import (
     Canvas,
-    TextAlignment,
     TextStyle,
 )
-from bayes_hte.plot.drawing.text import measure_width
+from bayes_hte.plot.drawing.names import DesignBox, Move, place_names
+from bayes_hte.plot.drawing.text import cut_to_width
 from bayes_hte.plot.rows import ArmBlock, Estimate
 
 TEXT_SIZE, SMALL_SIZE = 11.0, 10.0
 _MAX_NAME_COLUMNS = 56  # about half of the panel: a longer name finds no place beside its ring
-DesignBox = tuple[float, float, float, float]
-"""Left, top, width, height in design points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class PanelAxes:
     information: InformationMeasure
     x_limits: tuple[float, float]
     y_limits: tuple[float, float]
+    average_effect: float = math.nan
 
     def locate_point(self, panel_box: DesignBox, information_value: float, effect_value: float) -> tuple[float, float]:
         """Locate a point on the canvas, in design points; an effect beyond the limits is moved to their edge."""
@@ -109,7 +110,9 @@ def draw_panel(
     _draw_guides(canvas, inset_axes, arm_block, panel_axes, panel_box)
     shown_estimates = select_plottable(arm_block.estimates, panel_axes.information)
     _draw_moves(inset_axes, shown_estimates, panel_axes, canvas)
-    _draw_names(canvas, shown_estimates, panel_axes, panel_box, max_names)
+    # Each arm has an average of its own, whose line no name may cross.
+    own_axes = replace(panel_axes, average_effect=arm_block.ate.effect)
+    _draw_names(canvas, shown_estimates, own_axes, panel_box, max_names)
     canvas.write_line(
         panel_box[0] + panel_box[2] / 2,
         panel_box[1] + panel_box[3] + 30,
@@ -209,83 +212,34 @@ def _draw_moves(inset_axes: Axes, estimates: Sequence[Estimate], panel_axes: Pan
 def _draw_names(
     canvas: Canvas, estimates: Sequence[Estimate], panel_axes: PanelAxes, panel_box: DesignBox, max_names: int
 ) -> None:
-    """Name the segments that moved most, each beside its ring, where nothing else is."""
-    x_values = [panel_axes.information.measure_estimate(estimate) for estimate in estimates]
-    arrow_points = [
-        panel_axes.locate_point(panel_box, x, estimate.raw_effect + share * (estimate.effect - estimate.raw_effect))
-        for x, estimate in zip(x_values, estimates, strict=True)
-        # Five points stand for an arrow: counting them is simpler than cutting boxes with lines.
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Name the winners, the losers and those that moved most, where nothing runs through a name."""
+    moves = [_locate_move(estimate, panel_axes, panel_box) for estimate in estimates]
+    movements = [abs(estimate.raw_effect - estimate.effect) for estimate in estimates]
+    largest, moved, smallest = select_outstanding([estimate.effect for estimate in estimates], movements, max_names)
+    # In turn, so that each of the three has its most important name written.
+    turns = zip_longest(largest, reversed(smallest), sorted(moved, key=lambda index: -movements[index]))
+    name_order = [index for turn in turns for index in turn if index is not None][: max(max_names, 0)]
+    # Half of the panel: a longer name finds no place beside its ring.
+    widest = 0.5 * panel_box[2]
+    named_moves = [
+        (
+            cut_to_width(shorten_text(estimates[index].segment_label, _MAX_NAME_COLUMNS), widest, SMALL_SIZE),
+            moves[index],
+        )
+        for index in name_order
     ]
-    taken_boxes: list[DesignBox] = []
-    for estimate in sorted(estimates, key=lambda estimate: -abs(estimate.raw_effect - estimate.effect))[:max_names]:
-        printed_name = shorten_text(estimate.segment_label, _MAX_NAME_COLUMNS)
-        x, y = panel_axes.locate_point(
-            panel_box, panel_axes.information.measure_estimate(estimate), estimate.raw_effect
-        )
-        ring_position = (x, min(max(y, panel_box[1] + SMALL_SIZE), panel_box[1] + panel_box[3] - SMALL_SIZE))
-        scored_boxes = [
-            (_score_name_box(name_box, panel_box, taken_boxes, arrow_points), name_box, align)
-            for name_box, align in _list_name_boxes(printed_name, ring_position)
-        ]
-        lowest_cost, name_box, align = min(scored_boxes, key=lambda scored_box: scored_box[0])
-        if lowest_cost > _MAX_HIDDEN_POINTS:
-            continue
-        taken_boxes.append(name_box)
-        x_anchor = {"left": name_box[0], "center": name_box[0] + name_box[2] / 2, "right": name_box[0] + name_box[2]}[
-            align
-        ]
-        canvas.write_line(
-            x_anchor,
-            name_box[1] + name_box[3] / 2,
-            printed_name,
-            TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="label"),
-            align,
-        )
+    guide_values = [*choose_round_ticks(panel_axes.y_limits, 6)[0], 0.0, panel_axes.average_effect]
+    guide_heights = [
+        panel_axes.locate_point(panel_box, panel_axes.x_limits[0], value)[1]
+        for value in guide_values
+        if math.isfinite(value)
+    ]
+    for name in place_names(named_moves, moves, guide_heights, panel_box, SMALL_SIZE):
+        text_style = TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="label")
+        canvas.write_line(name.x, name.y, name.text, text_style, name.align)
 
 
-_FORBIDDEN_COST = 1000  # more than any panel has points
-_MAX_HIDDEN_POINTS = 2  # a name over more than this is no help to the reader
-
-
-def _list_name_boxes(printed_name: str, ring_position: tuple[float, float]) -> list[tuple[DesignBox, TextAlignment]]:
-    # In the order of preference: of boxes that hide equally many points, the first is taken.
-    x, y, box_width, box_height = *ring_position, measure_width(printed_name, SMALL_SIZE), 1.2 * SMALL_SIZE
-    side_boxes: list[tuple[DesignBox, TextAlignment]] = []
-    for top in (y - box_height / 2, y - box_height - 2, y + 2):
-        side_boxes += [
-            ((x + 6, top, box_width, box_height), "left"),
-            ((x - 6 - box_width, top, box_width, box_height), "right"),
-        ]
-    box_above = (x - box_width / 2, y - box_height - 5, box_width, box_height)
-    box_below = (x - box_width / 2, y + 5, box_width, box_height)
-    return [*side_boxes, (box_above, "center"), (box_below, "center")]
-
-
-def _score_name_box(
-    name_box: DesignBox,
-    panel_box: DesignBox,
-    taken_boxes: Sequence[DesignBox],
-    arrow_points: Sequence[tuple[float, float]],
-) -> int:
-    """Count the points that a name would hide; outside the panel and over another name it is forbidden."""
-    left, top, box_width, box_height = name_box
-    is_inside = (
-        left >= panel_box[0]
-        and left + box_width <= panel_box[0] + panel_box[2]
-        and panel_box[1] <= top <= panel_box[1] + panel_box[3] - box_height
-    )
-    is_free = not any(_is_overlapping(name_box, taken_box) for taken_box in taken_boxes)
-    hidden_points = sum(
-        left - 3 <= x <= left + box_width + 3 and top - 2 <= y <= top + box_height + 2 for x, y in arrow_points
-    )
-    return hidden_points + (0 if is_inside and is_free else _FORBIDDEN_COST)
-
-
-def _is_overlapping(first_box: DesignBox, second_box: DesignBox) -> bool:
-    return (
-        first_box[0] < second_box[0] + second_box[2]
-        and second_box[0] < first_box[0] + first_box[2]
-        and first_box[1] < second_box[1] + second_box[3]
-        and second_box[1] < first_box[1] + first_box[3]
-    )
+def _locate_move(estimate: Estimate, panel_axes: PanelAxes, panel_box: DesignBox) -> Move:
+    information_value = panel_axes.information.measure_estimate(estimate)
+    x, y_raw = panel_axes.locate_point(panel_box, information_value, estimate.raw_effect)
+    return Move(x, y_raw, panel_axes.locate_point(panel_box, information_value, estimate.effect)[1])

@@ -7,13 +7,11 @@ applied to all text before it is measured or drawn.
 from collections.abc import Iterable
 from functools import cache
 
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from bayes_hte._support.phrases import MAX_NAME_COLUMNS, clean_text, shorten_text
-
-FONT_FAMILY = "DejaVu Sans"
-"""Comes with matplotlib, so that widths are the same on every machine; Verdana has nearly the same ones."""
+from bayes_hte.plot.drawing.fonts import FONT_FAMILY, read_font_characters
 
 
 def cut_to_width(text: str, max_width: float, font_size: float) -> str:
@@ -45,7 +43,7 @@ def measure_width(text: str, font_size: float, *, bold: bool = False) -> float:
     A character that the font lacks counts as one em: a browser will show it in another font, and East
     Asian characters and emoji are that wide.
     """
-    font_characters = _read_font_characters()
+    font_characters = read_font_characters()
     measurable_text = "".join(character if ord(character) in font_characters else "W" for character in clean_text(text))
     return float(
         text_to_path.get_text_width_height_descent(measurable_text, make_font(font_size, bold=bold), ismath=False)[0]
@@ -53,16 +51,11 @@ def measure_width(text: str, font_size: float, *, bold: bool = False) -> float:
 
 
 @cache
-def make_font(font_size: float, *, bold: bool = False) -> FontProperties:
+def make_font(font_size: float, *, bold: bool = False, families: tuple[str, ...] = (FONT_FAMILY,)) -> FontProperties:
     """Make the bundled font in a size; it can be shared, because matplotlib copies what it is given."""
-    return FontProperties(family=FONT_FAMILY, size=font_size, weight="bold" if bold else "normal")
+    return FontProperties(family=list(families), size=font_size, weight="bold" if bold else "normal")
 
 
 def measure_widest(text_lines: Iterable[str], font_size: float, *, bold: bool = False) -> float:
     """Measure the widest of some lines in points; 0 if there are none."""
     return max((measure_width(text_line, font_size, bold=bold) for text_line in text_lines), default=0.0)
-
-
-@cache
-def _read_font_characters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=FONT_FAMILY))).get_charmap())

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from bayes_hte._support.atomic_files import write_file_atomically
 from bayes_hte._support.phrases import clean_text
 from bayes_hte.errors import ArgumentError, OutputError
-from bayes_hte.plot.drawing.text import FONT_FAMILY
+from bayes_hte.plot.drawing.fonts import FONT_FAMILY
 
 FONT_STACK = f"{FONT_FAMILY}, Verdana, sans-serif"  # readers without the first have one that is as wide
 PNG_DPI = 200  # twice what most screens show

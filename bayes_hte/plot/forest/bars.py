@@ -14,6 +14,8 @@ from bayes_hte.plot.drawing.axis import choose_fitting_ticks, strip_axes
 from bayes_hte.plot.drawing.canvas import Canvas
 from bayes_hte.plot.rows import ArmBlock, Estimate, weigh_estimates
 
+TALL_ROW_COUNT = 25
+"""Rows beyond which a reader of the first no longer sees the axis under the last: it is written above too."""
 MAX_POINT_SIDE = 12.0
 MIN_POINT_SIDE = 4.0  # smaller would vanish in the interval's own line
 RAW_RISE, POOLED_DROP = 5.2, 2.8  # points from the middle of a row: the raw interval stands above the pooled one
@@ -82,14 +84,22 @@ def compute_point_sides(estimates: Sequence[Estimate]) -> list[float]:
 
 
 def draw_axis(
-    axes: Axes, axis_limits: tuple[float, float], *, axis_width: float, font_size: float, canvas: Canvas
+    axes: Axes,
+    axis_limits: tuple[float, float],
+    *,
+    axis_width: float,
+    font_size: float,
+    canvas: Canvas,
+    at_top_too: bool = False,
 ) -> list[float]:
-    """Set the limits and the ticks that fit the width; return the ticks' positions."""
+    """Set the limits and the ticks that fit the width, also above where that is asked for; return their positions."""
     strip_axes(axes, font_size=font_size, canvas=canvas)
     axes.set_xlim(*axis_limits)
     axes.set_yticks([])
     tick_positions, tick_labels = choose_fitting_ticks(axis_limits, axis_width, font_size)
     axes.set_xticks(tick_positions, labels=tick_labels)
+    if at_top_too:
+        axes.tick_params(top=True, labeltop=True)
     return tick_positions
 
 

@@ -1,7 +1,7 @@
 """The forest plot: the standard picture of effects that differ."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from bayes_hte._support.validation import describe_value
 from bayes_hte.errors import ArgumentError
+from bayes_hte.plot.arrangement import LAYOUT_NAMES, MAX_FOREST_SEGMENTS, arrange_blocks, require_segment_limit
 from bayes_hte.plot.drawing.axis import label_effect_axis
 from bayes_hte.plot.drawing.theme import DEFAULT_THEME, Theme
 from bayes_hte.plot.drawing.visuals import Visuals, require_known_visuals, restyle_marks
@@ -16,7 +17,7 @@ from bayes_hte.plot.forest import bars
 from bayes_hte.plot.forest.narrow import draw_narrow
 from bayes_hte.plot.forest.page import ForestContent
 from bayes_hte.plot.forest.wide import draw_wide
-from bayes_hte.plot.rows import RowOrder, read_blocks, sort_block
+from bayes_hte.plot.rows import RowOrder, read_blocks
 
 FOREST_MARKS = (
     "title",
@@ -43,7 +44,6 @@ FOREST_MARKS = (
     "arrow",
 )
 """Names of the marks that `visuals` can restyle or leave out."""
-LAYOUT_NAMES = ("wide", "narrow")
 
 
 def draw_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
@@ -59,6 +59,7 @@ def draw_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at
     ci_prob: float = 0.95,
     order: RowOrder = "effect",
     group_by: str | None = "auto",
+    max_segments: int | None = MAX_FOREST_SEGMENTS,
     layout: Literal["wide", "narrow"] = "wide",
     title: str | None = None,
     caption: str | None = None,
@@ -96,10 +97,13 @@ def draw_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at
     ci_prob : float
         Probability of the intervals in the tables; the raw intervals get the same.
     order : {"effect", "name", "given"}
-        Order of the rows, and of the groups; ``"effect"`` puts the largest first.
+        Order of the rows, and of the groups, the same for all arms; ``"effect"`` puts the largest first.
     group_by : str, optional
         Dimension whose levels become headings. ``"auto"`` takes the first of two or more dimensions;
         None gives no headings.
+    max_segments : int or None
+        Of more segments only so many are drawn, a third each: the largest effects, the smallest, and the others that
+        pooling moved most. A line says so. None draws all.
     layout : {"wide", "narrow"}
         ``"narrow"`` is 390 points wide, for a phone.
     title, caption : str, optional
@@ -150,14 +154,15 @@ def draw_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at
     for option_name, option, known_options in (("order", order, get_args(RowOrder)), ("layout", layout, LAYOUT_NAMES)):
         if option not in known_options:
             raise ArgumentError(f"no {option_name} {describe_value(option)}; there are {', '.join(known_options)}")
+    require_segment_limit(max_segments)
     heading_by = _choose_heading_dimension(dimensions, group_by)
     effect_factor = 100.0 if percent else 1.0
-    arm_blocks = [
-        sort_block(block, order)
-        for block in read_blocks(
-            table, ate, dimension_names=dimensions, group_by=heading_by, effect_factor=effect_factor
-        )
-    ]
+    read_options: dict[str, Any] = {"dimension_names": dimensions, "effect_factor": effect_factor}
+    all_blocks = read_blocks(table, ate, group_by=heading_by, **read_options)
+    if max_segments is not None and max(len(block.estimates) for block in all_blocks) > max_segments:
+        # What is selected has headings of its own: the labels say all levels.
+        all_blocks = read_blocks(table, ate, group_by=None, **read_options)
+    arm_blocks, selection_note = arrange_blocks(all_blocks, order, max_segments)
     # The limits are chosen again where the axis is drawn: they depend on the content only, not on the layout.
     content = ForestContent(
         arm_blocks=tuple(arm_blocks),
@@ -167,7 +172,7 @@ def draw_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at
         axis_label=label_effect_axis(unit, percent=percent) if axis_label is None else axis_label,
         pooled_name=pooled,
         title=title or "",
-        caption=caption or "",
+        caption=" ".join(part for part in (selection_note, caption) if part),
         has_clipping=bars.has_clipped_interval(arm_blocks, bars.choose_axis_limits(arm_blocks, ci_prob), ci_prob),
     )
     canvas = (draw_wide if layout == "wide" else draw_narrow)(content, ax if ax is not None else figure, theme)

@@ -47,7 +47,8 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget, theme: Th
     target_size = measure_target(drawing_target)
     figure_width = max(_MIN_WIDTH, target_size[0]) if target_size else _MIN_WIDTH
     title_lines = wrap_text(content.title, figure_width - 2 * _MARGIN, _TITLE_SIZE * 1.05)  # bold is wider
-    rows_top = _MARGIN / 2 + len(title_lines) * compute_leading(_TITLE_SIZE) + _HEADER_HEIGHT
+    header_bottom = _MARGIN / 2 + len(title_lines) * compute_leading(_TITLE_SIZE) + _HEADER_HEIGHT
+    rows_top = header_bottom + (_AXIS_HEIGHT if content.is_tall else 0.0)
     name_room = _measure_name_room(content, figure_width)
     rows = stack_rows(
         content,
@@ -66,7 +67,7 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget, theme: Th
         title_lines,
         TextStyle(_TITLE_SIZE, bold=True, mark="title"),
     )
-    _draw_header(canvas, content, rows_top)
+    _draw_header(canvas, content, header_bottom)
     for row in rows:
         _draw_text(canvas, content, row, name_room)
     _draw_bars(canvas, content, rows)
@@ -175,7 +176,14 @@ def _draw_bars(canvas: Canvas, content: ForestContent, rows: list[LayoutRow]) ->
     bars_width = canvas.width - 2 * _MARGIN
     axes = canvas.add_inset_axes((_MARGIN, top, bars_width, bottom - top))
     axis_limits = bars.choose_axis_limits(content.arm_blocks, content.ci_prob)
-    tick_positions = bars.draw_axis(axes, axis_limits, axis_width=bars_width, font_size=_SMALL_SIZE, canvas=canvas)
+    tick_positions = bars.draw_axis(
+        axes,
+        axis_limits,
+        axis_width=bars_width,
+        font_size=_SMALL_SIZE,
+        canvas=canvas,
+        at_top_too=content.is_tall,
+    )
     placed_estimates, guide_bands = [], []
     for row in rows:
         if row.row_kind in {"arm", "group"}:

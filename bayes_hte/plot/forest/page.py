@@ -12,7 +12,7 @@ from bayes_hte.plot.drawing.canvas import (
 )
 from bayes_hte.plot.drawing.text import measure_width, wrap_text
 from bayes_hte.plot.drawing.visuals import KEY_PREFIX
-from bayes_hte.plot.forest.bars import MAX_POINT_SIDE, compute_point_sides
+from bayes_hte.plot.forest.bars import MAX_POINT_SIDE, TALL_ROW_COUNT, compute_point_sides
 from bayes_hte.plot.rows import ArmBlock, Estimate, weigh_estimates
 
 RowKind = Literal["arm", "group", "segment", "ate"]
@@ -49,6 +49,11 @@ class ForestContent:
     def decimal_places(self) -> int:
         """Decimals of every effect."""
         return choose_decimals(estimate.ci_high - estimate.ci_low for estimate in self.estimates)
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether the axis stands above the rows as well as below them."""
+        return sum(len(block.estimates) for block in self.arm_blocks) > TALL_ROW_COUNT
 
     @property
     def has_counts(self) -> bool:

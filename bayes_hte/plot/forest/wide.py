@@ -68,7 +68,8 @@ def draw_wide(content: ForestContent, drawing_target: DrawingTarget, theme: Them
     target_size = measure_target(drawing_target)
     figure_width = max(natural_width, target_size[0]) if target_size else natural_width
     title_lines = wrap_text(content.title, figure_width - 2 * _MARGIN, _TITLE_SIZE)
-    rows_top = _MARGIN / 2 + len(title_lines) * compute_leading(_TITLE_SIZE) + _HEADER_HEIGHT
+    header_bottom = _MARGIN / 2 + len(title_lines) * compute_leading(_TITLE_SIZE) + _HEADER_HEIGHT
+    rows_top = header_bottom + (_AXIS_HEIGHT if content.is_tall else 0.0)
     rows = stack_rows(content, _measure_row, rows_top)
     rows_bottom = rows[-1].top + rows[-1].height
     label_lines = wrap_text(content.axis_label, figure_width - left_width - right_width + 2 * _GAP, _TEXT_SIZE)
@@ -83,7 +84,7 @@ def draw_wide(content: ForestContent, drawing_target: DrawingTarget, theme: Them
         title_lines,
         TextStyle(_TITLE_SIZE, bold=True, mark="title"),
     )
-    _draw_header(canvas, content, column_positions, rows_top)
+    _draw_header(canvas, content, column_positions, header_bottom)
     _draw_text(canvas, content, column_positions, rows, number_texts)
     _draw_bars(canvas, content, column_positions, rows)
     bars_middle = sum(column_positions.bars) / 2
@@ -260,7 +261,14 @@ def _draw_bars(
     top, bottom = rows[0].top, rows[-1].top + rows[-1].height
     axes = canvas.add_inset_axes((left, top, right - left, bottom - top))
     axis_limits = bars.choose_axis_limits(content.arm_blocks, content.ci_prob)
-    tick_positions = bars.draw_axis(axes, axis_limits, axis_width=right - left, font_size=_TEXT_SIZE, canvas=canvas)
+    tick_positions = bars.draw_axis(
+        axes,
+        axis_limits,
+        axis_width=right - left,
+        font_size=_TEXT_SIZE,
+        canvas=canvas,
+        at_top_too=content.is_tall,
+    )
     guide_bands = []
     for block_index, block in enumerate(content.arm_blocks):
         block_rows = [row for row in rows if row.block_index == block_index and row.row_kind != "arm"]
@@ -274,7 +282,8 @@ def _draw_bars(
         half_width = measure_width("ATE", _SMALL_SIZE) / 2
         canvas.write_line(
             min(max(x, left + half_width), right - half_width),
-            block_rows[0].top - 9,
+            # Above the upper axis, where there is one right over the rows.
+            block_rows[0].top - 9 - (_AXIS_HEIGHT + 2 if content.is_tall and block_rows[0] is rows[0] else 0),
             "ATE",
             TextStyle(_SMALL_SIZE, canvas.theme.pooled_color, mark="ate_label"),
             "center",
