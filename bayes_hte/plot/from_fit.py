@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte.cells.reading.labels import format_level
+from bayes_hte.criticism.prior_density import build_prior_density
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import (
@@ -18,6 +19,7 @@ from bayes_hte.estimands.effects import (
 )
 from bayes_hte.estimands.result_tables import ResultTables
 from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_reliable, require_known_model
 
@@ -200,6 +202,7 @@ def plot_prior_and_posterior(
     prior_effects = convert_to_scale(family, select_parameters(tree, "prior"), question.scale, cells)
     posterior_effects = compute_effects(tree, question.scale) if "posterior" in tree.children else None
     raw_effects = estimate_without_pooling(tree, question.scale)["raw"]
+    prior_density = build_prior_density(build_problem(cells, get_fitted_model(tree)), question.scale)
     arm_beliefs = [
         plot.ArmBelief(
             str(arm),
@@ -207,6 +210,8 @@ def plot_prior_and_posterior(
             prior_effects.sel(arm=arm).isel(segment=0).values.ravel(),
             None if posterior_effects is None else posterior_effects.sel(arm=arm).values.ravel(),
             raw_effects.sel(arm=arm).values,
+            # Arms have the same prior.
+            prior_density,
         )
         for arm in prior_effects["arm"].values
     ]

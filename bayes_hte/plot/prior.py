@@ -1,5 +1,6 @@
 """Densities of segments' effects before and after the data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,12 +54,15 @@ class ArmBelief:
         Draws of all segments' effects after the data; None before a fit.
     raw_effects : ndarray
         Estimates of segments on their own; NaN where there are none.
+    prior_density : callable, optional
+        From effects to their density before the data; without it the draws are counted.
     """
 
     arm: str
     prior_draws: EffectArray
     posterior_draws: EffectArray | None
     raw_effects: EffectArray
+    prior_density: Callable[[EffectArray], EffectArray] | None = None
 
 
 def draw_prior(
@@ -169,7 +173,11 @@ def _draw_panel(
             linewidth=1.2 * canvas.shrink_factor,
             gid="posterior_curve",
         )
-    prior_density = _estimate_density(effect_factor * belief.prior_draws, edges)
+    if belief.prior_density is None:
+        prior_density = _estimate_density(effect_factor * belief.prior_draws, edges)
+    else:
+        exact_density = belief.prior_density(bin_middles / effect_factor)
+        prior_density = exact_density / max(float(exact_density.max()), 1e-300)
     axes.fill_between(
         bin_middles, 0, prior_density, color=canvas.theme.prior_color, alpha=0.5, linewidth=0, gid="prior_area"
     )
