@@ -125,8 +125,9 @@ def compute_harm_probability(effect_draws: xr.DataArray, question: EffectQuestio
     if question.rope is not None:
         return compute_rope_probabilities(effect_draws, question)["p_harm"]
     # Where no smallest effect is stated, every effect matters.
-    side = "p_negative" if question.higher_is_better else "p_positive"
-    return summarise_draws(effect_draws, question)[side]
+    benefit_sign = 1.0 if question.higher_is_better else -1.0
+    (p_harm,) = summarise_rows(effect_draws, lambda block: [(benefit_sign * block < 0).mean(axis=1)])
+    return p_harm
 
 
 def tabulate_segments(fit_tree: xr.DataTree, question: EffectQuestion, *, with_detail: bool = False) -> pd.DataFrame:

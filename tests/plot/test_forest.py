@@ -91,10 +91,10 @@ def test_every_segment_appears_with_its_numbers(layout):
     figure = forest(devices(), average(), dimensions=["device"], percent=True, layout=layout)
     said = texts(figure)
     for device, effect, interval, p in [
-        ("tablet", "−1.0", "−3.0 to +1.0", "12.3\N{NO-BREAK SPACE}%"),
-        ("mobile", "+8.0", "+6.0 to +10.0", "45.6\N{NO-BREAK SPACE}%"),
-        ("desktop", "+3.0", "+1.0 to +5.0", "78.9\N{NO-BREAK SPACE}%"),
-        ("All (ATE)", "+3.0", "+2.0 to +4.0", ">\N{NO-BREAK SPACE}99.9\N{NO-BREAK SPACE}%"),
+        ("tablet", "−1.0", "−3.0 to +1.0", "12.3 %"),
+        ("mobile", "+8.0", "+6.0 to +10.0", "45.6 %"),
+        ("desktop", "+3.0", "+1.0 to +5.0", "78.9 %"),
+        ("All (ATE)", "+3.0", "+2.0 to +4.0", "> 99.9 %"),
     ]:
         after = said[said.index(device) :][:7]
         assert effect in after
@@ -255,6 +255,7 @@ def test_missing_columns_and_empty_tables_are_errors():
         forest(devices().iloc[:0], average(), dimensions=["device"])
 
 
+@pytest.mark.filterwarnings("ignore:no installed font has the characters")  # which fonts there are is not ours
 @pytest.mark.parametrize("layout", ["wide", "narrow"])
 def test_hostile_names_are_harmless(layout, tmp_path):
     table = pd.DataFrame([row({"$name_x$": ""}, 0.01 * i) for i in range(len(HOSTILE))])
@@ -328,9 +329,9 @@ def test_text_columns_stay_clear_of_the_bars():
 
 
 def test_more_segments_make_a_taller_figure_with_the_same_rows():
-    few, many = (forest(sixty().head(n), average(), dimensions=["branch"]) for n in (10, 60))
+    few, many = (forest(sixty().head(n), average(), dimensions=["branch"]) for n in (30, 60))
     assert many.get_figwidth() == pytest.approx(few.get_figwidth(), rel=0.2)
-    assert (many.get_figheight() - few.get_figheight()) * 72 == pytest.approx(50 * 22)
+    assert (many.get_figheight() - few.get_figheight()) * 72 == pytest.approx(30 * 22)
 
 
 def test_the_narrow_layout_is_as_wide_as_a_phone_with_readable_text():
