@@ -4,15 +4,14 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bayes_hte.model.families import FAMILIES
+from bayes_hte.model.families.cell_likelihood import FloatArray
 from bayes_hte.model.priors import compute_log_prior, freeze_distribution
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.distributions import Distribution
 
-FloatArray = NDArray[np.float64]
 Density = Callable[[FloatArray], FloatArray]
 NODES_PER_PARAMETER: Final = 64
 """Quantiles that stand for a distribution: what is averaged over them is smooth, so that few are enough."""
