@@ -167,24 +167,12 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     footer_height = (len(key_rows) + len(note_lines) + 1) * compute_leading(SMALL_SIZE)
     panel_height = _PANEL_HEIGHT
     if target_size:
-        free_height = target_size[1] - panels_top - footer_height
-        panel_height = free_height / len(arm_blocks) - heading_height - _AXIS_HEIGHT
-        panel_height = min(max(panel_height, _MIN_PANEL_HEIGHT), _PANEL_HEIGHT)
+        free_height = (target_size[1] - panels_top - footer_height) / len(arm_blocks) - heading_height - _AXIS_HEIGHT
+        panel_height = min(max(free_height, _MIN_PANEL_HEIGHT), _PANEL_HEIGHT)
     panels_height = len(arm_blocks) * (heading_height + panel_height + _AXIS_HEIGHT)
     canvas = open_canvas(drawing_target, figure_width, panels_top + panels_height + footer_height, theme)
 
-    canvas.write_lines(
-        _MARGIN,
-        _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2,
-        title_lines,
-        TextStyle(_TITLE_SIZE, bold=True, mark="title"),
-    )
-    canvas.write_line(
-        _MARGIN,
-        panels_top - 8 - compute_leading(TEXT_SIZE) / 2,
-        cut_to_width(effect_label, canvas.width - 2 * _MARGIN, TEXT_SIZE),
-        TextStyle(TEXT_SIZE, canvas.theme.quiet_color, mark="axis_label"),
-    )
+    _write_head(canvas, title_lines, effect_label, panels_top)
     # Common axes: arms can be compared by eye.
     panel_axes = choose_panel_axes(arm_blocks)
     for panel_index, block in enumerate(arm_blocks):
@@ -209,6 +197,22 @@ def draw_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word
     drawn_figure = canvas.axes.get_figure()
     assert drawn_figure is not None  # noqa: S101 - only for the type checker: the axes was just drawn on
     return drawn_figure
+
+
+def _write_head(canvas: Canvas, title_lines: list[str], effect_label: str, panels_top: float) -> None:
+    """Write the title, and what the vertical axis measures above the first panel."""
+    canvas.write_lines(
+        _MARGIN,
+        _MARGIN / 2 + compute_leading(_TITLE_SIZE) / 2,
+        title_lines,
+        TextStyle(_TITLE_SIZE, bold=True, mark="title"),
+    )
+    canvas.write_line(
+        _MARGIN,
+        panels_top - 8 - compute_leading(TEXT_SIZE) / 2,
+        cut_to_width(effect_label, canvas.width - 2 * _MARGIN, TEXT_SIZE),
+        TextStyle(TEXT_SIZE, canvas.theme.quiet_color, mark="axis_label"),
+    )
 
 
 def _count_plottable(arm_blocks: Sequence[ArmBlock]) -> int:
