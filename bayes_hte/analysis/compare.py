@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayes_hte._support.numerics import isolate_call
 from bayes_hte._support.validation import describe_type
 from bayes_hte.analysis.fit import fit as fit_model
 from bayes_hte.analysis.result import Fit, attach_verdict
@@ -34,6 +35,7 @@ DRAWS_PER_FOLD = 2000
 ComparisonModel = Model | str | Path | Fit
 
 
+@isolate_call
 def compare(fit: Fit, others: Mapping[str, ComparisonModel] | None = None) -> pd.DataFrame:
     """Compare models by how well they predict segments: leave-one-segment-out scores.
 
@@ -92,6 +94,7 @@ def compare(fit: Fit, others: Mapping[str, ComparisonModel] | None = None) -> pd
     return attach_verdict(fit, comparison_table)
 
 
+@isolate_call
 def loso(fit: Fit) -> pd.DataFrame:
     """Score how well the other segments predict each one: leave-one-segment-out log scores.
 

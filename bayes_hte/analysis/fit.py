@@ -9,6 +9,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from bayes_hte._support.numerics import isolate_call
 from bayes_hte._support.validation import check_draw_count, check_seed, describe_value
 from bayes_hte.analysis.result import Fit
 from bayes_hte.criticism import diagnostics
@@ -106,6 +107,7 @@ class SamplingRequest:
     progress: bool | None = None
 
 
+@isolate_call
 def fit_and_record(
     cells: xr.Dataset, model: Model, request: SamplingRequest, complete_record: Callable[[FitRecord], FitRecord]
 ) -> Fit:

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.atomic_files import write_file_atomically, write_text_atomically
+from bayes_hte._support.numerics import isolate_methods
 from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups, add_log_densities
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
@@ -52,6 +53,7 @@ RENAMED_ATTRIBUTES = {
 }
 
 
+@isolate_methods
 @dataclass(frozen=True, eq=False)  # no slots: `posterior` is kept once it is computed
 class Fit:
     """A posterior and the questions it answers; nothing changes it once it is made.

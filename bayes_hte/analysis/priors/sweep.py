@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from pydantic import BaseModel
 
+from bayes_hte._support.numerics import isolate_call
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.analysis.fit import fit
 from bayes_hte.analysis.result import Fit
@@ -26,6 +27,7 @@ from bayes_hte.spec.plan import SamplerName
 DEFAULT_SD_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
+@isolate_call
 def prior_sweep(
     cells: xr.Dataset,
     model: Model | str | Path,
