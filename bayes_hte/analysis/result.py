@@ -282,7 +282,8 @@ class Fit:
         pandas.DataFrame
             One row per segment and arm: a column per dimension, arm, n_control, n_treated, raw,
             raw_se (the segment on its own), effect (posterior mean), sd, ci_low, ci_high,
-            p_positive, p_negative, pooling (share of the estimate that is borrowed), reliable: False
+            p_positive, p_negative, pooling (share of the estimate that is borrowed), size_control and size_treated
+            (what the segment stands for, where that is not its units), reliable: False
             when the diagnosis failed, and ``attrs["problems"]`` says why.
 
         Raises
@@ -320,8 +321,11 @@ class Fit:
         Returns
         -------
         pandas.DataFrame
-            arm, n_control, n_treated, effect, sd, ci_low, ci_high, p_positive, p_negative, p_mcse.
-            ``attrs["average"]`` says what the average is, ``attrs["population"]`` whose.
+            arm, n_control, n_treated (units, each cluster once), effect, sd, ci_low, ci_high, p_positive, p_negative,
+            p_mcse, raw and raw_se (the plain difference of the arms and its standard error: no segments, no pooling, no
+            covariates); size_control and size_treated where segments count by something else than units.
+            ``attrs["average"]`` says what the average is, ``attrs["population"]`` whose, ``attrs["dependence"]``, where
+            clusters have rows in several segments, that it is less sure than it looks.
 
         Raises
         ------

@@ -90,6 +90,8 @@ def test_the_summary_says_everything_a_program_needs(family: Any) -> None:
     assert len(found["segments"]) == 6
     assert found["segments"][0]["effect"] == fit.table()["effect"][0]
     assert found["ate"][0]["effect"] == fit.ate()["effect"][0]
+    assert found["ate"][0]["raw"] == fit.ate()["raw"][0]
+    assert (found["average"], found["population"]) == (fit.ate().attrs["average"], fit.ate().attrs["population"])
     assert {"seed", "sampler", "versions", "data_sha256"} <= set(found["provenance"])
     if family == "binomial":
         assert found["segments"][3]["raw"] is None

@@ -181,3 +181,19 @@ def test_effects_that_are_not_pooled_have_no_common_one() -> None:
     model = hte.Model(family="estimate", pooling="none", effect={"mean": {"dist": "Normal", "sigma": 1.0}})
     assert any(text.startswith("Each segment's effect: 9 times in 10") for text in describe.describe_model(model))
     assert not any("Common effect" in text for text in describe.describe_model(model))
+
+
+def test_rows_and_clusters_are_told_apart_and_their_dependence_is_said_with_the_answer() -> None:
+    rows = pd.DataFrame({"school": np.arange(600) % 30, "y": np.random.default_rng(2).normal(5.0, 1.0, 600)})
+    rows = rows.assign(arm=np.where(rows["school"] % 2, "new", "old"), part=np.where(rows.index < 450, "a", "b"))
+    cells = hte.cells.from_rows(rows, outcome="y", cluster="school", arm="arm", control="old", segments=["part"])
+    fit = hte.fit(cells, "metric", draws=400)
+    facts, data_facts = dict(page(fit).comparison_facts), dict(page(fit).background.data_facts)
+    assert facts["Units"] == "600 rows in 30 clusters of school"
+    assert (data_facts["Clusters in old"], data_facts["Rows in new"]) == ("15", "300")
+    found = arm(fit)
+    assert found.average_sentence.startswith("On average over 600 rows, new ")
+    assert any(
+        note.startswith("Clusters of school have rows in several levels of 'part'") for note in found.answer_notes
+    )
+    assert "“n” counts clusters, and “size” rows" in page(fit).table_footnotes[0]
