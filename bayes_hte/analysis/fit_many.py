@@ -1,5 +1,6 @@
 """`fit_many`: many metrics, dimensions and experiments in one call, on all cores."""
 
+import html
 import multiprocessing
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -12,9 +13,11 @@ import pandas as pd
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bayes_hte._support.phrases import shorten_text
 from bayes_hte._support.validation import describe_type, describe_value, to_int
 from bayes_hte.analysis.fit import check_sampling_request, fit
 from bayes_hte.analysis.result import Fit
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR
 from bayes_hte.errors import ArgumentError, HteError
 from bayes_hte.inference.exact import target
 from bayes_hte.spec import Model, read_model
@@ -25,7 +28,10 @@ from bayes_hte.spec.plan import SamplerName
 MAX_PROBLEMS_IN_ONE_PROCESS = 12
 
 
-@dataclass(frozen=True, slots=True)
+MAX_NAMES_IN_REPR = 5
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Fits(Mapping[str, Fit]):
     """The results of `fit_many`, by name; a mapping.
 
@@ -60,6 +66,22 @@ class Fits(Mapping[str, Fit]):
         """Count the problems that were fitted."""
         return len(self.fits)
 
+    def __repr__(self) -> str:
+        """Count the problems, and name the first ones."""
+        names = [shorten_text(name) for name in self.fits]
+        shown_names = ", ".join(names[:MAX_NAMES_IN_REPR]) + ("" if len(names) <= MAX_NAMES_IN_REPR else ", …")
+        failed_text = f", {len(self.failed)} failed" if self.failed else ""
+        return f"<Fits: {len(names)} fitted{failed_text}{': ' if names else ''}{shown_names}>"
+
+    def _repr_html_(self) -> str:
+        """Write the average effects of all problems, and why some failed, as HTML for notebooks."""
+        failed_items = "".join(
+            f"<li>{html.escape(name)}: {html.escape(reason)}</li>" for name, reason in self.failed.items()
+        )
+        average_table = self.ate().to_html(index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}")
+        failed_list = f"<p>Could not be fitted:</p><ul>{failed_items}</ul>" if failed_items else ""
+        return f"<p><b>{html.escape(repr(self))}</b></p>{failed_list}{average_table}"
+
     def table(self, scale: EffectScale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
         """Stack `Fit.table` of all problems, with the columns problem, segment and reliable.
 
@@ -80,7 +102,7 @@ class Fits(Mapping[str, Fit]):
             if method_name == "table":
                 # Columns of dimensions stand before the column arm, and problems may have different ones.
                 dimension_columns = list(problem_table.columns[: list(problem_table.columns).index("arm")])
-                segment_labels = problem_table[dimension_columns].agg(" × ".join, axis=1)
+                segment_labels = problem_table[dimension_columns].agg(LEVEL_SEPARATOR.join, axis=1)
                 problem_table = problem_table.drop(columns=dimension_columns)
                 problem_table.insert(0, "segment", segment_labels)
             problem_table.insert(0, "problem", problem_name)
@@ -183,11 +205,12 @@ def _match_models(
             raise ArgumentError(
                 f"no model for the problems {problems_without_model[:5]}; give one for each name, or one for all"
             )
-        model_by_source = {
-            str(model_source): model_source if isinstance(model_source, Model) else read_model(model_source)
-            for model_source in model.values()
+        file_names = {str(source) for source in model.values() if not isinstance(source, Model)}
+        model_by_file = {file_name: read_model(file_name) for file_name in file_names}
+        return {
+            problem_name: source if isinstance(source := model[problem_name], Model) else model_by_file[str(source)]
+            for problem_name in problems
         }
-        return {problem_name: model_by_source[str(model[problem_name])] for problem_name in problems}
     shared_model = model if isinstance(model, Model) else read_model(model)
     return dict.fromkeys(problems, shared_model)
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.atomic_files import write_file_atomically, write_text_atomically
 from bayes_hte._support.numerics import isolate_methods
+from bayes_hte._support.phrases import write_count
 from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups, add_log_densities
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
@@ -41,7 +42,12 @@ from bayes_hte.spec.fit_tree import (
 # PyMC, matplotlib and what needs them are imported on use: most questions need neither, and take less time.
 if TYPE_CHECKING:
     import pymc as pm
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+
+    from bayes_hte.plot.drawing.theme import Theme
+    from bayes_hte.plot.drawing.visuals import Visuals
+    from bayes_hte.plot.rows import RowOrder
 
 # Names of before, each with the whole sentence that leads on: a script of then should not need the change log.
 RENAMED_ATTRIBUTES = {
@@ -598,12 +604,30 @@ class Fit:
             self, profile_tau(self._tree, scale or choose_profile_scale(self._tree, self.question(scale).scale))
         )
 
-    def plot_tau_trace(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+    def plot_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+        self,
+        scale: EffectScale | None = None,
+        *,
+        arm: str | None = None,
+        ci_prob: float | None = None,
+        labels: int | None = None,
+        max_segments: int | Literal["auto"] | None = "auto",
+        unit: str | None = None,
+        percent: bool | None = None,
+        axis_label: str | None = None,
+        tau_label: str | None = None,
+        title: str | None = None,
+        caption: str | None = None,
+        figure: "Figure | SubFigure | None" = None,
+        ax: "Axes | None" = None,
+        visuals: "Visuals | None" = None,
+        theme: "Theme | None" = None,
+    ) -> "Figure | SubFigure":
         """Draw every segment's effect as a function of the between-segment SD, over the posterior of that SD.
 
         The single picture of partial pooling: on the left all segments have the common effect, on the right each
-        has its own estimate, and the posterior beneath says which part matters. `options` are those of
-        `bayes_hte.plot.trace`; `given_tau` has the numbers.
+        has its own estimate, and the posterior beneath says which part matters. Options are those of
+        `bayes_hte.plot.draw_tau_trace`; what is not given is as the fit and its plan say. `given_tau` has the numbers.
 
         Raises
         ------
@@ -613,20 +637,84 @@ class Fit:
         from bayes_hte.criticism.tau_profile import choose_profile_scale
         from bayes_hte.plot import from_fit
 
+        options = _keep_given(
+            arm=arm, ci_prob=ci_prob, labels=labels, unit=unit, percent=percent, axis_label=axis_label,
+            tau_label=tau_label, title=title, caption=caption, figure=figure, ax=ax, visuals=visuals, theme=theme,
+        )  # fmt: skip
+        if max_segments != "auto":  # None shows all of them
+            options["max_segments"] = max_segments
         # Chosen once, so that the figure and its numbers are on the same scale.
         scale = scale or choose_profile_scale(self._tree, self.question(scale).scale)
         return from_fit.plot_tau_trace(self._tree, self.question(scale), self.plan, self.given_tau(scale), **options)
 
-    def plot_forest(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
-        """Draw the forest plot; `options` are those of `bayes_hte.plot.forest.figure`."""
+    def plot_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+        self,
+        scale: EffectScale | None = None,
+        *,
+        arm: str | None = None,
+        ci_prob: float | None = None,
+        order: "RowOrder | None" = None,
+        group_by: str | None = "auto",
+        layout: Literal["wide", "narrow"] = "wide",
+        control: str | None = None,
+        max_segments: int | Literal["auto"] | None = "auto",
+        unit: str | None = None,
+        percent: bool | None = None,
+        axis_label: str | None = None,
+        pooled: str | None = None,
+        title: str | None = None,
+        caption: str | None = None,
+        figure: "Figure | SubFigure | None" = None,
+        ax: "Axes | None" = None,
+        visuals: "Visuals | None" = None,
+        theme: "Theme | None" = None,
+    ) -> "Figure | SubFigure":
+        """Draw the forest plot, the best effect first.
+
+        Options are those of `bayes_hte.plot.draw_forest`; what is not given is as the fit and its plan say.
+        """
         from bayes_hte.plot import from_fit
 
+        options = _keep_given(
+            arm=arm, ci_prob=ci_prob, order=order, control=control, unit=unit, percent=percent, axis_label=axis_label,
+            pooled=pooled, title=title, caption=caption, figure=figure, ax=ax, visuals=visuals, theme=theme,
+        )  # fmt: skip
+        if max_segments != "auto":  # None shows all of them
+            options["max_segments"] = max_segments
+        options |= {"group_by": group_by, "layout": layout}
         return from_fit.plot_forest(self._tree, self.question(scale), self.plan, **options)
 
-    def plot_shrinkage(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
-        """Draw raw estimates moving to pooled ones; `options` are those of `bayes_hte.plot.shrinkage`."""
+    def plot_shrinkage(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+        self,
+        scale: EffectScale | None = None,
+        *,
+        arm: str | None = None,
+        labels: int | None = None,
+        layout: Literal["wide", "narrow"] | None = None,
+        max_segments: int | Literal["auto"] | None = "auto",
+        unit: str | None = None,
+        percent: bool | None = None,
+        axis_label: str | None = None,
+        pooled: str | None = None,
+        title: str | None = None,
+        caption: str | None = None,
+        figure: "Figure | SubFigure | None" = None,
+        ax: "Axes | None" = None,
+        visuals: "Visuals | None" = None,
+        theme: "Theme | None" = None,
+    ) -> "Figure | SubFigure":
+        """Draw raw estimates moving to pooled ones.
+
+        Options are those of `bayes_hte.plot.draw_shrinkage`; what is not given is as the fit and its plan say.
+        """
         from bayes_hte.plot import from_fit
 
+        options = _keep_given(
+            arm=arm, labels=labels, layout=layout, unit=unit, percent=percent, axis_label=axis_label, pooled=pooled,
+            title=title, caption=caption, figure=figure, ax=ax, visuals=visuals, theme=theme,
+        )  # fmt: skip
+        if max_segments != "auto":  # None shows all of them
+            options["max_segments"] = max_segments
         return from_fit.plot_shrinkage(self._tree, self.question(scale), self.plan, **options)
 
     def predictive_checks(self, ci_prob: float | None = None) -> pd.DataFrame:
@@ -649,14 +737,28 @@ class Fit:
 
         return attach_verdict(self, tabulate_predictive_checks(self._completed_tree, self.question(None, ci_prob)))
 
-    def plot_prior(self, scale: EffectScale | None = None, **options: Any) -> "Figure | SubFigure":
+    def plot_prior(
+        self,
+        scale: EffectScale | None = None,
+        *,
+        title: str | None = None,
+        axis_label: str | None = None,
+        percent: bool | None = None,
+        unit: str | None = None,
+        where: "Figure | SubFigure | None" = None,
+        visuals: "Visuals | None" = None,
+        theme: "Theme | None" = None,
+    ) -> "Figure | SubFigure":
         """Draw what the prior allows a segment's effect to be, and what the data made of it.
 
-        `options` are those of `bayes_hte.plot.prior`. Before any fit, `bayes_hte.plot_prior` draws the same without
+        Options are those of `bayes_hte.plot.draw_prior`. Before any fit, `bayes_hte.plot_prior` draws the same without
         the posterior.
         """
         from bayes_hte.plot import from_fit
 
+        options = _keep_given(
+            title=title, axis_label=axis_label, percent=percent, unit=unit, where=where, visuals=visuals, theme=theme
+        )
         return from_fit.plot_prior_and_posterior(self._completed_tree, self.question(scale), self.plan, **options)
 
     def report(self, path: str | Path) -> Path:
@@ -720,15 +822,31 @@ class Fit:
         """Describe the fit on one line: what was fitted and whether it can be trusted."""
         return f"<Fit: {_describe_fit(self.cells, get_fitted_model(self._tree))}; diagnosis {self.diagnosis}>"
 
+    def _describe_average(self) -> str:
+        """Describe the scale and the average effect of every arm, in the numbers of the table."""
+        question = self.question()
+        averages = [
+            f"ATE of {row['arm']} {row['effect']:.4g} ({row['ci_low']:.4g} to {row['ci_high']:.4g})"
+            for row in self.ate().to_dict("records")
+        ]
+        intervals_text = f"{100 * question.ci_prob:.4g} % intervals"
+        return f"Effects on the {question.scale} scale, with {intervals_text}: {'; '.join(averages)}"
+
     def _repr_html_(self) -> str:
-        """Write verdict and table as HTML, for notebooks."""
+        """Write scale, average effect, verdict and table as HTML, for notebooks."""
         # Names of outcomes, arms and segments come from files, and may hold markup.
         escaped_title = html.escape(_describe_fit(self.cells, get_fitted_model(self._tree)))
         escaped_verdict = html.escape(str(self.diagnosis))
         return (
-            f"<p><b>{escaped_title}</b><br>Diagnosis: {escaped_verdict}<br>{html.escape(self.engine)}</p>"
+            f"<p><b>{escaped_title}</b><br>{html.escape(self._describe_average())}<br>Diagnosis: {escaped_verdict}"
+            f"<br>{html.escape(self.engine)}</p>"
             + self.table().to_html(index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}")
         )
+
+
+def _keep_given(**options: Any) -> dict[str, Any]:
+    """Keep the options that were given; for all others the fit and its plan speak."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def attach_verdict(fit: Fit, result_table: pd.DataFrame) -> pd.DataFrame:
@@ -753,4 +871,5 @@ def _describe_fit(cells: xr.Dataset, model: Model) -> str:
         if cells.attrs["control"]
         else ", ".join(treated_arms)
     )
-    return f"{cells.attrs['outcome']}: {arms_text}, {segment_count} segments, {model.family}, {model.pooling} pooling"
+    segments_text = write_count(segment_count, "segment", "segments")
+    return f"{cells.attrs['outcome']}: {arms_text}, {segments_text}, {model.family}, {model.pooling} pooling"

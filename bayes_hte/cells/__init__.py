@@ -25,6 +25,7 @@ from bayes_hte.cells.units.from_rows import from_rows
 from bayes_hte.cells.units.from_times import from_times
 from bayes_hte.cells.units.metrics import Histogram, Mean, Rate, Ratio, TwoPart
 
+# Completion offers what is public, not the modules behind it.
 __all__ = [
     "Histogram",
     "Mean",
@@ -46,3 +47,7 @@ __all__ = [
     "with_covariates",
     "with_shares",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

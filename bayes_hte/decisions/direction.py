@@ -12,7 +12,9 @@ from typing import Final
 import xarray as xr
 
 from bayes_hte.cells.checks.wording import quote_column
+from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.spec.cell_table import ARM, INTERVAL, SEGMENT
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_stated_direction
 
 RARE_EVENT_RATE: Final = 0.05
 """Below one in twenty an event whose name says nothing is as often one to avoid as one to wish for."""
@@ -110,6 +112,13 @@ def ask_about_direction(cells: xr.Dataset, stated_direction: bool | None) -> str
         "help or harm, and ranks and signs take higher as better. Say higher_is_better = false, or true, under "
         "[report] of the plan, or higher_is_better=False in Python"
     )
+
+
+def is_direction_known(fit_tree: xr.DataTree, question: EffectQuestion) -> bool:
+    """Tell whether help and harm can be told apart: the direction was stated, or nothing makes it doubtful."""
+    # A question that takes lower as better states it.
+    stated_direction = get_stated_direction(fit_tree) if question.higher_is_better else False
+    return not ask_about_direction(get_fitted_cells(fit_tree), stated_direction)
 
 
 def _find_reason(outcome: str, cells: xr.Dataset) -> str:

@@ -23,7 +23,7 @@ RowKey = tuple[str, str, int]
 
 
 def arrange_blocks(
-    arm_blocks: Sequence[ArmBlock], row_order: RowOrder, max_segments: int | None, *, lowest_first: bool = False
+    arm_blocks: Sequence[ArmBlock], row_order: RowOrder, max_segments: int | None
 ) -> tuple[list[ArmBlock], str]:
     """Put the rows of all arms into one order, and keep `max_segments` of them, under headings, where there are more.
 
@@ -34,8 +34,6 @@ def arrange_blocks(
         By effect, the mean over the arms decides.
     max_segments : int or None
         None keeps all.
-    lowest_first : bool
-        By effect, the lowest comes first.
 
     Returns
     -------
@@ -46,7 +44,7 @@ def arrange_blocks(
     require_segment_limit(max_segments)
     rows_by_arm = [_key_rows(block) for block in arm_blocks]
     key_by_row, common_block = _average_over_arms(rows_by_arm, arm_blocks[0].ate)
-    common_block = sort_block(common_block, row_order, lowest_first=lowest_first)
+    common_block = sort_block(common_block, row_order)
     ordered_groups = [
         (group.name, [key_by_row[id(estimate)] for estimate in group.estimates]) for group in common_block.groups
     ]
@@ -55,7 +53,7 @@ def arrange_blocks(
     if max_segments is not None and len(ordered_keys) > max_segments:
         movements = {key: max(_measure_movement(rows.get(key)) for rows in rows_by_arm) for key in ordered_keys}
         effects = {key_by_row[id(estimate)]: estimate.effect for estimate in common_block.estimates}
-        ordered_groups = _select_keys(effects, movements, max_segments, lowest_first=lowest_first)
+        ordered_groups = _select_keys(effects, movements, max_segments, lowest_first=row_order == "lowest")
         selection_note = describe_selection(len(ordered_keys), [len(keys) for _, keys in ordered_groups])
     return [
         ArmBlock(block.arm, _take_rows(rows, ordered_groups), block.ate)

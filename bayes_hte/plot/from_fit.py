@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
+from bayes_hte._support.phrases import shorten_text
 from bayes_hte.cells.reading.labels import format_level
 from bayes_hte.criticism.prior_density import build_prior_density
+from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.estimands import tables
 from bayes_hte.estimands.effects import (
@@ -26,6 +28,8 @@ from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_relia
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
+MAX_SIDE_COLUMNS = 16
+"""Of the name of an arm beside the label of the axis: a longer one would push the label aside."""
 UNRELIABLE_TITLE = "NOT RELIABLE: the fit did not pass its own checks"
 """Title of a figure whose draws cannot be trusted, unless the caller gives another."""
 
@@ -75,6 +79,15 @@ def plot_forest(
     cells = get_fitted_cells(fit_tree)
     control = cells.attrs["control"] or "control"
     figure_options = {"control": control, "ci_prob": question.ci_prob, **choose_wording(fit_tree, question, plan)}
+    # The best comes first, and the axis says which side is the better one, where that is known.
+    figure_options["order"] = "effect" if question.higher_is_better else "lowest"
+    if cells.attrs["control"] and "axis_label" in figure_options and is_direction_known(fit_tree, question):
+        arm_names = [arm] if arm is not None else cell_table.list_treated_arms(cells)
+        better = shorten_text(str(arm_names[0]), MAX_SIDE_COLUMNS) if len(arm_names) == 1 else "treatment"
+        left, right = shorten_text(control, MAX_SIDE_COLUMNS), better
+        if not question.higher_is_better:
+            left, right = right, left
+        figure_options["axis_label"] += f"\n← favours {left} · favours {right} →"
     return plot.draw_forest(
         *_select_tables(fit_tree, question, arm, result_tables),
         dimensions=cell_table.list_dimensions(cells),

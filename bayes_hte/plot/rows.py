@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from bayes_hte._support.phrases import shorten_text
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR
 from bayes_hte.errors import DataError
 
-RowOrder = Literal["effect", "name", "given"]
+RowOrder = Literal["effect", "lowest", "name", "given"]
 # In the order of the fields of Estimate.
 _REQUIRED_COLUMNS = ("effect", "ci_low", "ci_high", "p_positive")
 _OPTIONAL_COLUMNS = ("n_control", "n_treated", "raw", "raw_se")
@@ -129,7 +130,7 @@ def _read_estimates(
     label_dimensions = [name for name in dimension_names if name != group_by]
     level_columns = [[shorten_text(str(level)) for level in table[name]] for name in label_dimensions]
     segment_labels = (
-        [", ".join(level_names) for level_names in zip(*level_columns, strict=True)]
+        [LEVEL_SEPARATOR.join(level_names) for level_names in zip(*level_columns, strict=True)]
         if label_dimensions
         else [""] * len(table)
     )
@@ -147,8 +148,8 @@ def _group_estimates(estimates: Sequence[Estimate]) -> tuple[EstimateGroup, ...]
     )
 
 
-def sort_block(arm_block: ArmBlock, row_order: RowOrder, *, lowest_first: bool = False) -> ArmBlock:
-    """Sort the groups of a block, and the rows in each; by effect, the largest comes first, or else the lowest."""
+def sort_block(arm_block: ArmBlock, row_order: RowOrder) -> ArmBlock:
+    """Sort the groups of a block, and the rows in each; by effect the largest comes first, by "lowest" the lowest."""
     if row_order == "given":
         return arm_block
     if row_order == "name":
@@ -158,7 +159,7 @@ def sort_block(arm_block: ArmBlock, row_order: RowOrder, *, lowest_first: bool =
         return ArmBlock(
             arm_block.arm, tuple(sorted(by_name, key=lambda group: _build_natural_key(group.name))), arm_block.ate
         )
-    sign = 1.0 if lowest_first else -1.0
+    sign = 1.0 if row_order == "lowest" else -1.0
     by_effect = [
         EstimateGroup(
             group.name,

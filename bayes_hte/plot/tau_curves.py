@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bayes_hte._support.phrases import choose_decimals, format_number, shorten_text
+from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot.arrangement import describe_selection, select_outstanding
 
@@ -161,7 +162,7 @@ def _read_curve(
     effect_factor: float,
     curve_weight: float,
 ) -> EffectCurve:
-    segment_label = ", ".join(map(shorten_text, curve_key[1:]))
+    segment_label = LEVEL_SEPARATOR.join(map(shorten_text, curve_key[1:]))
     tau_grid, effects = _read_tau_grid(curve_rows, "effect", f"segment {segment_label!r} in arm {curve_key[0]!r}")
     # A curve is linear between its points: within the interval, its extremes are at points or at the ends.
     inner_tau = tau_grid[(tau_grid > posterior.ci_low) & (tau_grid < posterior.ci_high)]

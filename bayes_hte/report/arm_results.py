@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.phrases import clean_text
-from bayes_hte.decisions.direction import ask_about_direction
+from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.decisions.verdicts import (
     VERDICTS_WITH_SIGN,
     SideProbabilities,
@@ -29,7 +29,7 @@ from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.estimands.weights import describe_average, describe_dependence, describe_population
 from bayes_hte.report.notation import EffectFormat, choose_effect_format, state_probability
 from bayes_hte.spec import Plan, cell_table
-from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, get_stated_direction, is_from_posterior
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_from_posterior
 from bayes_hte.spec.model import PoolingKind
 
 
@@ -196,13 +196,6 @@ def _read_segments(
         arm_readings = readings_by_arm.setdefault(str(table_row["arm"]), [])
         arm_readings.append(SegmentReading(segment_labels[len(arm_readings)], table_row, is_tested, verdict))
     return {arm: tuple(arm_readings) for arm, arm_readings in readings_by_arm.items()}
-
-
-def is_direction_known(fit_tree: xr.DataTree, question: EffectQuestion) -> bool:
-    """Tell whether help and harm can be told apart: the direction was stated, or nothing makes it doubtful."""
-    # A question that takes lower as better states it.
-    stated_direction = get_stated_direction(fit_tree) if question.higher_is_better else False
-    return not ask_about_direction(get_fitted_cells(fit_tree), stated_direction)
 
 
 def describe_outcome(cells: xr.Dataset) -> str:

@@ -23,7 +23,7 @@ from bayes_hte.plot.drawing.axis import choose_fitting_ticks, label_effect_axis
 from bayes_hte.plot.forest.bars import choose_axis_limits, compute_point_sides, compute_raw_interval
 from bayes_hte.plot.forest.page import LACKS_ARM_NOTE, format_segment_name
 from bayes_hte.plot.from_fit import choose_wording
-from bayes_hte.plot.rows import ArmBlock, Estimate, read_blocks, weigh_estimates
+from bayes_hte.plot.rows import ArmBlock, Estimate, RowOrder, read_blocks, weigh_estimates
 from bayes_hte.report.arm_results import ArmResult
 from bayes_hte.report.notation import EffectFormat, format_interval_probability, isolate_name
 from bayes_hte.spec import Plan, cell_table
@@ -117,6 +117,8 @@ class SharedAxis:
         Start and width of what is too small to matter.
     title : str
         What the axis measures, in which unit.
+    sides : pair of str or None
+        Whom effects left and right of zero favour, if that is known.
     """
 
     ticks: list[AxisLabel]
@@ -124,6 +126,7 @@ class SharedAxis:
     average: AxisLabel | None
     rope: tuple[str, str] | None
     title: str
+    sides: tuple[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +268,7 @@ def build_forest_table(
         interval_heading=f"Effect ({format_interval_probability(row_format.ci_prob)} interval)",
         groups=groups,
         average=row_format.build_average(average),
-        axis=_build_axis(average, row_format, arm_result.question.rope, axis_title),
+        axis=_build_axis(average, row_format, arm_result, axis_title),
         legend=_list_legend(estimates, groups, wording["pooled"], has_rope=arm_result.question.rope is not None),
         footnotes=[
             *([f"{selection_note} All are in the list below."] if selection_note else []),
@@ -285,9 +288,8 @@ def _read_arm_blocks(
         group_by=heading_dimension,
         effect_factor=arm_result.effect_format.display_factor,
     )
-    return arrange_blocks(
-        arm_blocks, "effect", MAX_FOREST_SEGMENTS, lowest_first=not arm_result.question.higher_is_better
-    )
+    row_order: RowOrder = "effect" if arm_result.question.higher_is_better else "lowest"
+    return arrange_blocks(arm_blocks, row_order, MAX_FOREST_SEGMENTS)
 
 
 def _build_groups(arm_block: ArmBlock, row_format: RowFormat) -> list[ForestGroup]:
@@ -302,8 +304,8 @@ def _build_groups(arm_block: ArmBlock, row_format: RowFormat) -> list[ForestGrou
     ]
 
 
-def _build_axis(average: Estimate, row_format: RowFormat, smallest_effect: float | None, axis_title: str) -> SharedAxis:
-    scale = row_format.scale
+def _build_axis(average: Estimate, row_format: RowFormat, arm_result: ArmResult, axis_title: str) -> SharedAxis:
+    scale, smallest_effect = row_format.scale, arm_result.question.rope
     tick_values, tick_texts = choose_fitting_ticks((scale.low, scale.high), NARROWEST_AXIS_POINTS, TICK_LABEL_POINTS)
     rope = None
     if smallest_effect is not None:
@@ -317,7 +319,17 @@ def _build_axis(average: Estimate, row_format: RowFormat, smallest_effect: float
         average=scale.place_label(average.effect, "ATE") if average.is_known else None,
         rope=rope,
         title=axis_title,
+        sides=name_axis_sides(arm_result),
     )
+
+
+def name_axis_sides(arm_result: ArmResult) -> tuple[str, str] | None:
+    """Name whom effects left and right of zero favour; None where no control is named or the direction is doubtful."""
+    if not arm_result.control or not arm_result.direction_is_known:
+        return None
+    worse, better = (f"favours {shorten_text(name, MAX_ARM_COLUMNS)}" for name in (arm_result.control, arm_result.arm))
+    left, right = (worse, better) if arm_result.question.higher_is_better else (better, worse)
+    return f"← {left}", f"{right} →"
 
 
 def _write_count_headings(arm_result: ArmResult) -> tuple[str, str]:

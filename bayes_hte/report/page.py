@@ -9,6 +9,7 @@ from markupsafe import Markup
 from bayes_hte._support.phrases import clean_text, format_percent_probability, shorten_text
 from bayes_hte.criticism.diagnostics import Diagnosis
 from bayes_hte.criticism.question_doubts import list_answer_doubts, list_question_doubts
+from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.decisions.verdicts import VerdictRule, choose_verdict_rule
 from bayes_hte.errors import ArgumentError, DataError, ModelError
 from bayes_hte.estimands import tables
@@ -24,7 +25,6 @@ from bayes_hte.report.arm_results import (
     describe_outcome,
     get_outcome_unit,
     get_pooling,
-    is_direction_known,
     list_records,
 )
 from bayes_hte.report.background import Background

@@ -1,5 +1,7 @@
 """`Model`: what is believed about any experiment of one kind, before its data are seen."""
 
+import html
+import json
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -288,6 +290,18 @@ class Model(_ModelTable):
         description="The mathematics, and the reasons for the priors, for people.",
         examples=["Effects above 10 % were never seen in 40 tests."],
     )
+
+    def __repr__(self) -> str:
+        """Name the model on one line: all its keys would fill a page."""
+        title = " ".join(self.title.split())
+        return f"<Model{f' {title!r}' if title else ''}: {self.family} outcomes, {self.pooling} pooling>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Write the line and all keys that are set as HTML, for notebooks."""
+        keys_text = json.dumps(self.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False)
+        return f"<p><b>{html.escape(repr(self))}</b></p><pre>{html.escape(keys_text)}</pre>"
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

@@ -1,5 +1,6 @@
 """`Fit`: nothing changes it, every table says whether to trust it, its draws are public; old names lead to new ones."""
 
+import inspect
 import json
 import pickle
 from collections.abc import Callable
@@ -236,3 +237,50 @@ def test_an_unknown_scale_is_refused(checkout: hte.Fit) -> None:
     for ask in (checkout.effects, checkout.draws):
         with pytest.raises(ValueError, match="no scale 'abolute'"):
             ask("abolute")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["plot_forest", "plot_shrinkage", "plot_tau_trace", "plot_prior"])
+def test_every_option_of_a_figure_has_a_name(name: str) -> None:
+    kinds = {parameter.kind for parameter in inspect.signature(getattr(hte.Fit, name)).parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+    with pytest.raises(TypeError, match="tilte"):
+        getattr(example_fit(3), name)(tilte="x")
+
+
+@pytest.mark.parametrize("ending", [".pdf", ".PDF", ".docx", ".md"])
+def test_a_report_is_refused_an_ending_that_it_is_not(ending: str, tmp_path: Path) -> None:
+    with pytest.raises(hte.ArgumentError, match=r"the report is an HTML page.*name it r\.html"):
+        example_fit(2).report(tmp_path / f"r{ending}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_notebooks_show_scale_and_average_effect() -> None:
+    fit = example_fit(3)
+    average = fit.ate().iloc[0]
+    shown = fit._repr_html_()
+    assert "Effects on the absolute scale, with 95 % intervals" in shown
+    assert f"ATE of email {average['effect']:.4g} ({average['ci_low']:.4g} to {average['ci_high']:.4g})" in shown
+
+
+def test_models_and_several_fits_are_short_in_a_console_and_complete_in_a_notebook() -> None:
+    model = hte.read_model("conversion")
+    assert len(repr(model)) < 120
+    assert repr(model) == str(model)
+    assert "HalfNormal" in model._repr_html_()
+    fits = hte.fit_many({f"metric {i}": example_fit(2).cells for i in range(7)}, model)
+    assert repr(fits) == "<Fits: 7 fitted: metric 0, metric 1, metric 2, metric 3, metric 4, …>"
+    assert "metric 6" in fits._repr_html_()
+
+
+def test_models_that_look_alike_are_not_mixed_up() -> None:
+    model = hte.read_model("conversion")
+    other = model.model_copy(
+        update={"effect": model.effect.model_copy(update={"between": None}), "pooling": "complete"}
+    )
+    cells = example_fit(4, units=500).cells
+    fits = hte.fit_many({"a": cells, "b": cells}, {"a": model, "b": other})
+    assert [fits[name].model.pooling for name in ("a", "b")] == ["partial", "complete"]
+
+
+def test_completion_offers_what_is_public() -> None:
+    assert set(dir(hte.cells)) == set(hte.cells.__all__)

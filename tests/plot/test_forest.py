@@ -142,13 +142,13 @@ def crossed() -> pd.DataFrame:
 
 def test_rows_are_grouped_by_the_first_dimension_and_groups_ordered_by_weighted_mean():
     figure = forest(crossed(), average(), dimensions=["plan", "device", "age"])
-    wanted = {"pro", "free", "mobile, old", "tablet, old"}
+    wanted = {"pro", "free", "mobile · old", "tablet · old"}
     assert [text for text in texts(figure) if text in wanted] == [
-        "free", "mobile, old", "pro", "tablet, old", "mobile, old",
+        "free", "mobile · old", "pro", "tablet · old", "mobile · old",
     ]  # fmt: skip
     bold = {artist.get_text() for artist in figure.findobj(Text) if artist.get_fontweight() == "bold"}
     assert {"pro", "free"} <= bold
-    assert "mobile, old" not in bold
+    assert "mobile · old" not in bold
 
 
 def test_groups_can_be_ordered_by_name_or_as_given():
@@ -160,8 +160,8 @@ def test_groups_can_be_ordered_by_name_or_as_given():
 
 def test_grouping_can_be_chosen_or_switched_off():
     dims = ["plan", "device", "age"]
-    assert "pro, mobile" in texts(forest(crossed(), average(), dimensions=dims, group_by="age"))
-    assert "pro, mobile, old" in texts(forest(crossed(), average(), dimensions=dims, group_by=None))
+    assert "pro · mobile" in texts(forest(crossed(), average(), dimensions=dims, group_by="age"))
+    assert "pro · mobile · old" in texts(forest(crossed(), average(), dimensions=dims, group_by=None))
     with pytest.raises(ArgumentError, match=r"cannot group by 'colour'; the dimensions are \['plan'"):
         forest(crossed(), average(), dimensions=dims, group_by="colour")
 
@@ -299,8 +299,8 @@ def test_segments_that_differ_in_a_middle_level_stay_distinguishable(layout):
     ]
     table = pd.DataFrame([row(level, 0.01) for level in levels])
     said = " ".join(texts(forest(table, average(), dimensions=dims, group_by=None, layout=layout)))
-    assert "bought women's only, known one, spent < $200" in said
-    assert "bought women's only, new one, spent < $200" in said
+    assert "bought women's only · known one · spent < $200" in said
+    assert "bought women's only · new one · spent < $200" in said
 
 
 def test_width_allows_for_glyphs_that_only_the_browser_has():

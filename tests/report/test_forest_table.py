@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from example_posterior import example_fit, example_plan
 from hostile_text import HOSTILE
+from matplotlib.text import Text
 
 from bayes_hte.analysis.run import Fit
 from bayes_hte.estimands.result_tables import compute_result_tables
@@ -127,3 +128,20 @@ def test_names_are_text_of_their_own_direction_and_drawings_are_silent() -> None
 
 def test_the_same_fit_gives_the_same_bytes() -> None:
     assert page(example_fit(7, dimensions=("a", "b"))) == page(example_fit(7, dimensions=("a", "b")))
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_the_best_comes_first_and_the_axis_says_whom_each_side_favours(higher_is_better: bool) -> None:
+    plan = example_plan(report={"higher_is_better": higher_is_better})
+    fit = example_fit(4, effect=[0.4, -0.3, 0.1, 0.8], plan=plan)
+    (arm_result,) = collect_arm_results(fit.tree, fit.question(), plan)
+    table = build_forest_table(fit.tree, arm_result, plan, compute_result_tables(fit.tree, fit.question()))
+    favoured = ["favours control", "favours email"]
+    left, right = favoured if higher_is_better else favoured[::-1]
+    assert table.axis.sides == (f"← {left}", f"{right} →")
+    names = [row.name for group in table.groups for row in group.rows]
+    effects = fit.table().set_index("device")["effect"]
+    assert names == list(effects.sort_values(ascending=not higher_is_better).index)
+    label = " ".join(text.get_text() for text in fit.plot_forest().findobj(Text))
+    assert left in label
+    assert right in label

@@ -79,12 +79,14 @@ def format_percentages(shares: npt.NDArray[np.float64], difference: float) -> li
     ['50.19 %', '49.81 %']
     >>> format_percentages(np.array([0.4, 0.52]), 0.12)
     ['40 %', '52 %']
+    >>> format_percentages(np.array([0.999, 0.001]), 0.998)
+    ['99.90 %', '0.10 %']
     """
-    difference_in_percent = 100 * abs(difference)
+    # A share of 99.9 % is not 100 %: what is left of all or nothing needs its digits, too.
+    remainders = [remainder for share in shares for remainder in (share, 1 - share) if remainder > 0]
+    finest_in_percent = 100 * min([abs(difference), *remainders])
     # Two digits of the difference: 1 − ⌊log₁₀ d⌋ places, where 1e-6 lets 9.9999999 be 10; six places at most.
-    decimal_places = (
-        min(max(1 - math.floor(math.log10(difference_in_percent) + 1e-6), 0), 6) if difference_in_percent > 0 else 0
-    )
+    decimal_places = min(max(1 - math.floor(math.log10(finest_in_percent) + 1e-6), 0), 6) if difference else 0
     return [f"{100 * share:.{decimal_places}f} %" for share in shares]
 
 

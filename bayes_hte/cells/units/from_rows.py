@@ -363,8 +363,8 @@ def _note_variance_reduction(cell_variables: Mapping[str, CellValues], cuped_col
     reductions = cell_variables["variance_reduction"]
     low, middle, high = (round(float(share), 2) + 0.0 for share in np.nanquantile(reductions, [0, 0.5, 1]))  # no -0 %
     return [
-        f"adjusting for {', '.join(cuped_columns)} (CUPED) took away {middle:.0%} of the variance of a cell's mean "
-        f"(median; from {low:.0%} to {high:.0%})"
+        f"adjusting for {', '.join(cuped_columns)} (CUPED) took away {100 * middle:.0f} % of the variance of a cell's "
+        f"mean (median; from {100 * low:.0f} % to {100 * high:.0f} %)"
     ]
 
 

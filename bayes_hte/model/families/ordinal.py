@@ -266,7 +266,8 @@ def _compute_unit_information(eta: xr.DataArray, cutpoints: xr.DataArray) -> xr.
 def describe_nuisance_prior(prior: Distribution, phrase_amount: Callable[[float], str]) -> str:
     """Describe where a cutpoint may be, as a probability."""
     low, high = (1 / (1 + math.exp(-value)) for value in compute_central_interval(prior))
-    return f"Share at or below a level in an average segment: 9 times in 10 between {low:.2%} and {high:.2%}."
+    range_text = f"9 times in 10 between {100 * low:.2f} % and {100 * high:.2f} %"
+    return f"Share at or below a level in an average segment: {range_text}."
 
 
 def label_nuisance_dims(cells: xr.Dataset) -> dict[str, list[str]]:

@@ -249,7 +249,7 @@ def _describe_baseline(model: Model, baseline_priors: Baseline) -> str:
     if link_name == "logit":
         # rate = 1 / (1 + e^−eta)
         rate_bounds = [1 / (1 + math.exp(-value)) for value in (low, high)]
-        range_text = f"9 times in 10 between {rate_bounds[0]:.2%} and {rate_bounds[1]:.2%}"
+        range_text = f"9 times in 10 between {100 * rate_bounds[0]:.2f} % and {100 * rate_bounds[1]:.2f} %"
     elif link_name == "log":
         range_text = f"9 times in 10 between {math.exp(low):.2g} and {math.exp(high):.2g}"
     else:

@@ -96,8 +96,9 @@ def draw_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at
         Replaces the axis label made from `unit` and `percent`.
     ci_prob : float
         Probability of the intervals in the tables; the raw intervals get the same.
-    order : {"effect", "name", "given"}
-        Order of the rows, and of the groups, the same for all arms; ``"effect"`` puts the largest first.
+    order : {"effect", "lowest", "name", "given"}
+        Order of the rows, and of the groups, the same for all arms; ``"effect"`` puts the largest first, ``"lowest"``
+        the lowest.
     group_by : str, optional
         Dimension whose levels become headings. ``"auto"`` takes the first of two or more dimensions;
         None gives no headings.

@@ -56,7 +56,7 @@ def draw_narrow(content: ForestContent, drawing_target: DrawingTarget, theme: Th
         rows_top,
     )
     rows_bottom = rows[-1].top + rows[-1].height
-    label_lines = wrap_text(content.axis_label, figure_width - 2 * _MARGIN, _SMALL_SIZE)
+    label_lines = content.wrap_axis_label(figure_width - 2 * _MARGIN, _SMALL_SIZE)
     footer_top = rows_bottom + _AXIS_HEIGHT + len(label_lines) * compute_leading(_SMALL_SIZE) + 8
     figure_height = footer_top + measure_footer(content, figure_width - 2 * _MARGIN, _SMALL_SIZE) + _MARGIN / 2
 

@@ -71,6 +71,10 @@ class ForestContent:
         """Name of the intervals."""
         return f"{format_percentage(self.ci_prob)} interval"
 
+    def wrap_axis_label(self, max_width: float, font_size: float) -> list[str]:
+        """Wrap the label of the axis; a line break in it stays one, such as before whom each side favours."""
+        return [line for part in self.axis_label.split("\n") for line in wrap_text(part, max_width, font_size)]
+
     @property
     def footnotes(self) -> list[str]:
         """Footnotes and the caption, one paragraph each."""

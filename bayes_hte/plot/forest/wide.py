@@ -72,7 +72,7 @@ def draw_wide(content: ForestContent, drawing_target: DrawingTarget, theme: Them
     rows_top = header_bottom + (_AXIS_HEIGHT if content.is_tall else 0.0)
     rows = stack_rows(content, _measure_row, rows_top)
     rows_bottom = rows[-1].top + rows[-1].height
-    label_lines = wrap_text(content.axis_label, figure_width - left_width - right_width + 2 * _GAP, _TEXT_SIZE)
+    label_lines = content.wrap_axis_label(figure_width - left_width - right_width + 2 * _GAP, _TEXT_SIZE)
     footer_top = rows_bottom + _AXIS_HEIGHT + len(label_lines) * compute_leading(_TEXT_SIZE) + 8
     figure_height = footer_top + measure_footer(content, figure_width - 2 * _MARGIN, _SMALL_SIZE) + _MARGIN / 2
 

@@ -336,5 +336,5 @@ def test_how_much_cuped_brought_is_said():
     cells = read(people(), cuped=["before", "age"])
     middle = float(cells["variance_reduction"].median())
     assert cell_table.list_notes(cells)[-1].startswith(
-        f"adjusting for before, age (CUPED) took away {middle:.0%} of the variance"
+        f"adjusting for before, age (CUPED) took away {100 * middle:.0f} % of the variance"
     )
