@@ -20,6 +20,7 @@ from bayes_hte.estimands.weights import (
     average_over_segments,
     compute_average_weights,
     compute_population_shares,
+    describe_population,
 )
 from bayes_hte.inference.draw_blocks import compute_by_draw
 from bayes_hte.model.coefficients import compute_offset_variance
@@ -54,7 +55,9 @@ def tabulate_heterogeneity(
         table_rows += _describe_qualitative_interaction(
             effect_draws.sel(arm=arm), raw_estimates.sel(arm=arm), arm, question
         )
-    return pd.DataFrame(table_rows, columns=["arm", "quantity", "value", "ci_low", "ci_high", "meaning"])
+    heterogeneity_table = pd.DataFrame(table_rows, columns=["arm", "quantity", "value", "ci_low", "ci_high", "meaning"])
+    heterogeneity_table.attrs["population"] = describe_population(cells, weights)
+    return heterogeneity_table
 
 
 def _describe_common_effect(

@@ -299,9 +299,12 @@ def tabulate_contrasts(
             raise ArgumentError(f"no contrast against {describe_value(against)}; there are ate, rest and pairs")
     contrast_summary = xr.Dataset(summarise_draws(contrast_draws, question))
     contrast_table = contrast_summary.to_dataframe(dim_order=["arm", "segment", "against"]).reset_index()
-    return contrast_table[["arm", "segment", "against", *contrast_summary.data_vars]].rename(
+    contrast_table = contrast_table[["arm", "segment", "against", *contrast_summary.data_vars]].rename(
         columns={"effect": "difference"}
     )
+    contrast_table.attrs["average"] = describe_average(fit_tree, question.scale)
+    contrast_table.attrs["population"] = describe_population(get_fitted_cells(fit_tree), weights)
+    return contrast_table
 
 
 def compute_signs_against_average(fit_tree: xr.DataTree, question: EffectQuestion) -> pd.DataFrame:

@@ -172,7 +172,8 @@ def test_clusters_in_several_segments_count_once_and_their_rows_are_shown():
     assert np.isfinite(found["raw"])
     sentence = fit.ate().attrs["dependence"]
     assert sentence.startswith("Clusters of school have rows in several levels of 'device', so segments are not")
-    assert fit.ate().attrs["population"] == "4,000 rows"
+    for table in (fit.ate(), fit.marginal("device"), fit.contrasts(), fit.heterogeneity()):
+        assert table.attrs["population"] == "4,000 rows"
     by_level = fit.marginal("device")
     assert by_level["n_control"].tolist() == [40, 40]
 
