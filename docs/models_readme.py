@@ -44,7 +44,7 @@ How effects are pooled, keys of `[effect]`; all but `by` and `horseshoe` are sol
 | `shared_between` | `true`: one between-segment SD for all arms |
 
 Distributions: `Normal(mu, sigma)`, `StudentT(nu, mu, sigma)`, `HalfNormal(sigma)`, `HalfStudentT(nu, sigma)`,
-`HalfCauchy(beta)`, `Exponential(lam or scale)`, `Gamma(alpha, beta or mu, sigma)`, `InverseGamma(alpha, beta)`,
+`Cauchy(alpha, beta)`, which is `StudentT` with `nu = 1`, `HalfCauchy(beta)`, `Exponential(lam or scale)`, `Gamma(alpha, beta or mu, sigma)`, `InverseGamma(alpha, beta)`,
 `LogNormal(mu, sigma)`, `Uniform(lower, upper)`; `LKJ(eta)` for correlations.
 """
 

@@ -91,6 +91,8 @@ def freeze_distribution(prior: Distribution) -> Any:  # noqa: PLR0911 (a table o
             return stats.norm(mu, sigma)
         case d.StudentT(nu=nu, mu=mu, sigma=sigma):
             return stats.t(nu, mu, sigma)
+        case d.Cauchy(alpha=alpha, beta=beta):
+            return stats.cauchy(alpha, beta)
         case d.HalfNormal(sigma=sigma):
             return stats.halfnorm(scale=sigma)
         case d.HalfStudentT(nu=nu, sigma=sigma):
@@ -122,6 +124,8 @@ def draw_prior(  # noqa: PLR0911 (a table of cases)
             return rng.normal(mu, sigma, shape)
         case d.StudentT(nu=nu, mu=mu, sigma=sigma):
             return mu + sigma * rng.standard_t(nu, shape)
+        case d.Cauchy(alpha=alpha, beta=beta):
+            return alpha + beta * rng.standard_cauchy(shape)
         case d.HalfNormal(sigma=sigma):
             return np.abs(rng.normal(0.0, sigma, shape))
         case d.HalfStudentT(nu=nu, sigma=sigma):
@@ -166,6 +170,8 @@ def _evaluate_log_density(prior: Distribution, x: NDArray[np.float64]) -> NDArra
             return -0.5 * ((x - mu) / sigma) ** 2 - math.log(sigma) - _HALF_LOG_2PI
         case d.StudentT(nu=nu, mu=mu, sigma=sigma):
             return _evaluate_log_t(nu, (x - mu) / sigma) - math.log(sigma)
+        case d.Cauchy(alpha=alpha, beta=beta):  # Student's t with one degree of freedom
+            return _evaluate_log_t(1.0, (x - alpha) / beta) - math.log(beta)
         case d.HalfNormal(sigma=sigma):
             return -0.5 * (x / sigma) ** 2 - math.log(sigma) - _HALF_LOG_2PI + _LOG_2
         case d.HalfStudentT(nu=nu, sigma=sigma):

@@ -38,6 +38,30 @@ class StudentT(_DistributionBase):
     sigma: PositiveNumber = Field(default=1.0, description="Scale.")
 
 
+class Cauchy(_DistributionBase):
+    """Cauchy with location `alpha` and scale `beta`: Student's t with one degree of freedom, tails without a mean."""
+
+    dist: Literal["Cauchy"] = Field(default="Cauchy", description="Name of the distribution.")
+    alpha: FiniteFloat = Field(default=0.0, description="Location: the median.")
+    beta: PositiveNumber = Field(description="Scale: half of the prior lies within this of `alpha`.")
+
+    # Student's t by its own names: what holds of its tails holds of these.
+    @property
+    def nu(self) -> float:
+        """Degrees of freedom as Student's t."""
+        return 1.0
+
+    @property
+    def mu(self) -> float:
+        """Location as Student's t."""
+        return self.alpha
+
+    @property
+    def sigma(self) -> float:
+        """Scale as Student's t."""
+        return self.beta
+
+
 class HalfNormal(_DistributionBase):
     """Normal(0, sigma) folded at zero."""
 
@@ -148,6 +172,7 @@ class LKJ(_DistributionBase):
 Distribution = Annotated[
     Normal
     | StudentT
+    | Cauchy
     | HalfNormal
     | HalfStudentT
     | HalfCauchy
@@ -179,7 +204,7 @@ def find_support_bounds(prior: Distribution) -> tuple[float, float] | None:
     return None
 
 
-def rescale_distribution(prior: Distribution, scale_factor: float, shift_by: float = 0.0) -> Distribution:  # noqa: PLR0911 (a table of cases)
+def rescale_distribution(prior: Distribution, scale_factor: float, shift_by: float = 0.0) -> Distribution:  # noqa: PLR0911, PLR0912 (a table of cases)
     """Put a prior of x into other units: give the distribution of ``shift_by + scale_factor * x``.
 
     Raises
@@ -194,11 +219,13 @@ def rescale_distribution(prior: Distribution, scale_factor: float, shift_by: flo
             return Normal(mu=shift_by + scale_factor * mu, sigma=scale_factor * sigma)
         case StudentT(nu=nu, mu=mu, sigma=sigma):
             return StudentT(nu=nu, mu=shift_by + scale_factor * mu, sigma=scale_factor * sigma)
+        case Cauchy(alpha=alpha, beta=beta):
+            return Cauchy(alpha=shift_by + scale_factor * alpha, beta=scale_factor * beta)
         case Uniform(lower=lower, upper=upper):
             return Uniform(lower=shift_by + scale_factor * lower, upper=shift_by + scale_factor * upper)
     # The distributions below begin at 0 and would not do so after a shift.
     if shift_by:
-        raise ModelError(f"{prior.dist} cannot be centred on the data; use Normal, StudentT or Uniform")
+        raise ModelError(f"{prior.dist} cannot be centred on the data; use Normal, StudentT, Cauchy or Uniform")
     match prior:
         case HalfNormal(sigma=sigma):
             return HalfNormal(sigma=scale_factor * sigma)

@@ -5,12 +5,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from bayes_hte._support.toml_text import write_toml_value
 from bayes_hte._support.validation import describe_value
+from bayes_hte.errors import SpecError
 
 WRONG_KEY_MARK = "[key]"
 """Last part of an error's path where the key itself is wrong, not its value."""
@@ -29,6 +30,43 @@ EXPECTED_BY_ERROR_TYPE = MappingProxyType(
     }
 )
 """Phrase for the value that a key needs, by the type of pydantic's error without ``_type`` and ``_parsing``."""
+
+
+class ExplainedTable(BaseModel):
+    """Base of what callers build in Python: errors are the package's own, in the sentences that files get."""
+
+    error_class: ClassVar[type[SpecError]] = SpecError
+
+    def __init__(self, **content: Any) -> None:
+        """Validate the content.
+
+        Raises
+        ------
+        SpecError
+            Of the class's own kind, if a key or a value is wrong; the message names it.
+        """
+        try:
+            super().__init__(**content)
+        except ValidationError as error:
+            raise _build_call_error(error, type(self), content) from None
+
+    # Pydantic would otherwise call this method for nested content too, and take the error for one of a validator.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Validate the content of a mapping; raise as the class itself does."""
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise _build_call_error(error, cls, obj if isinstance(obj, Mapping) else {}) from None
+
+
+def _build_call_error(
+    error: ValidationError, schema_class: type[ExplainedTable], content: Mapping[str, Any]
+) -> SpecError:
+    sentences = "; ".join(explain_errors(error.errors(), schema_class, content))
+    return schema_class.error_class(f"{schema_class.__name__}: {sentences}")
 
 
 def explain_errors(

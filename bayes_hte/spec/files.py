@@ -156,7 +156,9 @@ def validate_content[T: BaseModel](
         Of the class `error_class`; the message begins with `error_prefix` and names each wrong key.
     """
     try:
-        return schema_class.model_validate(toml_content)
+        # The validator itself: errors of a file are told with its name, those of a call without.
+        validated_content: T = schema_class.__pydantic_validator__.validate_python(toml_content)
+        return validated_content
     except ValidationError as validation_error:
         raise error_class(
             f"{error_prefix}: " + "; ".join(explain_errors(validation_error.errors(), schema_class, toml_content))

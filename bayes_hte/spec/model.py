@@ -2,11 +2,13 @@
 
 import html
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from bayes_hte.spec.distributions import LKJ, Distribution, Normal, StudentT, Uniform, is_positive
+from bayes_hte.errors import ModelError
+from bayes_hte.spec.distributions import LKJ, Cauchy, Distribution, Normal, StudentT, Uniform, is_positive
+from bayes_hte.spec.error_messages import ExplainedTable
 from bayes_hte.spec.family_rules import FAMILY_RULES, FamilyName, FamilyRules, UnitVariance
 
 PoolingKind = Literal["partial", "none", "complete"]
@@ -216,9 +218,9 @@ class Nuisance(_ModelTable):
                 raise ValueError(f"{prior_key} is {requirement}; {prior.dist} can be negative")
         # A bounded or positive prior would forbid hazards below the first one's, and cutpoints below even odds.
         for prior_key, prior in (("cutpoints", self.cutpoints), ("hazards", self.hazards)):
-            if prior is not None and not isinstance(prior, Normal | StudentT):
+            if prior is not None and not isinstance(prior, Normal | StudentT | Cauchy):
                 raise ValueError(
-                    f"{prior_key} can be negative and have no bound: use Normal or StudentT, not {prior.dist}"
+                    f"{prior_key} can be negative and have no bound: use Normal, StudentT or Cauchy, not {prior.dist}"
                 )
         return self
 
@@ -229,7 +231,7 @@ class Nuisance(_ModelTable):
         return {name: prior for name, prior in prior_by_name.items() if prior is not None}
 
 
-class Model(_ModelTable):
+class Model(ExplainedTable):
     """A hierarchical model of treatment effects: outcome family, pooling and priors.
 
     Examples
@@ -242,6 +244,9 @@ class Model(_ModelTable):
     >>> model.effect.between.beta
     5.0
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    error_class: ClassVar = ModelError
 
     family: FamilyName = Field(
         description="The kind of outcome, which says what the data must hold.", examples=["mean"]
@@ -411,6 +416,6 @@ def _why_units_invalid(model: Model, rules: FamilyRules) -> str | None:
     if not rules.allows_control_sd:
         return f'units = "control_sd" needs unit-level outcomes on an identity link; family is "{model.family}"'
     # baseline.mean = ȳ_control + s_control · x: only distributions with a location can be shifted so.
-    if model.baseline is not None and not isinstance(model.baseline.mean, Normal | StudentT | Uniform):
-        return "baseline.mean is centred on the data under control_sd; use Normal, StudentT or Uniform"
+    if model.baseline is not None and not isinstance(model.baseline.mean, Normal | StudentT | Cauchy | Uniform):
+        return "baseline.mean is centred on the data under control_sd; use Normal, StudentT, Cauchy or Uniform"
     return None

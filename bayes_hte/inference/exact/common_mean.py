@@ -15,7 +15,7 @@ from bayes_hte.inference.exact.log_range import DEPTH, find_log_range, find_prio
 from bayes_hte.inference.exact.panels import Panels, Rows, integrate
 from bayes_hte.inference.exact.space import Array
 from bayes_hte.model.priors import compute_log_prior
-from bayes_hte.spec.distributions import Distribution, Normal, StudentT, find_support_bounds, is_positive
+from bayes_hte.spec.distributions import Cauchy, Distribution, Normal, StudentT, find_support_bounds, is_positive
 
 LIKELIHOOD_KNOTS = np.array([-40.0, -8.0, -3.0, -1.0, 0.0, 1.0, 3.0, 8.0, 40.0])
 """Ends of the first panels around the likelihood's centre, in its SDs; adaptation does the rest."""
@@ -99,7 +99,7 @@ def find_knots(common: Common, prior: Distribution) -> Array:
 
 def _spread_knots(prior: Distribution) -> Array:
     """Spread knots over a prior on the real line, four times as far from one to the next, to where nothing is left."""
-    if not isinstance(prior, StudentT | Normal):
+    if not isinstance(prior, StudentT | Cauchy | Normal):
         raise AssertionError(f"{prior.dist} is no prior on the real line")
     distances: Array = prior.sigma * 4.0 ** np.arange(-1, 240, dtype=float)
     heights = compute_log_prior(prior, prior.mu + distances) + np.log(distances)

@@ -29,7 +29,7 @@ from bayes_hte.inference.exact.search import (
 )
 from bayes_hte.inference.exact.space import Array, Hyperparameter
 from bayes_hte.inference.exact.target import Target
-from bayes_hte.spec.distributions import StudentT
+from bayes_hte.spec.distributions import Cauchy, StudentT
 
 SCAN_STEP = 0.5
 """Between values of log τ: as a function of it a log density bends within a unit or more, however many segments."""
@@ -175,7 +175,7 @@ def _list_columns(target: Target) -> list[int]:
         column
         for column, each in enumerate(target.space.parameters)
         if each.name.endswith(("_between", "_correlation"))
-        or (each.name.endswith(("_mean", "_slope")) and isinstance(each.prior, StudentT))
+        or (each.name.endswith(("_mean", "_slope")) and isinstance(each.prior, StudentT | Cauchy))
     ]
 
 
@@ -207,7 +207,7 @@ def _list_places(target: Target, column: int, rough: dict[str, list[Rough]], kno
 
 def _find_prior_range(parameter: Hyperparameter) -> tuple[float, float]:
     """Find where the density of a coordinate's prior is highest."""
-    if isinstance(parameter.prior, StudentT):
+    if isinstance(parameter.prior, StudentT | Cauchy):
         return parameter.prior.mu - 4 * parameter.prior.sigma, parameter.prior.mu + 4 * parameter.prior.sigma
     places = np.linspace(-40.0, 40.0, 321)
     height = parameter.log_prior(places)

@@ -19,7 +19,7 @@ import numpy as np
 
 from bayes_hte.inference.exact.search import Peak, Rough
 from bayes_hte.inference.exact.space import Array, Space
-from bayes_hte.spec.distributions import HalfCauchy, HalfStudentT, InverseGamma, Normal, StudentT, Uniform
+from bayes_hte.spec.distributions import Cauchy, HalfCauchy, HalfStudentT, InverseGamma, Normal, StudentT, Uniform
 
 _HEAVY = (HalfCauchy, HalfStudentT, InverseGamma, Uniform)
 """Priors whose logarithm or log-odds has an exponential tail on the right as well."""
@@ -123,7 +123,7 @@ def straightened(space: Space, peak: Peak, rough: dict[str, list[Rough]]) -> Str
         between = places.get((f"{stem}_between", 0 if size == 1 else position))
         if not name.endswith("_mean") or between is None or space.parameters[between].line != "positive":
             continue
-        if not isinstance(parameter.prior, Normal | StudentT):
+        if not isinstance(parameter.prior, Normal | StudentT | Cauchy):
             continue
         known = rough[stem][position]
         funnel = Funnel(column, between, known.segments, known.variance, parameter.prior.mu, parameter.prior.sigma,
