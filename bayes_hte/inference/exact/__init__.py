@@ -21,7 +21,7 @@ from bayes_hte.spec.distributions import Normal
 
 __all__ = ["NUMBERS", "Draws", "ExactEngine", "beyond", "closed", "posterior"]
 
-MAX_ARMS = 4
+MAX_ARMS = 6
 """Control included; the space of hyperparameters grows by two or three with every arm."""
 
 NUMBERS = 4e7

@@ -24,6 +24,8 @@ Mask = NDArray[np.bool_]
 DEGREES = (2, 3, 4)
 TOLERANCE = 0.01
 """SD, over the posterior, of the error in the log density up to which a correction is used."""
+SQUARED_FEATURES_PER_SEGMENT = 3e4
+"""Beyond it a polynomial takes longer to fit than the integrals that it would save: features² against segments."""
 PER_FEATURE = 4
 """Effective points that have been computed, at least, for every coefficient of the polynomial."""
 REACH = 2.5
@@ -152,12 +154,15 @@ class Values:
         values = self.log_density.copy()
         values[self.computed] = target.log_density(self.points[self.computed])
         again = replace(self, log_density=values)
-        return again.settled(target, None if self.computed.all() else learnt(again, log_proposal))
+        return again.settled(
+            target, None if self.computed.all() else learnt(again, log_proposal, segments=target.segments.size)
+        )
 
 
-def learnt(values: Values, log_proposal: Array) -> Correction | None:
+def learnt(values: Values, log_proposal: Array, *, segments: int) -> Correction | None:
     """The correction, from all computed points that are near; None while they are too few, or if it is not accurate.
 
+    None as well where there are so few segments that computing all points is cheaper than fitting it.
     Its error is the SD of leave-one-out residuals, weighted by the posterior.
     """
     log_ratio = values.log_density - log_proposal
@@ -168,7 +173,8 @@ def learnt(values: Values, log_proposal: Array) -> Correction | None:
     missed = values.log_density[used] - values.quadratic[used]
     z, enough = standard.at(values.places[used]), effective_size(weights) / PER_FEATURE
     for degree in DEGREES:
-        if comb(z.shape[1] + degree, degree) > enough:
+        count = comb(z.shape[1] + degree, degree)
+        if count > enough or count**2 > SQUARED_FEATURES_PER_SEGMENT * segments:
             return None
         coefficients, error = _fitted(features(z, degree), missed, weights)
         if error < TOLERANCE:

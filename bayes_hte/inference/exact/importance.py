@@ -123,7 +123,9 @@ def explore(target: Target, straight: Straight, peaks: list[Peak], effort: Effor
         proposals, counts = [*proposals, proposal], [*counts, count]
         everywhere = blend(proposals, np.array(counts) / values.size)
         log_proposal = everywhere.log_density(values.places) - log_jacobian
-        correction = learnt(values, log_proposal) or correction  # one that was accurate before still is nearby
+        correction = (
+            learnt(values, log_proposal, segments=target.segments.size) or correction
+        )  # one that was accurate before still is nearby
         values = values.settled(target, correction)
         log_ratio = values.log_density - log_proposal
         effective = effective_size(np.exp(log_ratio - log_ratio.max()))

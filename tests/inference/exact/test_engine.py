@@ -89,12 +89,12 @@ def nuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nuts_engine, "sample_with_nuts", Nuts())
 
 
-def test_five_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
-    cells = many_segments(6, arms=5)
+def test_seven_arms_are_left_to_nuts_with_the_reason(nuts: None) -> None:
+    cells = many_segments(6, arms=7)
     fit = hte.fit(cells, "conversion")
     assert fit.tree.attrs["sampler"] == "nuts (nutpie)"
-    assert "the exact engine cannot solve this: it takes at most 4 arms, these cells have 5" in fit.engine
-    with pytest.raises(hte.FitError, match=r"at most 4 arms.*use sampler auto or nuts"):
+    assert "the exact engine cannot solve this: it takes at most 6 arms, these cells have 7" in fit.engine
+    with pytest.raises(hte.FitError, match=r"at most 6 arms.*use sampler auto or nuts"):
         hte.fit(cells, "conversion", sampler="exact")
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import arviz as az
@@ -577,6 +578,11 @@ class Known:
     mean: Array
     sd: Array
 
+    @property
+    def segments(self) -> SimpleNamespace:
+        """As many that a polynomial is worth its fit."""
+        return SimpleNamespace(size=100)
+
     def log_density(self, points: Array) -> Array:
         return self.density(points)
 
@@ -776,7 +782,7 @@ def known_values(missed: Callable[[Array], Array], count: int, *, seed: int = SE
      (3, lambda z: 0.1 * z[:, 0] * z[:, 1] * z[:, 2]), (4, lambda z: 0.05 * z[:, 0] ** 2 * z[:, 2] ** 2)],
 )  # fmt: skip
 def test_a_correction_that_is_a_polynomial_is_found(degree: int, missed: Callable[[Array], Array]) -> None:
-    correction = learnt(*known_values(missed, 600))
+    correction = learnt(*known_values(missed, 600), segments=100)
     assert isinstance(correction, Correction)
     assert correction.degree == degree
     others, _ = known_values(missed, 200, seed=SEED + 1)
@@ -784,13 +790,13 @@ def test_a_correction_that_is_a_polynomial_is_found(degree: int, missed: Callabl
 
 
 def test_a_correction_that_is_not_smooth_is_not_used() -> None:
-    assert learnt(*known_values(lambda z: 0.2 * np.sign(z[:, 0]), 2000)) is None
-    assert learnt(*known_values(lambda z: 0.2 * np.sin(9 * z[:, 1]), 2000)) is None
+    assert learnt(*known_values(lambda z: 0.2 * np.sign(z[:, 0]), 2000), segments=100) is None
+    assert learnt(*known_values(lambda z: 0.2 * np.sin(9 * z[:, 1]), 2000), segments=100) is None
 
 
 def test_a_correction_needs_several_points_for_every_coefficient() -> None:
-    assert learnt(*known_values(lambda z: z[:, 0], 38)) is None
-    assert learnt(*known_values(lambda z: z[:, 0], 80)) is not None
+    assert learnt(*known_values(lambda z: z[:, 0], 38), segments=100) is None
+    assert learnt(*known_values(lambda z: z[:, 0], 80), segments=100) is not None
 
 
 def test_the_leave_one_out_error_is_the_error_at_new_points() -> None:
@@ -799,7 +805,7 @@ def test_the_leave_one_out_error_is_the_error_at_new_points() -> None:
     def missed(z: Array) -> Array:
         return np.asarray(0.002 * z[:, 0] ** 3)
 
-    correction = learnt(*known_values(missed, 400))
+    correction = learnt(*known_values(missed, 400), segments=100)
     assert correction is not None
     assert correction.degree == 2
     others, _ = known_values(missed, 4000, seed=SEED + 1)
