@@ -286,7 +286,7 @@ def test_headings_are_in_order_and_figures_have_words() -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
     figures = [attrs for attrs in page.named("svg") if attrs.get("role") == "img"]
     figures += [attrs for attrs in page.named("table") if attrs["class"] == "forest"]
-    assert len(figures) == 4
+    assert len(figures) == 6  # of each arm: the forest, and the shrinkage plot for desktop and for a phone
     assert all(len(attrs["aria-label"]) > 40 for attrs in figures)
     assert page.named("html")[0]["lang"] == "en"
     assert all("scope" in attrs for attrs in page.named("th"))
