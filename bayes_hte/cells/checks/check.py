@@ -76,9 +76,11 @@ def check(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> tuple
     some alarm with probability .005 at most. In 20,000 simulated ones with eight segments in two dimensions, three
     covariates and 2 % missing numbers, 0.48 % raised one.
 
-    The rest are facts, not tests: a cell of 10 units or more of which one makes up more than half of the sum of
-    squares; an effect with one sign in every segment and the other one in their sum (said only where segments' shares
-    differ between the arms by more than chance); empty cells, and cells of fewer than 10 units.
+    The rest are facts, not tests: levels that are totals of others by their name or their sums; labels that differ only
+    in case, spaces or Unicode form; rows that look like sums, as every cell has equally many; segments that mostly hold
+    a unit or two; a cell of 10 units or more of which one makes up more than half of the sum of squares; an effect with
+    one sign in every segment and the other one in their sum (said only where segments' shares differ between the arms
+    by more than chance); empty cells, and cells of fewer than 10 units.
 
     References
     ----------

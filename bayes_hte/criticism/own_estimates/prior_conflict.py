@@ -96,6 +96,8 @@ def find_prior_conflicts(
             problems.append(_describe_average(estimates, average))
         elif average.p < alarm_p:
             notes.append(_describe_outweighed(estimates, average))
+        elif average.se > MAX_UNITS_RATIO * average.prior_sd:
+            notes.append(_describe_weak_data(estimates, average))
         elif scatter := _describe_scatter(estimates, posterior, alarm_p):
             problems.append(scatter)
     return PriorConflicts(tuple(problems), tuple(notes))
@@ -275,6 +277,15 @@ def _describe_outweighed(estimates: SegmentEstimates, average: _Average) -> str:
         f"The data put the average of {_name_coefficient(estimates)} at {average.value:.3g}, outside of what the prior "
         f"expects ({average.prior_low:.2g} to {average.prior_high:.2g} with 95 % probability); they outweigh it, so "
         "the fit follows the data, but the prior is worth a second look."
+    )
+
+
+def _describe_weak_data(estimates: SegmentEstimates, average: _Average) -> str:
+    """Describe data that hold less than a tenth of the information that the prior holds."""
+    return (
+        f"Nearly all that is said of {_name_coefficient(estimates)} comes from the prior: the standard error of their "
+        f"average, {average.se:.2g}, is {average.se / average.prior_sd:.2g} times the SD that the prior allows it; "
+        f"{_write_way_out(estimates)}."
     )
 
 

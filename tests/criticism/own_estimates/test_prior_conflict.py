@@ -49,6 +49,11 @@ def test_estimates_in_other_units_than_the_prior_fail_the_diagnosis(y: list[floa
     assert not fit.sensitivity()["diagnosis"].str.contains("say little").any()
 
 
+def test_noisy_estimates_in_other_units_are_at_least_noted() -> None:
+    fit = hte.fit(published([3.0, -4.0, 6.0, -2.0], [9.0, 8.0, 10.0, 9.0]), "published-estimates")
+    assert "Nearly all that is said of the effects of treated comes from the prior" in fit.diagnosis.notes[0]
+
+
 def test_the_same_estimates_in_the_units_of_the_prior_pass() -> None:
     fit = hte.fit(published([0.52, 0.31, 0.48, 0.61, 0.45], [0.08, 0.09, 0.1, 0.12, 0.07]), "published-estimates")
     assert fit.diagnosis.ok
