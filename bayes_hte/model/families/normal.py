@@ -36,9 +36,13 @@ if TYPE_CHECKING:
 
 def select_statistics(cells: xr.Dataset) -> xr.Dataset:
     """Select n, mean and ss of every cell."""
-    cell_statistics = require_statistics(
-        cells, ["n", "mean", "ss"], family="normal", why="give rows, or n, mean and sd"
+    # Means of clusters, with weights or adjusted come with standard errors, which rows given anew would not change.
+    way_out = (
+        'means with standard errors, as clusters and weights give, are for the family mean: model = "metric"'
+        if "se" in cells
+        else "give rows, or n, mean and sd"
     )
+    cell_statistics = require_statistics(cells, ["n", "mean", "ss"], family="normal", why=way_out)
     if float(cell_statistics["ss"].sum()) <= 0:
         raise DataError("the outcome does not vary within any cell: its spread cannot be estimated")
     return cell_statistics
