@@ -546,8 +546,10 @@ class Fit:
         -------
         pandas.DataFrame
             A column per dimension, arm, time, survival_control, survival_treated (posterior means), difference (in
-            survival, treated minus control), sd, ci_low, ci_high, p_positive, p_negative. Hazard ratios are the
-            relative scale of `table`, plus one.
+            survival, treated minus control), sd, ci_low, ci_high, p_positive, p_negative; then the restricted mean
+            time, the mean time without the event up to that time, in the units of the data: mean_time_control,
+            mean_time_treated, mean_time_difference, mean_time_low, mean_time_high. Hazard ratios are the relative
+            scale of `table`, plus one.
 
         Raises
         ------

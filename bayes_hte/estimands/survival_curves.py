@@ -28,8 +28,9 @@ def tabulate_survival(
     ArgumentError
         If a time is not within the follow-up.
     """
-    compute_risk = get_fitted_family(fit_tree).compute_risk_by_time
-    if compute_risk is None:
+    family = get_fitted_family(fit_tree)
+    compute_risk, compute_restricted_mean = family.compute_risk_by_time, family.compute_restricted_mean
+    if compute_risk is None or compute_restricted_mean is None:
         family_names = [f'"{family.name}"' for family in FAMILIES.values() if family.compute_risk_by_time is not None]
         raise ModelError(f"survival is known of family {' or '.join(family_names)}; make the cells with from_times")
     cells, parameter_draws = get_fitted_cells(fit_tree), select_parameters(fit_tree)
@@ -39,7 +40,11 @@ def tabulate_survival(
         control_survival, treated_survival = (
             1 - compute_risk(eta, parameter_draws, cells, time) for eta in _predict_both_arms(parameter_draws)
         )
-        time_tables.append(_tabulate_at_time(control_survival, treated_survival, time, question))
+        control_mean, treated_mean = (
+            compute_restricted_mean(eta, parameter_draws, cells, time) for eta in _predict_both_arms(parameter_draws)
+        )
+        mean_columns = _summarise_mean_times(control_mean, treated_mean, question)
+        time_tables.append(_tabulate_at_time(control_survival, treated_survival, time, question, mean_columns))
     survival_table = pd.concat(time_tables, ignore_index=True)
     # Tables were made time by time, but time is the innermost key here; and segments keep the cell table's order,
     # where a sort by label would put segment 10 before segment 2.
@@ -79,7 +84,11 @@ def _predict_both_arms(parameter_draws: ParameterDraws) -> tuple[xr.DataArray, x
 
 
 def _tabulate_at_time(
-    control_survival: xr.DataArray, treated_survival: xr.DataArray, time: float, question: EffectQuestion
+    control_survival: xr.DataArray,
+    treated_survival: xr.DataArray,
+    time: float,
+    question: EffectQuestion,
+    more_columns: dict[str, xr.DataArray],
 ) -> pd.DataFrame:
     """Tabulate survival at one time, one row per segment and arm, arms innermost."""
     difference_summary = summarise_draws(treated_survival - control_survival, question)
@@ -88,9 +97,24 @@ def _tabulate_at_time(
         "survival_treated": treated_survival.mean(("chain", "draw")),
         "difference": difference_summary.pop("effect"),
         **difference_summary,
+        **more_columns,
     }
     column_data = xr.Dataset({name: values.reset_coords(drop=True) for name, values in table_columns.items()})
     time_table = column_data.to_dataframe(dim_order=["segment", "arm"]).reset_index()
     time_table = time_table[["segment", "arm", *table_columns]]
     time_table.insert(2, "time", time)
     return time_table
+
+
+def _summarise_mean_times(
+    control_mean: xr.DataArray, treated_mean: xr.DataArray, question: EffectQuestion
+) -> dict[str, xr.DataArray]:
+    """Summarise restricted mean times without the event, and their difference with its interval."""
+    difference_summary = summarise_draws(treated_mean - control_mean, question)
+    return {
+        "mean_time_control": control_mean.mean(("chain", "draw")).broadcast_like(difference_summary["effect"]),
+        "mean_time_treated": treated_mean.mean(("chain", "draw")),
+        "mean_time_difference": difference_summary["effect"],
+        "mean_time_low": difference_summary["ci_low"],
+        "mean_time_high": difference_summary["ci_high"],
+    }

@@ -265,7 +265,8 @@ class Times(PlanTable):
     )
     horizon: Annotated[FiniteNumber, Field(gt=0)] | None = Field(
         default=None,
-        description="Time by which the chance of the event is compared; if nothing is said, that of the last event.",
+        description="Time by which the chance of the event is compared; if nothing is said, the time by which half of "
+        "the units have had it, or the last event up to which a tenth of every arm was followed, whichever is earlier.",
         examples=[90],
     )
     bins: DimensionBins = None

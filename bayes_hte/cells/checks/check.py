@@ -10,6 +10,7 @@ from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.checks.balance import describe_attrition, describe_imbalance
 from bayes_hte.cells.checks.labels import describe_similar_arms, describe_similar_levels, describe_totals
 from bayes_hte.cells.checks.outliers_simpson import describe_outliers, describe_reversals
+from bayes_hte.cells.checks.proportional_hazards import describe_changing_hazards
 from bayes_hte.cells.checks.sample_ratio import describe_mismatches
 from bayes_hte.cells.checks.unit_rows import describe_summed_rows, describe_tiny_levels
 from bayes_hte.cells.checks.wording import MAX_NAMED_SEGMENTS, list_first, locate_condition, quote_column, shorten_label
@@ -69,6 +70,8 @@ def check(cells: xr.Dataset, shares: Mapping[str, float] | None = None) -> tuple
       together. A dimension with a level that the treatment changes is uneven, though the randomisation was sound;
     - means of what was measured before treatment (``pre_mean``): Welch's test and an analysis of variance, both of
       which must agree, with Holm's correction for the number of covariates;
+    - of survival, whether the hazard ratio is the same in all intervals of time: a chi-square test of treated failures
+      given those of both arms, in every segment;
     - the rate of missing numbers (``n_missing``): a chi-square test. Rows are taken to be missing one by one, also
       where a unit has several.
 
@@ -127,8 +130,10 @@ def collect_findings(cells: xr.Dataset, shares: Mapping[str, float] | None = Non
         *describe_similar_levels(cells),
         *describe_summed_rows(cells),
         *describe_tiny_levels(cells),
+        *describe_changing_hazards(cells),
         *describe_reversals(cells),
         *describe_outliers(cells),
+        *_describe_shared_controls(cells, has_data),
         *_describe_missing_arms(has_data),
         *_describe_empty_segments(has_data),
         *_describe_tiny_segments(cells),
@@ -136,6 +141,22 @@ def collect_findings(cells: xr.Dataset, shares: Mapping[str, float] | None = Non
         *_describe_eventless_cells(cells),
     ]
     return DataFindings(tuple(dict.fromkeys(validity_warnings)), tuple(dict.fromkeys(other_findings)))
+
+
+def _describe_shared_controls(cells: xr.Dataset, has_data: xr.DataArray) -> list[str]:
+    """Describe estimates of several arms in one segment, which are taken to be independent."""
+    if "estimate" not in cells:
+        return []
+    shares_control = has_data.sum(ARM) > 1
+    if not bool(shares_control.any()):
+        return []
+    # Cov(y_a − y_0, y_b − y_0) = Var y_0
+    return [
+        f"{write_count(int(shares_control.sum()), 'segment has', 'segments have')} estimates of several arms: "
+        f"{_name_segments(shares_control)}; the arms are taken to be independent, but arms that share a control are "
+        "not: effects of one arm are right, comparisons between arms come out too uncertain; give rows or summaries of "
+        "the units, control included, where arms are to be compared"
+    ]
 
 
 def _describe_missing_arms(has_data: xr.DataArray) -> list[str]:

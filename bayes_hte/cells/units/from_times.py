@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from bayes_hte._support.phrases import write_count
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 DEFAULT_INTERVALS = 4
 """Intervals of time without `breaks`: the hazard can change over time, and each interval has events enough."""
+
+HORIZON_CANDIDATES = 20
+"""Times of events among which the default horizon is chosen: each 5 % of the events after the one before."""
+MIN_FOLLOWED_SHARE = 0.1
+"""Of an arm, still at risk at the default horizon: beyond it few units decide what is said."""
 
 
 def from_times(  # noqa: PLR0913, one keyword per column or decision
@@ -74,7 +80,9 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
         together into four intervals with about equally many, and a note says which. A time equal to a break belongs
         to the interval that ends there. To merge tables later, give all the same.
     horizon
-        Time at which survival is compared; by default that of the last event.
+        Time at which survival is compared. By default the time by which half of the units of all arms together have
+        had the event, or the last event up to which a tenth of every arm was followed, whichever is earlier: at the
+        end of the follow-up everybody may have had it, and arms would not differ. A note says which.
     bins
         By dimension: where to cut its numbers, into how many bins of about equal size, or a period of its dates, as in
         `from_rows`.
@@ -146,6 +154,7 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
         # Nothing is known of the hazard after the last time observed: the last interval ends there.
         edges = [0.0, *cuts, observed.last_time]
         groups = group_unit_rows(unit_rows, _build_interval_query(edges))
+        chosen_horizon = _choose_horizon(unit_rows, observed) if horizon is None else None
     fold_notes: list[str] = []
     if fold_labels:
         groups, fold_notes = fold_group_labels(groups, unit_rows.columns, control=control)
@@ -153,8 +162,9 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
         unit_rows, groups, outcome_name=outcome, control=control, drop_missing=drop_missing
     )
     cut_notes = [cut.describe_cut(dim) for dim, cut in unit_rows.cuts_by_dim.items()]
-    notes = [*fold_notes, *attributes.notes, *cut_notes]
-    attributes = replace(attributes, horizon=_resolve_horizon(horizon, observed), notes=notes)
+    horizon_time, horizon_notes = chosen_horizon or (_check_horizon(horizon, observed), [])
+    notes = [*fold_notes, *attributes.notes, *cut_notes, *horizon_notes]
+    attributes = replace(attributes, horizon=horizon_time, notes=notes)
     if breaks is None and cuts:
         break_phrase = ", ".join(_format_time(break_time) for break_time in cuts)
         breaks_note = f"time is cut at {break_phrase}, so that each interval has about equally many events"
@@ -228,15 +238,21 @@ def _choose_breaks(unit_rows: UnitRows, observed_times: _ObservedTimes) -> list[
     time_quantiles = query_quantiles(
         failure_times, "failed", [i / n_intervals for i in range(1, n_intervals)], table_name=unit_rows.table_name
     )
+    candidates = _find_events_below(failure_times, time_quantiles, unit_rows.table_name)
+    return [cut for cut in candidates if cut < observed_times.last_event_time]
+
+
+def _find_events_below(failure_times: Any, time_quantiles: Sequence[float], table_name: str) -> list[float]:
+    """Find the time of the event at or below each quantile, each once: no interval is then without events."""
+    import narwhals.stable.v2 as nw
+
     times_below = failure_times.with_columns(
         **{
             f"q{i}": nw.when(nw.col("failed") <= quantile).then(nw.col("failed"))
             for i, quantile in enumerate(time_quantiles)
         }
     ).select(*(nw.col(f"q{i}").max() for i in range(len(time_quantiles))))
-    # The time of an event at or below each quantile: no interval is then without events.
-    candidates = (float(cut) for cut in fetch_rows(times_below, unit_rows.table_name)[0] if not is_missing(cut))
-    return sorted({cut for cut in candidates if cut < observed_times.last_event_time})
+    return sorted({float(cut) for cut in fetch_rows(times_below, table_name)[0] if not is_missing(cut)})
 
 
 def _check_breaks(breaks: Sequence[float], observed_times: _ObservedTimes) -> list[float]:
@@ -260,9 +276,67 @@ def _check_breaks(breaks: Sequence[float], observed_times: _ObservedTimes) -> li
     return cuts
 
 
-def _resolve_horizon(horizon: float | None, observed_times: _ObservedTimes) -> float:
-    if horizon is None:
-        return observed_times.last_event_time
+def _choose_horizon(unit_rows: UnitRows, observed_times: _ObservedTimes) -> tuple[float, list[str]]:
+    """Choose the time at which arms are compared, and say in a note why; see `from_times`."""
+    if not observed_times.event_count:
+        return observed_times.last_event_time, []
+    candidates = _query_event_times(unit_rows, min(HORIZON_CANDIDATES, observed_times.event_count))
+    groups = group_unit_rows(unit_rows, _build_interval_query([0.0, *candidates], with_reached=True))
+    failures, time_at_risk = (
+        np.array([values[f"{name}{i}"].sum() for i in range(len(candidates))], dtype=float)
+        for name, values in (("fail", groups.value_counts), ("risk", groups.column_sums))
+    )
+    # S(t) of all arms together = exp(−Σ_j hazard_j Δ_j),   hazard_j = failures_j / time at risk_j
+    interval_time = np.diff([0.0, *candidates])
+    survival = np.exp(-np.cumsum(failures / np.maximum(time_at_risk, 1e-300) * interval_time))
+    followed_shares = np.min(
+        [_measure_followed_shares(groups, arm, len(candidates)) for arm in _list_arms(groups)], axis=0
+    )
+    last_followed = int(np.flatnonzero(followed_shares >= MIN_FOLLOWED_SHARE).max(initial=0))
+    half_reached = int(np.argmax(survival <= 0.5)) if (survival <= 0.5).any() else len(candidates) - 1
+    chosen = min(last_followed, half_reached)
+    if chosen == len(candidates) - 1:
+        return candidates[chosen], []
+    reason = (
+        "half of the units have had the event"
+        if half_reached <= last_followed
+        else f"a tenth of every arm was still followed ({MIN_FOLLOWED_SHARE:.0%} at least)"
+    )
+    return candidates[chosen], [
+        f"risks are compared at the horizon {candidates[chosen]:.4g}, the time by which {reason}; the last "
+        f"event was at {candidates[-1]:.4g}: state horizon to compare at another time"
+    ]
+
+
+def _list_arms(groups: GroupedUnits) -> list[str]:
+    """List the arms that have complete rows."""
+    return list(dict.fromkeys(
+        arm for (_, arm), unit_count in zip(groups.cell_keys, groups.unit_counts, strict=True)
+        if unit_count and not is_missing(arm)
+    ))  # fmt: skip
+
+
+def _measure_followed_shares(groups: GroupedUnits, arm: str, time_count: int) -> npt.NDArray[np.float64]:
+    """Measure the share of an arm's units that were still followed at each of the candidate times."""
+    is_arm = np.array([label == arm for _, label in groups.cell_keys])
+    followed_counts = [int(groups.value_counts[f"reach{i}"][is_arm].sum()) for i in range(time_count)]
+    return np.array(followed_counts, dtype=np.float64) / float(groups.unit_counts[is_arm].sum())
+
+
+def _query_event_times(unit_rows: UnitRows, count: int) -> list[float]:
+    """Query times of events, about equally many events apart, the last event among them."""
+    import narwhals.stable.v2 as nw
+
+    time, event = nw.col("y0"), nw.col("y1")
+    failure_times = unit_rows.frame.filter(~nw.col("k0").is_null()).select(failed=nw.when(event == 1).then(time))
+    quantiles = query_quantiles(
+        failure_times, "failed", [i / count for i in range(1, count + 1)], table_name=unit_rows.table_name
+    )
+    return _find_events_below(failure_times, quantiles, unit_rows.table_name)
+
+
+def _check_horizon(horizon: object, observed_times: _ObservedTimes) -> float:
+    """Check that a horizon lies within what was observed."""
     # Survival beyond the last time observed would be a guess about the hazard there.
     horizon_time = to_float(horizon)
     if horizon_time is None or not 0 < horizon_time <= observed_times.last_time:  # also refuses NaN
@@ -275,7 +349,8 @@ def _resolve_horizon(horizon: float | None, observed_times: _ObservedTimes) -> f
     return horizon_time
 
 
-def _build_interval_query(edges: Sequence[float]) -> StatisticsQuery:
+def _build_interval_query(edges: Sequence[float], *, with_reached: bool = False) -> StatisticsQuery:
+    """Build the query for failures and time at risk between edges; and for units followed up to the end of each."""
     import narwhals.stable.v2 as nw
 
     time, event = nw.col("y0"), nw.col("y1")
@@ -284,8 +359,11 @@ def _build_interval_query(edges: Sequence[float]) -> StatisticsQuery:
     for i, (start, end) in enumerate(itertools.pairwise(edges)):
         derived_columns[f"risk{i}"] = time.clip(start, end) - start
         derived_columns[f"fail{i}"] = nw.when((event == 1) & (time > start) & (time <= end)).then(event)
+        if with_reached:
+            derived_columns[f"reach{i}"] = nw.when(time >= end).then(time)
     intervals = range(len(edges) - 1)
-    return StatisticsQuery(derived_columns, [f"fail{i}" for i in intervals], [f"risk{i}" for i in intervals])
+    count_columns = [f"{name}{i}" for name in ("fail", *(["reach"] if with_reached else [])) for i in intervals]
+    return StatisticsQuery(derived_columns, count_columns, [f"risk{i}" for i in intervals])
 
 
 def _stack_intervals(groups: GroupedUnits, n_intervals: int) -> dict[str, CellValues]:

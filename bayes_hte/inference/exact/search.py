@@ -202,7 +202,7 @@ def _to_size(values: list[float], size: int) -> Array:
     """One value for every entry: a mean of those of arms that share one, repeated for strata."""
     if size < len(values):
         return np.full(size, np.mean(values))
-    return np.tile(np.asarray(values, dtype=float), -(-size // len(values)))[:size]
+    return np.tile(np.asarray(values, dtype=float), -(-size // max(len(values), 1)))[:size]
 
 
 def start_of(parameter: Hyperparameter, value: float) -> float:

@@ -185,6 +185,8 @@ class Family:
         posterior of all parts -> variance of effects on the mean outcome between segments.
     compute_risk_by_time : callable or None
         (eta, parameter_draws, cell_statistics, until_time) -> probability of the event by a time.
+    compute_restricted_mean : callable or None
+        (eta, parameter_draws, cell_statistics, until_time) -> mean time without the event up to a time.
     list_misfits : callable
         (cell_statistics, parameter_draws) -> sentences on what the data say against the family's own assumptions,
         with the way out; each marks the result as not reliable.
@@ -220,6 +222,7 @@ class Family:
     combine_parts: Callable[[ParameterDraws], dict[str, xr.DataArray]] | None = None
     compute_between_variance: Callable[[xr.Dataset], xr.DataArray] | None = None
     compute_risk_by_time: Callable[[xr.DataArray, ParameterDraws, xr.Dataset, float], xr.DataArray] | None = None
+    compute_restricted_mean: Callable[[xr.DataArray, ParameterDraws, xr.Dataset, float], xr.DataArray] | None = None
     list_misfits: Callable[[xr.Dataset, ParameterDraws], list[str]] = list_no_misfits
     stand_ins: tuple[StandIn, ...] = ()
 

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
+from bayes_hte.cells.checks.proportional_hazards import describe_changing_hazards
 from bayes_hte.errors import DataError
 from bayes_hte.model.families.cell_likelihood import ArmCellData, CellLikelihood, FloatArray
 from bayes_hte.model.families.family import (
@@ -80,9 +81,9 @@ def pack_arrays(cell_statistics: xr.Dataset) -> dict[str, FloatArray]:
 def _collapse_intervals(arm_data: ArmCellData, log_hazards: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Add up time at risk weighted by relative hazards, and failures times log relative hazards."""
     # exposure = t_0 + Σ_j t_j e^hazard_j,   shift = Σ_j d_j hazard_j + constant
-    # The product with 0 gives both the shape of the points.
-    weighted_exposure = arm_data["at_risk"][0] + 0.0 * log_hazards[0]
-    log_shift = 0.0 * log_hazards[0] + arm_data["constant"]
+    # Zeros give both the shape of the points, which a single interval would not: it has no hazards beside its own.
+    point_zeros = np.zeros(log_hazards.shape[1:])
+    weighted_exposure, log_shift = arm_data["at_risk"][0] + point_zeros, arm_data["constant"] + point_zeros
     for interval_index, log_hazard in enumerate(log_hazards, start=1):
         weighted_exposure = weighted_exposure + arm_data["at_risk"][interval_index] * np.exp(log_hazard)
         log_shift = log_shift + arm_data["failures"][interval_index] * log_hazard
@@ -183,6 +184,30 @@ def compute_risk(eta: xr.DataArray, log_hazards: xr.DataArray, interval_time: Fl
     # cumulative hazard = e^eta (t_0 + Σ_j t_j e^hazard_j)
     weighted_time = interval_time[0] + np.einsum("j...,j->...", relative_hazards, interval_time[1:])
     return ordered_eta.copy(data=-np.expm1(-np.exp(ordered_eta.values) * weighted_time)).transpose(*eta.dims)
+
+
+def compute_restricted_mean(
+    eta: xr.DataArray, parameter_draws: ParameterDraws, cell_statistics: xr.Dataset, until_time: float
+) -> xr.DataArray:
+    """Compute the mean time without the event up to a time, ∫ S(u) du: the area under the survival curve."""
+    sample_dims = [dim for dim in ("chain", "draw") if dim in eta.dims]
+    ordered_eta = eta.transpose(*sample_dims, ...)
+    log_hazards = move_dim_first(parameter_draws["hazards"], "later_interval", ordered_eta.ndim)
+    base_hazard, cumulative_hazard = np.exp(ordered_eta.values), np.zeros(ordered_eta.shape)
+    restricted_mean = np.zeros(ordered_eta.shape)
+    for interval_index, time in enumerate(measure_time_in_intervals(cell_statistics, until_time)):
+        relative_hazard = 1.0 if interval_index == 0 else np.exp(log_hazards[interval_index - 1])
+        added_hazard = base_hazard * relative_hazard * time
+        # ∫ over the interval = S(start) time (1 − e^−x) / x,   x = hazard × time; → time as x → 0
+        mean_share = -np.expm1(-added_hazard) / np.where(added_hazard > 0, added_hazard, 1.0)
+        restricted_mean += np.exp(-cumulative_hazard) * time * np.where(added_hazard > 0, mean_share, 1.0)
+        cumulative_hazard = cumulative_hazard + added_hazard
+    return ordered_eta.copy(data=restricted_mean).transpose(*eta.dims)
+
+
+def list_misfits(cell_statistics: xr.Dataset, parameter_draws: ParameterDraws) -> list[str]:
+    """List arms whose hazard ratio changes over time, where the model has one for all times."""
+    return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in describe_changing_hazards(cell_statistics)]
 
 
 def estimate_raw_effects(cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
@@ -307,4 +332,6 @@ FAMILY = Family(
         label_dims=label_nuisance_dims,
     ),
     compute_risk_by_time=compute_risk_by_time,
+    compute_restricted_mean=compute_restricted_mean,
+    list_misfits=list_misfits,
 )

@@ -77,7 +77,9 @@ def test_cells_of_equal_numbers_have_no_variation():
 def test_estimates_with_gaps_are_named():
     table = pd.DataFrame({"school": ["A", "A", "B"], "arm": ["x", "y", "x"], "y": [1.0, 2, 3], "se": [1.0, 1, 1]})
     cells = from_estimates(table, segments=["school"], estimate="y", se="se", arm="arm")
-    assert check(cells) == ("1 segment lacks an arm: B (no y); kept, but the effect there comes from the prior",)
+    shared_control, lacking_arm = check(cells)
+    assert shared_control.startswith("1 segment has estimates of several arms: A; ")
+    assert lacking_arm == "1 segment lacks an arm: B (no y); kept, but the effect there comes from the prior"
 
 
 def test_rates_without_events_are_counted_and_full_ones_are_not():
@@ -100,7 +102,8 @@ def test_rates_without_events_are_counted_and_full_ones_are_not():
 def survivors(died: int) -> xr.Dataset:
     rows = pd.DataFrame({"stage": "early", "arm": ["old"] * 10 + ["new"] * 10, "days": range(1, 21)})
     rows["died"] = [1] * 10 + [1] * died + [0] * (10 - died)
-    return from_times(rows, time="days", event="died", arm="arm", control="old", segments=["stage"], breaks=[5])
+    ask = {"time": "days", "event": "died", "arm": "arm", "control": "old", "segments": ["stage"]}
+    return from_times(rows, breaks=[5], horizon=10, **ask)
 
 
 @pytest.mark.parametrize(("died", "sentences"), [(0, 1), (1, 0)])
@@ -112,7 +115,8 @@ def test_survival_without_events_is_named(died, sentences):
 def test_notes_and_few_units_of_survival_are_said():
     rows = pd.DataFrame({"stage": "early", "arm": ["old"] * 10 + ["new"] * 9, "days": range(1, 20), "died": 1})
     cells = from_times(rows, time="days", event="died", arm="arm", control="old", segments=["stage"])
-    first, second = check(cells)
+    horizon_note, first, second = check(cells)
+    assert horizon_note.startswith("risks are compared at the horizon ")
     assert first == "time is cut at 5, 10, 14, so that each interval has about equally many events"
     assert second.startswith("1 segment has fewer than 10 units in an arm: early; ")
 
@@ -166,3 +170,10 @@ def test_a_hundred_thousand_segments_are_checked_in_two_seconds():
 def test_what_is_no_cell_table_is_refused():
     with pytest.raises(DataError, match="make no cell table"):
         check(xr.Dataset({"x": 1}))
+
+
+def test_estimates_of_arms_that_may_share_a_control_are_said_to_be_taken_as_independent():
+    table = pd.DataFrame({"trial": ["A", "A", "B"], "arm": ["high", "low", "low"], "y": [1.0, 0.7, 0.5], "se": 0.3})
+    found = check(from_estimates(table, segments=["trial"], estimate="y", se="se", arm="arm"))
+    assert any("1 segment has estimates of several arms: A; the arms are taken to be independent" in s for s in found)
+    assert check(from_estimates(table[table["arm"] == "low"], segments=["trial"], estimate="y", se="se")) == ()

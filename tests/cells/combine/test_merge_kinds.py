@@ -66,7 +66,6 @@ def assert_same(left: xr.Dataset, right: xr.Dataset) -> None:
     xr.testing.assert_allclose(left.drop_attrs(), right.drop_attrs(), rtol=1e-11, atol=1e-11)
     assert set(left.data_vars) == set(right.data_vars)
     assert {name: left[name].dtype for name in left} == {name: right[name].dtype for name in right}
-    assert left.attrs.get("horizon") == right.attrs.get("horizon")
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)

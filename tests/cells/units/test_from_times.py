@@ -79,10 +79,10 @@ def test_by_default_events_are_divided_into_four_about_equal_parts(engine, days)
     if not days:  # ties go to one side
         parts = cells.failures.sum(["segment", "arm"]).values
         assert parts.max() - parts.min() <= 2
-    (note,) = cell_table.list_notes(cells)
+    (note,) = [note for note in cell_table.list_notes(cells) if "cut" in note]
     assert note.startswith("time is cut at ")
     assert all(repr(float(cut)).removesuffix(".0") in note for cut in quantiles)
-    assert cells.attrs["horizon"] == died.max()
+    assert abs((np.array(columns["days"]) <= cells.attrs["horizon"]).mean() - 0.5) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_no_interval_of_its_own_choice_is_without_events(engine, days, died, cut
     cells = read(engine(columns))
     assert cells.start.values.tolist() == [0, *cuts]
     assert (cells.failures.sum(["segment", "arm"]) > 0).all()
-    assert len(cell_table.list_notes(cells)) == bool(cuts)
+    assert len([note for note in cell_table.list_notes(cells) if "cut" in note]) == bool(cuts)
 
 
 def test_a_time_equal_to_a_break_belongs_to_the_interval_that_ends_there():
@@ -121,12 +121,46 @@ def test_time_at_risk_adds_up_to_the_time_of_all_units():
 def test_without_breaks_there_is_one_interval():
     cells = read(small(), breaks=[])
     assert cells.interval.values.tolist() == ["0–60"]
-    assert cell_table.list_notes(cells) == []
+    assert not [note for note in cell_table.list_notes(cells) if "cut" in note]
 
 
-@pytest.mark.parametrize(("horizon", "expected"), [(None, 50.0), (60, 60.0), (0.5, 0.5)])
-def test_the_horizon_is_kept_or_that_of_the_last_event(horizon, expected):
-    assert read(small(), horizon=horizon).attrs["horizon"] == expected
+@pytest.mark.parametrize("horizon", [60, 0.5])
+def test_a_stated_horizon_is_kept(horizon):
+    assert read(small(), horizon=horizon).attrs["horizon"] == horizon
+
+
+def follow(times: np.ndarray, died: np.ndarray) -> xr.Dataset:
+    arm = np.resize(["old", "new"], len(times))
+    rows = pd.DataFrame({"days": times, "died": died, "arm": arm, "site": np.resize(list("aabb"), len(times))})
+    return from_times(rows, time="days", event="died", arm="arm", control="old", segments=["site"])
+
+
+def test_where_everybody_fails_risks_are_compared_when_half_have_failed() -> None:
+    times = np.random.default_rng(1).weibull(2.0, 400) * np.resize([60.0, 30.0], 400)
+    cells = follow(times, np.ones(400, dtype=int))
+    # Between the 45 % and the 55 % quantile: the grid has steps of a twentieth of the events.
+    assert np.quantile(times, 0.45) <= cells.attrs["horizon"] <= np.quantile(times, 0.55)
+    (note,) = [note for note in cell_table.list_notes(cells) if "horizon" in note]
+    assert f"horizon {cells.attrs['horizon']:.4g}," in note
+    assert "half of the units" in note
+
+
+def test_where_few_fail_risks_are_compared_at_the_last_event() -> None:
+    rng = np.random.default_rng(2)
+    times, died = rng.exponential(500.0, 400), np.ones(400, dtype=int)
+    died[times > 30] = 0
+    cells = follow(np.minimum(times, 30.0), died)
+    assert cells.attrs["horizon"] == times[times <= 30].max()
+    assert not [note for note in cell_table.list_notes(cells) if "horizon" in note]
+
+
+def test_where_few_are_followed_long_risks_are_compared_while_a_tenth_is_there() -> None:
+    rng = np.random.default_rng(3)
+    times, followed = rng.exponential(500.0, 2000), rng.exponential(20.0, 2000)
+    cells = follow(np.minimum(times, followed), (times <= followed).astype(int))
+    share_followed = (np.minimum(times, followed) >= cells.attrs["horizon"]).mean()
+    assert 0.1 <= share_followed < 0.2
+    assert any("a tenth of every arm" in note for note in cell_table.list_notes(cells))
 
 
 @pytest.mark.parametrize("died", [[True, True, False, True] * 2, [1.0, 1.0, 0.0, 1.0] * 2])
@@ -158,8 +192,8 @@ def test_dropping_is_the_same_as_never_having_had_the_rows(engine):
     left = {name: columns[name] + more[name][-1:] for name in columns}
     expected = read(pd.DataFrame(left))
     xr.testing.assert_allclose(cells.drop_attrs(), expected.drop_attrs(), rtol=1e-14)
-    assert cells.attrs["horizon"] == expected.attrs["horizon"] == 50
-    assert len(cell_table.list_notes(cells)) == 5
+    assert cells.attrs["horizon"] == expected.attrs["horizon"] == 30
+    assert len(cell_table.list_notes(cells)) == 6
 
 
 def test_hostile_names_are_only_names(engine):
