@@ -24,6 +24,7 @@ from bayes_hte.spec.cell_table import (
     INTERVAL,
     SEGMENT,
     VALUE,
+    VALUE_LABEL,
     encode_text_list,
     list_dimensions,
     list_notes,
@@ -103,6 +104,8 @@ def _tabulate_long_cells(cells: xr.Dataset) -> pd.DataFrame:
         long_table = (
             long_table[long_table["histogram"] > 0].rename(columns={"histogram": "units"}).reset_index(drop=True)
         )
+        if VALUE_LABEL in long_table:  # answers in words are shown, and read again, as words
+            long_table[VALUE] = long_table[VALUE_LABEL]
         return long_table[[*list_dimensions(cells), ARM, extra_dim, "units"]]
     return long_table[[*list_dimensions(cells), ARM, "start", "end", *variable_names]]
 

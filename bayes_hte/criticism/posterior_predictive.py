@@ -53,7 +53,12 @@ def tabulate_predictive_checks(fit_tree: xr.DataTree, question: EffectQuestion) 
     for position, variable_name in enumerate(map(str, replicated_data.data_vars)):
         variable_pair = observed_data[variable_name], replicated_data[variable_name]
         if cell_table.VALUE in observed_data[variable_name].dims:
-            check_rows += [_check_level(level, *variable_pair, question) for level in variable_pair[0].value.values]
+            cells = get_fitted_cells(fit_tree)
+            answer_names = dict(zip(cells[cell_table.VALUE].values, cell_table.list_answers(cells), strict=True))
+            check_rows += [
+                _check_level(level, answer_names[level], *variable_pair, question)
+                for level in variable_pair[0].value.values
+            ]
             continue
         cells_pair = _select_observed_cells(*variable_pair)
         if variable_name in family.simulated_totals:
@@ -105,12 +110,16 @@ def _check_distances(
 
 
 def _check_level(
-    outcome_level: float, observed_values: xr.DataArray, replicated_values: xr.DataArray, question: EffectQuestion
+    outcome_level: float,
+    level_name: str,
+    observed_values: xr.DataArray,
+    replicated_values: xr.DataArray,
+    question: EffectQuestion,
 ) -> dict[str, Any]:
     """Check the number of units whose outcome has a level, over all cells."""
     observed_total = float(observed_values.sel({cell_table.VALUE: outcome_level}).sum())
     replicated_totals = _flatten_draws(replicated_values.sel({cell_table.VALUE: outcome_level}).sum("cell"))
-    return _build_check_row(f"units with outcome {outcome_level:g}", observed_total, replicated_totals, question)
+    return _build_check_row(f"units with outcome {level_name}", observed_total, replicated_totals, question)
 
 
 def _flatten_draws(replicated_values: xr.DataArray) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ Contracts cross the layers of this package, objects do not. Whoever makes a cell
             covariate             names of what is known of whole segments
             pre_covariate         names of what was measured of units before treatment
             input_column          names of the columns that an adjusted mean is made of
+            value_label(value)    answers in words, where the numbers 1, 2, … stand for these in their order
     data    one of the kinds in `VARIABLES_BY_KIND`, with dims (segment, arm) before any other; and any of
             `EXTRA_VARIABLES`
     attrs   outcome, control      text; control is "" for published estimates
@@ -49,6 +50,8 @@ OTHER_LEVEL: Final = "(other)"
 """Rare levels, where someone asked to put them together."""
 
 VALUE: Final = "value"
+VALUE_LABEL: Final = "value_label"
+"""Words of the values of a histogram, which are then numbered; numbers that were counted or measured have none."""
 INTERVAL: Final = "interval"
 COVARIATE: Final = "covariate"
 PRE_COVARIATE: Final = "pre_covariate"
@@ -260,6 +263,13 @@ def encode_level_orders(level_orders: Mapping[str, Iterable[str]]) -> str | None
     return json.dumps(stated_orders, ensure_ascii=False) if stated_orders else None
 
 
+def list_answers(cells: xr.Dataset) -> list[str]:
+    """List the values of a histogram as they are shown: answers by their words, else numbers."""
+    if VALUE_LABEL in cells.coords:
+        return list(map(str, cells[VALUE_LABEL].values))
+    return [f"{value:g}" for value in cells[VALUE].values]
+
+
 def list_validity_warnings(cells: xr.Dataset) -> list[str]:
     """List the reasons why the arms may not be comparable, as sentences."""
     return list(map(str, json.loads(cells.attrs.get("doubts", "[]"))))
@@ -317,7 +327,7 @@ def hash_cell_table(cells: xr.Dataset) -> str:
     for variable_name in [SEGMENT, ARM, *list_dimensions(cells)]:
         sha256_hash.update(json.dumps([variable_name, [str(value) for value in cells[variable_name].values]]).encode())
     # A dimension may bear one of these names: with dims (segment) it is hashed above already.
-    for variable_name in (VALUE, "start", "end", COVARIATE, INPUT_COLUMN, PRE_COVARIATE):
+    for variable_name in (VALUE, VALUE_LABEL, "start", "end", COVARIATE, INPUT_COLUMN, PRE_COVARIATE):
         if variable_name in cells.coords and cells[variable_name].dims != (SEGMENT,):
             sha256_hash.update(json.dumps([variable_name, cells[variable_name].values.tolist()]).encode())
     for variable_name in sorted(map(str, cells.data_vars)):
@@ -501,6 +511,10 @@ def _check_histogram(cells: xr.Dataset) -> None:
             f"the outcome has the value {largest_value:g}, which often stands for a missing one; "
             f"clean it, or state the outcome in larger units, below {LARGEST_CELL_NUMBER:g}"
         )
+    if VALUE_LABEL in cells.coords and (
+        cells[VALUE_LABEL].dims != (VALUE,) or len(set(list_answers(cells))) < len(outcome_values)
+    ):
+        raise DataError("the words of a histogram's values must differ, one for each value")
     # n = Σ_value histogram
     differs_from_n = cells["histogram"].sum(VALUE) != cells["n"]
     if bool(differs_from_n.any()):

@@ -100,6 +100,17 @@ _SEGMENT_COLUMNS = Field(
     description="Columns known before treatment whose combinations are the segments: the dimensions.",
     examples=[["device", "customer"], "device"],
 )
+StatedLevels = Annotated[
+    Annotated[tuple[NonEmptyText, ...], Field(min_length=2)]
+    | Annotated[tuple[FiniteNumber, ...], Field(min_length=2)]
+    | None,
+    expect_one_of('a list of two or more answers, the lowest first, as in ["bad", "fair", "good"]'),
+    Field(
+        description="All answers that could be given, the lowest first: words, or numbers. One that nobody chose is "
+        "kept. If nothing is said, the numbers that occur; words need an order.",
+        examples=[["bad", "fair", "good"]],
+    ),
+]
 OutcomeName = Annotated[NonEmptyText, _OUTCOME_NAME]
 ArmColumn = Annotated[NonEmptyText, _ARM_COLUMN]
 OptionalArmColumn = Annotated[NonEmptyText | None, _ARM_COLUMN]
@@ -189,6 +200,7 @@ class Rows(PlanTable):
         "counts, ratings), or the share above 0 and the logarithms above it (`two_part`: revenue).",
         examples=["two_part"],
     )
+    levels: StatedLevels = None
     exposure: NonEmptyText | None = _describe_column(
         "Column of the time, visits or area over which the outcome counts events: makes rates.", "hours"
     )
@@ -288,6 +300,7 @@ class Levels(PlanTable):
     segments: SegmentColumns
     value: NonEmptyText = Field(description="Column of the value of the outcome.", examples=["stars"])
     count: NonEmptyText = Field(description="Column of the number of units that have the value.", examples=["users"])
+    levels: StatedLevels = None
     fold_labels: FoldLabels = False
     shares: ArmShares = None
 

@@ -11,14 +11,14 @@ from bayes_hte._support.validation import describe_type
 from bayes_hte.cells.build import CellCoords, CellValues, TableAttributes, build_cell_table, pool_groups
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, SegmentLevels
 from bayes_hte.cells.reading.level_order import merge_orders
-from bayes_hte.cells.reading.small_tables import FloatValues
 from bayes_hte.cells.summaries.segment_covariates import add_covariates, list_segment_levels
+from bayes_hte.cells.summaries.small_tables import FloatValues
 from bayes_hte.cells.units import adjusted_means
 from bayes_hte.cells.units.clusters import SpanningClusters, count_disjoint_clusters, read_spanning_clusters
 from bayes_hte.cells.units.from_times import build_interval_coords
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
-from bayes_hte.spec.cell_table import ARM, COVARIATE, PRE_COVARIATE, SEGMENT, VALUE
+from bayes_hte.spec.cell_table import ARM, COVARIATE, PRE_COVARIATE, SEGMENT, VALUE, VALUE_LABEL
 
 
 def merge(*tables: xr.Dataset) -> xr.Dataset:
@@ -224,9 +224,31 @@ _SOLVED_VARIABLES = frozenset({"mean", "se", "variance_reduction"})
 """Variables that are computed from the input columns, where a table has these."""
 
 
+def _require_same_words(tables: Sequence[xr.Dataset]) -> list[str] | None:
+    """Return the answers in words that all tables have; None where they have numbers.
+
+    Raises
+    ------
+    DataError
+        If scales differ: the same number would stand for different answers.
+    """
+    scales = [cell_table.list_answers(table) if VALUE_LABEL in table.coords else None for table in tables]
+    for i, scale in enumerate(scales[1:], start=2):
+        if scale != scales[0]:
+            first, other = (cell_table.list_answers(table) for table in (tables[0], tables[i - 1]))
+            raise DataError(
+                f"tables with different answers cannot be merged: {quote_names(first)} in table 1, "
+                f"{quote_names(other)} in table {i}; make both with the same levels"
+            )
+    return scales[0]
+
+
 def _align_tables(tables: Sequence[xr.Dataset]) -> tuple[Sequence[xr.Dataset], CellCoords]:
     """Align the values or intervals of all tables, and return their coordinates."""
     if "histogram" in tables[0]:
+        words = _require_same_words(tables)
+        if words is not None:
+            return tables, {VALUE: (VALUE, tables[0][VALUE].values), VALUE_LABEL: (VALUE, words)}
         all_values = np.unique(np.concatenate([table[VALUE].values for table in tables]))
         return [table.reindex({VALUE: all_values}, fill_value=0) for table in tables], {VALUE: (VALUE, all_values)}
     if "failures" not in tables[0]:

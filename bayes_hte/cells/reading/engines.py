@@ -247,16 +247,19 @@ def cast_to_float64(frame: "nw.LazyFrame[Any]", column_names: Sequence[str]) -> 
 
 def fetch_rows(frame: "nw.LazyFrame[Any]", table_name: str) -> list[tuple[Any, ...]]:
     """Carry out a query and return its rows as Python values; raise DataError if there is none."""
-    rows: list[tuple[Any, ...]]
-    if frame.implementation.is_duckdb():
-        rows = _fetch_from_duckdb(frame.to_native())
-    elif frame.implementation.is_ibis():
-        rows = _fetch_from_ibis(frame)
-    else:
-        rows = list(frame.collect().rows())
+    rows = fetch_rows_or_none(frame)
     if not rows:
         raise make_no_rows_error(table_name)
     return rows
+
+
+def fetch_rows_or_none(frame: "nw.LazyFrame[Any]") -> list[tuple[Any, ...]]:
+    """Carry out a query that may well have no rows."""
+    if frame.implementation.is_duckdb():
+        return _fetch_from_duckdb(frame.to_native())
+    if frame.implementation.is_ibis():
+        return _fetch_from_ibis(frame)
+    return list(frame.collect().rows())
 
 
 def _fetch_from_duckdb(table: "duckdb.DuckDBPyRelation") -> list[tuple[Any, ...]]:

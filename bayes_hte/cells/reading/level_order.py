@@ -174,7 +174,7 @@ def _split_numbers(label: str, has_versions: bool) -> list[tuple[float, int, str
 
 def find_level_orders(frame: "nw.LazyFrame[Any]", columns: Iterable[str]) -> dict[str, list[str]]:
     """Find the order that columns of a table give their levels themselves, as categories that are ordered do."""
-    orders = {column: _list_categories(frame, column) for column in columns}
+    orders = {column: list_categories(frame, column) for column in columns}
     return {column: _write_categories(categories) for column, categories in orders.items() if categories}
 
 
@@ -182,7 +182,7 @@ def _write_categories(categories: Sequence[Any]) -> list[str]:
     return [label for label in format_labels(categories) if label is not None]
 
 
-def _list_categories(frame: "nw.LazyFrame[Any]", column: str) -> list[Any]:
+def list_categories(frame: "nw.LazyFrame[Any]", column: str) -> list[Any]:
     """List the ordered categories of a column, by each engine's own type; empty where there is no order."""
     implementation, native_table = frame.implementation, frame.to_native()
     if implementation.is_pandas() or implementation.is_dask():

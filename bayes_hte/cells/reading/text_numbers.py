@@ -123,12 +123,16 @@ class TextNumbers:
         return found, sum(n for _, n, *_ in word_rows)
 
 
-def make_word_error(subject: str, found_words: Sequence[FoundWord], word_count: int, value_count: int) -> DataError:
+class WordError(DataError):
+    """Raised for words in a column of numbers; whoever knows that these may be answers adds how to say so."""
+
+
+def make_word_error(subject: str, found_words: Sequence[FoundWord], word_count: int, value_count: int) -> WordError:
     """Make the error of a column of numbers that holds words: which, where, and the way out."""
     shown = ", ".join(map(str, found_words[:MAX_SHOWN_WORDS]))
     more = ", …" if len(found_words) > MAX_SHOWN_WORDS or sum(each.count for each in found_words) < word_count else ""
     verb = "is none" if word_count == 1 else "are none"
-    return DataError(
+    return WordError(
         f"{subject} must hold numbers, but {word_count:,} of {write_count(value_count, 'value', 'values')} {verb}: "
         f"{shown}{more}; "
         f"{_suggest_remedy([each.word for each in found_words], subject, holds_words_only=word_count == value_count)}"

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.reading.engines import fetch_rows, name_table, open_table, pick_columns
 from bayes_hte.cells.reading.labels import format_label
-from bayes_hte.cells.reading.small_tables import FloatValues, require_numbers
 from bayes_hte.cells.reading.text_numbers import NumberKind
+from bayes_hte.cells.summaries.small_tables import FloatValues, require_numbers
 from bayes_hte.errors import DataError
 
 SE_ROUNDING_RTOL = 0.005

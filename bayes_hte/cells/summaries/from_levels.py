@@ -9,18 +9,19 @@ import xarray as xr
 
 from bayes_hte._support.validation import check_nonempty_text, check_not_none
 from bayes_hte.cells.build import CellCoords, CellValues, TableAttributes, build_cell_table
+from bayes_hte.cells.reading.answers import AnswerLevels, AnswerScale, describe_scale, explain_order, parse_levels
 from bayes_hte.cells.reading.engines import check_arms, check_dimensions
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, match_label
-from bayes_hte.cells.reading.small_tables import (
+from bayes_hte.cells.reading.text_numbers import DecimalMark
+from bayes_hte.cells.summaries.small_tables import (
     FloatValues,
     check_distinct,
     check_finite,
     read_summary_rows,
     require_whole_numbers,
 )
-from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.errors import DataError
-from bayes_hte.spec.cell_table import VALUE
+from bayes_hte.spec.cell_table import VALUE, VALUE_LABEL
 
 if TYPE_CHECKING:
     from bayes_hte.cells.reading.engines import Table
@@ -33,9 +34,15 @@ MAX_HISTOGRAM_ENTRIES = 20_000_000
 
 
 def build_histogram(
-    cell_keys: Sequence[CellKey], outcome_values: FloatValues, unit_counts: npt.NDArray[np.int64], outcome_name: str
+    cell_keys: Sequence[CellKey],
+    outcome_values: FloatValues,
+    unit_counts: npt.NDArray[np.int64],
+    outcome_name: str,
+    scale: AnswerScale | None = None,
 ) -> tuple[list[CellKey], dict[str, CellValues], CellCoords]:
     """Build the histograms of cells from numbers of units by cell and value; messages say `outcome_name`.
+
+    With the scale of the answers, those that nobody gave are values too, with 0 units.
 
     Raises
     ------
@@ -45,8 +52,14 @@ def build_histogram(
     distinct_values = np.unique(outcome_values[unit_counts > 0])
     check_value_count(distinct_values, outcome_name)
     if len(distinct_values) < 2:
-        observation = f"it is {distinct_values[0]:g} for every unit" if len(distinct_values) else "there are no units"
+        single_value = scale.name_answers(distinct_values) if scale is not None else map("{:g}".format, distinct_values)
+        observation = (
+            f"it is {next(iter(single_value))} for every unit" if len(distinct_values) else "there are no units"
+        )
         raise DataError(f"the outcome does not vary: {observation}, so no effect can be seen; check {outcome_name}")
+    if scale is not None:
+        scale.refuse_strays(distinct_values, outcome_name)
+        distinct_values = np.array(scale.numbers)
     # In the order of first appearance, as `pool_groups` keeps it.
     cell_index = {key: i for i, key in enumerate(dict.fromkeys(cell_keys))}
     # Rows are counted by then; a table of all cells and values is what memory may not hold.
@@ -65,7 +78,9 @@ def build_histogram(
         (cell_of_count[has_units], np.searchsorted(distinct_values, outcome_values[has_units])),
         unit_counts[has_units],
     )
-    coords = {VALUE: (VALUE, distinct_values + 0.0)}  # -0.0 becomes 0.0
+    coords: dict[str, tuple[str, Sequence[str] | FloatValues]] = {VALUE: (VALUE, distinct_values + 0.0)}  # no -0.0
+    if scale is not None and scale.words:
+        coords[VALUE_LABEL] = (VALUE, list(scale.words))
     return list(cell_index), {"n": cell_histograms.sum(axis=-1), "histogram": cell_histograms}, coords
 
 
@@ -87,6 +102,7 @@ def from_levels(
     segments: Sequence[str],
     value: str,
     count: str,
+    levels: AnswerLevels | None = None,
     outcome: str = "outcome",
     fold_labels: bool = False,
     decimal: DecimalMark | None = None,
@@ -105,9 +121,13 @@ def from_levels(
     segments
         Columns that define the segments: the dimensions.
     value
-        Column with the value of the outcome, a number: stars of a rating, visits in a week.
+        Column with the value of the outcome: a number, such as stars of a rating or visits in a week, or an answer in
+        words, where the column is one of ordered categories or `levels` gives the order.
     count
         Column with the units that have it; a value without a row has none.
+    levels
+        All answers that could be given, the lowest first; without them those of ordered categories, or the numbers
+        that occur. One that nobody chose is kept. Words are numbered 1, 2, … and kept beside their numbers.
     outcome
         What was measured, for tables and reports.
     fold_labels
@@ -121,13 +141,16 @@ def from_levels(
     -------
     xarray.Dataset
         n with dims (segment, arm), the control first, and histogram with dims (segment, arm, value). Values that no
-        unit has are left out.
+        unit has are left out, unless they are known to be possible. Words are the coordinate value_label.
 
     Raises
     ------
+    ArgumentError
+        If the levels are no list of two or more answers in order.
     DataError
         If columns are missing or used twice, a row appears twice, a value is no finite number, a count is no whole
-        number, the control or a second arm is not there, the outcome does not vary, or it has more than 1,000 values.
+        number, the control or a second arm is not there, the outcome does not vary, or it has more than 1,000 values;
+        if answers are words without an order, or not among the levels.
 
     Examples
     --------
@@ -143,26 +166,43 @@ def from_levels(
     >>> cells = from_levels(table, arm="arm", control="old", segments=["device"], value="stars", count="users")
     >>> cells["histogram"].sel(segment="mobile").values.tolist()
     [[40, 0, 60], [30, 20, 50]]
+
+    Answers in words, of which nobody gave one:
+
+    >>> words = table.assign(stars=["bad", "good", "bad", "fair", "good"])
+    >>> options = {"arm": "arm", "control": "old", "segments": ["device"], "value": "stars", "count": "users"}
+    >>> cells = from_levels(words, **options, levels=["awful", "bad", "fair", "good"])
+    >>> cells["value_label"].values.tolist(), cells["histogram"].sel(segment="mobile", arm="new").values.tolist()
+    (['awful', 'bad', 'fair', 'good'], [0, 30, 20, 50])
     """
     check_not_none(arm=arm, control=control, value=value, count=count)
     check_nonempty_text(outcome=outcome)
-    dims = check_dimensions(segments, {"arm": arm, "value": value, "count": count}, reserved_names={VALUE})
-    rows = read_summary_rows(
-        table,
-        dims=dims,
-        arm_column=arm,
-        columns_by_role={"value": value, "count": count},
-        fold_labels=fold_labels,
-        control=control,
-        decimal=decimal,
-    )
+    stated_scale = parse_levels(levels)
+    dims = check_dimensions(segments, {"arm": arm, "value": value, "count": count}, reserved_names={VALUE, VALUE_LABEL})
+    with explain_order(value, role="value"):
+        rows = read_summary_rows(
+            table,
+            dims=dims,
+            arm_column=arm,
+            columns_by_role={"value": value, "count": count},
+            fold_labels=fold_labels,
+            control=control,
+            decimal=decimal,
+            answer_role="value",
+            stated_scale=stated_scale,
+        )
     check_finite(rows, "value")
     unit_counts = require_whole_numbers(rows, "count")
     outcome_values = rows.numbers_by_role["value"]
+    scale = rows.answer_scale
+    has_words = scale is not None and bool(scale.words)
+    value_names = (
+        scale.name_answers(outcome_values) if scale is not None and has_words else map("{:g}".format, outcome_values)
+    )
     check_distinct(
-        [(key, outcome_value) for key, outcome_value in zip(rows.cell_keys, outcome_values.tolist(), strict=True)],
+        list(zip(rows.cell_keys, value_names, strict=True)),
         lambda cell_value: (
-            f"value {cell_value[1]:g} of segment {LEVEL_SEPARATOR.join(cell_value[0][0])!r}, arm {cell_value[0][1]!r}"
+            f"value {cell_value[1]} of segment {LEVEL_SEPARATOR.join(cell_value[0][0])!r}, arm {cell_value[0][1]!r}"
         ),
     )
     attributes = TableAttributes(
@@ -170,11 +210,13 @@ def from_levels(
         control_arm=match_label(control, rows.arm_labels),
         dims=dims,
         source_text=rows.source_text,
-        notes=rows.notes,
+        notes=[*rows.notes, *describe_scale(scale, outcome_values[unit_counts > 0])],
         level_orders=rows.level_orders,
     )
     # An arm whose counts are all 0 was never seen.
     seen_arms = (label for (_, label), unit_count in zip(rows.cell_keys, unit_counts, strict=True) if unit_count)
     check_arms(seen_arms, attributes.control_arm, arm)
-    cell_keys, variables, coords = build_histogram(rows.cell_keys, outcome_values, unit_counts, f"the column {value!r}")
+    cell_keys, variables, coords = build_histogram(
+        rows.cell_keys, outcome_values, unit_counts, f"the column {value!r}", scale
+    )
     return build_cell_table(cell_keys, variables, attributes, extra_coords=coords)

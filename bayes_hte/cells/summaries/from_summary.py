@@ -13,10 +13,10 @@ from bayes_hte._support.validation import check_nonempty_text, check_not_none
 from bayes_hte.cells.build import TableAttributes, build_cell_table
 from bayes_hte.cells.reading.engines import check_arms, check_dimensions, name_table
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, match_label
-from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, describe_cell, read_summary_rows
 from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.cells.summaries.covariances import check_covariance, read_covariance
 from bayes_hte.cells.summaries.segment_covariates import attach_covariates, name_covariate_roles
+from bayes_hte.cells.summaries.small_tables import SummaryRows, check_distinct, describe_cell, read_summary_rows
 from bayes_hte.cells.summaries.statistics_given import (
     SummaryConversion,
     choose_conversion,

@@ -12,10 +12,10 @@ from bayes_hte._support.validation import check_nonempty_text, check_not_none
 from bayes_hte.cells.build import TableAttributes
 from bayes_hte.cells.reading.engines import check_dimensions
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, format_label, match_label
-from bayes_hte.cells.reading.small_tables import SummaryRows, check_distinct, read_summary_rows
 from bayes_hte.cells.reading.text_numbers import DecimalMark
 from bayes_hte.cells.summaries.from_summary import build_summary_cells
 from bayes_hte.cells.summaries.segment_covariates import name_covariate_roles
+from bayes_hte.cells.summaries.small_tables import SummaryRows, check_distinct, read_summary_rows
 from bayes_hte.cells.summaries.statistics_given import SUMMARY_ROLES, choose_conversion
 from bayes_hte.errors import ArgumentError
 

@@ -10,7 +10,7 @@ from bayes_hte._support import validation
 from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.reading.engines import check_dimensions
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, SegmentLevels
-from bayes_hte.cells.reading.small_tables import (
+from bayes_hte.cells.summaries.small_tables import (
     FloatValues,
     SummaryRows,
     check_distinct,

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 
 from bayes_hte.cells.build import CellValues
-from bayes_hte.cells.reading.small_tables import SummaryRows, check_finite, require_whole_numbers
+from bayes_hte.cells.summaries.small_tables import SummaryRows, check_finite, require_whole_numbers
 from bayes_hte.cells.summaries.sums import compute_squared_deviations
 from bayes_hte.errors import ArgumentError, DataError
 

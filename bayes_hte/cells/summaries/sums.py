@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_hte._support.phrases import write_count
-from bayes_hte.cells.reading.small_tables import MAX_EXACT_INTEGER, FloatValues, SummaryRows, describe_cell
+from bayes_hte.cells.summaries.small_tables import MAX_EXACT_INTEGER, FloatValues, SummaryRows, describe_cell
 
 MIN_VARIANCE_DIGITS = 6
 """Digits of a variance below which a note warns; three digits are still good enough for any interval."""

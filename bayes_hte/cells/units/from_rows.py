@@ -9,6 +9,7 @@ import xarray as xr
 
 from bayes_hte._support.validation import check_not_none, describe_value
 from bayes_hte.cells.build import CellCoords, CellValues, build_cell_table, pool_groups
+from bayes_hte.cells.reading.answers import describe_scale, explain_order
 from bayes_hte.cells.reading.engines import Source, check_arms, check_dimensions, open_table
 from bayes_hte.cells.reading.labels import CellKey
 from bayes_hte.cells.reading.text_numbers import DecimalMark
@@ -112,7 +113,7 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         ``outcome="y", exposure="e"``               ``Rate("y", exposure="e")``
         ``outcome="y", metric="histogram"``         ``Histogram("y")``
         ``outcome="y", metric="two_part"``          ``TwoPart("y")``
-        ``cuped="x"``, ``cap=9``, ``cap_quantile``  the same of a metric that has the option
+        ``cuped="x"``, ``levels``, ``cap=9``, …     the same of a metric that has the option
         ==========================================  =========================================
 
     Returns
@@ -183,9 +184,12 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
         _check_cluster_levels(rare_limits, columns.bins_by_dim)
     if unit is not None and not isinstance(unit, str):
         raise ArgumentError(f"unit must be the name of one column, not {describe_value(unit)}")
-    number_columns = [column for _, column in columns.roles_of_numbers]
     label_columns = _list_label_columns(columns, unit)
-    with open_table(data, label_columns, number_columns, connection, decimal=decimal) as source:
+    number_columns = [column for _, column in columns.roles_of_numbers if column not in label_columns]
+    with (
+        explain_order(columns.numbers["outcome"], role="outcome", takes_answers=columns.takes_answers),
+        open_table(data, label_columns, number_columns, connection, decimal=decimal) as source,
+    ):
         rows = prepare_unit_rows(source, columns, reduction.cap)
         groups = group_unit_rows(rows, reduction.build_query())
         unit_findings = _query_unit_findings(source, rows, groups, unit=unit)
@@ -228,7 +232,14 @@ def _assign_columns(
     column_by_role = {**reduction.number_columns, "arm": arm, "cluster": cluster, **single_roles}
     dims = check_dimensions(segments, column_by_role, reserved_names=reduction.extra_dims)
     return UnitColumns(
-        reduction.number_columns, arm, dims, list(pre_roles.values()), cluster, bins_by_dim=check_bins(bins, dims)
+        reduction.number_columns,
+        arm,
+        dims,
+        list(pre_roles.values()),
+        cluster,
+        bins_by_dim=check_bins(bins, dims),
+        takes_answers=reduction.takes_answers,
+        answer_scale=reduction.answer_scale,
     )
 
 
@@ -236,7 +247,9 @@ def _list_label_columns(columns: UnitColumns, unit: str | None) -> list[str]:
     """List the columns that are read as text; dimensions to be cut keep their type, as do the numbers."""
     text_dims = [dim for dim in columns.dims if dim not in columns.bins_by_dim]
     id_columns = [column for column in (columns.cluster, unit) if column is not None]
-    return list(dict.fromkeys([*text_dims, columns.arm, *id_columns]))
+    has_words = columns.answer_scale is not None and columns.answer_scale.words
+    word_columns = [columns.numbers["outcome"]] if has_words else []
+    return list(dict.fromkeys([*text_dims, columns.arm, *id_columns, *word_columns]))
 
 
 def _query_unit_findings(source: Source, rows: UnitRows, groups: GroupedUnits, *, unit: str | None) -> _UnitFindings:
@@ -281,6 +294,7 @@ def _build_cells(
     notes = [
         *attributes.notes,
         *_note_transformations(rows, groups),
+        *describe_scale(rows.answer_scale, groups.numeric_keys.get("value", np.array([]))),
         *unit_findings.cluster_notes,
         *_note_variance_reduction(variables, reduction.covariate_columns),
         *_note_unknown_sizes(variables, reduction),

@@ -11,14 +11,15 @@ import numpy.typing as npt
 
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.build import TableAttributes
+from bayes_hte.cells.reading.answers import AnswerScale, find_scale, number_answers
 from bayes_hte.cells.reading.engines import Source, check_arms, describe_missing_levels, fetch_rows, pick_columns
 from bayes_hte.cells.reading.labels import CellKey, describe_equal_numbers, format_label, format_labels, match_label
 from bayes_hte.cells.reading.level_order import find_level_orders
-from bayes_hte.cells.reading.text_numbers import MAX_SHOWN_WORDS, find_text_words
+from bayes_hte.cells.reading.text_numbers import MAX_SHOWN_WORDS, WordError, find_text_words
 from bayes_hte.cells.units.binning import BinSpec, DimensionCut, choose_cut, compute_quantiles
 from bayes_hte.cells.units.clusters import UNIT_COUNT, aggregate_units
 from bayes_hte.cells.units.statistics import ColumnPair, CountColumn, FloatColumn, Moments, StatisticsQuery
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import ARM, MISSING_LEVEL
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class UnitColumns:
     pre: Sequence[str] = ()  # numbers from before treatment
     cluster: str | None = None
     bins_by_dim: Mapping[str, BinSpec] = field(default_factory=lambda: MappingProxyType({}))  # only dims that are cut
+    takes_answers: bool = False  # whether the outcome may be words in an order
+    answer_scale: AnswerScale | None = None  # their order, where it is stated
 
     @property
     def roles_of_numbers(self) -> list[tuple[str, str]]:
@@ -91,6 +94,7 @@ class UnitRows:
     cuts_by_dim: Mapping[str, DimensionCut]  # only dims that are cut
     cap: Cap | None = None  # bounds as values, no longer quantiles
     level_orders: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))  # the data's own
+    answer_scale: AnswerScale | None = None  # of an outcome of answers: stated, or that of its ordered categories
 
     @property
     def table_name(self) -> str:
@@ -154,8 +158,15 @@ def prepare_unit_rows(source: Source, columns: UnitColumns, cap: Cap | None = No
     ]  # fmt: skip
     picked = {column: f"c{i}" for i, column in enumerate(needed_columns)}
     frame = pick_columns(source, needed_columns)
+    scale = _find_answer_scale(source, columns, cap)
     for role, column in columns.roles_of_numbers:
-        frame = _cast_to_float(frame, picked[column], role=role, column_name=column, table_name=source.table_name)
+        if role == "outcome" and scale is not None:
+            frame = number_answers(frame, picked[column], scale, column=column)
+            continue
+        purpose = "a histogram" if role == "outcome" and columns.takes_answers else _PURPOSE_BY_ROLE.get(role)
+        frame = _cast_to_float(
+            frame, picked[column], role=role, column_name=column, purpose=purpose, table_name=source.table_name
+        )
     cuts = {
         dim: choose_cut(frame, picked[dim], dimension=dim, bin_spec=dim_bins, table_name=source.table_name)
         for dim, dim_bins in columns.bins_by_dim.items()
@@ -174,7 +185,17 @@ def prepare_unit_rows(source: Source, columns: UnitColumns, cap: Cap | None = No
     level_orders = find_level_orders(source.frame, label_columns)
     if columns.arm in level_orders:
         level_orders[ARM] = level_orders.pop(columns.arm)
-    return UnitRows(frame.select(*expressions), fault_frame, columns, source, cuts, cap, level_orders)
+    return UnitRows(frame.select(*expressions), fault_frame, columns, source, cuts, cap, level_orders, scale)
+
+
+def _find_answer_scale(source: Source, columns: UnitColumns, cap: Cap | None) -> AnswerScale | None:
+    """Find the scale of an outcome of answers; None of numbers, which are their own scale."""
+    if not columns.takes_answers:
+        return None
+    scale = find_scale(source.frame, columns.numbers["outcome"], columns.answer_scale)
+    if scale is not None and cap is not None:
+        raise ArgumentError("a cap is for amounts, and these are answers on a scale; leave cap and cap_quantile out")
+    return scale
 
 
 def _build_number_expressions(columns: UnitColumns, picked: Mapping[str, str], cap: Cap | None) -> "list[nw.Expr]":
@@ -237,13 +258,12 @@ def _resolve_cap(frame: "nw.LazyFrame[Any]", cap: Cap, column_name: str, table_n
 
 
 def _cast_to_float(
-    frame: "nw.LazyFrame[Any]", picked_name: str, *, role: str, column_name: str, table_name: str
+    frame: "nw.LazyFrame[Any]", picked_name: str, *, role: str, column_name: str, purpose: str | None, table_name: str
 ) -> "nw.LazyFrame[Any]":
     """Cast a column to float64; raise DataError if it holds no numbers."""
     import narwhals.stable.v2 as nw
 
     dtype = frame.collect_schema()[picked_name]
-    purpose = _PURPOSE_BY_ROLE.get(role, f"a {role}")
     # pandas holds decimals, and booleans with gaps, as objects: there the values decide.
     if dtype.is_numeric() or dtype in (nw.Boolean, nw.Object):
         try:
@@ -252,8 +272,8 @@ def _cast_to_float(
             pass
     else:
         fetch_rows(frame.head(1), table_name)  # columns without rows have no type to speak of: that is said first
-    raise DataError(
-        f"the {role} {column_name!r} has dtype {dtype}, and {purpose} needs numbers; "
+    raise WordError(
+        f"the {role} {column_name!r} has dtype {dtype}, and {purpose or f'a {role}'} needs numbers; "
         f"{_describe_text_values(frame, picked_name)}"
     )
 

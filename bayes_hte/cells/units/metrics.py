@@ -12,6 +12,7 @@ import numpy as np
 
 from bayes_hte._support.phrases import quote_names
 from bayes_hte._support.validation import check_column_names, check_not_none
+from bayes_hte.cells.reading.answers import AnswerLevels, parse_levels
 from bayes_hte.cells.units.reductions import (
     CapBounds,
     MetricReduction,
@@ -194,14 +195,18 @@ class Histogram:
     Parameters
     ----------
     outcome : str
-        Column of numbers or booleans, one per unit.
+        Column of numbers or booleans, one per unit; or of answers in words, as ordered categories or with `levels`.
+    levels : sequence of str or of float, optional
+        All answers that could be given, the lowest first; one that nobody chose is kept. Without it those of ordered
+        categories, or the numbers that occur. Words are numbered 1, 2, … and kept as the coordinate value_label.
     cap, cap_quantile
-        As in `Mean`.
+        As in `Mean`; not for answers on a scale.
 
     Raises
     ------
     ArgumentError
-        If the column has no name, or the cap is no number or pair, or given twice.
+        If the column has no name, the cap is no number or pair, or given twice, or beside levels, or the levels are no
+        list of two or more answers in order.
 
     Examples
     --------
@@ -211,10 +216,19 @@ class Histogram:
     >>> cells = from_rows(rows, metric=Histogram("visits"), arm="arm", control="old", segments=["device"])
     >>> cells["histogram"].sel(segment="tv").to_pandas().to_dict("index")
     {'old': {0.0: 1, 1.0: 0, 2.0: 1}, 'new': {0.0: 0, 1.0: 2, 2.0: 0}}
+
+    Answers in words:
+
+    >>> rows["answer"] = ["low", "high", "high", "middle"]
+    >>> metric = Histogram("answer", levels=["low", "middle", "high"])
+    >>> cells = from_rows(rows, metric=metric, arm="arm", control="old", segments=["device"])
+    >>> cells["value_label"].values.tolist(), cells["histogram"].sel(segment="tv", arm="new").values.tolist()
+    (['low', 'middle', 'high'], [0, 1, 1])
     """
 
     outcome: str
     _: KW_ONLY
+    levels: AnswerLevels | None = None
     cap: CapBounds | None = None
     cap_quantile: CapBounds | None = None
 
@@ -222,6 +236,10 @@ class Histogram:
         """Check the options, and keep them in one form, so that equal metrics are equal."""
         _check_columns(outcome=self.outcome)
         _normalise_cap(self)
+        if parse_levels(self.levels) is not None:
+            if self.cap is not None or self.cap_quantile is not None:
+                raise ArgumentError("levels are answers on a scale, and a cap is for amounts; leave one of them out")
+            object.__setattr__(self, "levels", tuple(self.levels or ()))
 
     def plan_reduction(self, *, weights: str | None, cluster: str | None) -> MetricReduction:
         """Plan the query and the cells: units by value.
@@ -232,7 +250,7 @@ class Histogram:
             If weights or clusters are asked for, which make no count of units.
         """
         _refuse_adjustments("a Histogram", _list_given(weights=weights, cluster=cluster), alternative="Mean")
-        return plan_histograms(self.outcome, parse_cap(self.cap, self.cap_quantile))
+        return plan_histograms(self.outcome, parse_cap(self.cap, self.cap_quantile), parse_levels(self.levels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +313,7 @@ class MetricKeywords(TypedDict, total=False):
     denominator: str | None
     exposure: str | None
     cuped: str | Sequence[str] | None
+    levels: AnswerLevels | None
     cap: CapBounds | None
     cap_quantile: CapBounds | None
 
@@ -338,8 +357,12 @@ def resolve_metric(
     _check_keywords(metric, given.get("exposure"), _list_given(**adjustments), has_cap=has_cap)
     caps = {keyword: given[keyword] for keyword in ("cap", "cap_quantile") if keyword in given}
     outcome = given["outcome"]
-    if metric != "mean":
-        return Histogram(outcome, **caps) if metric == "histogram" else TwoPart(outcome, **caps)
+    if metric == "histogram":
+        return Histogram(outcome, levels=given.get("levels"), **caps)
+    if "levels" in given:
+        raise ArgumentError('levels are those of answers on a scale; add metric="histogram", or leave levels out')
+    if metric == "two_part":
+        return TwoPart(outcome, **caps)
     if "exposure" in given:
         return Rate(outcome, exposure=given["exposure"])
     if "denominator" in given:

@@ -9,6 +9,7 @@ import numpy as np
 from bayes_hte._support.phrases import write_count
 from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.cells.build import CellCoords, CellValues, pool_groups
+from bayes_hte.cells.reading.answers import AnswerScale
 from bayes_hte.cells.reading.labels import CellKey
 from bayes_hte.cells.summaries.from_levels import build_histogram, check_value_count
 from bayes_hte.cells.units import adjusted_means
@@ -16,7 +17,7 @@ from bayes_hte.cells.units.adjusted_means import AdjustmentRecipe
 from bayes_hte.cells.units.group_by import Cap, GroupedUnits, UnitRows
 from bayes_hte.cells.units.statistics import Moments, StatisticsQuery
 from bayes_hte.errors import ArgumentError, DataError
-from bayes_hte.spec.cell_table import VALUE
+from bayes_hte.spec.cell_table import VALUE, VALUE_LABEL
 
 type CapBounds = float | tuple[float, float]
 """The largest outcome, or the smallest and the largest."""
@@ -44,6 +45,8 @@ class MetricReduction:
     check_groups: Callable[[GroupedUnits, UnitRows], None] = lambda groups, units: None  # of the answer as it came
     extremes_column: str | None = None  # its smallest and largest value are those of single outcomes
     extra_dims: Collection[str] = ()  # of the cell table, besides segment and arm
+    takes_answers: bool = False  # whether the outcome may be words in an order
+    answer_scale: AnswerScale | None = None  # their order, where it is stated
     size_unit: str | None = None  # what the sizes of cells count, where that is not units
 
 
@@ -278,7 +281,7 @@ def _reduce_to_two_parts(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
     return *pool_groups(groups.cell_keys, columns), {}
 
 
-def plan_histograms(outcome: str, cap: Cap | None) -> MetricReduction:
+def plan_histograms(outcome: str, cap: Cap | None, answer_scale: AnswerScale | None) -> MetricReduction:
     """Plan the reduction to histograms: units by value of the outcome."""
     return MetricReduction(
         {"outcome": outcome},
@@ -286,7 +289,9 @@ def plan_histograms(outcome: str, cap: Cap | None) -> MetricReduction:
         _reduce_to_histogram,
         cap=cap,
         check_groups=_check_histogram_values,
-        extra_dims=(VALUE,),
+        extra_dims=(VALUE, VALUE_LABEL),
+        takes_answers=True,
+        answer_scale=answer_scale,
     )
 
 
@@ -308,4 +313,5 @@ def _reduce_to_histogram(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
         groups.numeric_keys["value"],
         groups.unit_counts,
         f"the outcome {units.columns.numbers['outcome']!r}",
+        units.answer_scale,
     )

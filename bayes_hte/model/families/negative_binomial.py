@@ -31,7 +31,7 @@ from bayes_hte.model.families.family import (
 )
 from bayes_hte.model.long_form import ParameterDraws, select_variant_values
 from bayes_hte.model.priors import ValueHolder, compute_central_interval
-from bayes_hte.spec.cell_table import VALUE, EffectScale
+from bayes_hte.spec.cell_table import VALUE, VALUE_LABEL, EffectScale
 from bayes_hte.spec.distributions import Distribution
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def select_statistics(cells: xr.Dataset) -> xr.Dataset:
     cell_statistics = require_statistics(
         cells, ["n", "histogram"], family="negative_binomial", why='make the cells with metric="histogram"'
     )
+    if VALUE_LABEL in cells.coords:
+        raise ModelError('family "negative_binomial" counts, and these are answers in words; use "ordinal"')
     count_values = cell_statistics[VALUE].values
     if (count_values < 0).any() or (count_values != np.round(count_values)).any():
         raise ModelError('family "negative_binomial" needs whole outcomes from 0; use "normal", "mean" or "two_part"')

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from scipy import special
 
 from bayes_hte.errors import DataError
@@ -27,7 +28,7 @@ from bayes_hte.model.families.family import (
 )
 from bayes_hte.model.long_form import ParameterDraws, move_dim_first
 from bayes_hte.model.priors import ValueHolder, compute_central_interval
-from bayes_hte.spec.cell_table import ARM, SEGMENT, VALUE, EffectScale
+from bayes_hte.spec.cell_table import ARM, SEGMENT, VALUE, EffectScale, list_answers
 from bayes_hte.spec.distributions import Distribution
 
 if TYPE_CHECKING:
@@ -44,20 +45,21 @@ def select_statistics(cells: xr.Dataset) -> xr.Dataset:
     cell_statistics = require_statistics(
         cells, ["n", "histogram"], family="ordinal", why='make the cells with metric="histogram"'
     )
+    # A level without units has probability 0 at the maximum of the likelihood, whatever the effect: it has no cutpoint.
+    is_chosen = _find_chosen_levels(cell_statistics)
+    if int(is_chosen.sum()) < 2:
+        raise DataError("every unit gave the same answer: there is nothing to compare")
+    cell_statistics = cell_statistics.isel({VALUE: is_chosen})
     level_count = cell_statistics.sizes[VALUE]
     if level_count > MAX_LEVELS:
         raise DataError(
             f"the outcome has {level_count} levels, ordinal takes {MAX_LEVELS}; use normal or negative_binomial"
         )
-    unused_levels = [
-        f"{value:g}"
-        for value in cell_statistics[VALUE].values[(cell_statistics["histogram"].sum((SEGMENT, ARM)) == 0).values]
-    ]
-    if unused_levels:
-        raise DataError(
-            f"nobody chose the levels {', '.join(unused_levels)}: leave them out, or join them with a neighbour"
-        )
     return cell_statistics
+
+
+def _find_chosen_levels(cells: xr.Dataset) -> NDArray[np.bool_]:
+    return np.asarray((cells["histogram"].sum((SEGMENT, ARM)) > 0).values)
 
 
 def add_likelihood(
@@ -206,7 +208,8 @@ def compute_mean(eta: xr.DataArray, parameter_draws: ParameterDraws, cell_statis
     """Compute the mean of the levels' numbers."""
     sample_dims = [dim for dim in ("chain", "draw") if dim in eta.dims]
     ordered_eta = eta.transpose(*sample_dims, ...)
-    level_scores = cell_statistics[VALUE].values.astype(float)
+    # Whole cells come here too, with levels that nobody chose.
+    level_scores = cell_statistics[VALUE].values[_find_chosen_levels(cell_statistics)].astype(float)
     mean_scores = np.einsum(
         "k...,k->...", compute_level_probabilities(ordered_eta, parameter_draws["cutpoints"]), level_scores
     )
@@ -271,8 +274,8 @@ def describe_nuisance_prior(prior: Distribution, phrase_amount: Callable[[float]
 
 
 def label_nuisance_dims(cells: xr.Dataset) -> dict[str, list[str]]:
-    """Label the cutpoints by the levels on both sides: ``"1|2"``."""
-    level_texts = [f"{value:g}" for value in cells[VALUE].values]
+    """Label the cutpoints by the levels on both sides, of those that somebody chose: ``"1|2"``, ``"bad|good"``."""
+    level_texts = list_answers(cells.isel({VALUE: _find_chosen_levels(cells)}))
     return {"cutpoint": [f"{low}|{high}" for low, high in pairwise(level_texts)]}
 
 

@@ -59,7 +59,7 @@ def test_values_that_no_unit_has_are_left_out():
 def test_a_plain_csv_is_read_without_duckdb(tmp_path, monkeypatch):
     expected = read(long())
     long().to_csv(tmp_path / "long.csv", index=False)
-    monkeypatch.setattr("bayes_hte.cells.reading.small_tables.open_table", None)
+    monkeypatch.setattr("bayes_hte.cells.summaries.small_tables.open_table", None)
     xr.testing.assert_identical(read(tmp_path / "long.csv").drop_attrs(), expected.drop_attrs())
 
 

@@ -142,7 +142,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "one arm": ({"arms": {"none": N}}, "all units are in one arm, 'none'"),
     "same text": ({"arms": {"1": N, 1: N}}, "two arms have the same name as text"),
     "missing column": ({"segments": ["study"]}, "lacks the column 'study'"),
-    "text": ({"segments": ["cpos"], "arms": {"none": {"n": "trial", "events": "tpos"}}}, "n of arm 'none' must be num"),
+    "text": (
+        {"segments": ["cpos"], "arms": {"none": {"n": "trial", "events": "tpos"}}},
+        "n of arm 'none' must hold num",
+    ),
 }
 
 

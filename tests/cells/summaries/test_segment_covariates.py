@@ -127,7 +127,7 @@ def test_a_summary_brings_its_covariates_in_every_engine(engine):
 
 def test_a_plain_csv_with_covariates_is_read_without_duckdb(tmp_path, monkeypatch):
     pd.DataFrame(SUMMARY).to_csv(tmp_path / "s.csv", index=False)
-    monkeypatch.setattr("bayes_hte.cells.reading.small_tables.open_table", None)
+    monkeypatch.setattr("bayes_hte.cells.summaries.small_tables.open_table", None)
     assert summary(tmp_path / "s.csv").covariates.values.tolist() == [[1], [4.5]]
 
 

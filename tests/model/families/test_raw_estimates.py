@@ -238,12 +238,29 @@ def test_counts_that_are_all_zero_are_an_error() -> None:
         FAMILIES["negative_binomial"].select_statistics(cells.assign(histogram=units))
 
 
-def test_levels_that_nobody_chose_and_too_many_levels_are_errors() -> None:
+def test_a_level_that_nobody_chose_has_no_cutpoint_and_the_others_keep_their_numbers() -> None:
     cells = example("ordinal")
     units = cells["histogram"].copy()
     units[..., 1], units[..., 2] = units[..., 1] + units[..., 2], 0
-    with pytest.raises(DataError, match="nobody chose the levels 3"):
+    emptied = cells.assign(histogram=units)
+    numbers = cells["value"].values
+    assert FAMILIES["ordinal"].select_statistics(emptied)["value"].values.tolist() == np.delete(numbers, 2).tolist()
+    nuisance = FAMILIES["ordinal"].nuisance
+    assert nuisance is not None
+    assert nuisance.label_dims(emptied)["cutpoint"][:2] == ["1|2", "2|5"]
+    units[..., 0], units[..., 1:] = units.sum("value"), 0
+    with pytest.raises(DataError, match="every unit gave the same answer"):
         FAMILIES["ordinal"].select_statistics(cells.assign(histogram=units))
+
+
+def test_words_are_no_counts() -> None:
+    cells = example("negative_binomial")
+    words = [f"answer {value:g}" for value in cells["value"].values]
+    with pytest.raises(ModelError, match='these are answers in words; use "ordinal"'):
+        FAMILIES["negative_binomial"].select_statistics(cells.assign_coords(value_label=("value", words)))
+
+
+def test_too_many_levels_are_an_error() -> None:
     many = np.ones((2, 2, 13), dtype=int)
     with pytest.raises(DataError, match="the outcome has 13 levels, ordinal takes 12"):
         FAMILIES["ordinal"].select_statistics(deeper({"n": many.sum(-1)}, {"histogram": many}, value=np.arange(13.0)))

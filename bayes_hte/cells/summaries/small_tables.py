@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.reading import plain_csv
+from bayes_hte.cells.reading.answers import AnswerScale, find_scale
 from bayes_hte.cells.reading.engines import (
     describe_missing_levels,
     fetch_rows,
@@ -58,7 +59,7 @@ class SummaryRows:
 
     Functions that convert the numbers append to `notes` what a reader of the result must know. Missing words are those
     that stand for missing numbers of a role, as they are written; level orders are the data's own, of dimensions and
-    arms.
+    arms; the answer scale is that of the values, stated or the data's own.
     """
 
     cell_keys: list[CellKey]
@@ -67,6 +68,7 @@ class SummaryRows:
     source_text: str
     missing_words: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
     level_orders: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
+    answer_scale: AnswerScale | None = None
 
     @property
     def arm_labels(self) -> list[str]:
@@ -99,6 +101,8 @@ def read_summary_rows(
     fold_labels: bool = False,
     control: Any = None,
     decimal: DecimalMark | None = None,
+    answer_role: str | None = None,
+    stated_scale: AnswerScale | None = None,
 ) -> SummaryRows:
     """Read the rows of a table of summaries, and the cell that each describes.
 
@@ -116,6 +120,10 @@ def read_summary_rows(
         The arm whose spelling then stays.
     decimal
         Mark of decimals in a text file.
+    answer_role
+        The role whose column may hold answers in words, which become numbers.
+    stated_scale
+        The order of these answers; without it that of the column itself.
 
     Raises
     ------
@@ -123,7 +131,12 @@ def read_summary_rows(
         If a column is missing, there are no rows, an arm is missing, or numbers are text.
     """
     label_columns = [*dims] if arm_column is None else [*dims, arm_column]
-    fetched = _fetch_columns(table, label_columns, list(columns_by_role.values()), decimal)
+    answer_column = None if answer_role is None else columns_by_role[answer_role]
+    has_stated_words = stated_scale is not None and bool(stated_scale.words)
+    # Words are read as labels are: a text file keeps them as they are written.
+    word_columns = [answer_column] if has_stated_words and answer_column is not None else []
+    number_columns = [column for column in columns_by_role.values() if column not in word_columns]
+    fetched = _fetch_columns(table, [*label_columns, *word_columns], number_columns, decimal, answer_column)
     # Rows to columns: labels first, then numbers.
     column_values = list(zip(*fetched.rows, strict=True))
     label_texts = [format_labels(column) for column in column_values[: len(label_columns)]]
@@ -139,7 +152,10 @@ def read_summary_rows(
         [ONLY_ARM] * len(fetched.rows) if arm_column is None else _check_arm_labels(label_texts.pop(), arm_column)
     )
     dim_levels = ([text or MISSING_LEVEL for text in column] for column in label_texts)
-    raw_numbers = dict(zip(columns_by_role, column_values[len(label_columns) :], strict=True))
+    values_by_column = dict(zip([*word_columns, *number_columns], column_values[len(label_columns) :], strict=True))
+    raw_numbers = {role: values_by_column[column] for role, column in columns_by_role.items()}
+    answer_scale = stated_scale or fetched.own_scale
+    word_scales = {answer_role: answer_scale} if answer_scale is not None and answer_scale.words else {}
     kind_by_role = {role: fetched.kinds.get(column) for role, column in columns_by_role.items()}
     notes = [
         *fetched.notes,
@@ -152,11 +168,17 @@ def read_summary_rows(
         level_orders[ARM] = level_orders.pop(arm_column)
     return SummaryRows(
         list(zip(zip(*dim_levels, strict=True), arm_labels, strict=True)),
-        {role: require_numbers(role, values, kind_by_role[role]) for role, values in raw_numbers.items()},
+        {
+            role: word_scales[role].convert_words(values, role)
+            if role in word_scales
+            else require_numbers(role, values, kind_by_role[role])
+            for role, values in raw_numbers.items()
+        },
         notes,
         f"{write_count(len(fetched.rows), 'row', 'rows')} of {name_table(table)}",
         {role: _list_missing_words(values) for role, values in raw_numbers.items() if kind_by_role[role] is not None},
         level_orders,
+        answer_scale,
     )
 
 
@@ -168,10 +190,15 @@ class _FetchedRows:
     kinds: Mapping[str, NumberKind] = field(default_factory=lambda: MappingProxyType({}))
     notes: Sequence[str] = ()
     level_orders: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
+    own_scale: AnswerScale | None = None  # of the column of answers, where it is one of ordered categories
 
 
 def _fetch_columns(
-    table: "Table", label_columns: list[str], number_columns: list[str], decimal: DecimalMark | None
+    table: "Table",
+    label_columns: list[str],
+    number_columns: list[str],
+    decimal: DecimalMark | None,
+    answer_column: str | None,
 ) -> _FetchedRows:
     # Importing DuckDB takes longer than reading a small file by hand.
     plain_rows = plain_csv.read_plain_csv(table, label_columns, number_columns) if decimal != "," else None
@@ -181,7 +208,10 @@ def _fetch_columns(
         level_orders = find_level_orders(source.frame, [name for name in label_columns if name in source.columns])
         if source.text_numbers is None:
             picked_frame = pick_columns(source, [*label_columns, *number_columns])
-            return _FetchedRows(fetch_rows(picked_frame, source.table_name), level_orders=level_orders)
+            own_scale = None if answer_column is None else find_scale(source.frame, answer_column, None)
+            return _FetchedRows(
+                fetch_rows(picked_frame, source.table_name), level_orders=level_orders, own_scale=own_scale
+            )
         # Numbers as they are written: parsed below, so that a message can show the text of a cell.
         text_source = replace(source, frame=to_lazy_frame(source.text_numbers.table))
         picked_frame = pick_columns(text_source, [*label_columns, *number_columns])
