@@ -396,8 +396,19 @@ class Estimates(PlanTable):
     decimal: DecimalSign = None
     outcome: OutcomeName = "effect"
     segments: SegmentColumns
-    estimate: NonEmptyText = Field(description="Column of the estimated effect.", examples=["log_odds_ratio"])
+    estimate: NonEmptyText | None = _describe_column("Column of the estimated effect.", "log_odds_ratio")
     se: NonEmptyText | None = _describe_column("Column of the standard error of the estimate.", "se")
+    ratio: NonEmptyText | None = _describe_column(
+        "Column of hazard, odds or risk ratios, in place of `estimate`: analysed as logarithms. Needs both limits.",
+        "hazard_ratio",
+    )
+    lower: NonEmptyText | None = _describe_column(
+        "Column of the lower limit of the confidence interval of the estimate or ratio, in place of `se`.", "ci_low"
+    )
+    upper: NonEmptyText | None = _describe_column("Column of the upper limit of that interval.", "ci_high")
+    level: Annotated[FiniteNumber, Field(ge=0.5, lt=1)] | None = Field(
+        default=None, description="Confidence level of the limits; 0.95 if nothing is said.", examples=[0.9]
+    )
     covariance: NonEmptyText | None = _describe_column(
         "CSV or Parquet file with the square matrix of the estimates' covariances; its header names the "
         "segments. Relative to the folder of the plan.",
@@ -412,10 +423,13 @@ class Estimates(PlanTable):
     @model_validator(mode="after")
     def _check_uncertainty(self) -> Self:
         # Both may be stated: the covariance then says how estimates depend, and its diagonal is checked against se.
-        if self.se is None and self.covariance is None:
+        if self.se is None and self.covariance is None and self.lower is None and self.upper is None:
             raise ValueError(
-                "estimates need their uncertainty: name the column of standard errors as se, or covariance"
+                "estimates need their uncertainty: name the column of standard errors as se, those of limits as lower "
+                "and upper, or covariance"
             )
+        if (self.estimate is None) == (self.ratio is None):
+            raise ValueError("estimates are in one column: name it as estimate, or as ratio")
         return self
 
 

@@ -63,7 +63,18 @@ FAMILY_RULES: Final[Mapping[str, FamilyRules]] = {
         allows_control_sd=True,
         allows_unit_variance=True,
     ),
-    "estimate": FamilyRules(None, {"estimates": ("estimate, se", "estimate, covariance")}, has_baseline=False),
+    "estimate": FamilyRules(
+        None,
+        {
+            "estimates": (
+                "estimate, se",
+                "estimate, covariance",
+                "estimate, lower, upper",
+                "ratio, lower, upper",
+            )
+        },
+        has_baseline=False,
+    ),
     "poisson": FamilyRules("`exposure`", {"summary": ("events, exposure", "n, events, exposure")}),
     "negative_binomial": FamilyRules('`metric = "histogram"`', {"levels": _VALUE_COLUMNS}, nuisance_name="alpha"),
     "two_part": FamilyRules(

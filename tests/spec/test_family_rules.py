@@ -63,6 +63,9 @@ def make_other_table(form: str, tmp_path: Path) -> tuple[pd.DataFrame, dict[str,
         case "times":
             return UNITS.rename(columns={"hours": "time", "bought": "event"}), ASK
     table = pd.DataFrame({"device": ["pc", "tv", "web"], "estimate": [0.1, 0.2, 0.3], "se": [0.1, 0.1, 0.2]})
+    # The limits lie round the estimate, and round the ratio on the log scale.
+    table["lower"], table["upper"] = table["estimate"] / 2, 1.5 * table["estimate"]
+    table["ratio"] = np.sqrt(table["lower"] * table["upper"])
     pd.DataFrame(np.diag(table["se"] ** 2), table["device"], table["device"]).to_csv(tmp_path / "covariance.csv")
     return table, {"segments": ["device"]}
 

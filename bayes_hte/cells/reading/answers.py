@@ -17,7 +17,7 @@ from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.cells.reading.engines import fetch_rows_or_none
 from bayes_hte.cells.reading.labels import format_label, format_labels
 from bayes_hte.cells.reading.level_order import list_categories
-from bayes_hte.cells.reading.text_numbers import WordError
+from bayes_hte.cells.reading.text_numbers import NUMBERS_NEEDED
 from bayes_hte.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -80,8 +80,13 @@ def explain_order(column: str, *, role: str, takes_answers: bool = True) -> Iter
     """Add to an error about words in a column, or in its role, how to state their order."""
     try:
         yield
-    except WordError as error:
-        if takes_answers and str(error).startswith((f"{role} ", f"the {role} {column!r}", f"the column {column!r}")):
+    except DataError as error:
+        is_about_words = NUMBERS_NEEDED.search(str(error)) is not None
+        if (
+            takes_answers
+            and is_about_words
+            and str(error).startswith((f"{role} ", f"the {role} {column!r}", f"the column {column!r}"))
+        ):
             raise DataError(f"{error}; {WAY_TO_STATE_ORDER}") from error
         raise
 

@@ -123,16 +123,16 @@ class TextNumbers:
         return found, sum(n for _, n, *_ in word_rows)
 
 
-class WordError(DataError):
-    """Raised for words in a column of numbers; whoever knows that these may be answers adds how to say so."""
+NUMBERS_NEEDED = re.compile(r"\b(?:must hold|needs) numbers\b")
+"""How messages begin that refuse words in a column of numbers; where these may be answers, a way out is added."""
 
 
-def make_word_error(subject: str, found_words: Sequence[FoundWord], word_count: int, value_count: int) -> WordError:
+def make_word_error(subject: str, found_words: Sequence[FoundWord], word_count: int, value_count: int) -> DataError:
     """Make the error of a column of numbers that holds words: which, where, and the way out."""
     shown = ", ".join(map(str, found_words[:MAX_SHOWN_WORDS]))
     more = ", …" if len(found_words) > MAX_SHOWN_WORDS or sum(each.count for each in found_words) < word_count else ""
     verb = "is none" if word_count == 1 else "are none"
-    return WordError(
+    return DataError(
         f"{subject} must hold numbers, but {word_count:,} of {write_count(value_count, 'value', 'values')} {verb}: "
         f"{shown}{more}; "
         f"{_suggest_remedy([each.word for each in found_words], subject, holds_words_only=word_count == value_count)}"

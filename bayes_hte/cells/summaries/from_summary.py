@@ -18,14 +18,17 @@ from bayes_hte.cells.summaries.covariances import check_covariance, read_covaria
 from bayes_hte.cells.summaries.segment_covariates import attach_covariates, name_covariate_roles
 from bayes_hte.cells.summaries.small_tables import SummaryRows, check_distinct, describe_cell, read_summary_rows
 from bayes_hte.cells.summaries.statistics_given import (
+    DEFAULT_LEVEL,
     SummaryConversion,
+    check_uncertainty,
     choose_conversion,
     choose_size_unit,
+    convert_limits,
     convert_sizes,
     convert_with_errors,
     name_size_role,
 )
-from bayes_hte.errors import ArgumentError, DataError
+from bayes_hte.errors import DataError
 
 if TYPE_CHECKING:
     from bayes_hte.cells.reading.engines import Table
@@ -207,12 +210,16 @@ def build_summary_cells(
     )
 
 
-def from_estimates(
+def from_estimates(  # noqa: PLR0913, one keyword per column
     table: "Table",
     *,
     segments: Sequence[str],
-    estimate: str,
+    estimate: str | None = None,
     se: str | None = None,
+    ratio: str | None = None,
+    lower: str | None = None,
+    upper: str | None = None,
+    level: float = DEFAULT_LEVEL,
     covariance: "npt.ArrayLike | os.PathLike[str] | None" = None,
     arm: str | None = None,
     n: str | None = None,
@@ -234,7 +241,14 @@ def from_estimates(
     estimate
         Column with the estimated effects.
     se
-        Column with their standard errors; may be left out if `covariance` is given.
+        Column with their standard errors; may be left out if `covariance`, or both limits, are given.
+    ratio
+        Column with hazard, odds or risk ratios, in place of `estimate`: analysed as their logarithms, with standard
+        errors from the limits.
+    lower, upper
+        Columns with the limits of confidence intervals, of estimates or of ratios, as published.
+    level
+        Confidence level of these limits.
     covariance
         Covariance matrix of the estimates, rows and columns in the order of the table's rows; for one arm only. Or the
         path of a .csv, .csv.gz, .tsv or .parquet file with the square matrix, whose header names the segments (the
@@ -261,17 +275,18 @@ def from_estimates(
     Returns
     -------
     xarray.Dataset
-        Dims (segment, arm): estimate and se in the unit of the estimates, n if given, and covariance with dims
-        (segment, other_segment) if given; the size as cell_size. Covariates have dims (segment, covariate). There is no
-        control: its attribute is "".
+        Dims (segment, arm): estimate and se in the unit of the estimates, of ratios in logarithms; n if given, and
+        covariance with dims (segment, other_segment) if given; the size as cell_size. Covariates have dims (segment,
+        covariate). There is no control: its attribute is "".
 
     Raises
     ------
     ArgumentError
-        If neither standard errors nor a covariance are given.
+        If neither standard errors, nor limits, nor a covariance are given, or what is given says it twice.
     DataError
-        If columns are missing, a row appears twice, a number is not finite, a standard error is not positive, or the
-        covariance is not symmetric, not positive definite, or disagrees with the standard errors.
+        If columns are missing, a row appears twice, a number is not finite, a standard error is not positive, an
+        estimate is not in the middle of its limits (of a ratio on the log scale, up to rounding), or the covariance is
+        not symmetric, not positive definite, or disagrees with the standard errors.
 
     Examples
     --------
@@ -279,15 +294,19 @@ def from_estimates(
     >>> schools = pd.DataFrame({"school": ["A", "B"], "y": [28.0, 8.0], "se": [15.0, 10.0]})
     >>> from_estimates(schools, segments=["school"], estimate="y", se="se")["estimate"].values.tolist()
     [[28.0], [8.0]]
+
+    Hazard ratios with 95 % limits become logarithms with standard errors:
+
+    >>> trials = pd.DataFrame({"sex": ["women", "men"], "hr": [0.5, 0.8], "low": [0.25, 0.5], "high": [1.0, 1.28]})
+    >>> cells = from_estimates(trials, segments=["sex"], ratio="hr", lower="low", upper="high")
+    >>> cells["estimate"].values.round(3).tolist(), cells["se"].values.round(3).tolist()
+    ([[-0.223], [-0.693]], [[0.24], [0.354]])
     """
-    if se is None and covariance is None:
-        raise ArgumentError(
-            "estimates need their uncertainty: name the column of standard errors as se, or give covariance"
-        )
-    check_not_none(estimate=estimate)
+    columns = {"estimate": estimate, "ratio": ratio, "se": se, "lower": lower, "upper": upper}
+    given_columns = {role: column for role, column in columns.items() if column is not None}
+    check_uncertainty(given_columns, level, has_covariance=covariance is not None)
     check_nonempty_text(outcome=outcome)
-    columns = {"estimate": estimate, "se": se, "n": n}
-    column_by_role = {role: column for role, column in columns.items() if column is not None} | name_size_role(size)
+    column_by_role = given_columns | ({} if n is None else {"n": n}) | name_size_role(size)
     covariate_columns = name_covariate_roles(covariates)
     dims = check_dimensions(segments, {"arm": arm, **column_by_role, **covariate_columns})
     rows = read_summary_rows(
@@ -299,6 +318,8 @@ def from_estimates(
         decimal=decimal,
     )
     check_distinct(rows.cell_keys, describe_cell)
+    if lower is not None:
+        convert_limits(rows, level, given_columns)
     # Effects are differences already: the table holds no arm that they could be compared with.
     attributes = TableAttributes(
         outcome_name=outcome,

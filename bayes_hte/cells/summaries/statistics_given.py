@@ -1,12 +1,23 @@
 """Convert the numbers of a summary to variables of the cell table, and check them: one function for each form."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from statistics import NormalDist
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
+from bayes_hte._support.phrases import write_count
+from bayes_hte._support.validation import describe_value, to_float
 from bayes_hte.cells.build import CellValues
-from bayes_hte.cells.summaries.small_tables import SummaryRows, check_finite, require_whole_numbers
+from bayes_hte.cells.summaries.small_tables import (
+    FloatValues,
+    SummaryRows,
+    check_finite,
+    describe_cell,
+    require_whole_numbers,
+)
 from bayes_hte.cells.summaries.sums import compute_squared_deviations
 from bayes_hte.errors import ArgumentError, DataError
 
@@ -138,6 +149,134 @@ def _convert_two_parts(rows: SummaryRows) -> dict[str, CellValues]:
             "family binomial"
         )
     return {**variables, "positive": positive_counts, "log_mean": log_mean, "log_ss": log_ss}
+
+
+DEFAULT_LEVEL = 0.95
+"""Confidence level of published limits where nothing else is said."""
+
+
+def check_uncertainty(given_columns: Mapping[str, str], level: object, *, has_covariance: bool) -> None:
+    """Raise ArgumentError unless the columns of estimates say what they are and how uncertain, once each."""
+    given = given_columns.keys()
+    if len(given & {"estimate", "ratio"}) != 1:
+        raise ArgumentError(
+            "name one column of effects: as estimate, or as ratio if they are hazard, odds or risk ratios"
+        )
+    has_limits = bool(given & {"lower", "upper"})
+    if has_limits and not {"lower", "upper"} <= given:
+        raise ArgumentError("an interval has two limits: name both columns, as lower and upper")
+    if has_limits + ("se" in given or has_covariance) == 0:
+        raise ArgumentError(
+            "estimates need their uncertainty: name the column of standard errors as se, those of the limits of "
+            "intervals as lower and upper, or give covariance"
+        )
+    if has_limits and ("se" in given or has_covariance):
+        raise ArgumentError("lower and upper say how uncertain estimates are; leave se and covariance out")
+    if "ratio" in given and not has_limits:
+        raise ArgumentError(
+            "a ratio needs its limits, lower and upper; of the logarithm of a ratio with a standard error give "
+            "estimate and se"
+        )
+    level_number = to_float(level)
+    if level_number is None or not 0.5 <= level_number < 1:
+        raise ArgumentError(f"level is {describe_value(level)}; give the confidence level as a share, such as 0.95")
+
+
+ASYMMETRY_SHARE = 0.01
+"""Share of an interval's width by which its middle may miss the estimate, beside the rounding of printed digits."""
+MAX_SHOWN_ROWS = 5
+
+
+def convert_limits(rows: SummaryRows, level: float, columns: Mapping[str, str]) -> None:
+    """Convert the limits of confidence intervals to standard errors, and ratios to their logarithms.
+
+    The numbers of estimate and se are put in the place of those given; a note says how they follow from them.
+
+    Parameters
+    ----------
+    rows
+        Rows with numbers of the roles lower and upper, and of ratio or estimate.
+    level
+        Confidence level of the limits, between 0 and 1.
+    columns
+        Names of the columns by role, for messages and the note.
+
+    Raises
+    ------
+    DataError
+        If a number is missing, a ratio is not positive, or an estimate does not lie in the middle of its limits: for
+        a ratio the middle of their logarithms.
+    """
+    role = "ratio" if "ratio" in columns else "estimate"
+    roles = (role, "lower", "upper")
+    for number_role in roles:
+        check_finite(rows, number_role)
+    numbers = np.array([rows.numbers_by_role[number_role] for number_role in roles])
+    if role == "ratio":
+        rows.fail_at((numbers <= 0).any(0), "a ratio and its limits must be greater than 0")
+    rows.fail_at(numbers[1] >= numbers[2], "lower must be less than upper")
+    is_off = _find_asymmetric(numbers, on_logs=role == "ratio")
+    if is_off.any():
+        raise DataError(_describe_asymmetry(rows, is_off, numbers, role, columns))
+    estimate, lower, upper = np.log(numbers) if role == "ratio" else numbers
+    # se = (upper − lower) / (2 z), with z = Φ⁻¹((1 + level) / 2), which is 1.96 for 95 %
+    quantile = NormalDist().inv_cdf((1 + level) / 2)
+    rows.numbers_by_role.update(estimate=estimate, se=(upper - lower) / (2 * quantile))
+    subject = f"logarithms of {columns[role]}, with" if role == "ratio" else f"{columns[role]}, with"
+    log_word = "log " if role == "ratio" else ""
+    rows.notes.append(
+        f"the estimates are {subject} standard errors from the limits of {100 * level:g} % intervals: "
+        f"({log_word}{columns['upper']} - {log_word}{columns['lower']}) / {2 * quantile:.3g}"
+    )
+
+
+def _find_asymmetric(numbers: FloatValues, *, on_logs: bool) -> npt.NDArray[np.bool_]:
+    """Find rows whose estimate misses the middle of its limits by more than rounding; (estimate, lower, upper) × rows.
+
+    A printed number x stands for anything within h of it, h half a unit of its last decimal; its logarithm for
+    anything within −log(1 − h / |x|).
+    """
+    decimals = np.array([[_count_decimals(number) for number in row] for row in numbers.T]).T
+    # A number that ends in 0 lost decimals that its neighbours in the row still show.
+    half_units = 0.5 * 10.0 ** -np.maximum(decimals, np.median(decimals, axis=0))
+    if on_logs:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            half_units = np.where(half_units < numbers, -np.log1p(-half_units / numbers), np.inf)
+        numbers = np.log(numbers)
+    estimate, lower, upper = numbers
+    # |2 estimate − lower − upper| ≤ 2 h_estimate + h_lower + h_upper + share (upper − lower)
+    slack = 2 * half_units[0] + half_units[1] + half_units[2] + ASYMMETRY_SHARE * (upper - lower)
+    return np.asarray(abs(2 * estimate - lower - upper) > slack)
+
+
+def _count_decimals(number: float) -> int:
+    """Count the decimals with which a number is written in as few digits as tell it apart."""
+    return max(-int(Decimal(repr(float(number))).normalize().as_tuple().exponent), 0)
+
+
+def _describe_asymmetry(
+    rows: SummaryRows, is_off: npt.NDArray[np.bool_], numbers: FloatValues, role: str, columns: Mapping[str, str]
+) -> str:
+    """Describe which rows have an estimate off the middle of their limits, and what it may be instead."""
+    off_rows = np.flatnonzero(is_off)
+    shown = [
+        f"{describe_cell(rows.cell_keys[row])} ({numbers[0, row]:g}, {numbers[1, row]:g} to {numbers[2, row]:g})"
+        for row in off_rows[:MAX_SHOWN_ROWS]
+    ]
+    more = f" and {write_count(len(off_rows) - len(shown), 'other row', 'other rows')}" if len(off_rows) > 5 else ""
+    middle = "the middle of its limits on the log scale" if role == "ratio" else "the middle of its limits"
+    # The other scale is likely the one meant if it fits every row.
+    may_be_other = role == "ratio" or bool((numbers > 0).all())
+    if may_be_other and not _find_asymmetric(numbers, on_logs=role != "ratio").any():
+        other_role = "estimate" if role == "ratio" else "ratio"
+        scale = "as they are" if role == "ratio" else "on the log scale"
+        way_out = f"they are symmetric {scale}: name the column as {other_role} in place of {role}"
+    else:
+        way_out = (
+            "check the columns and the level; of limits that are not symmetric, such as exact ones, give estimate "
+            f"and se{' on the log scale' if role == 'ratio' else ''}"
+        )
+    return f"{columns[role]!r} is not in {middle} in {'; '.join(shown)}{more}; {way_out}"
 
 
 def _convert_means(rows: SummaryRows) -> dict[str, CellValues]:

@@ -15,7 +15,7 @@ from bayes_hte.cells.reading.answers import AnswerScale, find_scale, number_answ
 from bayes_hte.cells.reading.engines import Source, check_arms, describe_missing_levels, fetch_rows, pick_columns
 from bayes_hte.cells.reading.labels import CellKey, describe_equal_numbers, format_label, format_labels, match_label
 from bayes_hte.cells.reading.level_order import find_level_orders
-from bayes_hte.cells.reading.text_numbers import MAX_SHOWN_WORDS, WordError, find_text_words
+from bayes_hte.cells.reading.text_numbers import MAX_SHOWN_WORDS, find_text_words
 from bayes_hte.cells.units.binning import BinSpec, DimensionCut, choose_cut, compute_quantiles
 from bayes_hte.cells.units.clusters import UNIT_COUNT, aggregate_units
 from bayes_hte.cells.units.statistics import ColumnPair, CountColumn, FloatColumn, Moments, StatisticsQuery
@@ -272,7 +272,7 @@ def _cast_to_float(
             pass
     else:
         fetch_rows(frame.head(1), table_name)  # columns without rows have no type to speak of: that is said first
-    raise WordError(
+    raise DataError(
         f"the {role} {column_name!r} has dtype {dtype}, and {purpose or f'a {role}'} needs numbers; "
         f"{_describe_text_values(frame, picked_name)}"
     )
