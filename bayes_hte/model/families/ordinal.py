@@ -175,6 +175,11 @@ CELL_LIKELIHOOD = CellLikelihood(
 def compute_log_likelihood(long_cells: xr.Dataset, eta: xr.DataArray, parameter_draws: ParameterDraws) -> xr.DataArray:
     """Compute the log density of each cell's units."""
     cutpoints = move_dim_first(parameter_draws["cutpoints"], "cutpoint", eta.ndim)
+    # Draws of a fit to other segments have no cutpoint for a level that only these cells chose.
+    if len(cutpoints) + 1 != long_cells.sizes[VALUE]:
+        raise DataError(
+            "a level was chosen in one segment only: the others cannot predict it; join it with a neighbour"
+        )
     return eta.copy(data=compute_log_density(pack_arrays(long_cells), eta.values, cutpoints))
 
 

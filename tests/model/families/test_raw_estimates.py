@@ -17,6 +17,7 @@ from scipy import optimize, special, stats
 
 from bayes_hte import DataError, ModelError
 from bayes_hte.model.families import FAMILIES
+from bayes_hte.model.long_form import build_long_form
 from bayes_hte.spec import cell_table
 
 Array = NDArray[np.float64]
@@ -273,3 +274,12 @@ def test_counts_per_unit_with_their_mean_are_events_over_units() -> None:
     assert found["events"].values.tolist() == [[5, 3], [1, 0]]
     assert (found["exposure"] == cells["n"]).all()
     assert cell_table.has_data(found).values.tolist() == [[True, True], [True, False]]
+
+
+def test_draws_without_a_level_that_the_cells_have_predict_nothing() -> None:
+    cells = FAMILIES["ordinal"].select_statistics(example("ordinal"))
+    long_cells = build_long_form(cells)
+    eta = xr.DataArray(np.zeros((1, 2, long_cells.sizes["cell"])), dims=("chain", "draw", "cell"))
+    cutpoints = xr.DataArray(np.zeros((1, 2, cells.sizes["value"] - 2)), dims=("chain", "draw", "cutpoint"))
+    with pytest.raises(DataError, match="a level was chosen in one segment only"):
+        FAMILIES["ordinal"].compute_log_likelihood(long_cells, eta, {"cutpoints": cutpoints})
