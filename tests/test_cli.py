@@ -355,7 +355,7 @@ BAD: dict[str, Made] = {
     "control not found": (r"control arm 'control'; arms in 'arm' are 'email', 'none'",
                           csv_case(users(), ROWS | {"control": "control"})),
     "one arm": ("all units are in one arm, 'none'", csv_case(users(arm="none"))),
-    "text outcome": ("a mean needs numbers", csv_case(users(visit=["yes", "no", "NA"] * 40))),
+    "text outcome": ("'visit'.* must hold numbers, .*'often'", csv_case(users(visit=["often", "never", "NA"] * 40))),
     "not 0 or 1": ("every outcome must be 0 or 1; for other outcomes use family normal or mean",
                    csv_case(users(visit=np.arange(120)))),
     "NaN": (r"2 of 120 outcomes in 'visit' are missing; .*--drop-missing", csv_case(WITH_NAN)),

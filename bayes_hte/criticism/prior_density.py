@@ -55,7 +55,8 @@ def build_prior_density(problem: Problem, scale: EffectScale) -> Density | None:
             x > -1, link_density(np.log1p(np.maximum(x, -1 + 1e-12))) / np.maximum(1 + x, 1e-12), 0
         )
     # The mean of other families depends on more than baseline and effect.
-    if family.name != "binomial" or model.baseline is None or model.baseline.mean is None:
+    is_risk = family.link == "logit" and family.mean_is_probability and family.nuisance is None
+    if not is_risk or model.baseline is None or model.baseline.mean is None:
         return None
     return _build_risk_density(problem, scale, link_density)
 

@@ -232,7 +232,7 @@ ASKED: dict[str, tuple[Callable[[], object], str]] = {
     "where": (lambda: FIT.predict_new_segment(where="tv"), "where must be a dict, such as .*, not 'tv'"),
     "covariates": (lambda: FIT.predict_new_segment(covariates={"age": "old"}), "the covariate 'age' is 'old'"),
     "contrast": (lambda: FIT.contrasts(["rest"]), r"no contrast against \['rest'\]"),
-    "order": (lambda: FIT.plot_forest(order="size"), "no order 'size'; there are effect, name, given"),
+    "order": (lambda: FIT.plot_forest(order="size"), "no order 'size'; there are effect, lowest, name, given"),
     "layout": (lambda: FIT.plot_forest(layout=3), "no layout 3; there are wide, narrow"),
 }
 

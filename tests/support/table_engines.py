@@ -64,7 +64,8 @@ def table_in(engine: str, columns: Columns, folder: Path) -> Any:
     path = folder / f"rows.{engine}"
 
     def write_csv() -> str:
-        table.to_pandas().to_csv(path, index=False)
+        # Whole numbers with gaps stay whole: pandas' own types would write 9.0, which is another name than 9.
+        table.to_pandas(types_mapper=pd.ArrowDtype).to_csv(path, index=False)
         return str(path)
 
     def write_parquet() -> Path:

@@ -451,17 +451,17 @@ def _describe_faults(unit_rows: UnitRows) -> list[str]:
         text_numbers = unit_rows.source.text_numbers
         words = text_numbers.list_missing_words(column_name) if text_numbers is not None and n_missing else []
         spelling = f" (written {', '.join(map(repr, words))})" if words else ""
-        sentences += [
-            sentence + spelling for sentence in _describe_unusable_numbers(total_rows, n_missing, n_infinite, subject)
-        ]
+        sentences += _describe_unusable_numbers(total_rows, n_missing, n_infinite, subject, spelling)
     return sentences + _describe_rows_without(count_by_fault.get("lost", 0), "cluster", str(unit_rows.columns.cluster))
 
 
-def _describe_unusable_numbers(n_rows: int, n_missing: int, n_infinite: int, subject: str) -> list[str]:
+def _describe_unusable_numbers(
+    n_rows: int, n_missing: int, n_infinite: int, subject: str, spelling: str = ""
+) -> list[str]:
     if not n_missing and not n_infinite:
         return []
     verb = "is" if n_missing + n_infinite == 1 else "are"
-    phrases = [f"{n_missing:,} of {n_rows:,} {subject} {verb} missing"] * (n_missing > 0)
+    phrases = [f"{n_missing:,} of {n_rows:,} {subject} {verb} missing{spelling}"] * (n_missing > 0)
     if n_infinite:
         phrases.append(
             f"{n_infinite:,} infinite" if n_missing else f"{n_infinite:,} of {n_rows:,} {subject} {verb} infinite"
