@@ -67,7 +67,7 @@ def fitted(**asked: bool) -> hte.Fit:
 def test_nothing_is_called_harm_before_somebody_has_said_which_direction_is_better(tmp_path: object) -> None:
     page = fitted().report(f"{tmp_path}/r.html").read_text(encoding="utf-8")
     asked = page.index("which direction is better?")
-    assert asked < page.index("On average vaccine lowered “infected”")
+    assert asked < page.index("vaccine lowered “infected”")
     assert "harms" not in page.split("What was assumed")[0].replace("no effect is called help or harm", "")
     summary = build_summary(fitted())
     assert [row["verdict"] for row in summary["segments"] + summary["ate"]] == ["lowers"] * 3

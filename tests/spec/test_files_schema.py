@@ -4,7 +4,7 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
@@ -54,15 +54,22 @@ def test_every_key_but_tables_and_tags_shows_an_example(schema_class: type[BaseM
     assert set(without) <= tables | {"Model.nuisance"}, "give Field(examples=[…]) to these keys"
 
 
+def list_types(annotation: Any) -> list[Any]:
+    """List every type inside an annotation, whatever it is wrapped in."""
+    value = getattr(annotation, "__value__", annotation)  # of a type alias
+    return [value, *(inner for argument in get_args(value) for inner in list_types(argument))]
+
+
 def list_models(schema_class: type[BaseModel]) -> set[type[BaseModel]]:
-    """List the classes of all tables, by their subclasses of the same bases."""
-    bases = {base for base in schema_class.__mro__ if issubclass(base, BaseModel) and base is not BaseModel}
+    """List the classes of all tables that a file may hold."""
     found: set[type[BaseModel]] = set()
-    queue = [*bases]
+    queue = [schema_class]
     while queue:
-        parent = queue.pop()
-        found.add(parent)
-        queue += parent.__subclasses__()
+        table = queue.pop()
+        if table not in found:
+            found.add(table)
+            types = [each for field in table.model_fields.values() for each in list_types(field.annotation)]
+            queue += [each for each in types if isinstance(each, type) and issubclass(each, BaseModel)]
     return found
 
 

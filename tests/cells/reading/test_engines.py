@@ -220,7 +220,11 @@ def test_what_is_no_number_is_missing_or_infinite(every_engine):
 BAD = {
     "a missing column": (small(), {"outcome": "spend"}, "lacks the column 'spend'; did you mean 'spent'"),
     "no rows": ({"device": [], "arm": [], "spent": []}, {}, "has no rows; check it, or the filter that made it"),
-    "an outcome of text": (small(spent=[*"abcdefgh"]), {}, "'spent'.* (has dtype String, and a mean needs|must hold) numbers"),
+    "an outcome of text": (
+        small(spent=[*"abcdefgh"]),
+        {},
+        "'spent'.* (has dtype String, and a mean needs|must hold) numbers",
+    ),
     "one arm": (small(arm=["old"] * 8), {}, "all units are in one arm, 'old'"),
     "an outcome that does not vary": (small(spent=[3.5] * 8), {}, "'spent' is 3.5 for every unit"),
     "an id": (small(device=[*range(8)]), {}, "'device' has 8 levels for 8 units; did you mean an id"),

@@ -209,7 +209,8 @@ def test_every_table_of_every_family_can_be_made(fit: hte.Fit) -> None:
     assert np.isfinite(fit.heterogeneity()["value"]).all()
     for name in ("table", "ate", "heterogeneity"):
         assert getattr(fit, name)().attrs["caption"] == fit.engine
-        assert getattr(fit, name)().attrs["reliable"] is True
+        # Estimates in points of a test, ±4, under a prior for standardised ones, ±1: the diagnosis says so.
+        assert getattr(fit, name)().attrs["reliable"] is (fit.model.family != "estimate")
 
 
 def test_every_family_survives_saving(fit: hte.Fit, tmp_path: Path) -> None:

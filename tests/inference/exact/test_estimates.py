@@ -170,19 +170,27 @@ def test_a_prior_of_the_common_effect_need_not_be_normal(data: str, mean: Distri
     between = d.HalfNormal(sigma=0.5)
     arm = Arm(rotated(y, se, None), mean, between)
     nodes = arm.nodes()
-    # tau by the trapezoid rule on a fine grid of its logarithm, m given tau by SciPy
-    log_tau = np.linspace(np.log(1e-4), np.log(20.0), 90)
-    heights, above = [], []
-    for tau in np.exp(log_tau):
+
+    def evaluate(tau: float) -> tuple[float, float]:
+        """Log density of log tau, and P(m > 0 | tau) by SciPy."""
         weight = 1 / (se**2 + tau**2)
         centre, sd = float((weight * y).sum() / weight.sum()), float(weight.sum() ** -0.5)
         at_centre = stats.norm.logpdf(y, centre, weight**-0.5).sum() - stats.norm.logpdf(0.0, 0.0, sd)
-        log_evidence, share = integrate_mean((centre, sd), mean)
-        heights.append(at_centre + log_evidence + stats.halfnorm.logpdf(tau, scale=0.5) + np.log(tau))
-        above.append(share)
-    weights = np.exp(np.array(heights) - max(heights))
-    expected = float(weights @ np.array(above) / weights.sum())
-    log_evidence = float(np.log(weights.sum() * (log_tau[1] - log_tau[0])) + max(heights))
+        log_mass, share = integrate_mean((centre, sd), mean)
+        return at_centre + log_mass + stats.halfnorm.logpdf(tau, scale=0.5) + np.log(tau), share
+
+    # A coarse grid finds where log tau has its mass, a fine one takes it by the trapezoid rule.
+    coarse = np.linspace(np.log(1e-5), np.log(60.0), 40)
+    rough = np.array([evaluate(tau)[0] for tau in np.exp(coarse)])
+    (inside,) = np.nonzero(rough > rough.max() - 30)
+    log_tau = np.linspace(coarse[max(inside[0] - 1, 0)], coarse[min(inside[-1] + 1, 39)], 61)
+    heights, above = (np.array(each) for each in zip(*map(evaluate, np.exp(log_tau)), strict=True))
+    step, weights = log_tau[1] - log_tau[0], np.exp(heights - heights.max())
+    weights[[0, -1]] /= 2
+    # Below the grid the density of log tau falls as tau: ∫ e^x dx up to the lowest point is its height there.
+    weights[0] += 2 * weights[0] / step
+    expected = float(weights @ above / weights.sum())
+    log_evidence = float(np.log(weights.sum() * step) + heights.max())
     assert nodes.log_evidence == pytest.approx(log_evidence, abs=2e-4)
     assert float(nodes.weights @ (nodes.mean > 0)) == pytest.approx(expected, abs=2e-4)
     _, mean_draws = arm.draw(4000, np.random.default_rng(SEED))
