@@ -567,6 +567,14 @@ def stale(stored: Mapping[str, Record]) -> list[str]:
     return [name for name in DESIGNS if stored.get(name, {}).get("sha256") != fingerprint(name)]
 
 
+def describe_stale(names: list[str]) -> str:
+    """Say on the page which results are of earlier sources; "" where none is."""
+    if not names:
+        return ""
+    listed = "all designs" if len(names) == len(DESIGNS) else ", ".join(names)
+    return f"Of sources before the last changes, to be run again with `{COMMAND}`: {listed}."
+
+
 # ------------------------------------------------------------------------------------------ what people see
 
 
