@@ -245,7 +245,7 @@ def test_a_density_that_goes_on_beyond_the_lines_or_lies_there_is_drawn_as_far_a
 def test_levels_of_several_dimensions_are_joined_into_one_name():
     table = straight({"a": (1, 3), "b": (1, 0.5)}).assign(plan="pro")
     said = texts(trace(table, triangle(), dimensions=["plan", "segment"]))
-    assert {"pro, a", "pro, b"} <= set(said)
+    assert {"pro · a", "pro · b"} <= set(said)
 
 
 @pytest.mark.filterwarnings("ignore:no installed font has the characters")  # which fonts there are is not ours
