@@ -59,12 +59,13 @@ def test_every_pooled_family_can_hand_on_its_prior() -> None:
 
 
 def test_what_cannot_be_handed_on_is_refused(schools: xr.Dataset) -> None:
-    fit = hte.fit(schools, "published-estimates", draws=400)
+    shares = schools.assign(estimate=schools["estimate"] / 100, se=schools["se"] / 100)
+    fit = hte.fit(shares, "published-estimates", draws=400)
     with pytest.raises(hte.ArgumentError, match="above 0 and at most 1, not 0"):
         hte.prior_from_fit(fit, discount=0.0)
     alone = fit.model.model_copy(update={"pooling": "none"})
     with pytest.raises(hte.ModelError, match="partially pooled one way"):
-        hte.prior_from_fit(hte.fit(schools, alone, draws=400))
+        hte.prior_from_fit(hte.fit(shares, alone, draws=400))
 
 
 def test_the_learnt_prior_predicts_the_next_experiment() -> None:
