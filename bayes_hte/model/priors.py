@@ -227,7 +227,7 @@ class _FoldedStudentT:
         return np.maximum(np.asarray(self._t.isf((1 - np.asarray(q)) / 2)), 0.0)
 
     def isf(self, q: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        return np.asarray(self._t.isf(np.asarray(q) / 2))
+        return np.maximum(np.asarray(self._t.isf(np.asarray(q) / 2)), 0.0)
 
 
 def resolve_units(model: Model, *, control_mean: float, control_sd: float) -> Model:
