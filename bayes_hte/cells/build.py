@@ -108,6 +108,9 @@ def build_cell_table(
 
     segment_labels = label_segments(segments)
     levels_by_dim = {dim: (SEGMENT, [levels[i] for levels in segments]) for i, dim in enumerate(attributes.dims)}
+    # Before xarray sees them: some versions make text of another kind of labels, and fail with an error of their own.
+    for dim, (_, labels) in levels_by_dim.items():
+        cell_table.check_writable(f"a label of {dim!r},", labels)
     cells = xr.Dataset(
         {
             name: (

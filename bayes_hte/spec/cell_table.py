@@ -393,16 +393,17 @@ def _check_labels(cells: xr.Dataset, kind: CellKind) -> None:
 def _check_texts(cells: xr.Dataset) -> None:
     """Raise DataError for labels and attributes that no file can hold: a NUL, or half of a surrogate pair."""
     for dimension in list_dimensions(cells):
-        _check_writable("the dimension", [dimension])
+        check_writable("the dimension", [dimension])
     for attr_name, attr_value in cells.attrs.items():
         if isinstance(attr_value, str):
-            _check_writable(f"the {attr_name}", [attr_value])
+            check_writable(f"the {attr_name}", [attr_value])
     for coord_name, labels in cells.coords.items():
         if labels.dtype.kind in "UO":
-            _check_writable(f"a label of {str(coord_name)!r},", list(map(str, labels.values)))
+            check_writable(f"a label of {str(coord_name)!r},", list(map(str, labels.values)))
 
 
-def _check_writable(text_role: str, texts: list[str]) -> None:
+def check_writable(text_role: str, texts: list[str]) -> None:
+    """Raise DataError where one of the texts holds a NUL or a lone surrogate."""
     joined_texts = "".join(texts)  # one search for all: a table may have many thousands of labels
     if "\0" not in joined_texts and not _LONE_SURROGATE.search(joined_texts):
         return

@@ -84,8 +84,12 @@ def test_text_that_no_file_can_hold_is_refused_when_cells_are_made(bad: str, fou
         hte.cells.from_summary(table, **keys)
     with pytest.raises(DataError, match=rf"the outcome .*{found}"):
         hte.fit(cells.assign_attrs(outcome=bad), "conversion")
+    try:
+        relabelled = cells.assign_coords(arm=["old", bad])
+    except UnicodeEncodeError:
+        pytest.skip("this version of xarray refuses such labels itself")
     with pytest.raises(DataError, match=rf"label of 'arm'.*{found}"):
-        hte.fit(cells.assign_coords(arm=["old", bad]), "conversion")
+        hte.fit(relabelled, "conversion")
     with pytest.raises(DataError, match=rf"the dimension .*{found}"):
         hte.fit(
             cells.assign_coords({bad: cells["device"]}).assign_attrs(dimensions=cell_table.encode_text_list([bad])),
