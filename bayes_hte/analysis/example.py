@@ -64,7 +64,7 @@ def example_fit() -> Fit:
     desktop       new   0.088       0.927    0.442
     desktop returning   0.027       0.721    0.315
      mobile       new   0.167       1.000    0.363
-     mobile returning   0.116       0.980    0.431
+     mobile returning   0.116       0.981    0.431
      tablet       new   0.146       0.914    0.866
      tablet returning   0.114       0.857    0.923
     """
