@@ -7,8 +7,10 @@ weights points and integrates by quadrature measures instead
     effective points   (Σ w)² / Σ w²
     quadrature error   by how much a finer rule changes the log density of hyperparameters, as an SD
     unexplored mass    share of the posterior that a scan of the hyperparameters sees where no point lies
+    unmoved share      share of points at which a segment's first proposal was never left
 
-The first three judge what was seen; only a scan tells of a peak that no point lies near.
+The first three judge what was seen; only a scan tells of a peak that no point lies near, and only counting tells that
+some points' proposals were all wrong.
 """
 
 import math
@@ -28,6 +30,9 @@ MAX_QUADRATURE_ERROR: Final = 0.05
 MAX_UNEXPLORED_MASS: Final = 0.01
 """Share of the posterior: no probability is off by more than it. A scan is rough, but sees a peak that was missed."""
 
+MAX_UNMOVED_SHARE: Final = 0.05
+"""Of a segment's points: no probability of a segment is off by more than it. Sound proposals leave .03 at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -43,12 +48,15 @@ class Certificate:
         Of the log density of hyperparameters, as an SD.
     unexplored_mass : float
         Share of the posterior seen by a scan where no point lies; 0 in files of before there was a scan.
+    unmoved_share : float
+        Largest share of a segment's points whose first proposal was never left; 0 in files of before it was counted.
     """
 
     pareto_k: float
     effective_points: float
     quadrature_error: float
     unexplored_mass: float = 0.0
+    unmoved_share: float = 0.0
 
     @classmethod
     def from_sample_stats(cls, sample_stats: xr.Dataset) -> "Certificate | None":
@@ -83,6 +91,11 @@ class Certificate:
             warnings.append(
                 f"A scan of the between-segment SDs finds {self.unexplored_mass:.0%} of the posterior where the "
                 f"sampler did not look, at most {MAX_UNEXPLORED_MASS:.0%} is allowed."
+            )
+        if not self.unmoved_share <= MAX_UNMOVED_SHARE:
+            warnings.append(
+                f"Draws of a segment were stuck at their first proposal in {self.unmoved_share:.0%} of the points, at "
+                f"most {MAX_UNMOVED_SHARE:.0%} is allowed."
             )
         return tuple(warnings)
 

@@ -79,17 +79,39 @@ class Batch:
     single: bool = False
 
 
-def coefficients(target: Target, points: Array, *, seed: int) -> tuple[Array, Array, float]:
-    """Baselines (point, segment), effects (point, segment, arm), and the lowest acceptance rate of a segment."""
+@dataclass(frozen=True, slots=True)
+class SegmentDraws:
+    """Coefficients of every segment at every point, and what tells whether they are to be trusted.
+
+    Attributes
+    ----------
+    baseline, effect : ndarray
+        (point, segment) and (point, segment, arm).
+    acceptance : float
+        Lowest mean acceptance rate of a segment; 1 where draws are independent.
+    unmoved_share : float
+        Largest share of a segment's points whose first proposal was never left. A mean acceptance rate hides points
+        at which all proposals are wrong; what is left of a first proposal is at most this share.
+    """
+
+    baseline: Array
+    effect: Array
+    acceptance: float
+    unmoved_share: float
+
+
+def coefficients(target: Target, points: Array, *, seed: int) -> SegmentDraws:
+    """Draw the coefficients of all segments at hyperparameters (point, parameter)."""
     segments, arms = target.segments.size, len(target.segments.arms) - 1
-    drawn = np.empty((len(points), segments)), np.empty((len(points), segments, arms))
+    baseline, effect = np.empty((len(points), segments)), np.empty((len(points), segments, arms))
+    drawn = baseline, effect, np.zeros((len(points), segments), dtype=bool)
     seeds = np.random.SeedSequence([seed, 3])
     batches, lowest = _batches(target, points, seeds)
     for batch in batches:
         for start in range(0, len(batch.members), LARGE_CHUNK):
             block = replace(batch, members=batch.members[start : start + LARGE_CHUNK])
             _fill(target, points, block, seeds, drawn)
-    return (*drawn, lowest)
+    return SegmentDraws(baseline, effect, lowest, float(drawn[2].mean(0).max()))
 
 
 def _batches(target: Target, points: Array, seeds: np.random.SeedSequence) -> tuple[list[Batch], float]:
@@ -130,10 +152,10 @@ def _fill(
     points: Array,
     batch: Batch,
     seeds: np.random.SeedSequence,
-    drawn: tuple[Array, Array],
+    drawn: tuple[Array, Array, NDArray[np.bool_]],
 ) -> None:
     """Draw one batch for all points, chunk by chunk; each chunk has a generator of its own."""
-    baseline, effect = drawn
+    baseline, effect, unmoved = drawn
     block = batch.members
     workers, size = shared_out(len(points) * len(block))
     rows = max(1, size // len(block))
@@ -151,7 +173,7 @@ def _fill(
         mode = locate(segments, maps, refined=needs_refining(segments, maps))
         if batch.single:
             maps, mode = _single_maps(maps), _single_mode(mode)
-        found = _drawn(compute, maps, mode, batch, rng)
+        found, unmoved[here, columns] = _drawn(compute, maps, mode, batch, rng)
         baseline[here, columns] = maps.baseline.value(found.base)
         for arm, offset in enumerate(found.arms):
             effect[here, columns, arm] = maps.effect(arm, offset, found.base)
@@ -176,15 +198,22 @@ def _pick_components(segments: Segments, maps: Maps, batch: Batch, rng: np.rando
     return maps
 
 
-def _drawn(segments: Segments, maps: Maps, mode: Mode, batch: Batch, rng: np.random.Generator) -> Offsets:
-    """The state after some steps of independence Metropolis; after none, a draw from the normal at the mode."""
+def _drawn(
+    segments: Segments, maps: Maps, mode: Mode, batch: Batch, rng: np.random.Generator
+) -> tuple[Offsets, NDArray[np.bool_]]:
+    """The state after some steps of independence Metropolis, and whether it was never left (point, segment).
+
+    After no step, it is a draw from the normal at the mode.
+    """
     if batch.steps == 0:
-        return _normal(mode, rng)
+        return _normal(mode, rng), np.zeros(mode.base.shape, dtype=bool)
     propose = _proposed_widely if batch.sparse else _proposed
     state = propose(segments, maps, mode, rng)
+    unmoved = np.ones(mode.base.shape, dtype=bool)
     for _ in range(batch.steps):
-        state, _ = _moved(state, propose(segments, maps, mode, rng), rng)
-    return state
+        state, taken = _moved(state, propose(segments, maps, mode, rng), rng)
+        unmoved &= ~taken
+    return state, unmoved
 
 
 def _normal(mode: Mode, rng: np.random.Generator) -> Offsets:

@@ -47,9 +47,9 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     target, sample = points(task, wanted=EFFICIENCY * draws, seed=seed)
     rng = np.random.default_rng([seed, 1])
     drawn_points = sample.points[in_chains(sample.resampled(CHAIN_COUNT * -(-draws // CHAIN_COUNT), rng), rng)]
-    baseline, effect, acceptance = draw.coefficients(target, drawn_points, seed=seed)
+    drawn = draw.coefficients(target, drawn_points, seed=seed)
     probability, error = sign.positive(target, sample, seed=seed)
-    probability, error, disagreement = sign.reconcile(probability, error, effect, sample.effective)
+    probability, error, disagreement = sign.reconcile(probability, error, drawn.effect, sample.effective)
     if disagreement > MAX_DISAGREEMENT:
         raise EngineRefusalError(
             f"P(effect > 0) by integration and by counting draws differ by {disagreement:.2f} more than chance allows"
@@ -59,13 +59,14 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
         "effective_points": sample.effective,
         "quadrature_error": sample.error,
         "unexplored_mass": sample.unexplored,
-        "acceptance": acceptance,
+        "acceptance": drawn.acceptance,
+        "unmoved_share": drawn.unmoved_share,
         "log_evidence": sample.log_evidence,
     }
     natural = target.space.natural(drawn_points)
     return Draws.from_arrays(
         task,
-        {**natural, **({"baseline": baseline} if task.family.has_baseline else {}), "effect": effect},
+        {**natural, **({"baseline": drawn.baseline} if task.family.has_baseline else {}), "effect": drawn.effect},
         stats,
         {"p_positive": probability, "p_positive_mcse": error},
     )

@@ -48,5 +48,6 @@ def _shuffled(posterior: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
 
 def _worse(stats: list[xr.Dataset]) -> xr.Dataset:
     worst: dict[str, Callable[[list[float]], float]]
-    worst = {"pareto_k": max, "effective_points": min, "quadrature_error": max, "acceptance": min, "log_evidence": sum}
+    worst = {"pareto_k": max, "effective_points": min, "quadrature_error": max, "unexplored_mass": max,
+             "acceptance": min, "unmoved_share": max, "log_evidence": sum}  # fmt: skip
     return xr.Dataset({name: float(pick([float(each[name]) for each in stats])) for name, pick in worst.items()})

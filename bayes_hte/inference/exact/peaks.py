@@ -95,6 +95,7 @@ class Landscape:
         missed = [0.0]
         for column in {profile.column for profile in self.profiles}:
             profile = join_profiles([each for each in self.profiles if each.column == column])
+            profile = raise_to_peaks(profile, self.peaks)
             counts, _ = np.histogram(points[:, column], profile.places)
             missed.append(float(profile.interval_masses()[counts < FEWEST_POINTS].sum()))
         return max(missed)
@@ -106,6 +107,21 @@ def join_profiles(profiles: list[Profile]) -> Profile:
     heights = np.stack([np.interp(places, each.places, np.maximum(each.log_density, -1e300)) for each in profiles])
     points = np.concatenate([each.points for each in profiles])[first]
     return Profile(profiles[0].column, places, points, heights.max(0))
+
+
+def raise_to_peaks(profile: Profile, peaks: list[Peak]) -> Profile:
+    """Raise a profile, where a peak is known, to that peak's own height.
+
+    Conditional modes are climbed to on quadratic likelihoods. Where cutpoints or hazards move a precise cell, these
+    are poor, and all of a profile may lie far below the peak that was climbed to without them.
+    """
+    log_density = profile.log_density.copy()
+    for peak in peaks:
+        place = int(np.abs(profile.places - peak.point[profile.column]).argmin())
+        # |Σ_rest given the coordinate| = |Σ| / Σ_cc
+        height = peak.log_mass - 0.5 * float(np.log(peak.covariance[profile.column, profile.column]))
+        log_density[place] = max(log_density[place], height)
+    return replace(profile, log_density=log_density)
 
 
 def survey(target: Target, rough: dict[str, list[Rough]]) -> tuple[Target, Landscape]:

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 from example_cells import table
+from random_problems import make_problem
 from saved_draws import round_draws
 
 import bayes_hte as hte
 from bayes_hte.inference import exact
 from bayes_hte.inference.certificate import Certificate
 from bayes_hte.inference.draws import Draws
-from bayes_hte.inference.exact import target
+from bayes_hte.inference.exact import draw, parts, target
 from bayes_hte.inference.nuts import engine as nuts_engine
 
 
@@ -312,3 +313,22 @@ def test_standard_errors_are_how_much_answers_scatter_over_seeds(cells: str, req
     averages = [fit.ate("link").iloc[0] for fit in fits]
     scatter = np.std([one["p_positive"] for one in averages], ddof=1)
     assert 0 < scatter < (1.0 + 4 * 0.11) * np.mean([one["p_mcse"] for one in averages])
+
+
+def test_draws_that_never_leave_a_wrong_place_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One precise segment of ordered answers among small ones: cutpoints move its mode by many of its SDs."""
+    problem = make_problem("ordinal", 10, 1)
+    sound = hte.fit(problem.cells, problem.model, sampler="exact", seed=1)
+    assert float(sound.tree["sample_stats"]["unmoved_share"]) < 0.03
+    monkeypatch.setattr(draw, "needs_refining", lambda segments, maps: False)
+    with pytest.raises(hte.FitError, match=r"stuck at their first proposal in \d+%"):
+        hte.fit(problem.cells, problem.model, sampler="exact", seed=1)
+
+
+def test_of_two_parts_the_worse_certificate_counts() -> None:
+    names = "pareto_k effective_points quadrature_error unexplored_mass acceptance unmoved_share log_evidence"
+    stats = dict.fromkeys(names.split(), 1.0)
+    worse = stats | {"unexplored_mass": 2.0, "unmoved_share": 3.0}
+    found = parts._worse([xr.Dataset(stats), xr.Dataset(worse)])
+    assert set(found.data_vars) == set(stats)
+    assert (float(found["unexplored_mass"]), float(found["unmoved_share"])) == (2.0, 3.0)

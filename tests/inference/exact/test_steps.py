@@ -18,7 +18,7 @@ from scipy import integrate as scipy_integrate
 from scipy import special, stats
 
 import bayes_hte as hte
-from bayes_hte.inference.certificate import MAX_QUADRATURE_ERROR
+from bayes_hte.inference.certificate import MAX_QUADRATURE_ERROR, MAX_UNMOVED_SHARE
 from bayes_hte.inference.exact import accuracy, direct, draw, emulate, engine, sign
 from bayes_hte.inference.exact.coefficients import Line, Quantile
 from bayes_hte.inference.exact.emulate import Correction, Standard, Values, features, learnt
@@ -229,7 +229,7 @@ def test_draws_of_a_segments_coefficients_follow_its_posterior(cell: Cell) -> No
     target, point = cell.target()
     found = draw.coefficients(with_order(target, 11), np.repeat(point, count, axis=0), seed=SEED)
     base, base_mass, effect, effect_mass, _ = cell.grid()
-    for draws, places, mass in ((found[0][:, 0], base, base_mass), (found[1][:, 0, 0], effect, effect_mass)):
+    for draws, places, mass in ((found.baseline[:, 0], base, base_mass), (found.effect[:, 0, 0], effect, effect_mass)):
         cumulative = np.cumsum(mass) - 0.5 * mass
         distance = stats.kstest(draws, lambda value, at=places, rank=cumulative: np.interp(value, at, rank)).statistic
         # Kolmogorov's distance: beyond 2.23 / sqrt(draws) for one seed in 10,000; and LEFT is left of the proposal.
@@ -237,13 +237,15 @@ def test_draws_of_a_segments_coefficients_follow_its_posterior(cell: Cell) -> No
         mean = mass @ places
         sd = math.sqrt(mass @ (places - mean) ** 2)
         assert abs(draws.mean() - mean) < (4 / math.sqrt(count) + draw.LEFT) * sd
-    assert 0.2 < found[2] <= 1.0
+    assert 0.2 < found.acceptance <= 1.0
+    assert found.unmoved_share < MAX_UNMOVED_SHARE
 
 
 def test_the_usual_quadrature_order_is_enough_for_the_draws_of_an_ordinary_segment() -> None:
     count = 20_000
     target, point = ORDINARY.target()
-    _, draws, acceptance = draw.coefficients(with_order(target, 3), np.repeat(point, count, axis=0), seed=SEED)
+    found = draw.coefficients(with_order(target, 3), np.repeat(point, count, axis=0), seed=SEED)
+    draws, acceptance = found.effect, found.acceptance
     _, _, places, mass, _ = ORDINARY.grid()
     ranks = np.interp(draws[:, 0, 0], places, np.cumsum(mass) - 0.5 * mass)
     assert stats.kstest(ranks, "uniform").statistic < 2.23 / math.sqrt(count) + draw.LEFT
@@ -257,7 +259,7 @@ def test_draws_reach_the_tail_of_a_single_unit_under_a_wide_prior() -> None:
     cell = Cell((1, 1), (0, 1), (-0.5, 3.0), (1.0, 4.0))
     values = {"baseline_mean": -0.5, "baseline_between": 3.0, "effect_mean": 1.0, "effect_between": 4.0}
     natural = {name: np.array([[value]]) for name, value in values.items()}
-    _, draws, _ = draw.coefficients(target, np.repeat(target.space.free(natural), count, axis=0), seed=SEED)
+    draws = draw.coefficients(target, np.repeat(target.space.free(natural), count, axis=0), seed=SEED).effect
     _, _, places, mass, _ = cell.grid()
     quantile = np.interp(0.99, np.cumsum(mass), places + 0.5 * (places[1] - places[0]))
     assert (draws[:, 0, 0] > quantile).mean() == pytest.approx(0.01, abs=4 * math.sqrt(0.01 * 0.99 / count) + 5e-4)
@@ -268,7 +270,8 @@ def test_draws_of_gaussian_segments_are_independent_draws_from_the_conditional_n
     cells = table({"mean": y[None], "se": se[None]}, arms=("control", "email"), control="control")
     values = {"baseline_mean": 0.2, "baseline_between": 0.7, "effect_mean": 0.1, "effect_between": 0.5}
     target, point = at(cells, gaussian_model("mean"), values)
-    base, effect, acceptance = draw.coefficients(target, np.repeat(point, count, axis=0), seed=SEED)
+    found = draw.coefficients(target, np.repeat(point, count, axis=0), seed=SEED)
+    base, effect, acceptance = found.baseline, found.effect, found.acceptance
     prior = np.diag([0.7**2, 0.5**2])
     slopes = np.array([[1.0, 0.0], [1.0, 1.0]])
     covariance = np.linalg.inv(np.linalg.inv(prior) + slopes.T @ np.diag(se**-2) @ slopes)

@@ -116,7 +116,7 @@ def test_draws_have_the_moments_of_the_quadrature_they_stand_for(family: str, st
     task = build_problem(cells, stated(family, STRUCTURES[structure]))
     target, sample = engine.points(task, wanted=1000, seed=1)
     few = sample.points[sample.resampled(150, np.random.default_rng(1))]
-    _, drawn, _ = draw.coefficients(target, np.repeat(few, 40, axis=0), seed=2)
+    drawn = draw.coefficients(target, np.repeat(few, 40, axis=0), seed=2).effect
     order = 17
 
     def means(segments: Segments, maps: Maps) -> np.ndarray:
