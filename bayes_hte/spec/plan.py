@@ -118,8 +118,7 @@ class Plan(PlanTable):
     )
     exploratory: TrueOrFalse = Field(
         default=False,
-        description="`true` if the segments were chosen after the data were seen; the report then says so. It may "
-        "stand under `[report]` as well.",
+        description="`true` if the segments were chosen after the data were seen; the report then says so.",
         examples=[True],
     )
     source: str = Field(
@@ -159,16 +158,6 @@ class Plan(PlanTable):
     def _default_form_to_rows(cls, content: Any) -> Any:
         if isinstance(content, dict) and isinstance(content.get("data"), dict):
             return {**content, "data": {"form": DEFAULT_FORM, **content["data"]}}
-        return content
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_exploratory_from_report(cls, content: Any) -> Any:
-        # It is a word for the report, and plans say it there: a plan that says it in both places is refused.
-        if isinstance(content, dict) and isinstance(content.get("report"), dict) and "exploratory" not in content:
-            report = {key: value for key, value in content["report"].items() if key != "exploratory"}
-            lifted = {key: value for key, value in content["report"].items() if key == "exploratory"}
-            return {**content, **lifted, "report": report}
         return content
 
     @model_validator(mode="after")

@@ -321,10 +321,7 @@ def test_a_wrong_model_file_is_told_by_the_place_in_it(tmp_path: Path, text: str
         (PLAN_TOML + "seed = 3\n", r"unknown key 'report.seed'; it belongs under \[sampling\]\. Known keys here: "),
         (PLAN_TOML.replace("[data]", "[data]\nrope = 0.1"), r"'data.rope'; it belongs under \[report\]"),
         (PLAN_TOML + "question = 'Q?'\n", r"'report.question'; it belongs at the top of the file"),
-        (
-            PLAN_TOML.replace("[data]", "exploratory = true\n[data]") + "exploratory = true\n",
-            "'report.exploratory'; it ",
-        ),
+        (PLAN_TOML + "exploratory = true\n", "'report.exploratory'; it belongs at the top of the file"),
         (PLAN_TOML.replace("scale", "skale"), r"unknown key 'report.skale'; did you mean 'scale'\? .*rope"),
         (PLAN_TOML.replace('outcome = "visit"\n', ""), "the key 'data.outcome' is missing"),
         (PLAN_TOML.replace('["device"]', "[]"), r"data\.segments: "),
@@ -475,12 +472,6 @@ def test_data_are_rows_unless_the_plan_says_otherwise() -> None:
     assert Plan.model_validate(summary).data.form == "summary"
     estimates = {**PLAN, "data": {"form": "estimates", "segments": ["s"], "estimate": "y", "se": "se"}}
     assert Plan.model_validate(estimates).data.form == "estimates"
-
-
-def test_exploratory_may_stand_under_report() -> None:
-    said = Plan.model_validate({**PLAN, "report": {"exploratory": True, "rope": 0.1}})
-    assert (said.exploratory, said.report.rope) == (True, 0.1)
-    assert not Plan.model_validate({**PLAN, "report": {"exploratory": False}}).exploratory
 
 
 def test_published_estimates_cannot_be_reported_relative_to_the_control() -> None:
