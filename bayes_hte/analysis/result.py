@@ -640,11 +640,9 @@ class Fit:
         from bayes_hte.plot import from_fit
 
         options = _keep_given(
-            arm=arm, ci_prob=ci_prob, labels=labels, unit=unit, percent=percent, axis_label=axis_label,
+            max_segments, arm=arm, ci_prob=ci_prob, labels=labels, unit=unit, percent=percent, axis_label=axis_label,
             tau_label=tau_label, title=title, caption=caption, figure=figure, ax=ax, visuals=visuals, theme=theme,
         )  # fmt: skip
-        if max_segments != "auto":  # None shows all of them
-            options["max_segments"] = max_segments
         # Chosen once, so that the figure and its numbers are on the same scale.
         scale = scale or choose_profile_scale(self._tree, self.question(scale).scale)
         return from_fit.plot_tau_trace(self._tree, self.question(scale), self.plan, self.given_tau(scale), **options)
@@ -678,11 +676,10 @@ class Fit:
         from bayes_hte.plot import from_fit
 
         options = _keep_given(
+            max_segments,
             arm=arm, ci_prob=ci_prob, order=order, control=control, unit=unit, percent=percent, axis_label=axis_label,
             pooled=pooled, title=title, caption=caption, figure=figure, ax=ax, visuals=visuals, theme=theme,
         )  # fmt: skip
-        if max_segments != "auto":  # None shows all of them
-            options["max_segments"] = max_segments
         options |= {"group_by": group_by, "layout": layout}
         return from_fit.plot_forest(self._tree, self.question(scale), self.plan, **options)
 
@@ -712,11 +709,10 @@ class Fit:
         from bayes_hte.plot import from_fit
 
         options = _keep_given(
+            max_segments,
             arm=arm, labels=labels, layout=layout, unit=unit, percent=percent, axis_label=axis_label, pooled=pooled,
             title=title, caption=caption, figure=figure, ax=ax, visuals=visuals, theme=theme,
         )  # fmt: skip
-        if max_segments != "auto":  # None shows all of them
-            options["max_segments"] = max_segments
         return from_fit.plot_shrinkage(self._tree, self.question(scale), self.plan, **options)
 
     def predictive_checks(self, ci_prob: float | None = None) -> pd.DataFrame:
@@ -846,9 +842,11 @@ class Fit:
         )
 
 
-def _keep_given(**options: Any) -> dict[str, Any]:
+def _keep_given(max_segments: int | Literal["auto"] | None = "auto", **options: Any) -> dict[str, Any]:
     """Keep the options that were given; for all others the fit and its plan speak."""
-    return {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    # None is an answer here: it shows all of them.
+    return given if max_segments == "auto" else given | {"max_segments": max_segments}
 
 
 def attach_verdict(fit: Fit, result_table: pd.DataFrame) -> pd.DataFrame:
