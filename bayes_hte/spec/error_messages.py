@@ -1,6 +1,7 @@
 """Explain errors in a plan or a model in the words of those who write TOML: pydantic's, and those of calls for it."""
 
 import ast
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -60,6 +61,16 @@ class ExplainedTable(BaseModel):
             return super().model_validate(obj, **options)
         except ValidationError as error:
             raise _build_call_error(error, cls, obj if isinstance(obj, Mapping) else {}) from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Validate JSON text, as saved fits hold it; raise as the class itself does."""
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as error:
+            is_json = all(problem["type"] != "json_invalid" for problem in error.errors())
+            content = json.loads(json_data) if is_json else {}
+            raise _build_call_error(error, cls, content if isinstance(content, Mapping) else {}) from None
 
 
 def _build_call_error(

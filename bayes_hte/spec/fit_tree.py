@@ -36,7 +36,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from bayes_hte.errors import DataError, ModelError
+from bayes_hte.errors import DataError, ModelError, SpecError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.model import Model
 from bayes_hte.spec.plan import Plan
@@ -210,10 +210,14 @@ def check_fit_tree(fit_tree: xr.DataTree, name: str = "the tree") -> None:
     missing_parts += [attribute for attribute in REQUIRED_ATTRIBUTES if attribute not in fit_tree.attrs]
     if missing_parts:
         raise DataError(f"{name} is damaged: it lacks {', '.join(missing_parts)}; save the fit again")
-    # A file that was edited by hand may hold cells that no reader of data would have let through.
+    # A file that was edited by hand may hold cells, models and plans that no reader of files would have let through.
     try:
         cell_table.check_cell_table(get_fitted_cells(fit_tree))
-    except DataError as error:
+        get_fitted_model(fit_tree)
+        get_plan(fit_tree)
+        if "resolved_model" in fit_tree.attrs:
+            get_resolved_model(fit_tree)
+    except (DataError, SpecError) as error:
         raise DataError(f"{name} is damaged: {error}") from error
     posterior = fit_tree["posterior"].to_dataset()
     effect_dims = posterior["effect"].dims if "effect" in posterior else ()

@@ -1,9 +1,10 @@
 """`Plan`: what one experiment asks. The data, the arms, the declared segments, the model, the reporting."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bayes_hte.errors import PlanError
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.data_forms import (
     DEFAULT_FORM,
@@ -17,6 +18,7 @@ from bayes_hte.spec.data_forms import (
     TrueOrFalse,
     WholeNumber,
 )
+from bayes_hte.spec.error_messages import ExplainedTable
 from bayes_hte.spec.family_rules import UnitVariance
 
 SamplerName = Literal["auto", "exact", "nuts"]
@@ -107,8 +109,22 @@ class SegmentTable(PlanTable):
     columns: ColumnNames = Field(description="Columns of the covariates.", examples=[["beds", "staff"], "beds"])
 
 
-class Plan(PlanTable):
-    """The analysis of one experiment."""
+class Plan(ExplainedTable, PlanTable):
+    """The analysis of one experiment.
+
+    Examples
+    --------
+    >>> from bayes_hte import Plan
+    >>> plan = Plan(
+    ...     title="New checkout",
+    ...     model="conversion",
+    ...     data={"path": "orders.csv", "outcome": "bought", "arm": "arm", "control": "old", "segments": ["device"]},
+    ... )
+    >>> plan.data.form, plan.report.ci_prob
+    ('rows', 0.95)
+    """
+
+    error_class: ClassVar = PlanError
 
     title: NonEmptyText = Field(description="One line at the top of the report.", examples=["New checkout"])
     question: str = Field(

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from example_posterior import example_fit, example_plan
-from pydantic import ValidationError
 
+from bayes_hte import PlanError
 from bayes_hte.analysis.export import build_summary
 from bayes_hte.decisions.verdicts import (
     VerdictRule,
@@ -134,7 +134,7 @@ def test_a_plan_states_the_rule_and_an_old_plan_has_the_default() -> None:
     assert choose_verdict_rule(example_plan(), ci_prob=0.9) == VerdictRule(0.95)
     assert choose_verdict_rule(example_plan(report={"call_prob": 0.9})) == VerdictRule(0.9)
     for refused in (0.79, 1.0):
-        with pytest.raises(ValidationError, match="call_prob"):
+        with pytest.raises(PlanError, match="call_prob"):
             example_plan(report={"call_prob": refused})
 
 

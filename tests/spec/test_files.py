@@ -19,6 +19,11 @@ LAWS: TypeAdapter[Any] = TypeAdapter(Distribution)
 NORMAL: dict[str, Any] = {"dist": "Normal", "mu": 0.0, "sigma": 1.0}
 HALF: dict[str, Any] = {"dist": "HalfNormal", "sigma": 0.5}
 POOL: dict[str, Any] = {"mean": NORMAL, "between": HALF}
+PLAN: dict[str, Any] = {
+    "title": "E-mail",
+    "model": "conversion",
+    "data": {"outcome": "visit", "arm": "arm", "control": "none", "segments": ["device"]},
+}
 
 VALID: dict[str, dict[str, Any]] = {
     "Normal": {"mu": -1.0, "sigma": 2.0},
@@ -202,6 +207,38 @@ def test_a_model_made_in_python_is_refused_in_the_words_of_its_file(tmp_path: Pa
     assert len(set(said)) == 1
 
 
+DATA_TOML = 'outcome = "visit"\narm = "arm"\ncontrol = "none"\nsegments = ["device"]\n'
+
+
+@pytest.mark.parametrize(
+    ("changes", "toml"),
+    [
+        ({"titel": "E-mail"}, 'titel = "E-mail"\n[data]\n' + DATA_TOML),
+        ({"planned_effect": True}, "planned_effect = true\n[data]\n" + DATA_TOML),
+        ({"data": {**PLAN["data"], "controlarm": "none"}}, "[data]\n" + DATA_TOML + 'controlarm = "none"\n'),
+        ({"data": {**PLAN["data"], "segments": ["device", 7]}},
+         "[data]\n" + DATA_TOML.replace('["device"]', '["device", 7]')),
+        ({"report": {"scale": "percent"}}, "[data]\n" + DATA_TOML + '[report]\nscale = "percent"\n'),
+        ({"sampling": {"draws": "many"}}, "[data]\n" + DATA_TOML + '[sampling]\ndraws = "many"\n'),
+        ({"data": {"form": "estimates", "segments": ["s"], "estimate": "y", "se": "se"},
+          "report": {"scale": "relative"}},
+         '[data]\nform = "estimates"\nsegments = ["s"]\nestimate = "y"\nse = "se"\n[report]\nscale = "relative"\n'),
+    ],
+)  # fmt: skip
+def test_a_plan_made_in_python_is_refused_in_the_words_of_its_file(
+    tmp_path: Path, changes: dict[str, Any], toml: str
+) -> None:
+    content = PLAN | changes
+    path = written(tmp_path, f'title = "E-mail"\nmodel = "conversion"\n{toml}', "plan.toml")
+    said = []
+    for make in (lambda: Plan(**content), lambda: Plan.model_validate(content), lambda: read_plan(path)):
+        with pytest.raises(PlanError) as raised:
+            make()
+        said.append(str(raised.value).split(": ", 1)[1])
+    assert len(set(said)) == 1
+    assert "pydantic" not in said[0]
+
+
 def test_models_and_plans_are_frozen() -> None:
     model, plan = read_model("conversion"), Plan.model_validate(PLAN)
     for value, name in ((model, "family"), (model.effect, "mean"), (plan, "title"), (plan.report, "scale")):
@@ -230,11 +267,6 @@ segments = ["device"]
 [report]
 scale = "absolute"
 """
-PLAN: dict[str, Any] = {
-    "title": "E-mail",
-    "model": "conversion",
-    "data": {"outcome": "visit", "arm": "arm", "control": "none", "segments": ["device"]},
-}
 READERS: dict[str, Any] = {"model": (read_model, MODEL_TOML, ModelError), "plan": (read_plan, PLAN_TOML, PlanError)}
 
 
@@ -476,7 +508,7 @@ def test_data_are_rows_unless_the_plan_says_otherwise() -> None:
 
 def test_published_estimates_cannot_be_reported_relative_to_the_control() -> None:
     data = {"form": "estimates", "segments": ["s"], "estimate": "y", "se": "se"}
-    with pytest.raises(ValidationError, match="needs the control's mean"):
+    with pytest.raises(PlanError, match="needs the control's mean"):
         Plan.model_validate({**PLAN, "data": data, "report": {"scale": "relative"}})
 
 

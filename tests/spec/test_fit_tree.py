@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,21 @@ def test_cells_that_break_their_contract_are_refused() -> None:
     tree["cells"] = xr.DataTree(cells.assign(n=cells["n"] * np.nan))
     with pytest.raises(hte.DataError, match="the tree is damaged: "):
         fit_tree.check_fit_tree(tree)
+
+
+@pytest.mark.parametrize("attribute", ["model", "resolved_model", "plan"])
+@pytest.mark.parametrize(
+    ("change", "said"), [({"titel": ""}, "unknown key 'titel'; did you mean 'title'?"), (None, "Invalid JSON")]
+)
+def test_a_model_or_plan_that_breaks_its_schema_is_told_in_words(
+    attribute: str, change: dict[str, str] | None, said: str
+) -> None:
+    tree = example_fit(2, plan=example_plan()).tree
+    content = json.loads(tree.attrs.get(attribute, tree.attrs["model"]))
+    tree.attrs[attribute] = "{" if change is None else json.dumps(content | change)
+    kind = "Plan" if attribute == "plan" else "Model"
+    with pytest.raises(hte.DataError, match=f"^my.nc is damaged: {kind}: {re.escape(said)}"):
+        fit_tree.check_fit_tree(tree, "my.nc")
 
 
 def attribute_keys(code: str) -> set[str]:
