@@ -4,6 +4,7 @@ By name: total, all, overall in several languages, and the empty level that a ro
 arithmetic: in every arm its numbers are the sums of the other levels', or its estimates their precision-weighted mean.
 """
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,23 +58,47 @@ class TotalLevel:
     is_sum: bool
 
 
-def find_totals(cells: xr.Dataset) -> list[TotalLevel]:
-    """Find levels that are, by name or by arithmetic, the total of the other levels of their dimension."""
+def find_totals(cells: xr.Dataset, *, named_only: bool = False) -> list[TotalLevel]:
+    """Find levels that are, by name or by arithmetic, the total of the other levels of their dimension.
+
+    Parameters
+    ----------
+    cells
+        Cell table, dims (segment, arm).
+    named_only
+        Leave out levels whose names do not say that they are totals.
+    """
     totals = []
-    for dimension in list_dimensions(cells):
-        levels = cells[dimension].values.astype(str)
-        distinct_levels = list(dict.fromkeys(levels.tolist()))
+    dimensions = list_dimensions(cells)
+    labels_by_dim = {dimension: list(map(str, cells[dimension].values)) for dimension in dimensions}
+    # Labels may be thousands of characters long: they are compared once, their numbers many times.
+    code_columns = [_number_distinct_values(labels_by_dim[dimension]) for dimension in dimensions]
+    for dimension, level_codes in zip(dimensions, code_columns, strict=True):
+        distinct_levels = list(dict.fromkeys(labels_by_dim[dimension]))
         if len(distinct_levels) < 2:
             continue
         candidates = [level for level in distinct_levels if is_total_name(level) or is_unnamed(level)]
         # The only level that can be a sum of positive numbers is the one that holds half of them.
-        if len(distinct_levels) >= MIN_LEVELS_FOR_ARITHMETIC:
-            candidates += [level for level in _list_heaviest_levels(cells, levels) if level not in candidates]
+        if len(distinct_levels) >= MIN_LEVELS_FOR_ARITHMETIC and not named_only:
+            heaviest_level = distinct_levels[_find_heaviest_level(cells, level_codes)]
+            candidates += [heaviest_level] * (heaviest_level not in candidates)
+        if not candidates:
+            continue
+        other_columns = [codes.tolist() for codes in code_columns if codes is not level_codes]
+        rest_codes = _number_distinct_values(
+            zip(*other_columns, strict=True) if other_columns else [()] * len(level_codes)
+        )
         for level in candidates:
-            is_sum = _is_sum_of_others(cells, dimension, levels == level)
+            is_sum = _is_sum_of_others(cells, rest_codes, level_codes == distinct_levels.index(level))
             if is_sum or is_total_name(level):
                 totals.append(TotalLevel(dimension, level, is_total_name(level) or is_unnamed(level), is_sum))
     return totals
+
+
+def _number_distinct_values(values: Iterable[Hashable]) -> npt.NDArray[np.intp]:
+    """Give each value the rank of its first appearance, from 0."""
+    code_of_value: dict[Hashable, int] = {}
+    return np.array([code_of_value.setdefault(value, len(code_of_value)) for value in values], dtype=np.intp)
 
 
 def is_total_name(level: str) -> bool:
@@ -101,7 +126,7 @@ def refuse_totals(cells: xr.Dataset) -> xr.Dataset:
     DataError
         If so: every unit would count twice.
     """
-    certain_totals = [total for total in find_totals(cells) if total.is_named and total.is_sum]
+    certain_totals = [total for total in find_totals(cells, named_only=True) if total.is_named and total.is_sum]
     if certain_totals:
         total = certain_totals[0]
         sums_clause = "is their precision-weighted mean" if "estimate" in cells else "has the sums of their numbers"
@@ -113,13 +138,12 @@ def refuse_totals(cells: xr.Dataset) -> xr.Dataset:
     return cells
 
 
-def _list_heaviest_levels(cells: xr.Dataset, levels: npt.NDArray[np.str_]) -> list[str]:
-    """List the level with the largest size: a total is the largest of its dimension."""
+def _find_heaviest_level(cells: xr.Dataset, level_codes: npt.NDArray[np.intp]) -> int:
+    """Find the number of the level with the largest size: a total is the largest of its dimension."""
     size_name = None if "estimate" in cells else next((name for name in _SUMMED_VARIABLES if name in cells), None)
     sizes = _read_numbers(cells, size_name) if size_name else _read_numbers(cells, "se") ** -2.0
-    segment_sizes = np.nan_to_num(sizes).reshape(len(levels), -1).sum(1)
-    distinct_levels, level_codes = np.unique(levels, return_inverse=True)
-    return [str(distinct_levels[np.bincount(level_codes, weights=segment_sizes).argmax()])]
+    segment_sizes = np.nan_to_num(sizes).reshape(len(level_codes), -1).sum(1)
+    return int(np.bincount(level_codes, weights=segment_sizes).argmax())
 
 
 def _read_numbers(cells: xr.Dataset, name: str) -> npt.NDArray[np.float64]:
@@ -127,15 +151,8 @@ def _read_numbers(cells: xr.Dataset, name: str) -> npt.NDArray[np.float64]:
     return np.asarray(cells[name].transpose(SEGMENT, ARM, ...).values, dtype=float)
 
 
-def _is_sum_of_others(cells: xr.Dataset, dimension: str, is_level: npt.NDArray[np.bool_]) -> bool:
+def _is_sum_of_others(cells: xr.Dataset, rest_codes: npt.NDArray[np.intp], is_level: npt.NDArray[np.bool_]) -> bool:
     """Tell whether a level's numbers are the sums of the others', for every combination of the other dimensions."""
-    other_dims = [other for other in list_dimensions(cells) if other != dimension]
-    other_levels = np.array(
-        ["\x1f".join(parts) for parts in zip(*(cells[name].values.astype(str) for name in other_dims), strict=True)]
-        if other_dims
-        else [""] * len(is_level)
-    )
-    _, rest_codes = np.unique(other_levels, return_inverse=True)
     if not {"n", "events", "failures"} & set(map(str, cells.data_vars)) or "estimate" in cells:
         return _is_pooled_estimate(cells, rest_codes, is_level)
     # Rows of a rollup are totals of some of the other dimensions' levels only: compared where both have rows.
