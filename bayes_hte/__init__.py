@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_hte import cells
+    from bayes_hte.analysis.batches.fit_table import fit_table
     from bayes_hte.analysis.compare import compare, loso
     from bayes_hte.analysis.example import example_cells, example_fit
     from bayes_hte.analysis.fit import fit
@@ -52,6 +53,7 @@ _HOMES = {
     "prior_from_fit": "analysis.priors.learned",
     "prior_sweep": "analysis.priors.sweep",
     "fit": "analysis.fit",
+    "fit_table": "analysis.batches.fit_table",
     "run": "analysis.run",
     "Model": "spec",
     "Plan": "spec",
@@ -83,6 +85,7 @@ __all__ = [
     "example_fit",
     "fit",
     "fit_many",
+    "fit_table",
     "from_posterior",
     "learn_prior",
     "load",

@@ -1,5 +1,6 @@
 """What every test file can ask for, which tests are unit tests, and how tests are shared between processes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 import xarray as xr
 from example_cells import table
+from table_engines import skip_without, spark_session
 
 TESTS = Path(__file__).parent
 ASKS_MORE = (
     "adversarial",
-    "analysis/priors", "analysis/test_compare.py", "analysis/test_fit_many.py", "benchmarks", "criticism/test_leave",
-    "criticism/test_tau_profile.py", "inference", "model/pymc", "report/test_browser.py", "test_cli.py", "test_docs.py",
-    "test_examples.py", "test_imports.py",
+    "analysis/batches", "analysis/priors", "analysis/test_compare.py", "analysis/test_fit_many.py", "benchmarks",
+    "criticism/test_leave", "criticism/test_tau_profile.py", "inference", "model/pymc", "report/test_browser.py",
+    "test_cli.py", "test_docs.py", "test_examples.py", "test_imports.py",
 )  # fmt: skip
 """Paths that begin so hold tests which draw from a posterior, compile a model, or start a process or a browser."""
 TABLE_ENGINES = frozenset(
@@ -53,6 +55,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next((server for server in SERVERS if server in name), file)
 
     return FilesAndServers(config, log)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """One Spark session for all tests: it takes seconds to start."""
+    skip_without("spark")
+    with spark_session() as session:
+        yield session
 
 
 @pytest.fixture

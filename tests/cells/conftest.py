@@ -13,7 +13,6 @@ from table_engines import (
     in_spark,
     postgres_server,
     skip_without,
-    spark_session,
     table_in,
 )
 
@@ -41,14 +40,6 @@ def builder(request: pytest.FixtureRequest, folder: Path) -> Engine:
             return lambda columns: in_postgres(backend, columns)
     skip_without(request.param)
     return lambda columns: table_in(request.param, columns, folder)
-
-
-@pytest.fixture(scope="session")
-def spark() -> Iterator[Any]:
-    """One Spark session for all tests: it takes seconds to start."""
-    skip_without("spark")
-    with spark_session() as session:
-        yield session
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ def absent(engine: str) -> str | None:
         "dask": ["dask.dataframe"],
         "ibis-duckdb": ["ibis"],
         "ibis-postgres": ["ibis", "psycopg"],
+        "ray": ["ray"],
         "spark": ["pyspark"],
     }
     for package in needed.get(engine, []):

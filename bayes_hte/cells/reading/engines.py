@@ -106,7 +106,7 @@ def open_table(
                 yield Source(frame, table_name, opened.text_numbers, opened.notes)
         else:
             native_table: Any = (
-                _restore_index_columns(data, [*label_columns, *number_columns])
+                restore_index_columns(data, [*label_columns, *number_columns])
                 if connection is None
                 else _build_query_table(data, connection)
             )
@@ -201,7 +201,7 @@ def _suggest_table(type_name: str) -> str:
     )
 
 
-def _restore_index_columns(table: Any, needed_columns: Sequence[str]) -> Any:
+def restore_index_columns(table: Any, needed_columns: Sequence[str]) -> Any:
     """Make columns of the named levels of a pandas index that are needed; of all, where no column is named yet."""
     index_names = getattr(getattr(table, "index", None), "names", None)
     if index_names is None or not hasattr(table, "reset_index") or not hasattr(table, "columns"):
@@ -331,7 +331,7 @@ def pick_columns(source: Source, column_names: Sequence[str]) -> "nw.LazyFrame[A
     if implementation.is_duckdb():
         return to_lazy_frame(_pick_in_duckdb(source.frame.to_native(), column_names))
     if implementation.is_spark_like():
-        return to_lazy_frame(_pick_in_spark(source.frame.to_native(), column_names))
+        return to_lazy_frame(pick_in_spark(source.frame.to_native(), column_names))
     if implementation.is_ibis():
         native_table = source.frame.to_native()
         return to_lazy_frame(
@@ -366,7 +366,7 @@ def _pick_in_duckdb(table: "duckdb.DuckDBPyRelation", column_names: Sequence[str
     return table.project(", ".join(f'"{column_name}" as c{i}' for i, column_name in enumerate(escaped_names)))
 
 
-def _pick_in_spark(table: Any, column_names: Sequence[str]) -> Any:
+def pick_in_spark(table: Any, column_names: Sequence[str]) -> Any:
     """Pick columns by position: to Spark, names have no case, and a dot in a name means a part of a column."""
     numbered_table = table.toDF(*(f"x{i}" for i in range(len(table.columns))))
     chosen_columns = numbered_table.select(*(f"x{table.columns.index(column_name)}" for column_name in column_names))
