@@ -17,7 +17,7 @@ from bayes_hte.errors import ArgumentError, ModelError
         ({"draws": 10}, "draws=10 is too few"),
         ({"seed": -1}, "seed=-1 is no seed"),
         ({"sampler": "fast"}, "no sampler 'fast'"),
-        ({"keys": "experiments"}, "the table lacks 'experimet'"),
+        ({"keys": "experiments"}, "the table lacks 'experiments'"),
     ],
 )
 def test_a_wrong_argument_is_wrong_for_all_problems_and_no_row(changes: dict[str, Any], message: str) -> None:
