@@ -65,6 +65,19 @@ def spark() -> Iterator[Any]:
         yield session
 
 
+@pytest.fixture(scope="session")
+def ray_data() -> Iterator[Any]:
+    """Ray in this machine's local mode, on one core."""
+    skip_without("ray")
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars, context.default_hash_shuffle_parallelism = False, 2
+    yield ray.data
+    ray.shutdown()
+
+
 @pytest.fixture
 def counts() -> xr.Dataset:
     """Six segments of unequal size, three arms, one cell that was never seen."""

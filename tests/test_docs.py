@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 from benchmark_scripts import load
 from paths import ROOT
+from table_engines import skip_without
 
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -25,16 +26,34 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-PYTHON_PAGES = ["README.md", "docs/guide.md", "docs/data.md"]
+PYTHON_PAGES = ["README.md", "docs/guide.md", "docs/data.md", "docs/clusters.md"]
 
 
 @pytest.mark.parametrize("document", PYTHON_PAGES)
 def test_python_in_the_documents_runs(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if document == "docs/clusters.md":
+        skip_without("dask")
     code = "\n".join(blocks(ROOT / document, "python"))
     assert code
     exec(compile(code, document, "exec"), {})  # noqa: S102 (the project's own documents)
     assert list((tmp_path / "results").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of PySpark and Ray, of what they use
+@pytest.mark.parametrize("engine", ["spark", "ray"])
+def test_python_for_clusters_runs_on_local_ones(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    skip_without(engine)
+    monkeypatch.chdir(tmp_path)
+    cells_block, page = blocks(ROOT / "docs" / "clusters.md", "python")[0], blocks(ROOT / "docs" / "clusters.md", "py")
+    (code,) = [block for block in page if f"in_{engine}" in block]
+    session = request.getfixturevalue("ray_data" if engine == "ray" else "spark")
+    names = {"spark": session} if engine == "spark" else {}
+    exec(compile(f"{cells_block}\n{code}", "docs/clusters.md", "exec"), names)  # noqa: S102
+    assert list((tmp_path / "results" / engine).glob("*.parquet"))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,7 +1,6 @@
 """The same numbers on every engine, to the last bit, computed where the cells are and when they are asked for."""
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -141,19 +140,6 @@ def test_workers_of_spark_load_no_pymc_and_take_missing_keys(spark: Any, monkeyp
     assert sorted(map(str, result["exp.no"].to_pylist())) == ["2"] * 4 + ["None"] * 4
     # Missing or not, a key has a seed of its own.
     assert len(set(result["seed"].to_pylist())) == 2
-
-
-@pytest.fixture(scope="module")
-def ray_data() -> Iterator[Any]:
-    """Ray in this machine's local mode, on one core."""
-    skip_without("ray")
-    import ray
-
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars, context.default_hash_shuffle_parallelism = False, 2
-    yield ray.data
-    ray.shutdown()
 
 
 @pytest.mark.slow
