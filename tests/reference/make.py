@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from make_nuts import as_text
+from run_numbers import as_text
 
 HERE = Path(__file__).parent
 

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from nuts_families import MADE
+from run_numbers import as_text, describe_moments, digits
 
 import bayes_hte as hte
 from bayes_hte.analysis.run import prepare_analysis
@@ -222,29 +223,9 @@ def quantities(tree: xr.DataTree) -> xr.Dataset:
     return found
 
 
-def digits(values: xr.DataArray, count: int) -> Any:
-    """Nested lists of numbers with so many significant digits; null for NaN."""
-    rounded = [None if np.isnan(value) else float(f"{value:.{count}g}") for value in values.values.ravel()]
-    return np.array(rounded, dtype=object).reshape(values.shape).tolist()
-
-
 def described(found: xr.Dataset) -> dict[str, Any]:
-    """Per variable its dims and the arrays of its statistics."""
-    names = list(map(str, found.data_vars))
-    mcse, mcse_sd = az.mcse(found, method="mean"), az.mcse(found, method="sd")
-    ess = az.ess(found, method="bulk")
-    content: dict[str, Any] = {}
-    for name in names:
-        draws = found[name]
-        content[name] = {
-            "dims": [str(dim) for dim in draws.dims[2:]],
-            "mean": digits(draws.mean(("chain", "draw")), 8),
-            "mcse": digits(mcse[name], 3),
-            "sd": digits(draws.std(("chain", "draw"), ddof=1), 6),
-            "mcse_sd": digits(mcse_sd[name], 3),
-            "ess": ess[name].round().astype(int).values.tolist(),
-        }
-    positive = found["effect"] > 0
+    """Per variable its dims and the arrays of its statistics, and P(effect > 0)."""
+    content, positive = describe_moments(found), found["effect"] > 0
     content["effect"]["p_positive"] = digits(positive.mean(("chain", "draw")), 6)
     content["effect"]["p_mcse"] = digits(compute_mcse_of_chains(positive), 3)
     return content
@@ -298,15 +279,6 @@ def run(case: Case) -> dict[str, Any]:
         "model": case.model.model_dump(exclude={"title", "notes"}, exclude_none=True),
         "quantities": described(found),
     }
-
-
-def as_text(content: Any, depth: int = 0) -> str:
-    """JSON with one line per list: short for machines, and still a readable difference in version control."""
-    if not isinstance(content, dict) or not content:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    indent = " " * (depth + 1)
-    lines = [f"{indent}{json.dumps(str(key))}: {as_text(value, depth + 1)}" for key, value in content.items()]
-    return "{\n" + ",\n".join(lines) + "\n" + " " * depth + "}"
 
 
 def main(names: list[str]) -> None:

@@ -329,11 +329,11 @@ def summarise(draws: Array, quantiles: Sequence[float]) -> dict[str, Array]:
     flat = np.moveaxis(draws, 2, 1).reshape(-1, draws.shape[1], *draws.shape[3:])
     at = np.concatenate([np.quantile(flat, quantiles, axis=0), np.zeros((1, *flat.shape[1:]))])
     below = (draws[None] < at[:, None, :, None]).astype(np.float32)  # (value, draw, problem, chain, …)
-    blocks = below.reshape(len(at), BLOCKS, -1, *below.shape[2:]).mean(2)
+    blocks, chains = below.reshape(len(at), BLOCKS, -1, *below.shape[2:]).mean(2), draws.shape[2]
     by_chain = blocks.mean(1)
-    error = by_chain.std(2, ddof=1) / np.sqrt(CHAINS)
-    spread = np.moveaxis(blocks, 3, 2).reshape(len(at), BLOCKS * CHAINS, *by_chain.shape[1:2], *by_chain.shape[3:])
-    error = np.maximum(error, spread.std(1, ddof=1) / np.sqrt(BLOCKS * CHAINS))
+    error = by_chain.std(2, ddof=1) / np.sqrt(chains)
+    spread = np.moveaxis(blocks, 3, 2).reshape(len(at), BLOCKS * chains, *by_chain.shape[1:2], *by_chain.shape[3:])
+    error = np.maximum(error, spread.std(1, ddof=1) / np.sqrt(BLOCKS * chains))
     return {"at": at[:-1], "p_positive": 1 - by_chain[-1].mean(1), "error": error}
 
 
