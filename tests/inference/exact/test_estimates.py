@@ -123,28 +123,30 @@ def test_every_prior_of_tau_is_integrated_wherever_the_data_put_tau(data: str, b
     assert nodes.error < 1e-6
 
 
+GAUSS_NODES, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(32)
+TAILS = 10.0 ** -np.arange(1.0, 13.0)
+"""Quantiles that part a prior: a factor of ten of a Cauchy's tail at a time is smooth enough for 32 nodes."""
+
+
 def integrate_mean(common: tuple[float, float], mean: Distribution) -> tuple[float, float]:
-    """Integrate m by SciPy under a normal likelihood (centre, SD): log evidence, and P(m > 0)."""
+    """Integrate m under a normal likelihood (centre, SD) and SciPy's prior: log evidence, and P(m > 0)."""
     centre, sd = common
     law = freeze_distribution(mean)
     lower, upper = law.ppf(0.0), law.ppf(1.0)
-    bends = [centre + sd * z for z in (-9, -4, -1, 0, 1, 4, 9)]
-    bends += [float(law.ppf(p)) for p in (1e-12, 1e-6, 1e-3, 0.1, 0.5, 0.9, 1 - 1e-3, 1 - 1e-6, 1 - 1e-12)]
-    bends += [0.0, 1e-12, 1e-6, 1e-3]
-    reach = max(map(abs, bends)) * 10
+    bends = np.concatenate(
+        [centre + sd * np.arange(-9.0, 10.0), law.ppf(TAILS), law.ppf(1 - TAILS), law.ppf([0.3, 0.7])]
+    )
+    bends = np.append(bends, [0.0, 1e-12, 1e-9, 1e-6, 1e-3])
+    reach = np.abs(bends).max() * 10
     edges = np.unique(np.clip([*bends, -reach, reach], max(lower, -reach), min(upper, reach)))
-
-    def log_height(m: float) -> float:
-        return float(law.logpdf(m) + stats.norm.logpdf(centre, m, sd))
-
-    top = max(log_height(m) for m in np.concatenate([edges[:-1] + 0.5 * np.diff(edges), edges[1:-1]]))
-    parts = [
-        integrate.quad(lambda m: np.exp(log_height(m) - top), a, b, epsabs=1e-14, epsrel=1e-11, limit=400)[0]
-        for a, b in pairwise(edges)
-    ]
-    mass = sum(parts)
-    above = sum(part for part, a in zip(parts, edges[:-1], strict=True) if a >= 0)
-    return float(np.log(mass) + top), float(above / mass)
+    half = np.diff(edges)[:, None] / 2
+    m = edges[:-1, None] + half * (1 + GAUSS_NODES)
+    heights = law.logpdf(m) + stats.norm.logpdf(centre, m, sd)
+    top = float(heights.max())
+    # ∫ f over a panel = half its width · Σ w f(node); 0 is an edge, so no panel has both signs.
+    parts = (half * GAUSS_WEIGHTS * np.exp(heights - top)).sum(1)
+    mass = float(parts.sum())
+    return float(np.log(mass) + top), float(parts[edges[:-1] >= 0].sum() / mass)
 
 
 @pytest.mark.parametrize("mean", MEANS, ids=name_of)
