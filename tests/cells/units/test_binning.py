@@ -250,7 +250,7 @@ def test_every_zone_has_a_clock_and_is_said(kind, zone):
     assert cell_table.list_notes(cells) == [f"seen is put together by day, by the clock of {zone}"]
 
 
-@pytest.mark.parametrize("machine", ["UTC", "America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("machine", ["America/New_York", "Asia/Tokyo"])  # before and after UTC, where tests run
 def test_days_in_files_do_not_hang_on_where_they_are_read(machine, tmp_path):
     begin = pd.date_range("2026-03-01", periods=48, freq="h", tz="Europe/Berlin")
     rows = pd.DataFrame({"arm": ["old", "new"] * 24, "y": range(48), "seen": begin, "at": [*begin[:2]] * 24})
