@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from example_cells import table
+from hypothesis import HealthCheck, settings
 from table_engines import skip_without, spark_session
+
+# How long an example takes says how busy the machine is: no property test may fail by a clock.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 TESTS = Path(__file__).parent
 ASKS_MORE = (

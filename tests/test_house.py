@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from benchmark_scripts import load
+from hypothesis import settings
 from paths import ROOT
 
 PACKAGE = ROOT / "bayes_hte"
@@ -90,6 +91,13 @@ def test_modules_of_the_package_are_imported_by_name_only() -> None:
         if "import_module(" in path.read_text(encoding="utf-8")
     }
     assert dynamic <= {"__init__.py", "spec/__init__.py"}  # names that are imported when they are first used
+
+
+def test_no_property_test_can_fail_by_a_clock() -> None:
+    """A busy machine makes any example slow."""
+    assert settings().deadline is None
+    own_deadlines = {path.name for path in (ROOT / "tests").rglob("*.py") if "deadline=" in path.read_text("utf-8")}
+    assert own_deadlines == {"conftest.py", Path(__file__).name}
 
 
 def test_a_test_file_stands_where_its_module_stands() -> None:

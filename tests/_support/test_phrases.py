@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bayes_hte._support.phrases import (
@@ -31,7 +31,6 @@ def test_names_beyond_the_limit_are_counted() -> None:
     assert quote_names(names) == f"{quote_names(names[:-2])} and 2 more"
 
 
-@settings(deadline=None)
 @given(bound=st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-8), places=st.integers(0, 4))
 def test_the_end_of_an_interval_shows_on_which_side_of_zero_it_is(bound: float, places: int) -> None:
     shown = float(format_bound(bound, places).replace("−", "-").replace(",", ""))

@@ -159,7 +159,7 @@ def random_draws(fit: Fit, seed: int) -> Fit:
 BINOMIAL, NORMAL = example_fit(4), example_fit(4, "normal")
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**32 - 1), family=st.sampled_from(["binomial", "normal"]))
 @pytest.mark.parametrize("scale", ["absolute", "link"])
 def test_swapping_the_arms_turns_every_sign(seed: int, family: str, scale: Any) -> None:
@@ -177,7 +177,7 @@ def test_swapping_the_arms_turns_every_sign(seed: int, family: str, scale: Any) 
     np.testing.assert_array_equal(back["p_negative"], there["p_positive"])
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(order=st.permutations(range(4)), family=st.sampled_from(["binomial", "normal"]))
 def test_the_order_and_the_names_of_segments_only_permute_rows(order: list[int], family: str) -> None:
     fit = BINOMIAL if family == "binomial" else NORMAL
@@ -200,7 +200,7 @@ UNEQUAL = {family: example_fit(4, family, arms=ARMS, effect=[0.4, -0.2, 0.0, 0.1
 UNITS = {"normal": {"mean": 1, "ss": 2}, "mean": {"mean": 1, "se": 1}, "estimate": {"estimate": 1, "se": 1}}
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(factor=st.floats(1e-4, 1e4), family=st.sampled_from(sorted(UNITS)))
 def test_a_change_of_unit_scales_effects_and_leaves_probabilities_alone(factor: float, family: Any) -> None:
     fit = UNEQUAL[family]

@@ -14,7 +14,7 @@ from bayes_hte.cells import from_estimates, from_rows, from_summary, merge
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
-property_test = settings(max_examples=50, deadline=None)
+property_test = settings(max_examples=50)
 
 type Row = tuple[str, str, float]
 

@@ -13,7 +13,7 @@ from bayes_hte.cells import from_estimates, from_rows, from_summary, from_times,
 from bayes_hte.errors import DataError
 from bayes_hte.spec import cell_table
 
-property_test = settings(max_examples=12, deadline=None)
+property_test = settings(max_examples=12)
 
 KEYWORDS: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
 FIRST = [("a", "old", 0, 1.0), ("a", "new", 3, 2.0), ("a", "old", 2, 0.5), ("a", "new", 1, 4.0)] * 2

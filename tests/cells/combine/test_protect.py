@@ -98,7 +98,7 @@ def test_small_segments_are_merged_as_if_their_levels_had_been_renamed(kind, dim
     assert int(found["n"].sum()) == len(rows)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 9), min_size=60, max_size=120), st.integers(2, 30), st.sampled_from(["suppress", "merge"])
 )

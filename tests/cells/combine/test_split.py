@@ -81,7 +81,7 @@ def same(left: xr.Dataset, right: xr.Dataset) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.booleans())
 def test_slices_merge_to_the_table_without_the_dimension(kind, days, last):
     rows = people([day for day in days for _ in range(45)])  # enough on every day for a standard error

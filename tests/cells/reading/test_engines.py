@@ -429,7 +429,7 @@ def test_dask_answers_with_no_more_groups_than_are_looked_at(limit, tmp_path):
     assert len(answer.row_counts) == len(answer.key_columns[0]) == len(answer.column_moments["c2"].ss) == limit + 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=40),
     st.lists(st.floats(0, 1), min_size=1, max_size=4),

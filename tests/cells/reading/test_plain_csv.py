@@ -53,7 +53,7 @@ def tables(draw: st.DrawFn) -> tuple[str, list[str], list[str]]:
     return text[:at] + extra + text[at:], names[:labels], names[labels:]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=tables())
 def test_what_it_reads_is_what_duckdb_reads(tmp_path: Path, table: tuple[str, list[str], list[str]]) -> None:
     text, labels, numbers = table

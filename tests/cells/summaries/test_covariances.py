@@ -38,7 +38,7 @@ def test_a_file_is_the_matrix_it_holds(tmp_path, name, kind):
     assert cells.attrs["source"] == f"3 rows of pandas.DataFrame, covariance of file {name}"
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.permutations("ABC"), columns=st.permutations("ABC"), se=st.booleans())
 def test_labels_decide_the_order_of_rows_and_columns(tmp_path, rows, columns, se):
     path = write(LABELLED.loc[rows, columns], tmp_path / "c.csv")

@@ -108,7 +108,7 @@ def test_estimates_with_a_control_are_the_means_of_arms_when_the_caller_says_so(
         from_table(table.replace("old", "Control"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     order=st.permutations(list(WIDE)),
     spell=st.sampled_from(["{0}_{1}", "{1}_{0}", "{0} ({1})", "{1}.{0}", "{0}  -  {1}", "{1} / {0}"]),
@@ -128,7 +128,7 @@ def test_wide_tables_are_long_ones_however_columns_are_spelt_and_ordered(order, 
     xr.testing.assert_identical(evaluated(call, table).drop_attrs(), expected.drop_attrs())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations([*COUNTS, "conversion rate"]), rows=st.permutations(range(4)))
 def test_the_order_of_columns_and_rows_is_irrelevant(order, rows):
     table = pd.DataFrame(COUNTS | {"conversion rate": [0.1] * 4})[order].iloc[list(rows)]
@@ -262,7 +262,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     names=st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=3).map("_".join), min_size=1, max_size=8),
     column=st.sampled_from([[1, 2, 3, 4], [0.5, None, 1.5, 9.0], ["a", "control", "a", None], [True, False] * 2]),

@@ -77,7 +77,7 @@ def test_every_form_of_a_summary_may_be_wide(roles):
     assert wide.attrs | {"source": ""} == long.attrs | {"source": ""}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(names=st.lists(st.text("ab\"';-% *漢\u202e", min_size=1, max_size=5).map(str.strip), min_size=3, unique=True))
 def test_labels_and_columns_may_hold_anything(names):
     names = [name for name in names if name not in {"", "web"}]
@@ -86,7 +86,7 @@ def test_labels_and_columns_may_hold_anything(names):
         xr.testing.assert_identical(wide.drop_attrs(), long.drop_attrs())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.permutations(["trial", "tpos", "tneg", "cpos", "cneg", "logor"]), rows=st.permutations(range(13)))
 def test_order_of_rows_columns_and_arms_is_irrelevant(order, rows):
     arms = dict(reversed(TWO_BY_TWO.items())) if order[0] < order[1] else TWO_BY_TWO

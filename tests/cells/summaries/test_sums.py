@@ -39,7 +39,7 @@ def read(table: pd.DataFrame, **changes: Any) -> xr.Dataset:
     return from_summary(table, **(BASE | SUMS | changes))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     outcomes=st.lists(st.lists(st.integers(-1000, 1000), min_size=1, max_size=20), min_size=4, max_size=4),
     shift=st.sampled_from([0, 10**6, 3 * 10**6]),

@@ -195,7 +195,7 @@ def test_every_engine_gives_the_same_adjusted_means(engine):
     xr.testing.assert_allclose(found.drop_attrs(), read(rows, **together(ALL)).drop_attrs(), rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 2), min_size=60, max_size=60), st.sampled_from(COMBINATIONS))
 def test_parts_of_the_rows_merge_to_the_whole(where, names):
     rows = people(1200)

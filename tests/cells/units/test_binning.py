@@ -110,7 +110,7 @@ def test_cuts_at_quantiles_have_no_more_digits_than_it_takes():
     assert cell_table.list_notes(cells) == ["paid is cut at 3"]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.floats(-1e15, 1e15, allow_subnormal=False),
     st.floats(-1e15, 1e15, allow_subnormal=False),

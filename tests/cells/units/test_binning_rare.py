@@ -139,7 +139,7 @@ ASKED: dict[str, dict[str, Any]] = {
 }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 7), min_size=40, max_size=40),
     st.lists(st.integers(0, 3), min_size=40, max_size=40),

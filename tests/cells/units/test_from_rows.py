@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from bayes_hte.cells import from_rows
 from bayes_hte.spec import cell_table
 
-property_test = settings(max_examples=50, deadline=None)
+property_test = settings(max_examples=50)
 
 
 def experiment(units: int = 400, seed: int = 7) -> dict[str, list[Any]]:

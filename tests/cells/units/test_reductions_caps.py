@@ -150,7 +150,7 @@ def test_tables_with_caps_that_differ_in_the_seventh_digit_cannot_be_merged():
         merge(read(rows[:150], cap=10_000_001), read(rows[150:], cap=10_000_002))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=20, max_size=20), st.floats(-1e3, 1e3), st.floats(1e-3, 1e3))
 def test_a_cap_on_both_sides_is_that_of_numpy(values, low, width):
     rows = pd.DataFrame({"arm": ["old", "new"] * 10, "device": "a", "y": values})

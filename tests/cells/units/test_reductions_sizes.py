@@ -109,7 +109,7 @@ def test_a_denominator_below_zero_measures_no_population():
     assert any("views add up to less than 0" in note for note in cell_table.list_notes(cells))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(part=st.integers(0, 2**32 - 1), name=st.sampled_from([name for name in SIZES if "clusters" not in name]))
 def test_sizes_of_parts_merge_to_those_of_the_whole(part, name):
     asked = {key: value for key, value in SIZES[name][0].items() if key != "cluster"}
