@@ -136,6 +136,17 @@ def test_the_readme_names_the_commands_that_ci_runs() -> None:
     assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_the_pages_agree_on_how_long_the_tests_take() -> None:
+    said = {
+        name: re.findall(
+            r"the tests, (?:which take )?(about [\w ]+ on \w+ cores[\w ]*)", (ROOT / name).read_text("utf-8")
+        )
+        for name in ("README.md", "CONTRIBUTING.md")
+    }
+    assert said["README.md"] == said["CONTRIBUTING.md"]
+    assert len(said["README.md"]) == 1
+
+
 def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
