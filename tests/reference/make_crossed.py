@@ -81,7 +81,8 @@ CASES: dict[str, Case] = {
     "tiny": three("tiny", crossed_data.tiny, draws=100_000),
     "normal": Case(crossed_data.normal, "normal", *[("device", "plan", "region")] * 3, **UNITS),
     "poisson": Case(crossed_data.poisson, "poisson", ("device", "plan"), ("device",), ("plan", "device")),
-    "nested": Case(crossed_data.nested, "binomial", ("region", "district", "device"), NESTED, (*NESTED, "device")),
+    "nested": Case(crossed_data.nested, "binomial", ("region", "district", "device"), NESTED, (*NESTED, "device"),
+                   draws=100_000),
     "nested_covariate": Case(
         crossed_data.nested_covariate, "binomial", ("region", "district", "ward"), NESTED, NESTED,
         effect_scales={"mean": 1.0, "level": 0.5, "left": 0.25, "slope": 0.5}, covariate="age",
