@@ -111,6 +111,13 @@ class SamplingRequest:
 def fit_and_record(
     cells: xr.Dataset, model: Model, request: SamplingRequest, complete_record: Callable[[FitRecord], FitRecord]
 ) -> Fit:
+    """Build the `Fit` of `compute_fit_tree`, which nothing changes any more."""
+    return Fit(compute_fit_tree(cells, model, request, complete_record))
+
+
+def compute_fit_tree(
+    cells: xr.Dataset, model: Model, request: SamplingRequest, complete_record: Callable[[FitRecord], FitRecord]
+) -> xr.DataTree:
     """Draw with an engine, once more where the draws fail their diagnosis and the engine can take more care.
 
     Parameters
@@ -120,6 +127,11 @@ def fit_and_record(
     request : SamplingRequest
     complete_record : callable
         Adds what the caller knows of the fit to its record, such as the plan.
+
+    Returns
+    -------
+    xarray.DataTree
+        The draws, what the engine says of them, the cells, and the record with the diagnosis.
     """
     draws, seed = check_sampling_request(request.sampler, request.draws, request.seed)
     problem = build_problem(cells, model)
@@ -135,15 +147,18 @@ def fit_and_record(
         sampler=result.sampler,
     )
     posterior_draws = result.draws
-    diagnosis = diagnostics.diagnose_draws(posterior_draws.to_fit_tree(cells, record))
+    fit_tree = posterior_draws.to_fit_tree(cells, record)
+    diagnosis = diagnostics.diagnose_draws(fit_tree)
     if not diagnosis.ok and posterior_draws.retry is not None:
         posterior_draws = posterior_draws.retry()
-        second_diagnosis = diagnostics.diagnose_draws(posterior_draws.to_fit_tree(cells, record))
+        fit_tree = posterior_draws.to_fit_tree(cells, record)
+        second_diagnosis = diagnostics.diagnose_draws(fit_tree)
         diagnosis = replace(second_diagnosis, refitted=True)
     # After the retry: more care with the draws cannot mend a model that the data contradict.
-    diagnosis = diagnosis.with_problems(list_misfits(posterior_draws.to_fit_tree(cells, record)))
+    diagnosis = diagnosis.with_problems(list_misfits(fit_tree))
     diagnosis = add_fit_findings(diagnosis, problem, posterior_draws.posterior, cells)
-    return Fit(posterior_draws.to_fit_tree(cells, replace(record, diagnosis=asdict(diagnosis))))
+    fit_tree.attrs = replace(record, diagnosis=asdict(diagnosis)).encode()
+    return fit_tree
 
 
 def check_sampling_request(sampler: str, draws: object, seed: object) -> tuple[int, int]:

@@ -31,6 +31,34 @@ def select_parameters(fit_tree: xr.DataTree, group_name: str = "posterior") -> P
     return select_likelihood_parameters(fit_tree[group_name].to_dataset())
 
 
+def drop_cell_labels[Labelled: (xr.Dataset, xr.DataArray)](labelled: Labelled) -> Labelled:
+    """Drop the labels of segments and arms, and the levels of segments; the order says which is which.
+
+    xarray aligns labels in every operation, which takes ten times as long as what a small problem has to compute.
+    """
+    cell_dims = {cell_table.SEGMENT, cell_table.ARM}
+    dims_by_name = {name: set(labelled.coords[name].dims) for name in labelled.coords}
+    return labelled.drop_vars([name for name, dims in dims_by_name.items() if dims and dims <= cell_dims])
+
+
+def drop_aligned_labels(
+    cell_statistics: xr.Dataset, parameter_draws: ParameterDraws
+) -> tuple[xr.Dataset, ParameterDraws]:
+    """Drop the labels of cells and parameters where both have them in the same order, else leave them to xarray."""
+    segments, arms = (cell_statistics[dim].values for dim in (cell_table.SEGMENT, cell_table.ARM))
+    effect = parameter_draws["effect"]
+    # Parameters have no control, which comes first among the arms of cells; estimates have none either.
+    effect_arms = effect[cell_table.ARM].values
+    is_aligned = (
+        len(arms) - len(effect_arms) in (0, 1)
+        and np.array_equal(arms[len(arms) - len(effect_arms) :], effect_arms)
+        and np.array_equal(segments, effect[cell_table.SEGMENT].values)
+    )
+    if not is_aligned:
+        return cell_statistics, parameter_draws
+    return drop_cell_labels(cell_statistics), {name: drop_cell_labels(draws) for name, draws in parameter_draws.items()}
+
+
 HELD_EFFECTS_GROUP = "held_effects"
 """Group of a tree in which `hold_effects` keeps effects, a variable for each scale."""
 COEFFICIENT_NAMES = ("effect", "baseline")
@@ -114,6 +142,7 @@ def compute_effects(fit_tree: xr.DataTree, scale: EffectScale = "absolute") -> x
     # E[y | treated] and E[y | control] of all draws at once would be four arrays of this size.
     converted_values = np.empty(effect.shape)
     draw_axis = effect.get_axis_num("draw")
+    cells, parameter_draws = drop_aligned_labels(cells, parameter_draws)
     for block_slice, block_draws in split_draws(parameter_draws):
         block_effects = convert_to_scale(family, block_draws, scale, cells).transpose(*effect.dims)
         converted_values[(slice(None),) * draw_axis + (block_slice,)] = block_effects.values
@@ -138,7 +167,14 @@ def estimate_without_pooling(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Da
     """Estimate each segment's effect and standard error from its own data alone; dims (segment, arm)."""
     family = get_fitted_family(fit_tree)
     cell_statistics = select_model_statistics(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
-    return family.estimate_raw_effects(cell_statistics, scale)
+    return _estimate_by_order(family, cell_statistics, scale)
+
+
+def _estimate_by_order(family: Family, cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
+    """Estimate effects from cells without their labels, and label the result."""
+    raw_estimates = family.estimate_raw_effects(drop_cell_labels(cell_statistics), scale)
+    control_count = cell_statistics.sizes[cell_table.ARM] - raw_estimates.sizes[cell_table.ARM]
+    return raw_estimates.assign_coords(cell_statistics.isel({cell_table.ARM: slice(control_count, None)}).coords)
 
 
 def estimate_plain_difference(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Dataset:
@@ -148,7 +184,7 @@ def estimate_plain_difference(fit_tree: xr.DataTree, scale: EffectScale) -> xr.D
     have rows in several segments: cells do not say how these depend on each other.
     """
     family, cells = get_fitted_family(fit_tree), get_fitted_cells(fit_tree)
-    plain_estimates = family.estimate_raw_effects(family.select_statistics(pool_segments(cells)), scale)
+    plain_estimates = _estimate_by_order(family, family.select_statistics(pool_segments(cells)), scale)
     # In the order of the cells' arms, which need not be that of a rebuilt table.
     plain_estimates = plain_estimates.isel({cell_table.SEGMENT: 0}, drop=True).sel(
         {cell_table.ARM: cell_table.list_treated_arms(cells)}

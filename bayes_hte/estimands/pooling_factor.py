@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from bayes_hte.estimands.effects import get_fitted_family, select_parameters
+from bayes_hte.estimands.effects import drop_aligned_labels, drop_cell_labels, get_fitted_family, select_parameters
 from bayes_hte.inference.draw_blocks import SAMPLE_DIMS, split_draws
 from bayes_hte.model.coefficients import compute_centre_parts, limit_offset_variance, place_segments
 from bayes_hte.model.families import FAMILIES, select_model_statistics
@@ -47,11 +47,13 @@ def average_pooling(fit_tree: xr.DataTree) -> xr.Dataset:
     effect = select_parameters(fit_tree)["effect"]
     draw_count = effect.sizes["chain"] * effect.sizes["draw"]
     # mean = Σ over blocks of their sums / draws
-    factor_sum = variance_sum = xr.zeros_like(effect.isel(chain=0, draw=0, drop=True), dtype=float).drop_attrs()
+    zeros = xr.zeros_like(effect.isel(chain=0, draw=0, drop=True), dtype=float).drop_attrs()
+    factor_sum = variance_sum = drop_cell_labels(zeros)
     for _, factor_block, variance_block in _compute_factor_blocks(fit_tree):
         factor_sum = factor_sum + factor_block.sum(SAMPLE_DIMS, skipna=False)
         variance_sum = variance_sum + variance_block.sum(SAMPLE_DIMS, skipna=False)
-    return xr.Dataset({"pooling": factor_sum / draw_count, "sampling_variance": variance_sum / draw_count})
+    averages = xr.Dataset({"pooling": factor_sum / draw_count, "sampling_variance": variance_sum / draw_count})
+    return averages.assign_coords(zeros.coords)
 
 
 def hold_pooling(fit_tree: xr.DataTree) -> xr.DataTree:
@@ -65,7 +67,7 @@ def _compute_factor_blocks(fit_tree: xr.DataTree) -> Iterator[tuple[slice, xr.Da
     """Compute pooling factors and sampling variances block by block, with the positions of each block's draws."""
     family, model = get_fitted_family(fit_tree), get_fitted_model(fit_tree)
     cell_statistics = select_model_statistics(get_fitted_cells(fit_tree), model)
-    parameter_draws = select_parameters(fit_tree)
+    cell_statistics, parameter_draws = drop_aligned_labels(cell_statistics, select_parameters(fit_tree))
     is_partial = model.pooling == "partial"
     between_variance = compute_between_variance(fit_tree) if is_partial else None
     fixed_factor = np.nan if is_from_posterior(fit_tree) else {"complete": 1.0}.get(model.pooling, 0.0)
@@ -77,6 +79,8 @@ def _compute_factor_blocks(fit_tree: xr.DataTree) -> Iterator[tuple[slice, xr.Da
             yield block_slice, xr.full_like(effect, fixed_factor), sampling_variance
             continue
         block_between = between_variance.isel(draw=block_slice)
+        if cell_table.ARM not in effect.coords:  # labels were dropped above: two that are dropped need no alignment
+            block_between = drop_cell_labels(block_between)
         # se² / (se² + τ²) = 1 / (1 + τ² / se²): the second is finite where se² is infinite, and is then 1
         yield block_slice, (1 / (1 + block_between / sampling_variance)).transpose(*effect.dims), sampling_variance
 

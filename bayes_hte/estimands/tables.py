@@ -388,7 +388,9 @@ def _split_by_arm(cell_values: xr.DataArray, cells: xr.Dataset, prefix: str) -> 
     treated_values = cell_values.sel(arm=cell_table.list_treated_arms(cells))
     control_values = xr.full_like(treated_values, np.nan, dtype=float)
     if cells.attrs["control"]:
-        control_values = cell_values.sel(arm=cells.attrs["control"], drop=True).broadcast_like(treated_values)
+        # The control's column once for each treated arm; xarray would align labels to find that they are the same.
+        control_column = cell_values.sel(arm=[cells.attrs["control"]]).values
+        control_values = treated_values.copy(data=np.broadcast_to(control_column, treated_values.shape))
     return {f"{prefix}_control": control_values, f"{prefix}_treated": treated_values}
 
 
@@ -413,8 +415,7 @@ def build_effect_table(
     table_columns: dict[str, xr.DataArray], cells: xr.Dataset, dims: tuple[str, ...] = ("segment", "arm")
 ) -> pd.DataFrame:
     """Build a table of columns side by side, segments outermost, one column per dimension first."""
-    column_data = xr.Dataset({name: values.reset_coords(drop=True) for name, values in table_columns.items()})
-    long_table = column_data.transpose(*dims).to_dataframe(dim_order=list(dims)).reset_index()
+    long_table = _stack_columns(table_columns, dims)
     level_columns = {}
     if "segment" in dims:
         segment_positions = {str(label): position for position, label in enumerate(cells["segment"].values)}
@@ -427,3 +428,22 @@ def build_effect_table(
         if name in long_table:
             long_table[name] = long_table[name].astype("Int64")
     return pd.concat([pd.DataFrame(level_columns, index=long_table.index), long_table[["arm", *table_columns]]], axis=1)
+
+
+def _stack_columns(table_columns: Mapping[str, xr.DataArray], dims: tuple[str, ...]) -> pd.DataFrame:
+    """Stack columns side by side, one row per combination of the labels of `dims`, the last one fastest."""
+    first_column = next(iter(table_columns.values()))
+    labels = {dim: first_column[dim].values for dim in dims}
+    is_alike = all(
+        set(values.dims) == set(dims) and all(np.array_equal(values[dim].values, labels[dim]) for dim in dims)
+        for values in table_columns.values()
+    )
+    if not is_alike:  # columns with labels of their own, or without one of the dims
+        column_data = xr.Dataset({name: values.reset_coords(drop=True) for name, values in table_columns.items()})
+        return column_data.transpose(*dims).to_dataframe(dim_order=list(dims)).reset_index()
+    # By hand: xarray would align every column with every other one, which takes longer than all else here.
+    label_grids = np.meshgrid(*labels.values(), indexing="ij")
+    return pd.DataFrame(
+        {dim: grid.ravel() for dim, grid in zip(dims, label_grids, strict=True)}
+        | {name: values.transpose(*dims).values.ravel() for name, values in table_columns.items()}
+    )

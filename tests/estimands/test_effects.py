@@ -14,8 +14,10 @@ from bayes_hte.estimands.effects import (
     compute_effects,
     estimate_without_pooling,
 )
+from bayes_hte.estimands.pooling_factor import average_pooling
 from bayes_hte.model.families import FAMILIES
 from bayes_hte.spec import cell_table
+from bayes_hte.spec.family_rules import FamilyName
 
 SIZE = CHAINS * DRAWS
 FAMILY_NAMES: list[Any] = ["binomial", "normal", "mean", "estimate"]
@@ -128,3 +130,23 @@ def test_raw_published_estimates_are_the_estimates(schools: xr.Dataset) -> None:
     value, se = raw_of("estimate", schools, "link")
     np.testing.assert_array_equal(value, schools["estimate"])
     np.testing.assert_array_equal(se, schools["se"])
+
+
+@pytest.mark.parametrize("family", ["binomial", "normal", "mean"])
+def test_effects_do_not_depend_on_whether_labels_or_their_order_say_which_cell_is_which(family: FamilyName) -> None:
+    fit = example_fit(4, family, ("control", "sms", "email"))
+    # Arms in another order than the cells': there xarray has to align the labels, which it need not do else.
+    posterior = fit.tree["posterior"].to_dataset()
+    turned = fit.tree
+    turned["posterior"] = xr.DataTree(posterior.isel(arm=[1, 0]))
+    expected = compute_effects(fit.tree, "absolute")
+    xr.testing.assert_identical(compute_effects(turned, "absolute").sel(arm=expected["arm"]), expected)
+    pooling, expected_pooling = average_pooling(turned), average_pooling(fit.tree)
+    for averages in (pooling.sel(arm=expected_pooling["arm"]), expected_pooling):
+        assert set(averages.coords) >= {"segment", "arm"}
+    # Sums over draws that lie otherwise in memory may round otherwise.
+    xr.testing.assert_allclose(
+        pooling.sel(arm=expected_pooling["arm"]).reset_coords(drop=True),
+        expected_pooling.reset_coords(drop=True),
+        rtol=1e-12,
+    )

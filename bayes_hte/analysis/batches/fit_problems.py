@@ -14,14 +14,15 @@ from bayes_hte.analysis.batches.result_columns import (
     SCHEMA_VERSION,
     SEGMENT_ROW,
 )
-from bayes_hte.analysis.fit import SamplingRequest, fit_and_record
-from bayes_hte.analysis.result import Fit
+from bayes_hte.analysis.fit import SamplingRequest, compute_fit_tree
+from bayes_hte.criticism.diagnostics import read_diagnosis
 from bayes_hte.errors import HteError
 from bayes_hte.estimands import tables
-from bayes_hte.estimands.result_tables import hold_common_results
+from bayes_hte.estimands.effects import hold_effects
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.inference.certificate import read_certificate
 from bayes_hte.spec import Model
+from bayes_hte.spec.fit_tree import get_engine_name
 
 type ResultRows = list[dict[str, Any]]
 """Rows of a result, by column; what a row lacks is missing."""
@@ -67,8 +68,9 @@ def _fit_problem(problem: CellProblem, request: TableRequest) -> ResultRows:
         return [build_failure_row(problem.cells, request, problem.seed)]
     try:
         sampling = SamplingRequest(request.sampler, request.draws, problem.seed, progress=False)
-        fit = fit_and_record(problem.cells, request.model, sampling, lambda record: record)
-        return list(_list_rows(fit, request, problem.seed))
+        # Without a `Fit`: that would copy and freeze what is thrown away after two tables.
+        fit_tree = compute_fit_tree(problem.cells, request.model, sampling, lambda record: record)
+        return list(_list_rows(fit_tree, request, problem.seed))
     except HteError as error:
         return [build_failure_row(str(error), request, problem.seed)]
     except Exception as error:  # one problem that shows a fault must not end a night's work on a cluster
@@ -96,20 +98,20 @@ def _list_request_values(request: TableRequest, seed: int) -> dict[str, Any]:
     }
 
 
-def _list_rows(fit: Fit, request: TableRequest, seed: int) -> Iterator[dict[str, Any]]:
+def _list_rows(fit_tree: xr.DataTree, request: TableRequest, seed: int) -> Iterator[dict[str, Any]]:
     """List the rows of a fit: segments by arm, then the average effect of each arm."""
-    certificate = read_certificate(fit.tree)
+    certificate = read_certificate(fit_tree)
     certificate_values = {} if certificate is None else asdict(certificate)
-    diagnosis = fit.diagnosis
+    diagnosis = read_diagnosis(fit_tree)
     problem_values = {
         **_list_request_values(request, seed),
         **{name: certificate_values.get(name) for name in CERTIFICATE_COLUMNS},
         "reliable": diagnosis.ok,
         "problems": " ".join(diagnosis.problems) or None,
-        "engine": fit.tree.attrs["engine_name"],
+        "engine": get_engine_name(fit_tree),
     }
-    # Effects and pooling factors of all draws are computed once for both tables.
-    fit_tree = hold_common_results(fit.tree, request.question)
+    # Effects of all draws are computed once for both tables; what only one needs is not held.
+    fit_tree = hold_effects(fit_tree, request.question.scale)
     for row_kind, effect_table in (
         (SEGMENT_ROW, tables.tabulate_segments(fit_tree, request.question)),
         (AVERAGE_ROW, tables.tabulate_ate(fit_tree, request.question)),

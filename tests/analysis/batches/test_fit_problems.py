@@ -66,7 +66,7 @@ def test_a_fault_in_one_problem_does_not_end_the_work_on_the_others(
     def divide(*_: Any) -> None:
         raise ZeroDivisionError("no such luck")
 
-    monkeypatch.setattr(module, "fit_and_record", divide)
+    monkeypatch.setattr(module, "compute_fit_tree", divide)
     ((row,),) = fit_problems([CellProblem(counts, 1)], request())
     assert row["error"] == "a fault of bayes_hte, please report it: ZeroDivisionError: no such luck"
 
