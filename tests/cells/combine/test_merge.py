@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from bayes_hte.cells import from_estimates, from_rows, from_summary, merge
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec import cell_table
 
-property_test = settings(max_examples=50)
+property_test = settings(max_examples=30)
 
 type Row = tuple[str, str, float]
 
@@ -29,7 +30,7 @@ parts = st.lists(
 
 
 def cells_of(rows: Sequence[Row], **changes: Any) -> xr.Dataset:
-    frame = pd.DataFrame(list(rows), columns=["device", "arm", "y"])
+    frame = pl.DataFrame(list(rows), schema=["device", "arm", "y"], orient="row")
     return from_rows(frame, **({"outcome": "y", "arm": "arm", "control": "old", "segments": ["device"]} | changes))
 
 
@@ -117,7 +118,7 @@ def test_notes_and_sources_are_kept():
     rows: list[Any] = [*FIRST * 2, (None, "old", 3.0)]
     merged = merge(cells_of(rows), cells_of(FIRST * 2))
     assert cell_table.list_notes(merged) == ["1 unit has no value for device; it forms the level (missing)"]
-    assert merged.attrs["source"] == "5 rows of pandas.DataFrame + 4 rows of pandas.DataFrame"
+    assert merged.attrs["source"] == "5 rows of polars.DataFrame + 4 rows of polars.DataFrame"
 
 
 def test_nothing_cannot_be_merged():

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -30,25 +31,25 @@ parts = st.lists(
 )
 
 
-def rates(rows: pd.DataFrame) -> xr.Dataset:
+def rates(rows: pl.DataFrame) -> xr.Dataset:
     return from_rows(rows, outcome="y", exposure="t", **KEYWORDS)
 
 
-def histogram(rows: pd.DataFrame) -> xr.Dataset:
+def histogram(rows: pl.DataFrame) -> xr.Dataset:
     return from_rows(rows, outcome="y", metric="histogram", **KEYWORDS)
 
 
-def two_part(rows: pd.DataFrame) -> xr.Dataset:
+def two_part(rows: pl.DataFrame) -> xr.Dataset:
     return from_rows(rows, outcome="y", metric="two_part", **KEYWORDS)
 
 
-def survival(rows: pd.DataFrame) -> xr.Dataset:
+def survival(rows: pl.DataFrame) -> xr.Dataset:
     return from_times(
-        rows.assign(t=rows["t"] + 0.5, e=rows["y"] > 1), time="t", event="e", breaks=[0.75, 2], **KEYWORDS
+        rows.with_columns(t=pl.col("t") + 0.5, e=pl.col("y") > 1), time="t", event="e", breaks=[0.75, 2], **KEYWORDS
     )
 
 
-KINDS: dict[str, Callable[[pd.DataFrame], xr.Dataset]] = {
+KINDS: dict[str, Callable[[pl.DataFrame], xr.Dataset]] = {
     "rates": rates,
     "histogram": histogram,
     "two_part": two_part,
@@ -56,9 +57,9 @@ KINDS: dict[str, Callable[[pd.DataFrame], xr.Dataset]] = {
 }
 
 
-def frame(rows: list[tuple[str, str, int, float]]) -> pd.DataFrame:
-    table = pd.DataFrame(FIRST + rows, columns=["device", "arm", "y", "t"])
-    return table.assign(y=table["y"].where(table["t"] > 0, 0))  # no events without exposure
+def frame(rows: list[tuple[str, str, int, float]]) -> pl.DataFrame:
+    table = pl.DataFrame(FIRST + rows, schema=["device", "arm", "y", "t"], orient="row")
+    return table.with_columns(y=pl.when(pl.col("t") > 0).then("y").otherwise(0))  # no events without exposure
 
 
 def assert_same(left: xr.Dataset, right: xr.Dataset) -> None:
@@ -73,7 +74,7 @@ def assert_same(left: xr.Dataset, right: xr.Dataset) -> None:
 @given(one=parts, two=parts, three=parts)
 def test_any_partition_of_the_rows_merges_to_the_whole(make, one, two, three):
     split = [make(frame(part)) for part in (one, two, three)]
-    assert_same(merge(*split), make(pd.concat([frame(part) for part in (one, two, three)])))
+    assert_same(merge(*split), make(pl.concat([frame(part) for part in (one, two, three)])))
     assert_same(merge(merge(*split[:2]), split[2]), merge(split[0], merge(*split[1:])))
     assert_same(merge(*split), merge(*reversed(split)))
 
@@ -113,7 +114,7 @@ def test_the_last_interval_ends_and_the_horizon_is_where_the_later_one_does():
 
 
 def test_other_breaks_are_refused():
-    rows = frame([]).assign(e=1)
+    rows = frame([]).with_columns(e=1)
     other = from_times(rows, time="t", event="e", breaks=[3], **KEYWORDS)
     with pytest.raises(DataError, match=r"different outcome"):
         merge(survival(frame([])), other.assign_attrs(outcome="other"))
@@ -139,7 +140,7 @@ KNOWN = pd.DataFrame({"device": ["a", "b", "c"], "size": [1.0, 2.0, 3.0], "age":
 
 
 def cells_of(*devices: str) -> xr.Dataset:
-    return two_part(pd.concat([frame([]).assign(device=device) for device in devices]))
+    return two_part(pl.concat([frame([]).with_columns(device=pl.lit(device)) for device in devices]))
 
 
 def test_covariates_are_kept():

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from bayes_hte.cells import from_rows
 from bayes_hte.spec import cell_table
 
-property_test = settings(max_examples=50)
+property_test = settings(max_examples=30)
 
 
 def experiment(units: int = 400, seed: int = 7) -> dict[str, list[Any]]:
