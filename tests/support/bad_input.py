@@ -7,6 +7,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ class Case:
     unhelpful: str = ""  # why the message names no way out yet
 
 
+@cache
 def raised(case: Case) -> HteError:
-    """What is raised.
+    """What is raised, found out once for the page and for all tests of a case.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def raised(case: Case) -> HteError:
         except HteError as error:
             # A path that is looked for is named in full: the page must not hang on where it is made.
             error.args = (str(error).replace(str(Path(folder).resolve()), "…"),)
-            return error
+            return error.with_traceback(None)
     raise AssertionError(f"nothing is wrong with: {case.what}")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import xarray as xr
 
@@ -130,7 +131,7 @@ def test_arms_of_a_sound_experiment_have_their_shares():
     alarms = 0
     for seed in range(100):
         rows = sessions(200, 10, seed=seed).assign(device=lambda rows: rows["date"].dt.day.astype(str))
-        cells = with_shares(read(rows, "device", "plan", balance=["before"]), HALVES)
+        cells = with_shares(read(pl.from_pandas(rows), "device", "plan", balance=["before"]), HALVES)
         alarms += len(check(cells)) - len(cell_table.list_notes(cells))
         users = rows.groupby("arm")["user"].nunique()
         assert sample_ratio(cells)[["n_old", "n_new"]].iloc[0].tolist() == [users["old"], users["new"]]
