@@ -47,12 +47,13 @@ def _cell(words: str) -> str:
 
 
 def _cases() -> ModuleType:
-    # By its name, so that a test which has tried the cases already need not try them again.
-    sys.path.append(str(HERE.parent / "tests" / "support"))
+    # By its name, so that a test which has tried the cases already need not try them again; first of the folders,
+    # because this script has the same name.
+    sys.path.insert(0, str(HERE.parent / "tests" / "support"))
     try:
         return importlib.import_module("bad_input")
     finally:
-        sys.path.pop()
+        del sys.path[0]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from types import ModuleType
 
 import pytest
@@ -37,6 +38,12 @@ def test_the_names_of_the_cases_are_different() -> None:
 def test_the_page_is_generated_from_the_cases() -> None:
     page = _script().text()
     assert page == (DOCS / "bad-input.md").read_text(encoding="utf-8"), "run: python docs/bad_input.py"
+
+
+def test_the_script_of_the_page_finds_the_cases_not_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)  # as when it is run
+    monkeypatch.delitem(sys.modules, "bad_input")
+    assert list(_script()._cases().CASES) == list(CASES)
 
 
 def test_the_page_names_no_folder_of_the_machine_it_was_made_on() -> None:
