@@ -124,6 +124,8 @@ def choose_cell_columns(
     """
     key_columns = _check_keys(keys)
     stated_dims = [] if segments is None else check_column_names("segments", segments)
+    if arm is not None and not isinstance(arm, str):
+        raise ArgumentError(f"arm must be the name of one column, not {describe_value(arm)}")
     stated_roles = {} if statistics is None else _check_statistics(statistics)
     # First what is named: a key that is misspelt would else be taken for a dimension, under its right name.
     stated_columns = [*key_columns, *stated_dims, *([] if arm is None else [arm]), *stated_roles.values()]

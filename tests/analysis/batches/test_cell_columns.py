@@ -70,6 +70,7 @@ def test_cells_do_not_depend_on_the_order_of_rows_or_on_how_an_engine_holds_numb
     ("changes", "message"),
     [
         ({"keys": []}, "keys is empty"),
+        ({"arm": 3}, "arm must be the name of one column, not 3"),
         ({"keys": ["experiments"]}, "the table lacks 'experiments'; did you mean 'experiment'"),
         ({"keys": ["experiment", "segment"], "segments": ["segment"]}, "'segment' is used twice"),
         ({"statistics": {"n": "users"}}, "make no summary: n='users'"),

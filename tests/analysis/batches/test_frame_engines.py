@@ -46,6 +46,13 @@ def test_columns_keep_the_types_of_the_keys_and_have_their_own() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("empty", [long_table()[:0], pl.from_pandas(long_table())[:0]], ids=["pandas", "polars"])
+def test_a_table_without_rows_gives_one_without_rows_and_all_columns(empty: Any) -> None:
+    result = fit(empty)
+    assert len(result) == 0
+    assert [*result.columns[:5], result.columns[-1]] == [*KEYS, "row", "segment", "arm", "schema_version"]
+
+
 def test_keys_that_groupby_left_in_the_index_are_found(expected: list[dict[str, Any]]) -> None:
     table = long_table().set_index([*KEYS, "segment", "arm"])
     assert records(fit(table)) == expected
