@@ -140,7 +140,7 @@ def build_model(case: Case, rows: pd.DataFrame) -> pm.Model:
         if case.covariate:
             x = segments[case.covariate].to_numpy()
             slope = pm.Normal("effect_slope", 0, case.effect_scales["slope"], dims=("covariate", "arm"))
-            centre = centre + ((x - x.mean()) / x.std(ddof=1))[:, None] * slope
+            centre = centre + ((x - x.mean()) / x.std(ddof=1))[:, None] * slope[0]
         effect = pm.Deterministic("effect", centre + effect_between * effect_z, dims=("segment", "arm"))
 
         eta = baseline[s] + np.where(a > 0, 1.0, 0.0) * effect[s, np.maximum(a - 1, 0)]

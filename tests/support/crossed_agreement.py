@@ -53,9 +53,11 @@ def select_draws(fit: hte.Fit, keys: list[Key]) -> Array:
     """Draws of the named scalars, (chain, draw, quantity); SDs as logarithms."""
     posterior, columns = fit.tree["posterior"].to_dataset(), []
     for name, labels in keys:
-        values = posterior[name].transpose("chain", "draw", ...)
-        places = [list(map(str, values[dim].values)).index(label) for dim, label in zip(values.dims[2:], labels,
-                                                                                       strict=True)]  # fmt: skip
+        # An engine may store dims in any order; in keys the arm stands last.
+        own = [dim for dim in posterior[name].dims if dim not in ("chain", "draw", "arm")]
+        dims = [*own, *(dim for dim in posterior[name].dims if dim == "arm")]
+        values = posterior[name].transpose("chain", "draw", *dims)
+        places = [list(map(str, values[dim].values)).index(label) for dim, label in zip(dims, labels, strict=True)]
         column = values.values[(slice(None), slice(None), *places)]
         columns.append(np.log(column) if name.endswith("_between") else column)
     return np.stack(columns, axis=-1)
