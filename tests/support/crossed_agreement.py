@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import arviz as az
 import numpy as np
 import xarray as xr
+from long_runs import index_table
 from metropolis_reference import Array, summarise
 from mixed_design import Key
 from random_crossed import CrossedProblem
@@ -79,8 +80,7 @@ def find_crossed_disagreements(fit: hte.Fit, expected: Walked) -> list[str]:
 
 def find_wrong_signs(fit: hte.Fit, expected: Walked) -> list[str]:
     """Name stated probabilities of signs of segments' effects that are further off than five errors."""
-    table = fit.table("link", detail=True).set_index(["segment", "arm"])
-    wrong = []
+    table, wrong = index_table(fit), []
     for i, (name, labels) in enumerate(expected.keys):
         if name == "effect":
             row = table.loc[labels]

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import bayes_hte as hte
+
 SAMPLE = ("chain", "draw")
 
 
@@ -35,6 +37,12 @@ def side_by_side(found: xr.Dataset, quantities: Mapping[str, Any]) -> pd.DataFra
         theirs = {f"{key}_nuts": np.ravel(expected[key]) for key in (*ours, "ess") if key in expected}
         frames.append(pd.DataFrame(columns | theirs, index=index))
     return pd.concat(frames)
+
+
+def index_table(fit: hte.Fit) -> pd.DataFrame:
+    """The table on the link scale by segment and arm, whose labels it does not hold: segments are outermost in it."""
+    labels = [list(map(str, fit.posterior["posterior"][dim].values)) for dim in ("segment", "arm")]
+    return fit.table(scale="link", detail=True).set_index(pd.MultiIndex.from_product(labels, names=["segment", "arm"]))
 
 
 def find_moved_means(compared: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 from crossed_agreement import name_key, select_draws
 from example_cells import table
+from long_runs import index_table
 from metropolis_reference import Array
 from mixed_design import MixedDesign, Structure, build_design, integrate_over_scales
 from quadrature_oracle import AGE, DEVICE, PLAN, SE, Mixture, Y, estimates
@@ -148,7 +149,7 @@ def test_every_coefficient_and_sd_equals_the_grid(case: Case, fit: hte.Fit) -> N
 
 def test_stated_probabilities_of_signs_equal_the_grid(case: Case, fit: hte.Fit) -> None:
     exact = case.integrate(case.points)[0].moments()["p_positive"]
-    stated = fit.table("link", detail=True).set_index(["segment", "arm"])
+    stated = index_table(fit)
     for (name, labels), p in zip(case.build_oracle().keys, exact, strict=True):
         if name == "effect":
             row = stated.loc[labels]

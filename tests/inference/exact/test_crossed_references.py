@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from long_runs import find_moved_means, find_moved_sds, find_moved_signs, side_by_side
+from long_runs import find_moved_means, find_moved_sds, find_moved_signs, index_table, side_by_side
 from paths import REFERENCE
 
 import bayes_hte as hte
@@ -105,7 +105,7 @@ def test_shares_of_positive_draws_equal_those_of_long_nuts_runs(compared: pd.Dat
 def test_stated_probabilities_of_signs_equal_those_of_long_nuts_runs(fit: hte.Fit, reference: dict[str, Any]) -> None:
     expected, labels = reference["quantities"]["effect"], reference["labels"]
     places = pd.MultiIndex.from_product([labels["segment"], labels["arm"]], names=["segment", "arm"])
-    table = fit.table(scale="link", detail=True).set_index(["segment", "arm"]).loc[places]
+    table = index_table(fit).loc[places]
     theirs = {f"{name}_nuts": np.ravel(expected[name]) for name in ("p_positive", "p_mcse")}
     off = find_moved_signs(table.assign(**theirs))
     assert off.empty, off.to_string()
