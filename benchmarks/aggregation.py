@@ -2,10 +2,12 @@
 
     uv run --group test python benchmarks/aggregation.py               100 million rows: three minutes, 1 GB of disk
     uv run --group test python benchmarks/aggregation.py --rows 1e7    fewer
+    uv run --group test python benchmarks/aggregation.py --many        20 metrics by 10 breakdowns of 10 million rows
 
 The Parquet file is made by SQL from row numbers alone, so that a seed gives the same rows everywhere. Whole processes
 are timed where one is what a user starts; their largest resident memory is the kernel's. Medians of several runs, the
-two sides in turn; results go to benchmarks/results/aggregation.json. Ratios are what counts.
+two sides in turn; results go to benchmarks/results/aggregation.json, of --many to from_rows_many.json. Ratios are what
+counts.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import duckdb
@@ -51,18 +53,94 @@ from read_parquet('{path}') group by device, country, arm
 """The same with what is needed to refuse what is missing or infinite, and to see whether outcomes are yes or no."""
 
 
+BREAKDOWNS = [
+    *(["device"], ["country"], ["plan"], ["customer"], ["channel"], ["age"]),
+    *(["device", "customer"], ["plan", "customer"], ["device", "plan"], ["channel", "customer"]),
+]
+LEVEL_COUNTS = {"device": 4, "country": 50, "plan": 3, "customer": 2, "channel": 6, "age": 5}
+PRIME = 4_294_967_291  # the largest below 2**32
+
+
+def uniform_sql(multiplier: int, seed: int) -> str:
+    """SQL of a number in [0, 1) that follows from the row number i: multiplication modulo a prime, twice."""
+    mixed = f"((i + {seed}) * {multiplier} % {PRIME})"  # twice, else neighbours would be alike
+    return f"(({mixed} * 1103515245 + {multiplier}) % {PRIME} / {PRIME}.0)"
+
+
+def generate_many(path: Path, rows: int) -> None:
+    """Write an experiment with six dimensions and twenty outcomes: 8 yes or no, 6 counts, 6 amounts."""
+    # Powers of one multiplier: columns whose multipliers had a small quotient would go together.
+    uniforms = [uniform_sql(pow(2_654_435_761, power, PRIME), power) for power in range(2, 2 + 6 + 1 + 2 * 20)]
+    columns = [
+        f"'{dim}' || floor({levels} * {uniform} * {uniform})::int as {dim}"
+        for (dim, levels), uniform in zip(LEVEL_COUNTS.items(), uniforms, strict=False)
+    ]
+    columns.append(f"case when {uniforms[6]} < 0.5 then 'control' else 'treated' end as arm")
+    for i in range(20):
+        one, other = uniforms[7 + 2 * i : 9 + 2 * i]
+        if i < 8:
+            columns.append(f"{one} < {0.05 + 0.02 * i} as bought{i}")
+        elif i < 14:
+            columns.append(f"floor(-{i - 6} * ln(1 - {one}))::int as visits{i - 8}")
+        else:
+            columns.append(f"case when {one} < 0.5 then -20 * ln(1 - {other}) else 0.0 end as spent{i - 14}")
+    query = f"select {', '.join(columns)} from range({rows}) as numbers(i)"  # noqa: S608, this script's own
+    with duckdb.connect() as connection:
+        connection.sql(f"copy ({query}) to '{path}' (format parquet, row_group_size 1000000)")
+
+
+def choose_metrics() -> dict[str, dict[str, Any]]:
+    """Twenty metrics, in two sets: one of each outcome, and many of few outcomes, as platforms have them."""
+    from bayes_hte.cells import Mean, Rate, Ratio, TwoPart
+
+    outcomes = [*(f"bought{i}" for i in range(8)), *(f"visits{i}" for i in range(6)), *(f"spent{i}" for i in range(6))]
+    plain = ["bought0", "bought1", "bought2", "bought3", "visits0", "visits1", "visits2", "spent0", "spent1", "spent2"]
+    return {
+        "twenty outcomes": {name: name for name in outcomes},
+        "ten outcomes": {name: name for name in plain}
+        | {f"{name} capped": Mean(name, cap=20) for name in ("visits0", "visits1", "spent0", "spent1")}
+        | {f"{name} per visit": Ratio(name, per="visits0") for name in ("visits1", "spent0")}
+        | {f"{name} adjusted": Mean(name, cuped=["spent2"]) for name in ("bought0", "spent0")}
+        | {"spent0 in two parts": TwoPart("spent0"), "visits2 per visit": Rate("visits2", exposure="visits0")},
+    }
+
+
+def many(rows: int, runs: int) -> dict[str, Any]:
+    """Measure 20 metrics by 10 breakdowns against one metric by one breakdown, in turn: wall and CPU seconds."""
+    import bayes_hte as hte
+
+    asked = {"arm": "arm", "control": "control"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "many.parquet"
+        generate_many(path, rows)
+        one = {"outcome": "spent0", "segments": ["device"], **asked}
+        sides: dict[str, Callable[[], Any]] = {"one metric, one breakdown": lambda: hte.cells.from_rows(path, **one)}
+        for name, metrics in choose_metrics().items():
+            sides[name] = lambda metrics=metrics: hte.cells.from_rows_many(
+                path, metrics=metrics, breakdowns=BREAKDOWNS, **asked
+            )
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+        for _ in range(runs + 1):
+            for name, side in sides.items():
+                begun, cpu_begun = perf_counter(), process_time()
+                side()
+                taken[name].append((perf_counter() - begun, process_time() - cpu_begun))
+        size = path.stat().st_size
+    found: dict[str, Any] = {"rows": rows, "bytes": size}
+    for name, each in taken.items():
+        found[name] = {
+            "seconds": median(seconds for seconds, _ in each[1:]),
+            "cpu_seconds": median(seconds for _, seconds in each[1:]),
+        }
+    return found | {"peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
 def generate(path: Path, rows: int, *, seed: int = 1) -> None:
     """Write an experiment: 4 devices, 50 countries, two arms, a skewed outcome that is 0 for half.
 
     Every column is arithmetic on the number of the row (multiplication modulo a prime), so it needs no generator.
     """
-    prime = 4_294_967_291  # the largest below 2**32
-
-    def uniform(multiplier: int) -> str:
-        mixed = f"((i + {seed}) * {multiplier} % {prime})"  # twice, else neighbours would be alike
-        return f"(({mixed} * 1103515245 + {multiplier}) % {prime} / {prime}.0)"
-
-    device, country, arm, buys, size = (uniform(multiplier) for multiplier in (
+    device, country, arm, buys, size = (uniform_sql(multiplier, seed) for multiplier in (
         2_654_435_761, 1_597_334_677, 3_812_015_801, 2_246_822_519, 3_266_489_917))  # fmt: skip
     query = f"""
     select
@@ -172,20 +250,30 @@ def tea(aggr: Any, frame: pd.DataFrame) -> Any:
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=lambda text: int(float(text)), default=100_000_000)
+    parser.add_argument("--rows", type=lambda text: int(float(text)))
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--many", action="store_true", help="only many metrics by many breakdowns")
     asked = parser.parse_args()
+    machine = {"python": platform.python_version(), "cores": len(__import__("os").sched_getaffinity(0))}
+    if asked.many:
+        keep("from_rows_many", {"machine": machine, **many(asked.rows or 10_000_000, asked.runs)})
+        return
     found = {
-        "machine": {"python": platform.python_version(), "cores": len(__import__("os").sched_getaffinity(0))},
+        "machine": machine,
         "versions": {name: version(name) for name in ("duckdb", "pandas", "polars", "tea-tasting")},
-        "parquet": parquet(asked.rows, asked.runs),
+        "parquet": parquet(asked.rows or 100_000_000, asked.runs),
         "segments_100": in_memory(1_000_000, 100, asked.runs),
         "segments_100000": in_memory(1_000_000, 100_000, asked.runs),
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+    keep("aggregation", found)
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Print results, and write them to a file."""
     text = json.dumps(found, indent=2)
     print(text)
-    (RESULTS / "aggregation.json").write_text(text + "\n")
+    (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

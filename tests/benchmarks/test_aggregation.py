@@ -59,3 +59,16 @@ def test_tea_tasting_computes_the_cells() -> None:
         cell = cells.sel(segment=store, arm=arm)
         assert int(cell["n"]) == found.count()
         assert float(cell["mean"]) == pytest.approx(found.mean("spent"), rel=1e-12)
+
+
+def test_twenty_metrics_by_ten_breakdowns_are_those_of_from_rows(tmp_path: Path) -> None:
+    path = tmp_path / "many.parquet"
+    script.generate_many(path, 20_000)
+    asked = {"arm": "arm", "control": "control"}
+    for metrics in script.choose_metrics().values():
+        assert len(metrics) == 20
+        tables = hte.cells.from_rows_many(path, metrics=metrics, breakdowns=script.BREAKDOWNS, **asked)
+        assert len(tables) == 200
+    capped = tables["spent0 capped", "device × customer"]
+    expected = hte.cells.from_rows(path, outcome="spent0", cap=20, segments=["device", "customer"], **asked)
+    np.testing.assert_allclose(capped["ss"], expected["ss"], rtol=1e-12)
