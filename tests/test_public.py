@@ -21,8 +21,8 @@ PUBLIC = [
 FUNCTIONS: list[Any] = [
     hte.compare, hte.fit, hte.fit_many, hte.fit_table, hte.from_posterior, hte.learn_prior, hte.load, hte.loso,
     hte.plot_prior, hte.prior_from_fit, hte.prior_predictive, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
-    cells.check, cells.from_estimates, cells.from_levels, cells.from_rows, cells.from_summary, cells.from_times,
-    cells.from_table, cells.from_wide, cells.merge, cells.protect, cells.sample_ratio, cells.split,
+    cells.check, cells.from_estimates, cells.from_levels, cells.from_rows, cells.from_rows_many, cells.from_summary,
+    cells.from_times, cells.from_table, cells.from_wide, cells.merge, cells.protect, cells.sample_ratio, cells.split,
     cells.with_covariates, cells.with_shares,
 ]  # fmt: skip
 METHODS = [
@@ -37,8 +37,8 @@ def test_the_public_names_are_exactly_these() -> None:
     assert hte.__all__ == PUBLIC
     assert sorted(cells.__all__) == [
         "Histogram", "Mean", "Rate", "Ratio", "TwoPart",
-        "check", "from_estimates", "from_levels", "from_rows", "from_summary", "from_table", "from_times",
-        "from_wide", "merge", "protect", "sample_ratio", "split", "with_covariates", "with_shares",
+        "check", "from_estimates", "from_levels", "from_rows", "from_rows_many", "from_summary", "from_table",
+        "from_times", "from_wide", "merge", "protect", "sample_ratio", "split", "with_covariates", "with_shares",
     ]  # fmt: skip
     assert dir(hte) == sorted([*PUBLIC, "__version__"])
 

@@ -1,6 +1,6 @@
 """From an experiment's data, in whatever table it comes, to the cell table: all that a model ever sees.
 
-rows ──from_rows──────────────┐               metric=Mean, Ratio, Rate, Histogram or TwoPart: what is measured
+rows ──from_rows, _many───────┐               metric=Mean, Ratio, Rate, Histogram or TwoPart: what is measured
 times ──from_times────────────┤
 summary ──from_summary, _wide─┼──► cell table, an xarray.Dataset with dims (segment, arm) ──merge, check
 units by value ──from_levels──┤                                   ├──with_covariates: what is known of segments
@@ -24,6 +24,7 @@ from bayes_hte.cells.summaries.segment_covariates import with_covariates
 from bayes_hte.cells.units.from_rows import from_rows
 from bayes_hte.cells.units.from_times import from_times
 from bayes_hte.cells.units.metrics import Histogram, Mean, Rate, Ratio, TwoPart
+from bayes_hte.cells.units.scan.from_rows_many import from_rows_many
 
 # Completion offers what is public, not the modules behind it.
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "from_estimates",
     "from_levels",
     "from_rows",
+    "from_rows_many",
     "from_summary",
     "from_table",
     "from_times",

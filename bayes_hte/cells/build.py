@@ -175,16 +175,15 @@ def pool_groups(
     group_keys: Sequence[CellKey], group_variables: Mapping[str, CellValues]
 ) -> tuple[list[CellKey], dict[str, CellValues]]:
     """Pool groups that have the same key: means and sums of squares by Chan's formula, counts and sums by adding."""
-    index_of_key = {cell_key: i for i, cell_key in enumerate(dict.fromkeys(group_keys))}
-    cell_index = np.array([index_of_key[cell_key] for cell_key in group_keys], dtype=np.intp)
-    if len(index_of_key) == len(group_keys):  # keys are distinct: nothing to pool
-        return list(index_of_key), dict(group_variables)
-    n_cells = len(index_of_key)
+    cell_keys, cell_index = index_cells(group_keys)
+    n_cells = len(cell_keys)
+    if n_cells == len(group_keys):  # keys are distinct: nothing to pool
+        return cell_keys, dict(group_variables)
     jointly_pooled = (
         {name for _, *names in MOMENT_VARIABLES for name in names} | {"column_mean", "column_ss"} | set(EXTREME_UFUNCS)
     )
     pooled = {
-        name: _sum_by_cell(values, cell_index, n_cells)
+        name: sum_by_cell(values, cell_index, n_cells)
         for name, values in group_variables.items()
         if name not in jointly_pooled
     }
@@ -193,7 +192,13 @@ def pool_groups(
     for name in EXTREME_UFUNCS.keys() & group_variables.keys():
         pooled[name] = np.full(n_cells, np.nan)
         EXTREME_UFUNCS[name].at(pooled[name], cell_index, group_variables[name])
-    return list(index_of_key), pooled
+    return cell_keys, pooled
+
+
+def index_cells(group_keys: Sequence[CellKey]) -> tuple[list[CellKey], CellIndex]:
+    """List the distinct keys in the order of their first groups, and find the position of each group's key."""
+    index_of_key = {cell_key: i for i, cell_key in enumerate(dict.fromkeys(group_keys))}
+    return list(index_of_key), np.array([index_of_key[cell_key] for cell_key in group_keys], dtype=np.intp)
 
 
 def _pool_moments(
@@ -203,24 +208,24 @@ def _pool_moments(
     pooled: dict[str, CellValues] = {}
     for n_name, mean_name, ss_name in MOMENT_VARIABLES:
         if mean_name in group_variables:
-            pooled[mean_name], deviations = _pool_means(
+            pooled[mean_name], deviations = pool_means(
                 group_variables[n_name], group_variables[mean_name], cell_index, n_cells
             )
             # ss = Σ ss_g + Σ n_g (mean_g − mean)²
-            pooled[ss_name] = _sum_by_cell(
+            pooled[ss_name] = sum_by_cell(
                 group_variables[ss_name] + group_variables[n_name] * deviations**2, cell_index, n_cells
             )
     if "column_mean" in group_variables:
-        pooled["column_mean"], deviations = _pool_means(
+        pooled["column_mean"], deviations = pool_means(
             group_variables["n"][:, None], group_variables["column_mean"], cell_index, n_cells
         )
         # products = Σ products_g + Σ n_g (mean_g − mean)(mean_g − mean)ᵀ, a matrix per cell
         deviation_products = group_variables["n"][:, None, None] * deviations[:, :, None] * deviations[:, None, :]
-        pooled["column_ss"] = _sum_by_cell(group_variables["column_ss"] + deviation_products, cell_index, n_cells)
+        pooled["column_ss"] = sum_by_cell(group_variables["column_ss"] + deviation_products, cell_index, n_cells)
     return pooled
 
 
-def _pool_means(
+def pool_means(
     group_sizes: CellValues, group_means: CellValues, cell_index: npt.NDArray[np.intp], n_cells: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Calculate the mean of each cell, and each group's deviation mean_g − mean from the mean of its cell."""
@@ -230,13 +235,14 @@ def _pool_means(
     np.fmax.at(reference_means, cell_index, np.where(has_units, group_means, np.nan))  # r, the mean of any one group
     shifts = np.where(has_units, group_means - reference_means[cell_index], 0.0)
     # mean = r + Σ n_g (mean_g − r) / n
-    pooled_shifts = _sum_by_cell(group_sizes * shifts, cell_index, n_cells) / np.maximum(
-        _sum_by_cell(group_sizes, cell_index, n_cells), 1
+    pooled_shifts = sum_by_cell(group_sizes * shifts, cell_index, n_cells) / np.maximum(
+        sum_by_cell(group_sizes, cell_index, n_cells), 1
     )
     return reference_means + pooled_shifts, np.where(has_units, shifts - pooled_shifts[cell_index], 0.0)
 
 
-def _sum_by_cell(group_values: CellValues, cell_index: npt.NDArray[np.intp], n_cells: int) -> CellValues:
+def sum_by_cell(group_values: CellValues, cell_index: npt.NDArray[np.intp], n_cells: int) -> CellValues:
+    """Sum the values of groups by cell, the first axis."""
     cell_totals = np.zeros((n_cells, *group_values.shape[1:]), dtype=group_values.dtype)
     np.add.at(cell_totals, cell_index, group_values)
     return cell_totals

@@ -103,6 +103,17 @@ def in_spark(session: Any, columns: Columns) -> Any:
     return session.createDataFrame(pa.table(dict(columns)))
 
 
+def count_scans(postgres: Any, table_name: str) -> int:
+    """How often a table of a PostgreSQL server was read from its first row on."""
+    with postgres.con.transaction(), postgres.con.cursor() as cursor:
+        cursor.execute("select pg_stat_force_next_flush()")
+        cursor.execute("select pg_stat_clear_snapshot()")
+    with postgres.con.transaction(), postgres.con.cursor() as cursor:
+        query = "select seq_scan from pg_stat_user_tables where relname = %s"
+        scans: int = cursor.execute(query, [table_name]).fetchone()[0]
+        return scans
+
+
 def in_dask(table: pa.Table, parts: int = 3) -> Any:
     """A Dask table of several partitions, the second of which is empty."""
     import dask.dataframe

@@ -22,7 +22,7 @@ data, WSDM. Deng, Knoblich & Lu 2018, Applying the delta method in metric analyt
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -33,7 +33,8 @@ import numpy.typing as npt
 from bayes_hte._support.phrases import write_count
 from bayes_hte.cells.build import CellCoords, CellValues, pool_groups
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR, CellKey, SegmentLevels
-from bayes_hte.cells.units.group_by import GroupedUnits, UnitRows
+from bayes_hte.cells.units.group_by import GroupedUnits
+from bayes_hte.cells.units.scan.unit_rows import UnitRows
 from bayes_hte.cells.units.statistics import CountColumn, FloatColumn, StatisticsQuery
 from bayes_hte.errors import DataError
 from bayes_hte.spec.cell_table import INPUT_COLUMN, LARGEST_CELL_NUMBER, OTHER_INPUT_COLUMN
@@ -100,47 +101,52 @@ def build_recipe(
     return AdjustmentRecipe(("y", size_column if denominator is None else "d"), tuple(covariate_ratios), source_columns)
 
 
-def build_query(recipe: AdjustmentRecipe, *, weight: int | None, denominator: int | None) -> StatisticsQuery:
+def build_query(
+    recipe: AdjustmentRecipe, name_column: Callable[[str], str], *, weight: int | None, denominator: int | None
+) -> StatisticsQuery:
     """Build the query for the moments of every column of a recipe, and for the products of every two.
 
     Parameters
     ----------
     recipe
         Ratios of columns.
+    name_column
+        How the rows name the columns of `UnitRows`, and those of the recipe.
     weight, denominator
         Positions of these among the numbers of a unit: i of the column yi.
     """
     import narwhals.stable.v2 as nw
 
-    outcome = nw.col("y0")
+    outcome = nw.col(name_column("y0"))
     has_outcome = ~outcome.is_null()
     unit_weight = nw.when(has_outcome).then(1.0)
-    weight_values: nw.Expr = unit_weight if weight is None else nw.col(f"y{weight}")
+    weight_values: nw.Expr = unit_weight if weight is None else nw.col(name_column(f"y{weight}"))
 
     def multiply_by_weight(column: "nw.Expr") -> "nw.Expr":
         return column if weight is None else column * weight_values
 
     column_expressions = {"y": multiply_by_weight(outcome), "w": weight_values}
     if denominator is not None:
-        column_expressions["d"] = multiply_by_weight(nw.col(f"y{denominator}"))
+        column_expressions["d"] = multiply_by_weight(nw.col(name_column(f"y{denominator}")))
     for name, _ in recipe.covariate_ratios:
-        covariate_value = nw.col(f"p{name[1:]}")
+        covariate_value = nw.col(name_column(f"p{name[1:]}"))
         # A missing covariate is 0, and its indicator 1: least squares then gives these units a mean of their own.
         filled_value = nw.when(covariate_value.is_null()).then(0.0).otherwise(covariate_value)
         missing_indicator = nw.when(covariate_value.is_null()).then(1.0).otherwise(0.0)
         column_expressions[name] = nw.when(has_outcome).then(
             multiply_by_weight(filled_value if name.startswith("x") else missing_indicator)
         )
-    derived_columns = {column_name: column_expressions[column_name] for column_name in recipe.column_names}
+    named_columns = {column: name_column(column) for column in recipe.column_names}
+    derived_columns = {name: column_expressions[column] for column, name in named_columns.items()}
     count_columns = []
     if weight is not None:
-        derived_columns["negative"] = nw.when(weight_values < 0).then(weight_values)
-        count_columns.append("negative")
+        count_columns = [name_column("negative")]
+        derived_columns[count_columns[0]] = nw.when(weight_values < 0).then(weight_values)
     return StatisticsQuery(
         derived_columns,
         count_columns,
-        moment_columns=recipe.column_names,
-        product_pairs=list(combinations(recipe.column_names, 2)),
+        moment_columns=list(named_columns.values()),
+        product_pairs=list(combinations(named_columns.values(), 2)),
     )
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -26,6 +26,7 @@ from bayes_hte.cells.units.statistics import (
     StatisticsQuery,
     add_columns,
     convert_to_counts,
+    merge_queries,
     query_statistics,
 )
 from bayes_hte.spec.cell_table import ARM, SEGMENT
@@ -33,56 +34,56 @@ from bayes_hte.spec.cell_table import ARM, SEGMENT
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
 
-UNIT_COUNT: Final = "units"
-"""Name under which an answer counts the units of analysis: complete rows, or clusters with a complete row."""
 
-
-def aggregate_units(
+def aggregate_clusters(
     frame: "nw.LazyFrame[Any]",
     key_columns: Sequence[str],
-    query: StatisticsQuery,
+    queries: Sequence[StatisticsQuery],
     *,
     table_name: str,
-    max_groups: int,
-    by_cluster: bool,
+    group_limit: int,
 ) -> StatisticsAnswer:
-    """Carry out one group-by, over rows or over the totals of clusters.
+    """Carry out one group-by over the totals of clusters, for several metrics.
 
     Parameters
     ----------
     frame
-        Rows; y0 is null where a row is not complete, g is the cluster.
-    key_columns, query, table_name, max_groups
-        As `query_statistics` of `units.statistics` takes them. By cluster, the columns that `query` derives are
-        added up over the rows of a cluster, and sums and moments are of these totals; counts are of rows either way.
-    by_cluster
-        Whether to add up the rows of each cluster first, key by key.
+        Rows; g is the cluster.
+    key_columns, table_name, group_limit
+        As `query_statistics` of `units.statistics` takes them.
+    queries
+        The query of each metric. The columns that they derive are added up over the rows of a cluster, and sums and
+        moments are of these totals; counts are of rows.
 
     Returns
     -------
     StatisticsAnswer
-        With one count more, `UNIT_COUNT`.
+        With one count more per query, `name_cluster_count`: its clusters with a complete row.
     """
-    if not by_cluster:
-        answer = query_statistics(frame, key_columns, query, table_name=table_name, group_limit=max_groups)
-        return replace(answer, value_counts={**answer.value_counts, UNIT_COUNT: answer.value_counts["y0"]})
-    cluster_totals, totals_query = _sum_within_clusters(frame, key_columns, query)
-    answer = query_statistics(cluster_totals, key_columns, totals_query, table_name=table_name, group_limit=max_groups)
+    cluster_totals, totals_query = _sum_within_clusters(frame, key_columns, queries)
+    answer = query_statistics(cluster_totals, key_columns, totals_query, table_name=table_name, group_limit=group_limit)
     # Counts over totals would be of clusters; the number of rows is a sum over clusters.
-    row_counts = {column: convert_to_counts(answer.column_sums[f"n_of_{column}"]) for column in query.count_columns}
+    row_columns = merge_queries(queries).count_columns
+    row_counts = {column: convert_to_counts(answer.column_sums[f"n_of_{column}"]) for column in row_columns}
     return replace(
         answer,
         row_counts=convert_to_counts(answer.column_sums["all_rows"]),
-        value_counts={**row_counts, UNIT_COUNT: answer.value_counts[UNIT_COUNT]},
+        value_counts={**row_counts, **answer.value_counts},
     )
 
 
+def name_cluster_count(complete_column: str) -> str:
+    """Name the count of clusters with a complete row, by the column that is null where one is not."""
+    return f"clusters_of_{complete_column}"
+
+
 def _sum_within_clusters(
-    frame: "nw.LazyFrame[Any]", key_columns: Sequence[str], query: StatisticsQuery
+    frame: "nw.LazyFrame[Any]", key_columns: Sequence[str], queries: Sequence[StatisticsQuery]
 ) -> "tuple[nw.LazyFrame[Any], StatisticsQuery]":
     """Sum rows to one per cluster and key, and make the query for statistics of these totals."""
     import narwhals.stable.v2 as nw
 
+    query = merge_queries(queries)
     # Columns of pre-treatment values are not derived; a cluster has their mean, as the totals are of the outcome only.
     pre_columns = [column for column in query.moment_columns if column not in query.derived_columns]
     clustered_rows = add_columns(frame, query.derived_columns).group_by(*key_columns, "g", drop_null_keys=False)
@@ -92,14 +93,18 @@ def _sum_within_clusters(
         *(nw.col(column).sum().alias(f"total_{column}") for column in query.derived_columns),
         *(nw.col(column).mean().alias(column) for column in pre_columns),
     )
-    has_complete_rows = nw.col("n_of_y0") > 0  # else a sum over nothing is 0 in some engines, null in others
-    totals = totals.with_columns(
-        nw.when(has_complete_rows).then(1.0).alias(UNIT_COUNT),
-        *(nw.when(has_complete_rows).then(nw.col(f"total_{column}")).alias(column) for column in query.derived_columns),
-    )
+    known_totals: dict[str, nw.Expr] = {}
+    for metric_query in queries:
+        # Else a sum over nothing is 0 in some engines, null in others.
+        has_complete_rows = nw.col(f"n_of_{metric_query.complete_column}") > 0
+        known_totals[name_cluster_count(metric_query.complete_column)] = nw.when(has_complete_rows).then(1.0)
+        known_totals |= {
+            column: nw.when(has_complete_rows).then(nw.col(f"total_{column}"))
+            for column in metric_query.derived_columns
+        }
     summed_columns = ["all_rows", *(f"n_of_{column}" for column in query.count_columns)]
-    return totals, StatisticsQuery(
-        count_columns=[UNIT_COUNT],
+    return totals.with_columns(**known_totals), StatisticsQuery(
+        count_columns=list(dict.fromkeys(name_cluster_count(each.complete_column) for each in queries)),
         sum_columns=summed_columns,
         moment_columns=query.moment_columns,
         product_pairs=query.product_pairs,
@@ -239,18 +244,25 @@ def count_disjoint_clusters(cells: xr.Dataset) -> SpanningClusters:
 
 
 def count_spanning_clusters(
-    frame: "nw.LazyFrame[Any]", dims: Sequence[str], table_name: str, *, crossing: bool = False
+    frame: "nw.LazyFrame[Any]",
+    key_by_dim: Mapping[str, str],
+    table_name: str,
+    *,
+    complete_column: str = "y0",
+    crossing: bool = False,
 ) -> tuple[int, int, SpanningClusters | None]:
     """Count clusters, clusters with rows in several segments, and these by arm and dimension.
 
     Parameters
     ----------
     frame
-        Rows; g is the cluster, k0 the arm, k1, … the dimensions, y0 is null where a row is not complete.
-    dims
-        Names of the dimensions.
+        Rows; g is the cluster, k0 the arm.
+    key_by_dim
+        By dimension, the column of its levels.
     table_name
         Name of the table in messages.
+    complete_column
+        Column that is null where a row is not complete.
     crossing
         Whether some clusters are in several arms, so that counts of arms do not add up to the number of clusters.
 
@@ -262,9 +274,8 @@ def count_spanning_clusters(
     import narwhals.stable.v2 as nw
 
     # Clusters are counted as the cells count them: of complete rows with an arm.
-    rows = frame.filter(~nw.col("y0").is_null() & ~nw.col("k0").is_null())
-    dim_keys = [f"k{i}" for i in range(1, 1 + len(dims))]
-    cluster_segments = rows.group_by("g", "k0", *dim_keys, drop_null_keys=False).agg(nw.len().alias("rows"))
+    rows = frame.filter(~nw.col(complete_column).is_null() & ~nw.col("k0").is_null())
+    cluster_segments = rows.group_by("g", "k0", *key_by_dim.values(), drop_null_keys=False).agg(nw.len().alias("rows"))
     segment_counts = cluster_segments.group_by("g", "k0").agg(nw.len().alias("segments"))
     segment_counts = segment_counts.with_columns(
         square=nw.col("segments") * nw.col("segments"),  # m²
@@ -287,12 +298,10 @@ def count_spanning_clusters(
     if not n_spanning:
         return n_clusters, 0, None
     # With one dimension, clusters in several segments have several levels of that one: no query is needed.
-    varying_dims = (
-        dims
-        if len(dims) == 1
-        else [dim for dim, key in zip(dims, dim_keys, strict=True) if _has_several_levels(rows, key, table_name)]
-    )
-    return n_clusters, n_spanning, SpanningClusters(clusters_by_arm, squares_by_arm, list(varying_dims))
+    varying_dims = [
+        dim for dim, key in key_by_dim.items() if len(key_by_dim) == 1 or _has_several_levels(rows, key, table_name)
+    ]
+    return n_clusters, n_spanning, SpanningClusters(clusters_by_arm, squares_by_arm, varying_dims)
 
 
 def _count_clusters(known_rows: "nw.LazyFrame[Any]", table_name: str) -> int:

@@ -6,7 +6,8 @@ import numpy as np
 
 from bayes_hte.cells.reading.labels import format_label
 from bayes_hte.cells.reading.similar_labels import fold_column
-from bayes_hte.cells.units.group_by import GroupedUnits, UnitColumns
+from bayes_hte.cells.units.group_by import GroupedUnits
+from bayes_hte.cells.units.scan.unit_rows import UnitColumns
 from bayes_hte.errors import ArgumentError
 
 

@@ -19,12 +19,10 @@ from bayes_hte.cells.units.binning import BinSpec, check_bins
 from bayes_hte.cells.units.fold_groups import fold_group_labels
 from bayes_hte.cells.units.group_by import (
     GroupedUnits,
-    UnitColumns,
-    UnitRows,
     drop_incomplete_rows,
     group_unit_rows,
-    prepare_unit_rows,
 )
+from bayes_hte.cells.units.scan.unit_rows import UnitColumns, UnitRows, prepare_unit_rows
 from bayes_hte.cells.units.statistics import StatisticsQuery, query_quantiles
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import INTERVAL
@@ -148,12 +146,12 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
     text_columns = [name for name in [*dims, arm] if name not in columns.bins_by_dim]
     numbers = [column for _, column in columns.roles_of_numbers]
     with open_table(data, text_columns, numbers, connection, decimal=decimal) as source:
-        unit_rows = prepare_unit_rows(source, columns)
+        (unit_rows,) = prepare_unit_rows(source, [columns], [None])
         observed = _query_observed_times(unit_rows)
         cuts = _choose_breaks(unit_rows, observed) if breaks is None else _check_breaks(breaks, observed)
         # Nothing is known of the hazard after the last time observed: the last interval ends there.
         edges = [0.0, *cuts, observed.last_time]
-        groups = group_unit_rows(unit_rows, _build_interval_query(edges))
+        groups = _group_by_interval(unit_rows, edges)
         chosen_horizon = _choose_horizon(unit_rows, observed) if horizon is None else None
     fold_notes: list[str] = []
     if fold_labels:
@@ -281,7 +279,7 @@ def _choose_horizon(unit_rows: UnitRows, observed_times: _ObservedTimes) -> tupl
     if not observed_times.event_count:
         return observed_times.last_event_time, []
     candidates = _query_event_times(unit_rows, min(HORIZON_CANDIDATES, observed_times.event_count))
-    groups = group_unit_rows(unit_rows, _build_interval_query([0.0, *candidates], with_reached=True))
+    groups = _group_by_interval(unit_rows, [0.0, *candidates], with_reached=True)
     failures, time_at_risk = (
         np.array([values[f"{name}{i}"].sum() for i in range(len(candidates))], dtype=float)
         for name, values in (("fail", groups.value_counts), ("risk", groups.column_sums))
@@ -347,6 +345,12 @@ def _check_horizon(horizon: object, observed_times: _ObservedTimes) -> float:
             f"{_format_time(observed_times.last_time)}; choose a time there"
         )
     return horizon_time
+
+
+def _group_by_interval(unit_rows: UnitRows, edges: Sequence[float], *, with_reached: bool = False) -> GroupedUnits:
+    """Group rows by arm and levels, for what `_build_interval_query` asks."""
+    query = _build_interval_query(edges, with_reached=with_reached)
+    return group_unit_rows([unit_rows], [lambda _: query], [unit_rows.columns.dims])[0][0]
 
 
 def _build_interval_query(edges: Sequence[float], *, with_reached: bool = False) -> StatisticsQuery:

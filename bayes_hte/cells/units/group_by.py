@@ -1,105 +1,37 @@
 """Group rows of units inside the engine that holds them, in one query, and find what is missing among them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte.cells.build import TableAttributes
-from bayes_hte.cells.reading.answers import AnswerScale, find_scale, number_answers
-from bayes_hte.cells.reading.engines import Source, check_arms, describe_missing_levels, fetch_rows, pick_columns
-from bayes_hte.cells.reading.labels import CellKey, describe_equal_numbers, format_label, format_labels, match_label
-from bayes_hte.cells.reading.level_order import find_level_orders
-from bayes_hte.cells.reading.text_numbers import MAX_SHOWN_WORDS, find_text_words
-from bayes_hte.cells.units.binning import BinSpec, DimensionCut, choose_cut, compute_quantiles
-from bayes_hte.cells.units.clusters import UNIT_COUNT, aggregate_units
-from bayes_hte.cells.units.statistics import ColumnPair, CountColumn, FloatColumn, Moments, StatisticsQuery
-from bayes_hte.errors import ArgumentError, DataError
-from bayes_hte.spec.cell_table import ARM, MISSING_LEVEL
+from bayes_hte.cells.reading.engines import check_arms, describe_missing_levels
+from bayes_hte.cells.reading.labels import CellKey, describe_equal_numbers, format_labels, match_label
+from bayes_hte.cells.units.clusters import aggregate_clusters, name_cluster_count
+from bayes_hte.cells.units.scan.grouping_sets import query_key_sets
+from bayes_hte.cells.units.scan.unit_rows import WORD_FLAG, UnitRows
+from bayes_hte.cells.units.statistics import (
+    ColumnPair,
+    CountColumn,
+    FloatColumn,
+    Moments,
+    StatisticsAnswer,
+    StatisticsQuery,
+    merge_queries,
+)
+from bayes_hte.errors import DataError
+from bayes_hte.spec.cell_table import MISSING_LEVEL
 
-if TYPE_CHECKING:
-    import narwhals.stable.v2 as nw
+type QueryBuilder = Callable[[Callable[[str], str]], StatisticsQuery]
+"""Builds the query of a metric; it is told how to name the columns of `UnitRows`, and those that it derives."""
 
-MAX_SEARCHED_ROWS = 100_000
-"""Rows among which a message looks for the texts that make a column no column of numbers."""
 MAX_GROUPS = 1_000_000
 """Most groups of an answer: more come of an id among the dimensions, and would no longer be small."""
-
-_PURPOSE_BY_ROLE = MappingProxyType(
-    {
-        "outcome": "a mean",
-        "exposure": "a rate",
-        "denominator": "a ratio",
-        "weight": "a weighted mean",
-        "time": "a time",
-        "event": "an event",
-    }
-)
-"""What each role of a number serves, as the subject of "needs numbers" in messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """The bounds that outcomes beyond are moved to, as values or as quantiles of all outcomes."""
-
-    low: float = -np.inf
-    high: float = np.inf
-    as_quantiles: bool = False
-
-    def __str__(self) -> str:
-        """Write the finite bounds in words."""
-        bounds = [("at least", self.low), ("at most", self.high)]
-        return ", ".join(f"{phrase} {format_label(bound)}" for phrase, bound in bounds if np.isfinite(bound))
-
-
-@dataclass(frozen=True, slots=True)
-class UnitColumns:
-    """The columns of a table with one row per unit, by what they are used for."""
-
-    numbers: Mapping[str, str]  # column by role, the outcome first
-    arm: str
-    dims: Sequence[str]
-    pre: Sequence[str] = ()  # numbers from before treatment
-    cluster: str | None = None
-    bins_by_dim: Mapping[str, BinSpec] = field(default_factory=lambda: MappingProxyType({}))  # only dims that are cut
-    takes_answers: bool = False  # whether the outcome may be words in an order
-    answer_scale: AnswerScale | None = None  # their order, where it is stated
-
-    @property
-    def roles_of_numbers(self) -> list[tuple[str, str]]:
-        """Role and column of all numbers, dimensions that are cut by their numbers included."""
-        cut_dims = [dim for dim, dim_bins in self.bins_by_dim.items() if not isinstance(dim_bins, str)]
-        pre_roles = [("covariate", column) for column in self.pre]
-        return [*self.numbers.items(), *pre_roles, *(("dimension", dim) for dim in cut_dims)]
-
-
-@dataclass(frozen=True, slots=True)
-class UnitRows:
-    """Opened rows, one per unit, of which none has been read.
-
-    The numbers of a row are y0, y1, …: float64, all of them null where any is missing or infinite, or the cluster is
-    missing. Numbers from before treatment are p0, p1, …: null where missing or infinite. The arm is k0, the dimensions
-    are k1, k2, …, the cluster is g. Of text files, w is 1 where a row has a word in place of a number, else null.
-    """
-
-    frame: "nw.LazyFrame[Any]"
-    fault_frame: "nw.LazyFrame[Any]"  # queried where rows are not complete: finite0, infinite0, …, lost
-    columns: UnitColumns
-    source: Source
-    cuts_by_dim: Mapping[str, DimensionCut]  # only dims that are cut
-    cap: Cap | None = None  # bounds as values, no longer quantiles
-    level_orders: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))  # the data's own
-    answer_scale: AnswerScale | None = None  # of an outcome of answers: stated, or that of its ordered categories
-
-    @property
-    def table_name(self) -> str:
-        """What messages call the rows."""
-        return self.source.table_name
 
 
 @dataclass(frozen=True)
@@ -141,210 +73,138 @@ class GroupedUnits:
         )
 
 
-def prepare_unit_rows(source: Source, columns: UnitColumns, cap: Cap | None = None) -> UnitRows:
-    """Pick the columns that are needed, cast numbers to float64, and cut dimensions into bins.
-
-    Raises
-    ------
-    DataError
-        If a column is not there, numbers are text or dates, or a dimension cannot be cut.
-    """
-    import narwhals.stable.v2 as nw
-
-    cluster_columns = [] if columns.cluster is None else [columns.cluster]
-    flag_columns = [] if source.text_numbers is None else [source.text_numbers.flag_column]
-    needed_columns = [
-        *columns.numbers.values(), *columns.pre, columns.arm, *columns.dims, *cluster_columns, *flag_columns
-    ]  # fmt: skip
-    picked = {column: f"c{i}" for i, column in enumerate(needed_columns)}
-    frame = pick_columns(source, needed_columns)
-    scale = _find_answer_scale(source, columns, cap)
-    for role, column in columns.roles_of_numbers:
-        if role == "outcome" and scale is not None:
-            frame = number_answers(frame, picked[column], scale, column=column)
-            continue
-        purpose = "a histogram" if role == "outcome" and columns.takes_answers else _PURPOSE_BY_ROLE.get(role)
-        frame = _cast_to_float(
-            frame, picked[column], role=role, column_name=column, purpose=purpose, table_name=source.table_name
-        )
-    cuts = {
-        dim: choose_cut(frame, picked[dim], dimension=dim, bin_spec=dim_bins, table_name=source.table_name)
-        for dim, dim_bins in columns.bins_by_dim.items()
-    }
-    if cap is not None:
-        cap = _resolve_cap(frame, cap, next(iter(columns.numbers.values())), source.table_name)
-    expressions = _build_number_expressions(columns, picked, cap)
-    for i, column in enumerate([columns.arm, *columns.dims]):
-        value = nw.col(picked[column])
-        expressions.append((cuts[column].build_expression(value) if column in cuts else value).alias(f"k{i}"))
-    expressions += [nw.col(picked[column]).alias("g") for column in cluster_columns]
-    expressions += [nw.col(picked[column]).alias("w") for column in flag_columns]
-    fault_frame = frame.select(*_build_fault_expressions(columns, picked))
-    # Levels that were cut have the order of the cuts.
-    label_columns = [column for column in (columns.arm, *columns.dims) if column not in cuts]
-    level_orders = find_level_orders(source.frame, label_columns)
-    if columns.arm in level_orders:
-        level_orders[ARM] = level_orders.pop(columns.arm)
-    return UnitRows(frame.select(*expressions), fault_frame, columns, source, cuts, cap, level_orders, scale)
-
-
-def _find_answer_scale(source: Source, columns: UnitColumns, cap: Cap | None) -> AnswerScale | None:
-    """Find the scale of an outcome of answers; None of numbers, which are their own scale."""
-    if not columns.takes_answers:
-        return None
-    scale = find_scale(source.frame, columns.numbers["outcome"], columns.answer_scale)
-    if scale is not None and cap is not None:
-        raise ArgumentError("a cap is for amounts, and these are answers on a scale; leave cap and cap_quantile out")
-    return scale
-
-
-def _build_number_expressions(columns: UnitColumns, picked: Mapping[str, str], cap: Cap | None) -> "list[nw.Expr]":
-    """Build y0, y1, … and p0, p1, … of `UnitRows`, and which outcomes lie beyond the cap."""
-    import narwhals.stable.v2 as nw
-
-    # A row without one of its numbers takes part in no statistic, so that all statistics are of the same rows.
-    is_complete = nw.col("c0").is_finite()
-    for column in [*columns.numbers.values()][1:]:
-        is_complete = is_complete & nw.col(picked[column]).is_finite()
-    if columns.cluster is not None:
-        is_complete = is_complete & ~nw.col(picked[columns.cluster]).is_null()
-    expressions: list[nw.Expr] = []
-    if cap is not None:
-        outcome = nw.col("c0")
-        is_beyond = (outcome < cap.low) | (outcome > cap.high)
-        expressions.append(nw.when(is_complete & is_beyond).then(outcome).alias("capped"))
-    for i, column in enumerate(columns.numbers.values()):
-        value = nw.col(picked[column])
-        capped_value = value if i or cap is None else _clip_to_cap(value, cap)
-        expressions.append(nw.when(is_complete).then(capped_value).alias(f"y{i}"))
-    for j, column in enumerate(columns.pre):
-        value = nw.col(picked[column])
-        expressions.append(nw.when(value.is_finite()).then(value).alias(f"p{j}"))
-    return expressions
-
-
-def _build_fault_expressions(columns: UnitColumns, picked: Mapping[str, str]) -> "list[nw.Expr]":
-    """Build the columns that count what is missing or infinite: values where there is a fault, else null."""
-    import narwhals.stable.v2 as nw
-
-    faults: list[nw.Expr] = []
-    for i, column in enumerate(columns.numbers.values()):
-        value = nw.col(picked[column])
-        faults.append(nw.when(value.is_finite()).then(value).alias(f"finite{i}"))
-        faults.append(nw.when((value == np.inf) | (value == -np.inf)).then(value).alias(f"infinite{i}"))
-    if columns.cluster is not None:
-        faults.append(nw.when(nw.col(picked[columns.cluster]).is_null()).then(1.0).alias("lost"))
-    return faults
-
-
-def _clip_to_cap(value: "nw.Expr", cap: Cap) -> "nw.Expr":
-    low, high = (bound if np.isfinite(bound) else None for bound in (cap.low, cap.high))
-    return value.clip(low, high)
-
-
-def _resolve_cap(frame: "nw.LazyFrame[Any]", cap: Cap, column_name: str, table_name: str) -> Cap:
-    """Turn bounds that are quantiles into values of the outcome."""
-    if not cap.as_quantiles:
-        return cap
-    bound_shares = [share for share in (cap.low, cap.high) if np.isfinite(share)]
-    bound_values = compute_quantiles(
-        frame, "c0", bound_shares, subject=f"the outcome {column_name!r}", table_name=table_name
-    )
-    bound_of_share = dict(zip(bound_shares, bound_values, strict=True))
-    bound_of_share = {
-        share: float(f"{value:.6g}") for share, value in bound_of_share.items()
-    }  # the same in every engine, and as it is said
-    return Cap(bound_of_share.get(cap.low, -np.inf), bound_of_share.get(cap.high, np.inf))
-
-
-def _cast_to_float(
-    frame: "nw.LazyFrame[Any]", picked_name: str, *, role: str, column_name: str, purpose: str | None, table_name: str
-) -> "nw.LazyFrame[Any]":
-    """Cast a column to float64; raise DataError if it holds no numbers."""
-    import narwhals.stable.v2 as nw
-
-    dtype = frame.collect_schema()[picked_name]
-    # pandas holds decimals, and booleans with gaps, as objects: there the values decide.
-    if dtype.is_numeric() or dtype in (nw.Boolean, nw.Object):
-        try:
-            return frame.with_columns(nw.col(picked_name).cast(nw.Float64))
-        except (TypeError, ValueError):
-            pass
-    else:
-        fetch_rows(frame.head(1), table_name)  # columns without rows have no type to speak of: that is said first
-    raise DataError(
-        f"the {role} {column_name!r} has dtype {dtype}, and {purpose or f'a {role}'} needs numbers; "
-        f"{_describe_text_values(frame, picked_name)}"
-    )
-
-
-def _describe_text_values(frame: "nw.LazyFrame[Any]", picked_name: str) -> str:
-    """Describe the first values of a column that are no numbers, and what to do about them."""
-    # The first rows only: a database is not to send a column of millions for the sake of a message.
-    first_values = [value for (value,) in fetch_rows(frame.select(picked_name).head(MAX_SEARCHED_ROWS), "the column")]
-    words = find_text_words(first_values)
-    if words is None:
-        return "convert it, or name another column"
-    if not words:
-        return "its texts are all numbers: convert it, as pandas.to_numeric does"
-    shown = ", ".join(map(str, words[:MAX_SHOWN_WORDS]))
-    return f"no numbers are {shown}: correct them and convert the column, or name another one"
-
-
-def group_unit_rows(unit_rows: UnitRows, query: StatisticsQuery) -> GroupedUnits:
+def group_unit_rows(
+    rows_by_metric: Sequence[UnitRows],
+    query_builders: Sequence[QueryBuilder],
+    breakdowns: Sequence[Sequence[str]],
+) -> list[list[GroupedUnits]]:
     """Query the statistics of units by arm and levels, through functions that every engine computes stably.
+
+    Parameters
+    ----------
+    rows_by_metric
+        The same rows, as each metric sees them.
+    query_builders
+        What each metric asks of them.
+    breakdowns
+        Dimensions to group by, each a part of those of the rows.
+
+    Returns
+    -------
+    list of list of GroupedUnits
+        By metric and breakdown.
 
     Raises
     ------
     DataError
         If there are no rows, they cannot be grouped, or a dimension looks like an id.
     """
-    key_columns = [f"k{i}" for i in range(1 + len(unit_rows.columns.dims))]
-    capped_columns = [] if unit_rows.cap is None else ["capped"]
-    count_columns = dict.fromkeys(["y0", *capped_columns, *query.count_columns])
-    flag_columns = [] if unit_rows.source.text_numbers is None else ["w"]
-    count_columns |= dict.fromkeys(flag_columns)
-    full_query = replace(
-        query,
-        count_columns=list(count_columns),
-        moment_columns=[*query.moment_columns, *(f"p{j}" for j in range(len(unit_rows.columns.pre)))],
+    own_queries, frame_queries = (
+        [
+            _complete_query(rows, build_query, name_column or rows.name_column)
+            for rows, build_query in zip(rows_by_metric, query_builders, strict=True)
+        ]
+        for name_column in (str, None)
     )
+    # Values of an outcome are keys to group by, which other metrics do not share: they are asked for on their own.
+    plain = [i for i, query in enumerate(own_queries) if not query.numeric_keys]
+    batches = [plain, *([i] for i, query in enumerate(own_queries) if query.numeric_keys)]
+    groups_by_metric: list[list[GroupedUnits]] = [[] for _ in rows_by_metric]
+    for batch in filter(None, batches):
+        answers = _query_batch(rows_by_metric[batch[0]], [frame_queries[i] for i in batch], breakdowns)
+        _refuse_words([rows_by_metric[i] for i in batch], answers[0])
+        for dims, answer in zip(breakdowns, answers, strict=True):
+            labels = _label_keys(rows_by_metric[batch[0]].select_dims(dims), answer)
+            for i in batch:
+                groups = _collect_statistics(answer, own_queries[i], frame_queries[i])
+                groups_by_metric[i].append(GroupedUnits(*labels, **groups))
+    for rows, metric_groups in zip(rows_by_metric, groups_by_metric, strict=True):
+        is_complete = (metric_groups[0].complete_counts == metric_groups[0].row_counts).all()
+        fault_sentences = [] if is_complete else _describe_faults(rows)
+        metric_groups[:] = [replace(groups, fault_sentences=fault_sentences) for groups in metric_groups]
+    return groups_by_metric
+
+
+def _complete_query(
+    unit_rows: UnitRows, build_query: QueryBuilder, name_column: Callable[[str], str]
+) -> StatisticsQuery:
+    """Complete the query of a metric by the counts and moments that are asked of all."""
+    query = build_query(name_column)
+    capped_columns = [] if unit_rows.cap is None else ["capped"]
+    flag_columns = [] if unit_rows.source.text_numbers is None else [WORD_FLAG]
+    pre_columns = [f"p{j}" for j in range(len(unit_rows.columns.pre))]
+    return replace(
+        query,
+        count_columns=[*map(name_column, ["y0", *capped_columns]), *query.count_columns, *flag_columns],
+        moment_columns=[*query.moment_columns, *map(name_column, pre_columns)],
+        # By cluster the moments are of totals, which are no longer 0 or 1.
+        binary_columns=[name_column("y0")]
+        if unit_rows.has_binary_outcome and unit_rows.columns.cluster is None
+        else [],
+        complete_column=name_column("y0"),
+    )
+
+
+def _query_batch(
+    unit_rows: UnitRows, queries: Sequence[StatisticsQuery], breakdowns: Sequence[Sequence[str]]
+) -> list[StatisticsAnswer]:
+    """Query several metrics by every breakdown."""
+    key_sets = [tuple(unit_rows.select_dims(dims).key_columns) for dims in breakdowns]
+    limits: dict[str, Any] = {"table_name": unit_rows.table_name, "group_limit": MAX_GROUPS}
     try:
-        answer = aggregate_units(
-            unit_rows.frame,
-            key_columns,
-            full_query,
-            table_name=unit_rows.table_name,
-            max_groups=MAX_GROUPS,
-            by_cluster=unit_rows.columns.cluster is not None,
-        )
+        if unit_rows.columns.cluster is None:
+            return query_key_sets(unit_rows.frame, key_sets, merge_queries(queries), **limits)
+        # A cluster in several segments is one of each, and one of all together: totals are made by breakdown.
+        return [aggregate_clusters(unit_rows.frame, keys, queries, **limits) for keys in key_sets]
     except TypeError as error:  # pandas cannot group by lists, dicts and the like
         raise DataError(
             f"the columns {quote_names([unit_rows.columns.arm, *unit_rows.columns.dims])} cannot all be grouped by: "
             f"{error}; every row must hold a single value in them, a text or a number"
         ) from error
+
+
+def _refuse_words(rows_by_metric: Sequence[UnitRows], answer: StatisticsAnswer) -> None:
+    """Raise DataError where a text file has words in place of numbers."""
+    text_numbers, table_name = rows_by_metric[0].source.text_numbers, rows_by_metric[0].table_name
     # Words are looked up only now that there are some: it takes another pass over the file.
-    if unit_rows.source.text_numbers is not None and answer.value_counts["w"].any():
-        unit_rows.source.text_numbers.refuse_words(
-            [column for _, column in unit_rows.columns.roles_of_numbers], unit_rows.table_name
-        )
+    if text_numbers is not None and answer.value_counts[WORD_FLAG].any():
+        number_columns = dict.fromkeys(column for rows in rows_by_metric for _, column in rows.columns.roles_of_numbers)
+        text_numbers.refuse_words(number_columns, table_name)
+
+
+def _label_keys(
+    unit_rows: UnitRows, answer: StatisticsAnswer
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+    """Label the arm and the levels of each group as text."""
     arm_labels, *level_labels = (_format_labels(raw_labels) for raw_labels in answer.key_columns)
     for dim, cut in unit_rows.cuts_by_dim.items():
         dim_labels = level_labels[unit_rows.columns.dims.index(dim)]
         dim_labels[:] = [None if bin_text is None else cut.label_bin(bin_text) for bin_text in dim_labels]
-    return GroupedUnits(
-        arm_labels,
-        np.stack(level_labels),
-        answer.row_counts,
-        answer.value_counts["y0"],
-        answer.value_counts[UNIT_COUNT],
-        _describe_faults(unit_rows) if (answer.value_counts["y0"] < answer.row_counts).any() else [],
-        answer.numeric_keys,
-        {name: answer.value_counts[name] for name in (*capped_columns, *query.count_columns)},
-        answer.column_sums,
-        answer.column_moments,
-        answer.pair_products,
-    )
+    return arm_labels, np.stack(level_labels)
+
+
+def _collect_statistics(
+    answer: StatisticsAnswer, own_query: StatisticsQuery, frame_query: StatisticsQuery
+) -> dict[str, Any]:
+    """Collect the statistics of one metric from the answer for all, under the names that the metric has for them."""
+
+    def collect[T](answered: Mapping[Any, T], field_name: str) -> dict[Any, T]:
+        names = zip(getattr(own_query, field_name), getattr(frame_query, field_name), strict=True)
+        return {own_name: answered[frame_name] for own_name, frame_name in names}
+
+    value_counts = collect(answer.value_counts, "count_columns")
+    cluster_count = name_cluster_count(frame_query.complete_column)
+    return {
+        "row_counts": answer.row_counts,
+        "complete_counts": value_counts["y0"],
+        "unit_counts": answer.value_counts.get(cluster_count, value_counts["y0"]),
+        "fault_sentences": (),
+        "numeric_keys": collect(answer.numeric_keys, "numeric_keys"),
+        "value_counts": value_counts,
+        "column_sums": collect(answer.column_sums, "sum_columns"),
+        "column_moments": collect(answer.column_moments, "moment_columns"),
+        "pair_products": collect(answer.pair_products, "product_pairs"),
+    }
 
 
 def _format_labels(raw_labels: Sequence[Any]) -> npt.NDArray[np.object_]:
@@ -435,24 +295,17 @@ def _keep_complete_groups(
 
 def _describe_faults(unit_rows: UnitRows) -> list[str]:
     """Describe missing and infinite numbers in sentences; runs a query, which complete rows do not need."""
-    import narwhals.stable.v2 as nw
-
-    fault_frame = unit_rows.fault_frame
-    fault_names = fault_frame.collect_schema().names()
-    unit_literal = nw.lit(1.0)  # rows are counted through a column, so that every engine takes them for an aggregate
-    count_query = fault_frame.with_columns(all_rows=unit_literal).select(nw.col("all_rows", *fault_names).count())
-    total_rows, *fault_counts = (int(count) for count in fetch_rows(count_query, unit_rows.table_name)[0])
-    count_by_fault = dict(zip(fault_names, fault_counts, strict=True))
+    counts = unit_rows.count_faults()
+    total_rows = counts["all_rows"]
     sentences = []
     for i, (role, column_name) in enumerate(unit_rows.columns.numbers.items()):
-        n_infinite = count_by_fault[f"infinite{i}"]
-        n_missing = total_rows - count_by_fault[f"finite{i}"] - n_infinite
+        n_infinite = counts[unit_rows.name_column(f"infinite{i}")]
+        n_missing = total_rows - counts[unit_rows.name_column(f"finite{i}")] - n_infinite
         subject = f"{role}s in {column_name!r}"
-        text_numbers = unit_rows.source.text_numbers
-        words = text_numbers.list_missing_words(column_name) if text_numbers is not None and n_missing else []
+        words = unit_rows.list_missing_words(column_name) if n_missing else []
         spelling = f" (written {', '.join(map(repr, words))})" if words else ""
         sentences += _describe_unusable_numbers(total_rows, n_missing, n_infinite, subject, spelling)
-    return sentences + _describe_rows_without(count_by_fault.get("lost", 0), "cluster", str(unit_rows.columns.cluster))
+    return sentences + _describe_rows_without(counts.get("lost", 0), "cluster", str(unit_rows.columns.cluster))
 
 
 def _describe_unusable_numbers(

@@ -14,7 +14,8 @@ from bayes_hte.cells.reading.labels import CellKey
 from bayes_hte.cells.summaries.from_levels import build_histogram, check_value_count
 from bayes_hte.cells.units import adjusted_means
 from bayes_hte.cells.units.adjusted_means import AdjustmentRecipe
-from bayes_hte.cells.units.group_by import Cap, GroupedUnits, UnitRows
+from bayes_hte.cells.units.group_by import GroupedUnits, QueryBuilder
+from bayes_hte.cells.units.scan.unit_rows import Cap, UnitRows
 from bayes_hte.cells.units.statistics import Moments, StatisticsQuery
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.spec.cell_table import VALUE, VALUE_LABEL
@@ -37,7 +38,7 @@ class MetricReduction:
     """One way to reduce rows: the numbers and the query to the engine, and the cells that its answer gives."""
 
     number_columns: Mapping[str, str]  # by role, the outcome first: the columns y0, y1, … of the query
-    build_query: Callable[[], StatisticsQuery]
+    build_query: QueryBuilder
     reduce_groups: Callable[[GroupedUnits, UnitRows], ReducedCells]
     cap: Cap | None = None
     covariate_columns: Sequence[str] = ()  # from before treatment, which the outcome is adjusted for
@@ -106,7 +107,7 @@ def plan_means(outcome: str, cap: Cap | None) -> MetricReduction:
     """Plan the reduction to plain means: n, mean, sum of squares, and events if every outcome is 0 or 1."""
     return MetricReduction(
         {"outcome": outcome},
-        lambda: StatisticsQuery(moment_columns=["y0"]),
+        lambda name_column: StatisticsQuery(moment_columns=[name_column("y0")]),
         _reduce_to_means,
         cap=cap,
         extremes_column="y0",
@@ -175,8 +176,8 @@ def plan_adjusted_means(
     has_single_outcomes = weights is None and denominator is None and cluster is None
     return MetricReduction(
         number_columns,
-        lambda: adjusted_means.build_query(
-            recipe, weight=position_of_role.get("weight"), denominator=position_of_role.get("denominator")
+        lambda name_column: adjusted_means.build_query(
+            recipe, name_column, weight=position_of_role.get("weight"), denominator=position_of_role.get("denominator")
         ),
         lambda groups, units: adjusted_means.reduce_to_adjusted_means(groups, units, recipe),
         cap=cap,
@@ -202,15 +203,15 @@ def plan_rates(outcome: str, exposure: str) -> MetricReduction:
     )
 
 
-def _build_rates_query() -> StatisticsQuery:
+def _build_rates_query(name_column: Callable[[str], str]) -> StatisticsQuery:
     import narwhals.stable.v2 as nw
 
-    events, exposure = nw.col("y0"), nw.col("y1")
+    events, exposure = nw.col(name_column("y0")), nw.col(name_column("y1"))
     derived_columns = {
-        "broken": nw.when((events < 0) | (events != events.floor())).then(events),
-        "negative": nw.when(exposure < 0).then(exposure),
+        name_column("broken"): nw.when((events < 0) | (events != events.floor())).then(events),
+        name_column("negative"): nw.when(exposure < 0).then(exposure),
     }
-    return StatisticsQuery(derived_columns, ["broken", "negative"], sum_columns=["y0", "y1"])
+    return StatisticsQuery(derived_columns, list(derived_columns), sum_columns=[*map(name_column, ["y0", "y1"])])
 
 
 def _reduce_to_rates(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
@@ -244,12 +245,13 @@ def plan_two_parts(outcome: str, cap: Cap | None) -> MetricReduction:
     )
 
 
-def _build_two_part_query() -> StatisticsQuery:
+def _build_two_part_query(name_column: Callable[[str], str]) -> StatisticsQuery:
     import narwhals.stable.v2 as nw
 
-    y = nw.col("y0")
+    y = nw.col(name_column("y0"))
     logs = nw.when(y > 0).then(y).otherwise(1.0).log()  # pandas takes logarithms of what is masked, too
-    return StatisticsQuery({"logs": nw.when(y > 0).then(logs)}, moment_columns=["y0", "logs"])
+    log_column = name_column("logs")
+    return StatisticsQuery({log_column: nw.when(y > 0).then(logs)}, moment_columns=[name_column("y0"), log_column])
 
 
 def _reduce_to_two_parts(groups: GroupedUnits, units: UnitRows) -> ReducedCells:
@@ -295,10 +297,11 @@ def plan_histograms(outcome: str, cap: Cap | None, answer_scale: AnswerScale | N
     )
 
 
-def _build_histogram_query() -> StatisticsQuery:
+def _build_histogram_query(name_column: Callable[[str], str]) -> StatisticsQuery:
     import narwhals.stable.v2 as nw
 
-    return StatisticsQuery({"value": nw.col("y0")}, numeric_keys=["value"])
+    value_column = name_column("value")
+    return StatisticsQuery({value_column: nw.col(name_column("y0"))}, numeric_keys=[value_column])
 
 
 def _check_histogram_values(groups: GroupedUnits, units: UnitRows) -> None:

@@ -15,9 +15,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import xarray as xr
+from cell_agreement import assert_agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_engines import in_dask, in_postgres, in_spark, skip_without, table_in
+from table_engines import count_scans, in_dask, in_postgres, in_spark, skip_without, table_in
 
 from bayes_hte.cells import from_rows, from_summary, from_times
 from bayes_hte.cells.reading import engines
@@ -65,26 +66,6 @@ def small(**changes: Any) -> Columns:
         "spent": [1.0, 3.0, 4.0, 8.0, 0.0, 2.0, 1.0, 5.0],
     }
     return columns | changes
-
-
-def assert_agree(cells: xr.Dataset, expected: xr.Dataset) -> None:
-    """To 1e-12 relative; whole numbers and words exactly. Of products of deviations, relative to the spread of both."""
-    assert set(cells.data_vars) == set(expected.data_vars)
-    for name in ("segment", "arm"):
-        assert cells[name].values.tolist() == expected[name].values.tolist()
-    assert cells.attrs["notes"] == expected.attrs["notes"]
-    for name in expected.data_vars:
-        difference = np.abs(cells[name].values - expected[name].values)
-        size = np.abs(expected[name].values)
-        if name == "variance_reduction":  # 1 less a quotient
-            size = np.maximum(size, 1.0)
-        if name == "covariate_part":  # a difference of means, of covariates that are far from 0
-            size = size + np.abs(expected["mean"].values)
-        if name == "column_ss":
-            spread = np.sqrt(np.diagonal(size, axis1=-2, axis2=-1))
-            size = spread[..., :, None] * spread[..., None, :]
-        assert (np.isnan(difference) == np.isnan(size)).all(), name
-        assert not (difference > 1e-12 * size).any(), (name, float(np.nanmax(difference / size)))
 
 
 def test_every_engine_agrees_with_exact_sums(every_engine):
@@ -279,9 +260,9 @@ def test_the_engine_is_asked_once_and_answers_with_one_row_per_cell(every_engine
 
 def test_postgres_reads_the_table_once_and_sends_cells(postgres):
     table = in_postgres(postgres, visitors() | {"spent": [*range(1000)]}, "once")
-    before = _scans(postgres)
+    before = count_scans(postgres, "once")
     read(table, segments=["device", "age"])
-    assert _scans(postgres) - before == 1
+    assert count_scans(postgres, "once") - before == 1
 
 
 def test_postgres_keeps_types_that_arrow_lacks(postgres):
@@ -299,14 +280,6 @@ def test_a_table_that_ibis_brings_along_can_be_joined(postgres):
     names = ibis.memtable({"device": ["mobile", "tv"], "kind": ["small", "large"]})
     table = in_postgres(postgres, small(), "joined").join(names, "device")
     assert read(table, segments=["kind"])["mean"].values.tolist() == [[1, 3], [2, 6]]
-
-
-def _scans(postgres: Any) -> int:
-    with postgres.con.transaction(), postgres.con.cursor() as cursor:
-        cursor.execute("select pg_stat_force_next_flush()")
-        cursor.execute("select pg_stat_clear_snapshot()")
-    with postgres.con.transaction(), postgres.con.cursor() as cursor:
-        return cursor.execute("select seq_scan from pg_stat_user_tables where relname = 'once'").fetchone()[0]
 
 
 def test_spark_carries_out_one_query_and_collects_cells(spark):
