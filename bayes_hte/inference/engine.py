@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from bayes_hte.errors import FitError
+from bayes_hte.inference.announcements import announce
 from bayes_hte.inference.draws import Draws, EngineRefusalError
 from bayes_hte.inference.exact import ExactEngine
 from bayes_hte.inference.nuts.engine import NutsEngine
@@ -141,6 +142,8 @@ def draw_posterior(problem: Problem, sampler: str, *, draws: int, seed: int, pro
     for name in tried_names:
         refusal_reason = ENGINES[name].supports(problem)
         if refusal_reason is None:
+            if progress and refusal_clauses:
+                announce(f"The {name} engine takes over, because {'; '.join(refusal_clauses)}.")
             try:
                 engine_draws = ENGINES[name].draw(problem, draws=draws, seed=seed, progress=progress)
             except EngineRefusalError as refusal:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bayes_hte.errors import ModelError
 from bayes_hte.model.parameters import Coefficient, collect_hyperparameters, list_coefficients, name_term_variable
+from bayes_hte.model.pymc.linear_terms import BETWEEN_SCORE, SHARED_OFFSET
 from bayes_hte.spec.model import EVERY_DIMENSION, Model, Pool
 
 SAMPLER_DIMS = ("chain", "draw", "cell", "unconstrained_parameter")
@@ -96,7 +97,9 @@ def _list_own_variables(model: Model, observed_names: Sequence[str]) -> set[str]
         for coefficient in list_coefficients(model)
         for name_ending in _list_name_endings(coefficient)
     }
-    return {*collect_hyperparameters(model.model_copy(update=bare_pools)), *coefficient_names, *observed_names}
+    sampled_names = {SHARED_OFFSET, BETWEEN_SCORE}
+    bare_hyperparameters = collect_hyperparameters(model.model_copy(update=bare_pools))
+    return {*bare_hyperparameters, *coefficient_names, *observed_names, *sampled_names}
 
 
 def _collect_pools(model: Model) -> dict[str, Pool]:
@@ -111,7 +114,6 @@ def _list_name_endings(coefficient: Coefficient) -> list[str]:
     return [
         "",
         "_offset",
-        *([] if coefficient.pool_priors.by else ["_mean_offset"]),
         *(["_local", "_local_offset"] if effect_priors is not None and effect_priors.shape == "horseshoe" else []),
         *(["_correlation_half"] if effect_priors is not None and effect_priors.correlation is not None else []),
     ]

@@ -19,7 +19,7 @@ from scipy import stats
 import bayes_hte as hte
 from bayes_hte.inference.exact import engine as exact_engine
 from bayes_hte.inference.exact import sign
-from bayes_hte.inference.nuts.sample import sample_with_nuts
+from bayes_hte.inference.nuts.sample import NutsSettings, sample_with_nuts
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import cell_table
 
@@ -292,7 +292,7 @@ def test_crossed_dimensions_of_hillstrom_agree_with_lme4() -> None:
     )
     # What is compared is wide, so that a short run is enough: maximum likelihood is no posterior mean.
     task = build_problem(cells, hte.read_model("conversion-by-dimension"))
-    drawn = sample_with_nuts(task, draws=1000, seed=9, target_accept=0.9, tune=500, progress=False)
+    drawn = sample_with_nuts(task, draws=1000, seed=9, settings=NutsSettings(0.9, 500), progress=False)
     draws = drawn.posterior.squeeze("arm")
     for name in ("effect_mean", "baseline_mean"):
         assert abs(float(draws[name].mean()) - case[name]) < float(draws[name].std())

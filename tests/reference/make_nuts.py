@@ -32,7 +32,7 @@ from bayes_hte.estimands.effects import compute_effects, get_fitted_family
 from bayes_hte.estimands.tables import compute_mcse_of_chains
 from bayes_hte.estimands.weights import average_over_segments, compute_population_shares
 from bayes_hte.inference.draws import add_mean_outcome
-from bayes_hte.inference.nuts.sample import sample_with_nuts
+from bayes_hte.inference.nuts.sample import NutsSettings, sample_with_nuts
 from bayes_hte.model.problem import build_problem
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.fit_tree import FitRecord
@@ -255,7 +255,7 @@ def run(case: Case) -> dict[str, Any]:
     """Sample, summarise, and refuse what did not converge."""
     task = build_problem(case.cells, case.model)
     drawn = sample_with_nuts(
-        task, draws=case.draws, seed=case.seed, target_accept=case.target_accept, tune=case.tune, progress=False
+        task, draws=case.draws, seed=case.seed, settings=NutsSettings(case.target_accept, case.tune), progress=False
     )
     drawn = replace(drawn, posterior=add_mean_outcome(task, drawn.posterior))
     tree = drawn.to_fit_tree(case.cells, FitRecord(model=case.model, seed=case.seed))

@@ -5,8 +5,11 @@ hoisted    what the log density computes from data alone is computed once per da
            reaches the machine code as one vector: nutpie's compile time grows with the number of arrays
 """
 
+import ctypes
 import dataclasses
+import statistics
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_CACHED_STRUCTURES = 4
 """Structures that are kept: a fit, its completely and not pooled companions, and one more."""
+TIMED_GRADIENTS = 21
+"""Evaluations that the time of one is measured by; the first ones wait for memory, so the median counts."""
 HOISTED_VECTOR_NAME = "__hoisted"
 """Name of the shared vector; no variable of ours starts with an underscore."""
 
@@ -82,6 +87,21 @@ def compile_or_reuse(pymc_model: "pm.Model") -> "CompiledPyMCModel":
     if ready_model is None:
         raise AssertionError("what is computed from the data of a model has no fixed shape")
     return ready_model
+
+
+def time_gradient(compiled_model: "CompiledPyMCModel") -> float:
+    """Time one evaluation of the log density with its gradient, in seconds: the median of some."""
+    argument_types = [ctypes.c_uint64, *[ctypes.c_void_p] * 4]
+    evaluate = ctypes.CFUNCTYPE(ctypes.c_int64, *argument_types)(compiled_model.compiled_logp_func.address)
+    point = compiled_model.initial_point_func(1)
+    gradient, log_density = np.zeros_like(point), np.zeros(())
+    arrays = [array.ctypes.data for array in (point, gradient, log_density, compiled_model.user_data)]
+    durations = []
+    for _ in range(TIMED_GRADIENTS):
+        started = time.perf_counter()
+        evaluate(len(point), *arrays)
+        durations.append(time.perf_counter() - started)
+    return statistics.median(durations)
 
 
 def clear_cache() -> None:

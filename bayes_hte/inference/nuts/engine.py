@@ -4,27 +4,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from bayes_hte.inference.announcements import announce
 from bayes_hte.inference.draws import Draws, add_mean_outcome
-from bayes_hte.inference.nuts.sample import sample_with_nuts
+from bayes_hte.inference.nuts.sample import NutsSettings, sample_with_nuts
 from bayes_hte.model.problem import Problem
-from bayes_hte.spec.model import Model
-
-
-@dataclass(frozen=True, slots=True)
-class NutsSettings:
-    """The acceptance rate that step sizes are tuned for, and the number of tuning steps.
-
-    The higher the acceptance rate, the smaller the steps.
-    """
-
-    target_accept: float
-    tuning_steps: int
-
 
 FIRST_SETTINGS: Final = NutsSettings(0.95, 1000)
-FUNNEL_SETTINGS: Final = NutsSettings(0.99, 1500)
-"""Where levels of dimensions have effects, or with a horseshoe, there are several funnels: smaller steps at once."""
-RETRY_SETTINGS: Final = NutsSettings(0.995, 2500)
+FUNNEL_SETTINGS: Final = NutsSettings(0.99, 1500, typical_gradients=150)
+"""With a horseshoe, whose local scales make funnels of their own: smaller steps at once."""
+RETRY_SETTINGS: Final = NutsSettings(0.995, 2500, typical_gradients=100)
 """Taken once, when the first draws do not pass their diagnosis."""
 
 
@@ -47,30 +35,22 @@ class NutsEngine:
             If the sampler cannot start or breaks down.
         """
         draw_with = partial(_sample_with_settings, problem, draws=draws, seed=seed, progress=progress)
-        first_draws = draw_with(FUNNEL_SETTINGS if _has_funnels(problem.model) else FIRST_SETTINGS)
-        return replace(first_draws, retry=partial(draw_with, RETRY_SETTINGS))
+        first_draws = draw_with(FUNNEL_SETTINGS if problem.model.effect.shape == "horseshoe" else FIRST_SETTINGS)
+
+        def retry() -> Draws:
+            if progress:
+                announce("These draws do not pass their diagnosis: NUTS tries once more, with smaller steps.")
+            return draw_with(RETRY_SETTINGS)
+
+        return replace(first_draws, retry=retry)
 
 
 def _sample_with_settings(problem: Problem, settings: NutsSettings, *, draws: int, seed: int, progress: bool) -> Draws:
     """Sample with NUTS, and add the effect on the mean outcome where a family is made of two parts."""
-    nuts_draws = sample_with_nuts(
-        problem,
-        draws=draws,
-        seed=seed,
-        target_accept=settings.target_accept,
-        tune=settings.tuning_steps,
-        progress=progress,
-    )
+    nuts_draws = sample_with_nuts(problem, draws=draws, seed=seed, settings=settings, progress=progress)
     return replace(
         nuts_draws,
         posterior=add_mean_outcome(problem, nuts_draws.posterior),
         description="Sampled by NUTS on the PyMC model",
         library="nutpie",
     )
-
-
-def _has_funnels(model: Model) -> bool:
-    """Tell whether the model learns more scales than one per coefficient."""
-    # Each scale that multiplies offsets makes a funnel: where it is small, steps have to be small too.
-    all_pool_priors = [model.effect] + ([] if model.baseline is None else [model.baseline])
-    return model.effect.shape == "horseshoe" or any(pool_priors.by for pool_priors in all_pool_priors)

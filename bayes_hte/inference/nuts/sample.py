@@ -1,19 +1,39 @@
 """Sample the PyMC model of a problem with NUTS (nutpie)."""
 
+import os
+from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 
 from bayes_hte.errors import FitError
+from bayes_hte.inference.announcements import announce, describe_duration
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws
 from bayes_hte.inference.nuts import compile_cache
 from bayes_hte.model.problem import Problem
 from bayes_hte.model.pymc.build import build_pymc_model
 
 
-def sample_with_nuts(
-    problem: Problem, *, draws: int, seed: int, target_accept: float, tune: int, progress: bool
-) -> Draws:
+@dataclass(frozen=True, slots=True)
+class NutsSettings:
+    """How NUTS is tuned.
+
+    Attributes
+    ----------
+    target_accept : float
+        Acceptance rate that step sizes are tuned for: the higher, the smaller the steps.
+    tuning_steps : int
+        Of each chain, before its draws.
+    typical_gradients : int
+        Evaluations of the gradient that a draw usually takes, from which people are told how long it will be.
+    """
+
+    target_accept: float
+    tuning_steps: int
+    typical_gradients: int = 20
+
+
+def sample_with_nuts(problem: Problem, *, draws: int, seed: int, settings: NutsSettings, progress: bool) -> Draws:
     """Run NUTS (nutpie) on the PyMC model, compiled now or for an earlier problem of the same structure.
 
     Draws do not depend on what was fitted before.
@@ -34,15 +54,17 @@ def sample_with_nuts(
     )
     try:
         compiled_model = compile_cache.compile_or_reuse(build_pymc_model(problem, reusable=True))
+        if progress:
+            announce(describe_work(problem, compiled_model, settings, draws_per_chain))
         with progress_bar, threadpool_limits(limits=1, user_api="blas"):  # chains run side by side already
             running_sampler = nutpie.sample(
                 compiled_model,
                 blocking=False,
                 draws=draws_per_chain,
-                tune=tune,
+                tune=settings.tuning_steps,
                 chains=CHAIN_COUNT,
                 seed=seed,
-                target_accept=target_accept,
+                target_accept=settings.target_accept,
                 save_warmup=False,
                 progress_bar=False,  # the one of PyMC looks the same in terminals and notebooks
                 progress_callback=progress_bar.update if progress else None,
@@ -54,6 +76,18 @@ def sample_with_nuts(
         raise FitError(f"the sampler broke down: {error_text}; look at the data with `bayes-hte check`") from error
     sample_stats = draws_tree["sample_stats"].to_dataset().drop_vars("divergence_message", errors="ignore")
     return Draws(_tidy_posterior(draws_tree["posterior"].to_dataset()), sample_stats)
+
+
+def describe_work(problem: Problem, compiled_model: Any, settings: NutsSettings, draws_per_chain: int) -> str:
+    """Describe how much there is to sample, and for about how long, from the time that one gradient takes."""
+    gradient_seconds = compile_cache.time_gradient(compiled_model)
+    # Chains run side by side on the cores that there are.
+    chain_rounds = CHAIN_COUNT / min(CHAIN_COUNT, os.cpu_count() or 1)
+    seconds = chain_rounds * (settings.tuning_steps + draws_per_chain) * settings.typical_gradients * gradient_seconds
+    return (
+        f"NUTS samples {compiled_model.n_dim} parameters given {problem.long_cells.sizes['cell']} cells, "
+        f"{1000 * gradient_seconds:.2g} ms per gradient: {describe_duration(seconds)}."
+    )
 
 
 def _wait_for_sampler(running_sampler: Any) -> xr.DataTree:
@@ -74,7 +108,9 @@ def _wait_for_sampler(running_sampler: Any) -> xr.DataTree:
 def _tidy_posterior(posterior: xr.Dataset) -> xr.Dataset:
     """Keep variables that have a meaning outside the sampler, with plain coordinates and our order of dims."""
     # Offsets are in coordinates of the sampler's own (`informed`), and a half is a correlation by another name.
-    kept_names = [name for name in map(str, posterior.data_vars) if not name.endswith(("__", "_offset", "_half"))]
+    kept_names = [
+        name for name in map(str, posterior.data_vars) if not name.endswith(("__", "_offset", "_score", "_half"))
+    ]
     text_coords = {dim: posterior[dim].astype(str) for dim in ("segment", "arm", "variant") if dim in posterior.coords}
     return (
         posterior[kept_names]

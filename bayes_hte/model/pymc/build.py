@@ -6,9 +6,10 @@ data[cell] ~ family(inverse_link(eta[cell]), nuisance)
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xarray as xr
 
-from bayes_hte.model.parameters import Coefficient, list_coefficients
+from bayes_hte.model.parameters import collect_hyperparameters, list_coefficients
 from bayes_hte.model.priors import (
     ValueHolder,
     add_ordered_variable,
@@ -18,7 +19,7 @@ from bayes_hte.model.priors import (
 )
 from bayes_hte.model.problem import Problem
 from bayes_hte.model.pymc.centering import GaussianMessage
-from bayes_hte.model.pymc.pooling import prepare_builder
+from bayes_hte.model.pymc.pooling import CoefficientBuilder, add_between_scales
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -40,19 +41,22 @@ def build_pymc_model(problem: Problem, *, reusable: bool = False) -> "pm.Model":
     hold_value = hold_as_data if reusable else hold_as_constant
     coords = {**problem.coords, "cell": list(map(str, long_cells["cell"].values))}
 
+    coefficients = {coefficient.name: coefficient for coefficient in list_coefficients(model)}
     with pm.Model(coords=coords) as pymc_model:
-        coefficient_builder = prepare_builder(model, problem.segment_design, len(problem.coords["segment"]), hold_value)
-        cell_message = _approximate_cells(problem, hold_value) if reusable else None
+        hyperparameters = collect_hyperparameters(model)
+        coefficient_builder = CoefficientBuilder(
+            hyperparameters,
+            problem.segment_design,
+            hold_value,
+            segment_count=len(problem.coords["segment"]),
+            arm_count=len(problem.coords["arm"]),
+            cell_message=_approximate_cells(problem, hold_value) if reusable else None,
+            between_scales=add_between_scales(hyperparameters, problem.coords, hold_value) if reusable else None,
+        )
         coefficient_variables: dict[str, TensorVariable] = {}
-        offset = None
-        # Baselines first: effects may be tied to their offsets.
-        for coefficient in reversed(list_coefficients(model)):
-            tied_offset = offset if coefficient.dims != ("segment",) else None
-            coefficient_message = cell_message and _select_message(
-                coefficient, cell_message, coefficient_variables.get("baseline")
-            )
-            coefficient_variables[coefficient.name], offset = coefficient_builder.add_coefficient(
-                coefficient, tied_offset, coefficient_message
+        for part in problem.family.listed_parts:
+            coefficient_variables |= coefficient_builder.add_coefficients(
+                coefficients.get(f"{part.prefix}baseline"), coefficients[f"{part.prefix}effect"]
             )
         nuisance_variables = _add_nuisance(problem, hold_value)
 
@@ -69,21 +73,9 @@ def _approximate_cells(problem: Problem, hold_value: ValueHolder) -> GaussianMes
     if problem.family.cell_likelihood is None:
         return None
     eta_centres, eta_precisions = problem.family.cell_likelihood.approximate_by_normal(problem.cell_statistics)
-    return GaussianMessage(hold_value("pull", eta_centres * eta_precisions), hold_value("precision", eta_precisions))
-
-
-def _select_message(
-    coefficient: Coefficient, cell_message: GaussianMessage, baseline: "TensorVariable | None"
-) -> GaussianMessage:
-    """Select the message about one coefficient: control cells tell of baselines, and given these all others of effects.
-
-    With message x ~ Normal(at, 1 / precision) of eta, that of an effect is eta less the segment's baseline.
-    """
-    if coefficient.dims == ("segment",):
-        return GaussianMessage(cell_message.information[:, 0], cell_message.precision[:, 0])
-    if baseline is None:
-        return cell_message
-    return GaussianMessage(cell_message.information[:, 1:], cell_message.precision[:, 1:]).without(baseline[:, None])
+    # In one array: the time to compile grows with their number.
+    message = hold_value("message", np.stack([eta_centres * eta_precisions, eta_precisions]))
+    return GaussianMessage(message[0], message[1])
 
 
 def _add_nuisance(problem: Problem, hold_value: ValueHolder) -> "dict[str, TensorVariable]":

@@ -43,12 +43,42 @@ class GaussianMessage:
         # Of x = known + y: information_y = information − precision * known
         return GaussianMessage(self.information - self.precision * known_part, self.precision)
 
-    def combine_to_common_mean(self, between_scale: Any) -> "GaussianMessage":
-        """Combine the messages of all segments to one about their common mean, between which they have this SD."""
-        # at_s ~ Normal(mean, 1 / precision_s + tau²):  precision of the mean = Σ_s precision_s / (1 + precision_s tau²)
-        offset_precision = 1 + self.precision * between_scale**2
-        mean_information = (self.information / offset_precision).sum(axis=0)
-        return GaussianMessage(mean_information, (self.precision / offset_precision).sum(axis=0))
+    def widen(self, scale: Any) -> "GaussianMessage":
+        """Add an unknown normal part to the coefficient: the message about what it is added to."""
+        # at ~ Normal(x, 1 / precision + scale²)
+        widening = 1 + self.precision * scale**2
+        return GaussianMessage(self.information / widening, self.precision / widening)
+
+    def select_treated(self) -> "GaussianMessage":
+        """Select the messages of treated cells, where those of the control come first."""
+        return GaussianMessage(self.information[:, 1:], self.precision[:, 1:])
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSites:
+    """Normal approximations of cells, less what is known, and what offsets add to their linear predictors.
+
+    Attributes
+    ----------
+    message : GaussianMessage
+        (segment, cell): the control's cell first where there is a baseline, then those of the arms.
+    own_scale : variable
+        (segment, cell): scale of the effect's own offset.
+    loading : variable
+        (segment, cell): what an offset of 1 of the baseline adds.
+    """
+
+    message: GaussianMessage
+    own_scale: Any
+    loading: Any
+
+    def describe_baseline(self, cell_centres: Any) -> GaussianMessage:
+        """Combine the messages of a segment's cells, given their centres, to one about the baseline's offset."""
+        offset_message = self.message.without(cell_centres).widen(self.own_scale)
+        return GaussianMessage(
+            (offset_message.information * self.loading).sum(axis=1),
+            (offset_message.precision * self.loading**2).sum(axis=1),
+        )
 
 
 def add_informed_offset(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bayes_hte import Model, read_model
 from bayes_hte.inference.nuts import compile_cache
-from bayes_hte.inference.nuts.sample import sample_with_nuts
+from bayes_hte.inference.nuts.sample import NutsSettings, sample_with_nuts
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.model.pymc.build import build_pymc_model
 
@@ -260,7 +260,7 @@ def test_every_family_can_be_reused(family: str) -> None:
 
 @pytest.mark.slow
 def test_draws_do_not_depend_on_what_was_fitted_before() -> None:
-    options = {"draws": 1000, "seed": 3, "target_accept": 0.9, "tune": 400, "progress": False}
+    options: dict[str, Any] = {"draws": 1000, "seed": 3, "settings": NutsSettings(0.9, 400), "progress": False}
     compile_cache.clear_cache()
     fresh = sample_with_nuts(task_of(SECOND), **options)
     compile_cache.clear_cache()

@@ -14,9 +14,10 @@ import xarray as xr
 from bayes_hte import FitError, read_model
 from bayes_hte.inference import exact
 from bayes_hte.inference.nuts import compile_cache, sample
+from bayes_hte.inference.nuts.sample import NutsSettings
 from bayes_hte.model.problem import Problem, build_problem
 
-OPTIONS: dict[str, Any] = {"draws": 400, "seed": 11, "target_accept": 0.9, "tune": 50}
+OPTIONS: dict[str, Any] = {"draws": 400, "seed": 11, "settings": NutsSettings(0.9, 50, typical_gradients=500)}
 
 
 def answer(draws: int = 100) -> xr.DataTree:
@@ -54,7 +55,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return Running(noted)
 
     monkeypatch.setattr("nutpie.sample", sampler)
-    monkeypatch.setattr(compile_cache, "compile_or_reuse", lambda model: model)
+
+    def compiled(model: Any) -> Any:
+        model.n_dim = 12
+        return model
+
+    monkeypatch.setattr(compile_cache, "compile_or_reuse", compiled)
+    monkeypatch.setattr(compile_cache, "time_gradient", lambda machine: 2e-3)
     return noted
 
 
@@ -141,7 +148,19 @@ def test_progress_is_shown_only_when_asked(
     sample.sample_with_nuts(task, **OPTIONS, progress=progress)
     assert (asked["progress_callback"] is not None) is progress
     assert asked["progress_bar"] is False
-    assert bool(capsys.readouterr().out.strip()) is progress
+    printed = capsys.readouterr()
+    assert bool(printed.out.strip()) is progress
+    assert bool(printed.err.strip()) is progress
+
+
+def test_a_person_at_a_terminal_is_told_how_long_it_takes(
+    task: Problem, asked: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    sample.sample_with_nuts(task, **OPTIONS, progress=True)
+    # 4 chains of 50 + 100 steps, each 500 gradients of 2 ms, two at a time
+    said = " ".join(capsys.readouterr().err.split())
+    assert "NUTS samples 12 parameters given 8 cells, 2 ms per gradient: about 5 minutes." in said
 
 
 @pytest.mark.slow
@@ -153,7 +172,7 @@ def test_first_and_reused_code_agree_with_the_exact_posterior(counts: xr.Dataset
     thinned = counts.assign(n=counts["n"] // 3 * 3, events=counts["events"] // 2)
     for cells in (counts, thinned):
         task = build_problem(cells, read_model("conversion"))
-        drawn = sample.sample_with_nuts(task, draws=8000, seed=1, target_accept=0.95, tune=1000, progress=False)
+        drawn = sample.sample_with_nuts(task, draws=8000, seed=1, settings=NutsSettings(0.95, 1000), progress=False)
         known = exact.posterior(task, draws=8000, seed=2).posterior
         error = az.mcse(drawn.posterior[["effect"]], method="mean")["effect"]
         other = known["effect"].std(("chain", "draw")) * (1 / 8000 + 1 / 600) ** 0.5  # at least 600 effective points
