@@ -10,7 +10,7 @@ Structures beyond the exact engine are fitted again, each time without a tenth o
 are emptied, not removed: so levels, covariates and priors stay what they were.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,12 +25,14 @@ from bayes_hte.estimands.new_segment import NewSegmentSampler
 from bayes_hte.inference.draws import add_mean_outcome
 from bayes_hte.inference.exact import beyond, closed, direct, engine, parts
 from bayes_hte.inference.exact.estimates import Arm, Rotated, rotated
+from bayes_hte.inference.exact.latent.engine import name_shared_variables, weigh_problem
+from bayes_hte.inference.exact.latent.segment_evidence import compute_segment_evidence
+from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
 from bayes_hte.inference.exact.smooth import smooth
 from bayes_hte.inference.exact.space import space_of
 from bayes_hte.inference.exact.target import Target
-from bayes_hte.model.families import FAMILIES
 from bayes_hte.model.long_form import build_long_form, compute_linear_predictor
-from bayes_hte.model.parameters import collect_hyperparameters, list_coefficients
+from bayes_hte.model.parameters import collect_hyperparameters, collect_variable_dims, list_coefficients
 from bayes_hte.model.priors import draw_prior
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, cell_table
@@ -162,8 +164,7 @@ def _compute_log_evidence(arm: Arm) -> float:
 
 def _score_by_importance(problem: Problem, posterior: xr.Dataset, seed: int) -> SegmentScores:
     """Score segments by draws of the hyperparameters, weighted by how little they owe to the segment."""
-    target_density, hyperparameter_points = _select_hyperparameter_points(problem, posterior)
-    log_likelihood = _compute_segment_log_marginals(target_density, hyperparameter_points)
+    log_likelihood = _compute_log_likelihood(problem, posterior)
     segment_count = log_likelihood.shape[1]
     elpd, mcse, tails = np.empty(segment_count), np.empty(segment_count), np.empty(segment_count)
     for segment_index in range(segment_count):
@@ -173,6 +174,38 @@ def _score_by_importance(problem: Problem, posterior: xr.Dataset, seed: int) -> 
         if tails[segment_index] > MAX_TRUSTED_PARETO_K:
             elpd[segment_index], mcse[segment_index] = _refit_without_segment(problem, segment_index, seed=seed)
     return elpd, mcse, tails
+
+
+def _compute_log_likelihood(problem: Problem, posterior: xr.Dataset) -> NDArray[np.float64]:
+    """Compute log p(data of each segment | what segments share) for evenly spaced draws, (draw, segment)."""
+    if find_unsupported_reason(problem) is not None:
+        target_density, hyperparameter_points = _select_hyperparameter_points(problem, posterior)
+        return _compute_segment_log_marginals(target_density, hyperparameter_points, problem)
+    stacked_draws = posterior.stack(sample=("chain", "draw"), create_index=False)
+    draw_count = stacked_draws.sizes["sample"]
+    kept_draws = np.linspace(0, draw_count - 1, min(draw_count, MAX_HYPERPARAMETER_POINTS)).astype(int)
+    variable_dims = collect_variable_dims(problem.model)
+    shared_draws = {
+        str(name): values.transpose("sample", *variable_dims[str(name)]).values.reshape(draw_count, -1)[kept_draws]
+        for name, values in stacked_draws.data_vars.items()
+        if str(name) in variable_dims and str(name) not in ("effect", "baseline")
+    }
+    return _add_within_cell_density(problem, compute_segment_evidence(problem, shared_draws), shared_draws)
+
+
+def _add_within_cell_density(
+    problem: Problem, log_likelihood: NDArray[np.float64], shared_draws: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Add what depends on sigma or alpha alone, which the engine counts for all segments together."""
+    cell_likelihood = problem.family.checked_cell_likelihood
+    if cell_likelihood.compute_nuisance_density is None or cell_likelihood.nuisance_name is None:
+        return log_likelihood
+    nuisance_values = shared_draws[cell_likelihood.nuisance_name]
+    within_cells = [
+        _compute_within_cell_density(problem, segment_index, nuisance_values)
+        for segment_index in range(log_likelihood.shape[1])
+    ]
+    return log_likelihood + np.stack(within_cells, axis=1)
 
 
 def _select_hyperparameter_points(problem: Problem, posterior: xr.Dataset) -> tuple[Target, NDArray[np.float64]]:
@@ -193,31 +226,23 @@ def _select_hyperparameter_points(problem: Problem, posterior: xr.Dataset) -> tu
 
 
 def _compute_segment_log_marginals(
-    target_density: Target, hyperparameter_points: NDArray[np.float64]
+    target_density: Target, hyperparameter_points: NDArray[np.float64], problem: Problem
 ) -> NDArray[np.float64]:
     """Compute log p(data of each segment | θ), shape (point, segment)."""
     log_marginals = target_density.log_marginals(hyperparameter_points)
-    cell_likelihood = target_density.segments.curve
-    # The engine leaves out what depends on sigma or alpha alone where a term of its own counts it for all segments.
-    if cell_likelihood.compute_nuisance_density is not None and cell_likelihood.nuisance_name is not None:
-        nuisance_values = target_density.space.natural(hyperparameter_points)[cell_likelihood.nuisance_name]
-        for segment_index in range(log_marginals.shape[1]):
-            log_marginals[:, segment_index] += _compute_within_cell_density(
-                target_density, segment_index, nuisance_values
-            )
-    return log_marginals
+    return _add_within_cell_density(problem, log_marginals, target_density.space.natural(hyperparameter_points))
 
 
 def _compute_within_cell_density(
-    target_density: Target, segment_index: int, nuisance_values: NDArray[np.float64]
+    problem: Problem, segment_index: int, nuisance_values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Compute the log density of a segment's units less that of what informs its mean, shape (point,).
 
     The difference depends on sigma or alpha alone. It is of units, not of their sum of squares, so that a cell
     without variation has a density too.
     """
-    cell_likelihood, family = target_density.segments.curve, FAMILIES[target_density.model.family]
-    segment_cells = build_long_form(target_density.statistics.isel({cell_table.SEGMENT: [segment_index]}))
+    cell_likelihood, family = problem.family.checked_cell_likelihood, problem.family
+    segment_cells = build_long_form(problem.cell_statistics.isel({cell_table.SEGMENT: [segment_index]}))
     cell_arrays = cell_likelihood.pack_arrays(segment_cells)
     cell_nuisance = nuisance_values[:, segment_cells["arm_index"].values]
     # The difference is the same at any η: a plausible one keeps its terms small.
@@ -260,16 +285,30 @@ def _refit_without_segment(problem: Problem, segment_index: int, *, seed: int) -
             standardised_covariates=problem.segment_design.standardised_covariates[is_other],
         ),
     )
+    log_likelihood, point_weights = _predict_from_others(problem, reduced_problem, segment_index, seed=seed)
+    max_log_likelihood = log_likelihood.max()
+    scaled_likelihood = np.exp(log_likelihood - max_log_likelihood)
+    mean_likelihood = float(point_weights @ scaled_likelihood)
+    mean_variance = (point_weights**2) @ (scaled_likelihood - mean_likelihood) ** 2
+    relative_mcse = float(np.sqrt(mean_variance)) / mean_likelihood
+    return float(np.log(mean_likelihood)) + float(max_log_likelihood), relative_mcse
+
+
+def _predict_from_others(
+    problem: Problem, reduced_problem: Problem, segment_index: int, *, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit all segments but one; return the log likelihood of that one at weighted points, and the weights."""
+    if find_unsupported_reason(problem) is None:
+        density, latent_sample = weigh_problem(reduced_problem, wanted=REFIT_ESS, seed=seed)
+        shared_draws = name_shared_variables(density, latent_sample, np.arange(len(latent_sample.points)))
+        log_likelihood = compute_segment_evidence(problem, shared_draws)
+        log_likelihood = _add_within_cell_density(problem, log_likelihood, shared_draws)
+        return log_likelihood[:, segment_index], latent_sample.weights
     _, weighted_sample = engine.points(reduced_problem, wanted=REFIT_ESS, seed=seed)
     resampled_points = weighted_sample.points[weighted_sample.resampled(PROPOSAL_POINTS, np.random.default_rng(seed))]
     target_density = engine.evaluator(problem, resampled_points)
-    log_likelihood = _compute_segment_log_marginals(target_density, weighted_sample.points)[:, segment_index]
-    max_log_likelihood = log_likelihood.max()
-    scaled_likelihood = np.exp(log_likelihood - max_log_likelihood)
-    mean_likelihood = float(weighted_sample.weights @ scaled_likelihood)
-    mean_variance = (weighted_sample.weights**2) @ (scaled_likelihood - mean_likelihood) ** 2
-    relative_mcse = float(np.sqrt(mean_variance)) / mean_likelihood
-    return float(np.log(mean_likelihood)) + float(max_log_likelihood), relative_mcse
+    log_likelihood = _compute_segment_log_marginals(target_density, weighted_sample.points, problem)
+    return log_likelihood[:, segment_index], weighted_sample.weights
 
 
 def _score_by_folds(problem: Problem, fit_tree: xr.DataTree, refit: RefitFunction) -> tuple[SegmentScores, bool]:

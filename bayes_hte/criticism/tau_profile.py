@@ -15,6 +15,8 @@ from bayes_hte.errors import ModelError
 from bayes_hte.estimands.effects import convert_to_scale
 from bayes_hte.inference.exact import beyond, closed, direct, engine
 from bayes_hte.inference.exact.estimates import Arm, effects_given
+from bayes_hte.inference.exact.latent.conditioning import average_effects_given
+from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
 from bayes_hte.inference.exact.target import mean_of
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.priors import compute_log_prior
@@ -171,9 +173,19 @@ def _profile_cells(
         parameter_draws = {"baseline": xr.DataArray(baseline), "effect": xr.DataArray(effect)}
         return np.asarray(convert_to_scale(problem.family, parameter_draws, scale, problem.cell_statistics).values)
 
+    between_index = 0 if problem.model.effect.shared_between else arm_index
+    if find_unsupported_reason(problem) is None:
+        conditional = average_effects_given(
+            problem,
+            [{("effect_between", between_index): float(tau)} for tau in tau_values],
+            lambda baseline, effect: _convert_draws(problem, scale, baseline, effect),
+            wanted=TARGET_ESS_PER_TAU,
+            seed=1,
+        )
+        profile = np.stack([each.effects[:, arm_index] for each in conditional])
+        return profile, np.array([each.log_evidence for each in conditional])
     averaged_points = AVERAGED_EFFECTS // len(problem.coords["segment"])
     averaged_points = min(max(averaged_points, FEWEST_AVERAGED_POINTS), MOST_AVERAGED_POINTS)
-    between_index = 0 if problem.model.effect.shared_between else arm_index
     effect_profile, log_evidence = [], []
     for tau in tau_values:
         # The same seed at every τ: Monte-Carlo error shifts the lines, but does not make them rough.
@@ -189,6 +201,18 @@ def _profile_cells(
         effect_profile.append(mean_effects)
         log_evidence.append(weighted_sample.log_evidence)
     return np.array(effect_profile), np.array(log_evidence)
+
+
+def _convert_draws(
+    problem: Problem, scale: EffectScale, baseline: NDArray[np.float64], effect: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Convert drawn effects (point, segment, arm) to a scale."""
+    parameter_draws = {
+        "baseline": xr.DataArray(baseline, dims=("draw", "segment")),
+        "effect": xr.DataArray(effect, dims=("draw", "segment", "arm")),
+    }
+    converted = convert_to_scale(problem.family, parameter_draws, scale, problem.cell_statistics)
+    return np.asarray(converted.transpose("draw", "segment", "arm").values)
 
 
 def _build_profile_table(

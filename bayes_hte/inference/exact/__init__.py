@@ -15,6 +15,8 @@ import numpy as np
 from bayes_hte._support.validation import MIN_DRAWS
 from bayes_hte.inference.draws import Draws, EngineRefusalError
 from bayes_hte.inference.exact import direct, engine, parts
+from bayes_hte.inference.exact.latent.engine import draw_latent_posterior
+from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
 from bayes_hte.model.parameters import list_coefficients
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.distributions import Normal
@@ -75,12 +77,9 @@ def beyond(task: Problem) -> str | None:
     arms = len(task.coords["variant"]) if task.family.has_baseline else 1
     if arms > MAX_ARMS:
         return f"it takes at most {MAX_ARMS} arms, these cells have {arms}"
-    for asked in list_coefficients(task.model):
-        if asked.pool_priors.by:
-            return (
-                f"segments share the effects of levels of {', '.join(asked.pool_priors.by)}, so that they are not "
-                "independent"
-            )
+    crossed = [term for asked in list_coefficients(task.model) for term in asked.pool_priors.by]
+    if crossed and (reason := find_unsupported_reason(task)):
+        return f"segments share the effects of levels of {', '.join(dict.fromkeys(crossed))}, and {reason}"
     if shape_reason := _find_shape_reason(task):
         return shape_reason
     if "covariance" in task.cell_statistics and not closed(task):
@@ -103,14 +102,20 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Draw from the posterior of a problem that is not `beyond` this engine."""
     if task.model.amount is not None:
         return parts.posterior(task, draws=draws, seed=seed)
-    solve = direct.posterior if closed(task) else engine.posterior
+    if closed(task):
+        return direct.posterior(task, draws=draws, seed=seed)
+    return solve_one(task, draws=draws, seed=seed)
+
+
+def solve_one(task: Problem, *, draws: int, seed: int) -> Draws:
+    solve = draw_latent_posterior if find_unsupported_reason(task) is None else engine.posterior
     return solve(task, draws=draws, seed=seed)
 
 
 def closed(task: Problem) -> bool:
     """Whether everything but tau has a closed form: published estimates, pooled one way."""
     model, effect = task.model, task.model.effect
-    if task.family.has_baseline:
+    if task.family.has_baseline or effect.by:
         return False
     if model.pooling == "none" and not isinstance(effect.mean, Normal):
         return "covariance" not in task.cell_statistics

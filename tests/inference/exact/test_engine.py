@@ -1,5 +1,6 @@
 """The front door of the exact engine: when it is used, what it says of itself, and what does not change its numbers."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ from bayes_hte.inference import exact
 from bayes_hte.inference.certificate import Certificate
 from bayes_hte.inference.draws import Draws
 from bayes_hte.inference.exact import draw, parts, target
+from bayes_hte.inference.exact import engine as quadrature_engine
 from bayes_hte.inference.nuts import engine as nuts_engine
+from bayes_hte.model.problem import build_problem
 
 
 def many_segments(count: int, arms: int = 2, seed: int = 0) -> xr.Dataset:
@@ -51,7 +54,7 @@ def test_default_settings_give_two_thousand_effective_draws_of_tau(fifty: hte.Fi
 
 def test_the_certificate_is_in_sample_stats_and_survives_saving(fifty: hte.Fit, tmp_path: Path) -> None:
     again = hte.load(fifty.save(tmp_path / "fit.nc"))
-    for name in ("pareto_k", "effective_points", "quadrature_error", "acceptance", "log_evidence"):
+    for name in ("pareto_k", "effective_points", "quadrature_error", "unexplored_mass", "log_evidence"):
         assert float(again.posterior["sample_stats"][name]) == float(fifty.posterior["sample_stats"][name])
     assert (again.engine, again.diagnosis) == (fifty.engine, fifty.diagnosis)
 
@@ -310,7 +313,8 @@ def test_standard_errors_are_how_much_answers_scatter_over_seeds(cells: str, req
     )
     # Never worse than promised: an SD of 40 answers is known to 11 %. Draws that are stratified do better.
     assert 0.3 < ratios.mean() < 1.0 + 4 * 0.11
-    averages = [fit.ate("link").iloc[0] for fit in fits]
+    # the last arm: of the first P(> 0) is so near 1 that a thousand draws are all on one side
+    averages = [fit.ate("link").iloc[-1] for fit in fits]
     scatter = np.std([one["p_positive"] for one in averages], ddof=1)
     assert 0 < scatter < (1.0 + 4 * 0.11) * np.mean([one["p_mcse"] for one in averages])
 
@@ -318,11 +322,12 @@ def test_standard_errors_are_how_much_answers_scatter_over_seeds(cells: str, req
 def test_draws_that_never_leave_a_wrong_place_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One precise segment of ordered answers among small ones: cutpoints move its mode by many of its SDs."""
     problem = make_problem("ordinal", 10, 1)
-    sound = hte.fit(problem.cells, problem.model, sampler="exact", seed=1)
-    assert float(sound.tree["sample_stats"]["unmoved_share"]) < 0.03
+    task = build_problem(problem.cells, problem.model)
+    sound = quadrature_engine.posterior(task, draws=4000, seed=1)
+    assert float(sound.sample_stats["unmoved_share"]) < 0.03
     monkeypatch.setattr(draw, "needs_refining", lambda segments, maps: False)
-    with pytest.raises(hte.FitError, match=r"stuck at their first proposal in \d+%"):
-        hte.fit(problem.cells, problem.model, sampler="exact", seed=1)
+    stuck = quadrature_engine.posterior(task, draws=4000, seed=1)
+    assert re.search(r"stuck at their first proposal in \d+%", " ".join(stuck.require_certificate().list_warnings()))
 
 
 def test_of_two_parts_the_worse_certificate_counts() -> None:
