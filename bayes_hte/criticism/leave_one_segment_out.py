@@ -181,6 +181,7 @@ def _compute_log_likelihood(problem: Problem, posterior: xr.Dataset) -> NDArray[
     if find_unsupported_reason(problem) is not None:
         target_density, hyperparameter_points = _select_hyperparameter_points(problem, posterior)
         return _compute_segment_log_marginals(target_density, hyperparameter_points, problem)
+    # Effects and baselines are left out: of a segment's own coefficients the score is the integral.
     stacked_draws = posterior.stack(sample=("chain", "draw"), create_index=False)
     draw_count = stacked_draws.sizes["sample"]
     kept_draws = np.linspace(0, draw_count - 1, min(draw_count, MAX_HYPERPARAMETER_POINTS)).astype(int)
@@ -200,6 +201,7 @@ def _add_within_cell_density(
     cell_likelihood = problem.family.checked_cell_likelihood
     if cell_likelihood.compute_nuisance_density is None or cell_likelihood.nuisance_name is None:
         return log_likelihood
+    # log p(units of s | θ) = log p(means of s | θ) + log p(units | their means, nuisance parameter)
     nuisance_values = shared_draws[cell_likelihood.nuisance_name]
     within_cells = [
         _compute_within_cell_density(problem, segment_index, nuisance_values)
@@ -299,6 +301,7 @@ def _predict_from_others(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit all segments but one; return the log likelihood of that one at weighted points, and the weights."""
     if find_unsupported_reason(problem) is None:
+        # Levels keep their columns, so that draws of the others fit the whole problem's layout.
         density, latent_sample = weigh_problem(reduced_problem, wanted=REFIT_ESS, seed=seed)
         shared_draws = name_shared_variables(density, latent_sample, np.arange(len(latent_sample.points)))
         log_likelihood = compute_segment_evidence(problem, shared_draws)

@@ -174,6 +174,7 @@ def _profile_cells(
         return np.asarray(convert_to_scale(problem.family, parameter_draws, scale, problem.cell_statistics).values)
 
     between_index = 0 if problem.model.effect.shared_between else arm_index
+    # E[effect | τ, D], averaged over the other hyperparameters by weighted points at every τ
     if find_unsupported_reason(problem) is None:
         conditional = average_effects_given(
             problem,
