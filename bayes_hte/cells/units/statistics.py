@@ -5,7 +5,7 @@ mean of 1e9 with a standard deviation of 1 loses no digits. One that does not (D
 of squares) is asked partition by partition, and the parts are pooled here.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import batched
@@ -198,11 +198,11 @@ def query_statistics(
     rows = add_query_columns(frame, query)
     if not frame.implementation.is_dask():
         try:
-            answer_rows = _fetch_groups(rows, key_columns, query, group_limit)
+            answer_rows = _fetch_groups(
+                rows, key_columns, query, group_limit, lambda groups: fetch_rows(groups, table_name)
+            )
         except UnicodeEncodeError as error:
             raise _build_surrogate_error(table_name, error) from error
-        if not answer_rows:
-            raise make_no_rows_error(table_name)
         return parse_answer(answer_rows, key_columns, query)
     return query_partitions(rows, [key_columns], query, table_name=table_name, group_limit=group_limit)[0]
 
@@ -277,16 +277,20 @@ def aggregate_groups(
 
 
 def _fetch_groups(
-    rows: "nw.LazyFrame[Any]", key_columns: Sequence[str], query: StatisticsQuery, group_limit: int
+    rows: "nw.LazyFrame[Any]",
+    key_columns: Sequence[str],
+    query: StatisticsQuery,
+    group_limit: int,
+    fetch_table: Callable[["nw.LazyFrame[Any]"], list[tuple[Any, ...]]],
 ) -> list[tuple[Any, ...]]:
     """Fetch one row per group; from pandas, which warns of tables of more than 100 columns, a few columns at a time."""
     columns_per_query = MAX_PANDAS_COLUMNS if rows.implementation.is_pandas() else None
     output_names = list(build_expressions(query))
     if columns_per_query is None or len(output_names) <= columns_per_query:
-        return fetch_rows_or_none(aggregate_groups(rows, key_columns, query).head(group_limit + 1))
+        return fetch_table(aggregate_groups(rows, key_columns, query).head(group_limit + 1))
     # The groups have the same order each time: that of their first rows.
     answers = [
-        fetch_rows_or_none(aggregate_groups(rows, key_columns, query, names).head(group_limit + 1))
+        fetch_table(aggregate_groups(rows, key_columns, query, names).head(group_limit + 1))
         for names in batched(output_names, columns_per_query)
     ]
     key_count = len(key_columns) + len(query.numeric_keys)
@@ -311,7 +315,7 @@ def _query_partition(
 
     rows = nw.from_native(partition).lazy()
     return [
-        parse_answer(_fetch_groups(rows, key_columns, query, group_limit), key_columns, query)
+        parse_answer(_fetch_groups(rows, key_columns, query, group_limit, fetch_rows_or_none), key_columns, query)
         for key_columns in key_sets
     ]
 
