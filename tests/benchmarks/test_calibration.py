@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from benchmark_scripts import load
 from numpy.typing import NDArray
 from scipy import special, stats
@@ -86,6 +87,38 @@ def test_levels_that_differ_more_than_the_engine_takes_them_to_are_caught() -> N
 
 def test_segments_with_their_neighbours_levels_are_caught() -> None:
     assert suspicious(small_run("crossed", 60, "swapped_levels"))
+
+
+def test_engines_that_are_wrong_about_levels_change_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def from_prior(task: Any, *, draws: int, seed: int) -> Any:
+        drawn = calibration.draw_from_prior(task, draw_count=draws, rng=np.random.default_rng(seed))
+        solved.append(task)
+        return calibration.Draws(xr.Dataset(drawn), xr.Dataset())
+
+    solved: list[Any] = []
+    monkeypatch.setattr(calibration, "exactly", from_prior)
+    task = calibration._empty("nested")
+    right, narrow, halved, swapped = (
+        engine(task, draws=200, seed=1).posterior
+        for engine in (
+            from_prior,
+            calibration.overconfident_levels,
+            calibration.halved_levels,
+            calibration.swapped_levels,
+        )
+    )
+    for name, values in right.data_vars.items():
+        level = name in ("effect_region", "effect_region_district")
+        ratio = narrow[name].std(("chain", "draw")) / values.std(("chain", "draw"))
+        assert ratio.values == pytest.approx(0.85 if level else 1.0)
+    # Half of the SDs between levels, the same of what is left; the same levels, in other segments.
+    for name in ("effect_region_between", "effect_region_district_between"):
+        assert halved[name].values == pytest.approx(0.5 * right[name].values)
+    assert halved["effect_between"].values == pytest.approx(right["effect_between"].values)
+    assert swapped["effect_region_district"].values == pytest.approx(right["effect_region_district"].values)
+    before, after = (solved[at].segment_design.level_index for at in (0, 3))
+    assert (after["region"] == before["region"]).all()
+    assert (after["region:district"] != before["region:district"]).any()
 
 
 def test_counts_that_vary_more_than_the_engine_takes_them_to_are_caught() -> None:

@@ -75,7 +75,7 @@ UNITS = {
     "baseline_centre": 4.0,
 }
 CASES: dict[str, Case] = {
-    "hillstrom": three("hillstrom", crossed_data.hillstrom, target_accept=0.97),
+    "hillstrom": three("hillstrom", crossed_data.hillstrom, draws=45_000, target_accept=0.97),
     "large": three("large", crossed_data.large, target_accept=0.97),
     "weak": three("weak", crossed_data.weak, draws=100_000),
     "tiny": three("tiny", crossed_data.tiny, draws=100_000),
