@@ -30,7 +30,7 @@ class NutsSettings:
 
     target_accept: float
     tuning_steps: int
-    typical_gradients: int = 20
+    typical_gradients: int = 30
 
 
 def sample_with_nuts(problem: Problem, *, draws: int, seed: int, settings: NutsSettings, progress: bool) -> Draws:
