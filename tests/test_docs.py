@@ -26,7 +26,7 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
-PYTHON_PAGES = ["README.md", "docs/guide.md", "docs/data.md", "docs/clusters.md"]
+PYTHON_PAGES = ["README.md", "docs/guide.md", "docs/data.md", "docs/clusters.md", "docs/exact-engine.md"]
 
 
 @pytest.mark.parametrize("document", PYTHON_PAGES)
@@ -37,7 +37,7 @@ def test_python_in_the_documents_runs(document: str, tmp_path: Path, monkeypatch
     code = "\n".join(blocks(ROOT / document, "python"))
     assert code
     exec(compile(code, document, "exec"), {})  # noqa: S102 (the project's own documents)
-    assert list((tmp_path / "results").iterdir())
+    assert document == "docs/exact-engine.md" or list((tmp_path / "results").iterdir())
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from bayes_hte.inference.exact.latent.density import LatentDensity, build_densit
 from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.peaks import Landscape, make_careful, survey_peaks
 from bayes_hte.inference.exact.latent.sampling import (
-    GOOD_PARETO_K,
     WeightedPoints,
+    has_short_tail,
     measure_worst_effective,
     sample_points,
 )
@@ -66,7 +66,7 @@ def weigh_problem(
     landscape = survey_peaks(build_density(problem, fixed))
     sample = sample_points(landscape, wanted=wanted, seed=seed)
     noise = float(sample.weights @ np.nan_to_num(sample.draws.noise, posinf=1e3))
-    if noise > NOISY_WEIGHTS or sample.pareto_k > GOOD_PARETO_K:
+    if noise > NOISY_WEIGHTS or not has_short_tail(sample.weights, sample.pareto_k):
         careful = Landscape(
             [make_careful(peak) for peak in landscape.peaks],
             landscape.scanned,

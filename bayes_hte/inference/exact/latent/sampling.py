@@ -27,6 +27,8 @@ T_SHARE, T_SPREAD, T_FREEDOM = 0.25, 1.5, 5.0
 """Of a proposal's components: most of it near the posterior, some with tails that no map can miss."""
 GOOD_PARETO_K = 0.5
 """Below it weights have a variance. Sampling goes on until then; up to 0.7 is accepted."""
+FAIR_PARETO_K, EVEN_SHARE = 0.65, 0.5
+"""Where this share of the points is effective, a longer tail is one of weights that are nearly the same."""
 POINTS_PER_DIM = 12.0
 """Effective points per coordinate from which mean and covariance are learnt."""
 HOPELESS_SHARE = 0.02
@@ -146,7 +148,7 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Weighted
         log_ratio, points, draws = exploration.compute_log_ratio(), exploration.points, exploration.require_draws()
         weights, pareto_k = smooth(log_ratio)
         effective = measure_worst_effective(peaks[0].density, points, draws, weights)
-        is_enough = effective >= wanted and not pareto_k > GOOD_PARETO_K
+        is_enough = effective >= wanted and has_short_tail(weights, pareto_k)
         is_hopeless = rounds >= 2 and effective < HOPELESS_SHARE * len(points)
         if is_enough or is_hopeless or rounds >= MAX_ROUNDS or len(points) >= MAX_POINTS_PER_WANTED * wanted:
             break
@@ -158,6 +160,12 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Weighted
     log_evidence = peak_log + float(np.log(np.mean(np.exp(log_ratio - peak_log))))
     sample = WeightedPoints(points, draws, weights, pareto_k, log_evidence)
     return replace(sample, uncovered=_measure_uncovered(landscape, exploration, sample))
+
+
+def has_short_tail(weights: Array, pareto_k: float) -> bool:
+    """Tell whether weights have so short a tail that more points or more care would not change them."""
+    is_even = 1 / float((weights**2).sum()) >= EVEN_SHARE * len(weights)
+    return not pareto_k > (FAIR_PARETO_K if is_even else GOOD_PARETO_K)
 
 
 def measure_worst_effective(density: LatentDensity, points: Array, draws: LatentDraws, weights: Array) -> float:
