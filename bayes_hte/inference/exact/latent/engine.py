@@ -38,9 +38,7 @@ def draw_latent_posterior(problem: Problem, *, draws: int, seed: int) -> Draws:
     rng = np.random.default_rng([seed, 1])
     chosen = arrange_chains(resample(sample.weights, CHAIN_COUNT * -(-draws // CHAIN_COUNT), rng), rng)
     effects = compute_effects(density, sample)
-    probability, error = compute_positive_probability(
-        sample, effects, is_gaussian=density.is_gaussian and not density.is_defensive
-    )
+    probability, error = compute_positive_probability(sample, effects, is_gaussian=density.is_gaussian)
     effective = measure_worst_effective(density, sample.points, sample.draws, sample.weights)
     statistics = {
         "pareto_k": sample.pareto_k,
@@ -66,7 +64,9 @@ def weigh_problem(
     landscape = survey_peaks(build_density(problem, fixed))
     sample = sample_points(landscape, wanted=wanted, seed=seed)
     noise = float(sample.weights @ np.nan_to_num(sample.draws.noise, posinf=1e3))
-    if noise > NOISY_WEIGHTS or not has_short_tail(sample.weights, sample.pareto_k):
+    # Exact sites cannot be bettered: there the tail is that of the proposals.
+    is_noisy = noise > NOISY_WEIGHTS or not has_short_tail(sample.weights, sample.pareto_k)
+    if is_noisy and not landscape.peaks[0].density.is_gaussian:
         careful = Landscape(
             [make_careful(peak) for peak in landscape.peaks],
             landscape.scanned,

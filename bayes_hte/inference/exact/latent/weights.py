@@ -44,10 +44,10 @@ class LatentDraws:
     effect_means, effect_sds : ndarray
         Of every effect under the Gaussian: (arm, segment, point); without draws of segments none.
     log_ratio : ndarray
-        log R: (point,).
+        log R, without the correction for columns from a wider normal: (point,).
     plain_signs : ndarray
-        Whether effects are positive in a draw from the Gaussian itself, made with the same random numbers: (arm,
-        segment, point).
+        Whether effects are positive in a draw of the columns as they were drawn, and of offsets from the Gaussian,
+        made with the same random numbers: (arm, segment, point).
     """
 
     log_weight: Array
@@ -117,9 +117,9 @@ def _weigh_chunk(density: LatentDensity, points: Array, rng: np.random.Generator
     predictors = np.stack([reference + x for reference, x in zip(density.cells.references, positions, strict=True)])
     plain = np.stack([reference + x for reference, x in zip(density.cells.references, plain_positions, strict=True)])
     plain_effects = plain[1:] - plain[:1] if density.structure.has_baseline else plain
-    log_ratio = log_ratio + column_correction
-    return LatentDraws(fixed_part + log_ratio, noise, columns, solution.column_scales, predictors, means, sds,
-                       log_ratio, plain_effects > 0)  # fmt: skip
+    log_weight = fixed_part + log_ratio + column_correction
+    return LatentDraws(log_weight, noise, columns, solution.column_scales, predictors, means, sds, log_ratio,
+                       plain_effects > 0)  # fmt: skip
 
 
 def _draw_column_step(
