@@ -73,7 +73,7 @@ class Fit:
     >>> fit = hte.example_fit()
     >>> table = fit.table("relative")
     >>> table["effect"].round(2).tolist()
-    [0.09, 0.03, 0.17, 0.12, 0.15, 0.11]
+    [0.09, 0.03, 0.17, 0.12, 0.14, 0.11]
     """
 
     _tree: xr.DataTree
@@ -355,7 +355,7 @@ class Fit:
         >>> fit = hte.example_fit()
         >>> total, segments = fit.ate("relative"), fit.ate("relative", of="segments")
         >>> round(float(total["effect"].iloc[0]), 3), round(float(segments["effect"].iloc[0]), 3)
-        (0.089, 0.104)
+        (0.088, 0.104)
         >>> total.attrs["average"], total.attrs["population"]
         ("change in the mean of all, relative to the control's", '52,906 units')
         """

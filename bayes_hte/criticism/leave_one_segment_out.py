@@ -42,6 +42,8 @@ MAX_HYPERPARAMETER_POINTS = 4000
 """Draws of the hyperparameters that are weighted; each costs a marginal likelihood of every segment."""
 MAX_TRUSTED_PARETO_K = 0.7
 """Pareto k above which importance weights are not trusted (Vehtari et al. 2024)."""
+MAX_TRUSTED_MCSE = 0.03
+"""Monte-Carlo error of a score above which the segment is left out for real, which takes a fraction of a second."""
 FOLD_COUNT = 10
 """Fits of a structure beyond the exact engine; each leaves out a tenth of the segments, so nearly all of them stay."""
 REFIT_ESS, PROPOSAL_POINTS = 2000, 200
@@ -171,7 +173,8 @@ def _score_by_importance(problem: Problem, posterior: xr.Dataset, seed: int) -> 
         elpd[segment_index], mcse[segment_index], tails[segment_index] = _score_by_inverse_likelihood(
             log_likelihood[:, segment_index]
         )
-        if tails[segment_index] > MAX_TRUSTED_PARETO_K:
+        # An estimate of k from one set of draws may be too low, and then the error says so.
+        if tails[segment_index] > MAX_TRUSTED_PARETO_K or mcse[segment_index] > MAX_TRUSTED_MCSE:
             elpd[segment_index], mcse[segment_index] = _refit_without_segment(problem, segment_index, seed=seed)
     return elpd, mcse, tails
 

@@ -100,8 +100,8 @@ def fit_table(
     >>> results = hte.fit_table(counts, "conversion", keys=["experiment"])
     >>> results[["experiment", "row", "segment"]].head(3).values.tolist()
     [['checkout', 'segment', 'mobile'], ['checkout', 'segment', 'tablet'], ['checkout', 'average', nan]]
-    >>> [f"{p:.2f}" for p in results.query("row == 'average'")["p_positive"]]
-    ['1.00', '0.55']
+    >>> [f"{p:.1f}" for p in results.query("row == 'average'")["p_positive"]]
+    ['1.0', '0.5']
     """
     draws, seed = check_sampling_request(sampler, draws, seed)
     if is_of_package(frame, "pandas"):  # where groupby leaves the keys

@@ -31,6 +31,9 @@ FAIR_PARETO_K, EVEN_SHARE = 0.65, 0.5
 """Where this share of the points is effective, a longer tail is one of weights that are nearly the same."""
 POINTS_PER_DIM = 12.0
 """Effective points per coordinate from which mean and covariance are learnt."""
+VISITED_SHARE = 0.005
+"""Of the weight that a scanned point would have had, above which points are drawn around it."""
+MAX_VISITS, MAX_PLACES = 3, 4
 HOPELESS_SHARE = 0.02
 """Effective points per point after two rounds below which no more are drawn."""
 
@@ -156,10 +159,29 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Weighted
         share = max(effective / len(points), 0.1)
         # What a few hundred points say of the worst quantity is rough: a round at most multiplies what there is.
         count = int(np.clip(1.1 * (wanted - effective) / share, FIRST_POINTS, GROWTH * len(points)))
-    peak_log = float(log_ratio.max())
-    log_evidence = peak_log + float(np.log(np.mean(np.exp(log_ratio - peak_log))))
-    sample = WeightedPoints(points, draws, weights, pareto_k, log_evidence)
-    return replace(sample, uncovered=_measure_uncovered(landscape, exploration, sample))
+    sample = _summarise_points(exploration)
+    for _ in range(MAX_VISITS):
+        shares = _measure_uncovered(landscape, exploration, sample)
+        missed = np.flatnonzero(shares > VISITED_SHARE)
+        if not len(missed):
+            break
+        # What the scan saw and no point did is looked at: either it has mass, or the sites were wrong about it.
+        places = maps.invert(landscape.scanned[missed[np.argsort(-shares[missed])[:MAX_PLACES]]])
+        spread = covariances[0] if len(centres) == 1 else np.mean(covariances, axis=0)
+        visit = _propose(list(places), [spread] * len(places), np.full(len(places), 1 / len(places)))
+        exploration.extend(visit, FIRST_POINTS)
+        sample = _summarise_points(exploration)
+    shares = _measure_uncovered(landscape, exploration, sample)
+    return replace(sample, uncovered=float(shares.max(initial=0.0)))
+
+
+def _summarise_points(exploration: _Exploration) -> WeightedPoints:
+    """Weigh all points so far, and average their weights to the evidence."""
+    log_ratio = exploration.compute_log_ratio()
+    weights, pareto_k = smooth(log_ratio)
+    top = float(log_ratio.max())
+    log_evidence = top + float(np.log(np.mean(np.exp(log_ratio - top))))
+    return WeightedPoints(exploration.points, exploration.require_draws(), weights, pareto_k, log_evidence)
 
 
 def has_short_tail(weights: Array, pareto_k: float) -> bool:
@@ -273,10 +295,10 @@ def _temper(log_ratio: Array, least: float) -> Array:
     return np.asarray(weights)
 
 
-def _measure_uncovered(landscape: Landscape, exploration: _Exploration, sample: WeightedPoints) -> float:
-    """Measure the largest share of weight that one point of the scan would have had among the drawn ones."""
+def _measure_uncovered(landscape: Landscape, exploration: _Exploration, sample: WeightedPoints) -> Array:
+    """Measure the share of weight that each point of the scan would have had among the drawn ones."""
     if not len(landscape.scanned):
-        return 0.0
+        return np.empty(0)
     straight = exploration.maps.invert(landscape.scanned)
     _, log_jacobian = exploration.maps.evaluate(straight)
     log_proposal = _mix_densities(exploration.components, exploration.counts, straight) - log_jacobian
@@ -284,4 +306,4 @@ def _measure_uncovered(landscape: Landscape, exploration: _Exploration, sample: 
     # A weight of the sample is ratio / (count × evidence). Far below all peaks even a large ratio is no mass.
     log_share = np.nan_to_num(log_ratio, nan=-np.inf) - sample.log_evidence - np.log(len(sample.points))
     depth = landscape.scanned_density - max(peak.log_height for peak in landscape.peaks)
-    return float(np.minimum(special.expit(log_share), np.exp(np.minimum(depth, 0.0))).max())
+    return np.asarray(np.minimum(special.expit(log_share), np.exp(np.minimum(depth, 0.0))))
