@@ -3,7 +3,7 @@
 An engine is one file: a class with a name and two functions, and a call of `register_engine`. Those that come with
 the package are tried in this order by ``sampler="auto"``:
 
-    exact   quadrature and importance sampling: a fraction of a second, where it can vouch for its result
+    exact   importance sampling of a Gaussian's few coordinates: a fraction of a second, where it can vouch for it
     nuts    NUTS on the PyMC model: everything
 """
 

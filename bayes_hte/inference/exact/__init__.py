@@ -1,8 +1,11 @@
-"""The fast engine: posteriors of one-way segments by quadrature and importance sampling, with a certificate.
+"""The fast engine: posteriors of one-way, crossed and nested segments, with a certificate.
 
     ExactEngine   the engine as the registry knows it: it refuses what it cannot vouch for
     beyond        why a problem is beyond it, if it is
-    posterior     draws, the certificate, and probabilities of signs without the noise of counting
+    posterior     draws, the certificate, and probabilities of signs with little noise of counting
+
+`latent` solves what is Gaussian given a few coordinates, `direct` published estimates in closed form; what is left, heavy
+tails of one arm and priors that are no mixtures of normals, goes to quadrature over segments (`engine`).
 
 Nothing here imports PyMC; `bayes_hte.model.pymc.build.build_pymc_model` remains the definition, and a test compares the
 two densities.
@@ -32,7 +35,7 @@ NUMBERS = 4e7
 
 @dataclass(frozen=True, slots=True)
 class ExactEngine:
-    """Quadrature and importance sampling, without MCMC, where the result has a certificate that holds."""
+    """Importance sampling without MCMC, where the result has a certificate that holds."""
 
     name: str = "exact"
 
@@ -108,6 +111,7 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
 
 
 def solve_one(task: Problem, *, draws: int, seed: int) -> Draws:
+    """Draw from the posterior of an outcome of one part that has no closed form."""
     solve = draw_latent_posterior if find_unsupported_reason(task) is None else engine.posterior
     return solve(task, draws=draws, seed=seed)
 

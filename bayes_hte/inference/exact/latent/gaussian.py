@@ -307,7 +307,7 @@ def compute_centre_covariance(solution: Solution) -> list[Array]:
     by_coefficient: dict[tuple[int, int], Array] = {}
     for pair in structure.pairs:
         first, second = structure.layouts[pair.first].columns, structure.layouts[pair.second].columns
-        block = covariance[:, first[:, np.newaxis], second].reshape(len(covariance), -1)
+        block = covariance[:, first[:, np.newaxis], second].reshape(len(covariance), len(first) * len(second))
         by_coefficient[pair.first, pair.second] = pair.spread(np.ascontiguousarray(block.T))
     cells = range(len(structure.layouts))
     if not structure.has_baseline:

@@ -335,7 +335,9 @@ def _pair_columns(layouts: list[CoefficientLayout]) -> tuple[ColumnPairs, ...]:
 def _multiply_columns(first: Array, second: Array) -> Matrix:
     rows, share = len(first), np.mean(first != 0) * np.mean(second != 0) if first.size and second.size else 1.0
     if share >= DENSE_SHARE:
-        return np.ascontiguousarray((first[:, :, np.newaxis] * second[:, np.newaxis, :]).reshape(rows, -1))
+        return np.ascontiguousarray(
+            (first[:, :, np.newaxis] * second[:, np.newaxis, :]).reshape(rows, first.shape[1] * second.shape[1])
+        )
     # Row by row Kronecker product of sparse designs, which would not fit into memory as a plain one.
     left, right = sp.csr_array(first), sp.csr_array(second)
     return sp.csr_array(sp.vstack([sp.kron(left[[row]], right[[row]], format="csr") for row in range(rows)]))
