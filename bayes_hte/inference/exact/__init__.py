@@ -4,8 +4,8 @@
     beyond        why a problem is beyond it, if it is
     posterior     draws, the certificate, and probabilities of signs with little noise of counting
 
-`latent` solves what is Gaussian given a few coordinates, `direct` published estimates in closed form; what is left, heavy
-tails of one arm and priors that are no mixtures of normals, goes to quadrature over segments (`engine`).
+`latent` solves what is Gaussian given a few coordinates, `direct` published estimates in closed form. What is left goes
+to quadrature over segments (`engine`): heavy tails of one arm, priors that are no mixtures of normals.
 
 Nothing here imports PyMC; `bayes_hte.model.pymc.build.build_pymc_model` remains the definition, and a test compares the
 two densities.

@@ -76,7 +76,7 @@ def fit_maps(peak: LatentPeak) -> CoordinateMaps:
     reach = np.concatenate([-RAY[::-1], [0.0], RAY])
     directions = peak.covariance / sds  # column j: moves coordinate j by its SD, and the others with it
     points = peak.point + reach[:, np.newaxis, np.newaxis] * directions.T[np.newaxis]
-    heights = peak.density.approximate(points.reshape(-1, dim)).reshape(len(reach), dim)
+    heights = peak.density.approximate(points.reshape(len(reach) * dim, dim)).reshape(len(reach), dim)
     values = np.empty((len(KNOTS), dim))
     for column in range(dim):
         values[:, column] = peak.point[column] + sds[column] * _find_quantiles(reach, heights[:, column])
