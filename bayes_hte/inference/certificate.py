@@ -1,4 +1,4 @@
-"""The certificate of draws that were computed, not sampled by chains: three numbers, their limits, and sentences.
+"""The certificate of draws that were computed, not sampled by chains: its numbers, their limits, and sentences.
 
 Chains are judged by R-hat and effective draws, which independent draws pass whatever they are worth. An engine that
 weights points and integrates by quadrature measures instead
@@ -100,13 +100,11 @@ class Certificate:
         return tuple(warnings)
 
     def describe(self) -> str:
-        """Write the three numbers as a phrase; without importance weights there is no Pareto k."""
+        """Write the numbers as a phrase; what was not done, weighting or quadrature, has none."""
         # A negative k is a bounded tail, no better for a reader than 0.
         weight_phrase = "quadrature only" if self.pareto_k == -math.inf else f"Pareto k {max(self.pareto_k, 0.0):.2f}"
-        return (
-            f"{weight_phrase}, {self.effective_points:,.0f} effective points, quadrature error "
-            f"{self.quadrature_error:.1g}"
-        )
+        error_phrase = f", quadrature error {self.quadrature_error:.1g}" if self.quadrature_error > 0 else ""
+        return f"{weight_phrase}, {self.effective_points:,.0f} effective points{error_phrase}"
 
 
 def read_certificate(fit_tree: xr.DataTree) -> Certificate | None:

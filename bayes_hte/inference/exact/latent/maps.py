@@ -7,12 +7,16 @@ Proposals alone live in these coordinates: densities carry their Jacobian, so no
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import interpolate, special
+from scipy import special
 
 from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.peaks import LatentPeak
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 RAY = np.array([0.8, 1.7, 2.7, 4.0, 6.0])
 """Places on a ray, in SDs, to both sides."""
@@ -37,7 +41,7 @@ class CoordinateMaps:
     """
 
     values: Array
-    curves: interpolate.PchipInterpolator
+    curves: "PchipInterpolator"
     end_slopes: Array
 
     def evaluate(self, straight: Array) -> tuple[Array, Array]:
@@ -85,7 +89,9 @@ def fit_maps(peak: LatentPeak) -> CoordinateMaps:
 
 def build_maps(values: Array) -> CoordinateMaps:
     """Build maps through values at the knots, (knot, coordinate)."""
-    curves = interpolate.PchipInterpolator(KNOTS, values, axis=0)
+    from scipy.interpolate import PchipInterpolator  # a tenth of a second, which published estimates do not need
+
+    curves = PchipInterpolator(KNOTS, values, axis=0)
     end_slopes = np.maximum(np.diff(values, axis=0)[[0, -1]] / (KNOTS[1] - KNOTS[0]), 1e-12)
     return CoordinateMaps(values, curves, end_slopes)
 
@@ -101,8 +107,10 @@ def _find_quantiles(reach: Array, heights: Array) -> Array:
     places = np.linspace(-8.0, 8.0, TABLE)
     if usable.sum() < 4:
         return KNOTS.copy()
+    from scipy.interpolate import CubicSpline
+
     known, logs = reach[usable], heights[usable] - heights.max()
-    spline = interpolate.CubicSpline(known, logs, bc_type="natural")
+    spline = CubicSpline(known, logs, bc_type="natural")
     inside = np.clip(places, known[0], known[-1])
     # Beyond the ends: the slope there, and the curvature of the normal.
     beyond = places - inside
