@@ -112,8 +112,20 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
 
 def solve_one(task: Problem, *, draws: int, seed: int) -> Draws:
     """Draw from the posterior of an outcome of one part that has no closed form."""
-    solve = draw_latent_posterior if find_unsupported_reason(task) is None else engine.posterior
-    return solve(task, draws=draws, seed=seed)
+    if find_unsupported_reason(task) is not None:
+        return engine.posterior(task, draws=draws, seed=seed)
+    drawn = draw_latent_posterior(task, draws=draws, seed=seed)
+    is_one_way = not any(coefficient.pool_priors.by for coefficient in list_coefficients(task.model))
+    if is_one_way and not _is_sound(drawn):
+        # Cutpoints move with all baselines at once, which proposals in straight coordinates follow poorly.
+        by_quadrature = engine.posterior(task, draws=draws, seed=seed)
+        if _is_sound(by_quadrature):
+            return by_quadrature
+    return drawn
+
+
+def _is_sound(drawn: Draws) -> bool:
+    return drawn.is_finite and not drawn.require_certificate().list_warnings()
 
 
 def closed(task: Problem) -> bool:

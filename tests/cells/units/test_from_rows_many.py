@@ -104,7 +104,12 @@ def expected_tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[
     return {name: ask_for_each(table, metrics, **changes) for name, (metrics, changes) in ASKED.items()}
 
 
-@pytest.mark.parametrize("asked", ASKED)
+# Clusters take a query for each breakdown: minutes in Dask.
+@pytest.mark.parametrize(
+    "asked",
+    [pytest.param(name, marks=[pytest.mark.slow] if "cluster" in changes else [])
+     for name, (_, changes) in ASKED.items()],
+)  # fmt: skip
 def test_every_engine_gives_the_tables_that_from_rows_gives_one_by_one(every_engine, asked, expected_tables):
     metrics, changes = ASKED[asked]
     tables = ask(every_engine(visitors()), metrics, **changes)

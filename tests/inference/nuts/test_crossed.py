@@ -40,6 +40,7 @@ def crossed_counts(level_counts: Sequence[int], *, units: int, seed: int) -> xr.
     return cell_table.check_cell_table(cells)
 
 
+@pytest.mark.slow  # compiles the whitened model, which takes a minute
 def test_a_step_among_crossed_levels_takes_few_gradients() -> None:
     """Without whitened levels it takes 160, for the SDs of a dozen levels and the ridges between them."""
     problem = build_problem(crossed_counts([3, 2], units=40_000, seed=1), read_model("conversion-by-dimension"))
