@@ -579,7 +579,7 @@ def sources(design: Design) -> list[str]:
     if design.engine == "by_nuts":
         return sorted([*named, "model/pymc/build.py", "model/pymc/pooling.py", "inference/nuts/compile_cache.py"])
     others = {file for other, files in ONLY_FOR.items() if other != family for file in files}
-    engine = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "inference" / "exact").glob("*.py")}
+    engine = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "inference" / "exact").rglob("*.py")}
     return sorted([*named, *(engine - others)])
 
 

@@ -54,7 +54,7 @@ def pooled_by(terms: Sequence[str], baseline: Mapping[str, object] = POOLED) -> 
 
 
 def crossed_designs() -> dict[str, Design]:
-    """A thousand experiments each: an SD between levels that is off by a tenth shows in their ranks."""
+    """Three hundred experiments each, some forty quantities of every one."""
     everything = ("device", "plan", "region")
     nested = ("region", "region:district")
     age = np.array([35.0, 61, 48, 22, 55, 41, 30, 67, 44, 52, 38, 29, 58, 46, 33, 63, 25, 50])[:, None]
@@ -65,13 +65,13 @@ def crossed_designs() -> dict[str, Design]:
             "binomial, 3 devices × 3 plans × 2 regions, 40 to 4,000 units per cell",
             beliefs("binomial", TERMS | {"by": everything}, baseline=pooled_by(everything)),
             counts(DENSE, levels=cross(("device", 3), ("plan", 3), ("region", 2))), ("s1", "s8", "s18"), events,
-            replications=1000,
+            replications=300,
         ),
         "crossed, sparse": Design(
             "binomial, 4 devices × 3 plans × 2 regions, 0 to 40 units per cell",
             beliefs("binomial", TERMS | {"by": everything}, baseline=pooled_by(everything)),
             counts(SPARSE, levels=cross(("device", 4), ("plan", 3), ("region", 2))), ("s1", "s6", "s24"), events,
-            replications=1000,
+            replications=300,
         ),
         "crossed, three arms": Design(
             "normal, 3 arms, effects differ by device, baselines by plan and device",
@@ -79,18 +79,18 @@ def crossed_designs() -> dict[str, Design]:
                     nuisance={"sigma": half_normal(2.0)}),
             table({"n": FEW, "mean": np.zeros(FEW.shape), "ss": FEW - 1.0}, THREE,
                   levels=cross(("device", 4), ("plan", 3))),
-            ("s1", "s6", "s12"), moments, replications=1000,
+            ("s1", "s6", "s12"), moments, replications=300,
         ),
         "nested": Design(
             "binomial, 3 regions of 3 districts of 2 shops, 20 to 420 units per cell",
             beliefs("binomial", TERMS | {"by": nested}, baseline=pooled_by(nested)),
-            counts(PLACES, levels=nest(3, 3, 2)), ("s1", "s10", "s18"), events, replications=1000,
+            counts(PLACES, levels=nest(3, 3, 2)), ("s1", "s10", "s18"), events, replications=300,
         ),
         "nested, covariate": Design(
             "poisson, 3 regions of 3 districts of 2 shops, effects depend on a covariate",
             beliefs("poisson", TERMS | {"by": nested} | slope, baseline=pooled_by(["region"])),
             table({"events": np.ones(exposure.shape, dtype=int), "exposure": 0.5 * exposure}, TWO,
                   levels=nest(3, 3, 2), covariate=["age"]).assign(covariates=(("segment", "covariate"), age)),
-            ("s1", "s10", "s18"), rates, replications=1000,
+            ("s1", "s10", "s18"), rates, replications=300,
         ),
     }  # fmt: skip
