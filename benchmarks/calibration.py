@@ -49,7 +49,6 @@ from bayes_hte.estimands.weights import average_over_segments, compute_populatio
 from bayes_hte.inference import exact
 from bayes_hte.inference.certificate import Certificate
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws, add_mean_outcome
-from bayes_hte.inference.engine import ENGINES as ENGINE_REGISTRY
 from bayes_hte.model.families.cell_likelihood import ArmCellData
 from bayes_hte.model.long_form import ParameterDraws, build_long_form, compute_linear_predictor
 from bayes_hte.model.parameters import name_term_variable
@@ -98,12 +97,6 @@ class Experiment:
 def _empty(name: str) -> Problem:
     """The problem of a design, without its outcomes."""
     return build_problem(DESIGNS[name].cells, DESIGNS[name].model)
-
-
-@lru_cache
-def why_awaited(name: str) -> str | None:
-    """Say why the exact engine does not solve a design that waits for it; None if it does, or NUTS is to."""
-    return ENGINE_REGISTRY["exact"].supports(_empty(name)) if DESIGNS[name].engine == "exactly" else None
 
 
 def prior(task: Problem, rng: np.random.Generator) -> xr.Dataset:
@@ -762,9 +755,6 @@ def run(asked: argparse.Namespace, kept: Record) -> Iterator[Record]:
     wrong = {(each["engine"], each["design"]): each for each in kept["wrong"]}
     yield _results(records, wrong)
     for name in stale(records) if asked.stale else asked.design:
-        if (reason := why_awaited(name)) is not None:
-            print(f"{name}: not run, the exact engine cannot solve this: {reason}", flush=True)
-            continue
         records[name] = calibrated(name, asked)
         print(f"{name}: {records[name]['seconds']} s, {records[name]['outcomes']}", flush=True)
         for engine, design in WRONG:

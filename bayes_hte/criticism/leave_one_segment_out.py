@@ -27,7 +27,7 @@ from bayes_hte.inference.exact import beyond, closed, direct, engine, parts
 from bayes_hte.inference.exact.estimates import Arm, Rotated, rotated
 from bayes_hte.inference.exact.latent.engine import name_shared_variables, weigh_problem
 from bayes_hte.inference.exact.latent.segment_evidence import compute_segment_evidence
-from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
+from bayes_hte.inference.exact.one_part import is_latent
 from bayes_hte.inference.exact.smooth import smooth
 from bayes_hte.inference.exact.space import space_of
 from bayes_hte.inference.exact.target import Target
@@ -181,7 +181,7 @@ def _score_by_importance(problem: Problem, posterior: xr.Dataset, seed: int) -> 
 
 def _compute_log_likelihood(problem: Problem, posterior: xr.Dataset) -> NDArray[np.float64]:
     """Compute log p(data of each segment | what segments share) for evenly spaced draws, (draw, segment)."""
-    if find_unsupported_reason(problem) is not None:
+    if not is_latent(problem):
         target_density, hyperparameter_points = _select_hyperparameter_points(problem, posterior)
         return _compute_segment_log_marginals(target_density, hyperparameter_points, problem)
     # Effects and baselines are left out: of a segment's own coefficients the score is the integral.
@@ -303,7 +303,7 @@ def _predict_from_others(
     problem: Problem, reduced_problem: Problem, segment_index: int, *, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit all segments but one; return the log likelihood of that one at weighted points, and the weights."""
-    if find_unsupported_reason(problem) is None:
+    if is_latent(problem):
         # Levels keep their columns, so that draws of the others fit the whole problem's layout.
         density, latent_sample = weigh_problem(reduced_problem, wanted=REFIT_ESS, seed=seed)
         shared_draws = name_shared_variables(density, latent_sample, np.arange(len(latent_sample.points)))

@@ -16,7 +16,7 @@ from bayes_hte.estimands.effects import convert_to_scale
 from bayes_hte.inference.exact import beyond, closed, direct, engine
 from bayes_hte.inference.exact.estimates import Arm, effects_given
 from bayes_hte.inference.exact.latent.conditioning import average_effects_given
-from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
+from bayes_hte.inference.exact.one_part import is_latent
 from bayes_hte.inference.exact.target import mean_of
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.model.priors import compute_log_prior
@@ -175,7 +175,7 @@ def _profile_cells(
 
     between_index = 0 if problem.model.effect.shared_between else arm_index
     # E[effect | τ, D], averaged over the other hyperparameters by weighted points at every τ
-    if find_unsupported_reason(problem) is None:
+    if is_latent(problem):
         conditional = average_effects_given(
             problem,
             [{("effect_between", between_index): float(tau)} for tau in tau_values],

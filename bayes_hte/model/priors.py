@@ -21,10 +21,6 @@ _PRIORS_WITH_ZERO = (d.HalfNormal, d.HalfStudentT, d.HalfCauchy, d.Exponential)
 """Positive priors whose support includes 0."""
 
 
-_PRIORS_WITH_SCORES = (d.HalfNormal, d.HalfCauchy, d.Exponential, d.LogNormal)
-"""Positive priors whose quantiles have a formula."""
-
-
 type ValueHolder = Callable[[str, Any], Any]
 """Holder of numbers in a PyMC model: (name, value) -> the value, or a variable that holds it."""
 
@@ -65,59 +61,6 @@ def add_prior_variable(
     return getattr(pm, prior.dist)(
         name, **{key: hold_value(f"{name}_{key}", value) for key, value in parameter_values.items()}, dims=dims
     )
-
-
-def has_score_formula(prior: Distribution) -> bool:
-    """Tell whether the quantiles of a positive prior have a formula, so that its normal score can be sampled."""
-    return isinstance(prior, _PRIORS_WITH_SCORES)
-
-
-def compute_from_scores(priors: "list[Distribution]", scores: "TensorVariable", hold_value: ValueHolder) -> Any:
-    """Compute values from their normal scores, x = F⁻¹(Φ(score)): score ~ Normal(0, 1) gives x its prior.
-
-    Near x = 0, where data may not tell one small SD from another, scores have the light tail of a normal, and log x
-    that of an exponential.
-
-    Parameters
-    ----------
-    priors : list of Distribution
-        Of each value; `has_score_formula`.
-    scores : variable
-        (value,)
-    hold_value : callable
-    """
-    import pytensor.tensor as pt
-
-    value_parts, position_parts = [], []
-    for prior_class in dict.fromkeys(map(type, priors)):
-        positions = [position for position, prior in enumerate(priors) if isinstance(prior, prior_class)]
-        parameters = np.array([_list_score_parameters(priors[position]) for position in positions])
-        held_parameters = hold_value(f"between_{prior_class.__name__}", parameters)
-        own_scores = scores if len(positions) == len(priors) else scores[positions]
-        value_parts.append(_invert_scores(prior_class, held_parameters.T, own_scores))
-        position_parts += positions
-    return value_parts[0] if len(value_parts) == 1 else pt.concatenate(value_parts)[np.argsort(position_parts)]
-
-
-def _list_score_parameters(prior: Distribution) -> tuple[float, ...]:
-    if isinstance(prior, d.Exponential):
-        return (prior.mean,)
-    return tuple(prior.model_dump(exclude={"dist"}).values())
-
-
-def _invert_scores(prior_class: type, parameters: Any, scores: "TensorVariable") -> "TensorVariable":
-    """Compute F⁻¹(Φ(score)) of one distribution; parameters are (parameter, value)."""
-    import pytensor.tensor as pt
-
-    # P(x > value) = Φ(−score): the upper tail keeps its digits where x is large.
-    upper_tail = 0.5 * pt.erfc(scores / math.sqrt(2))
-    if prior_class is d.HalfNormal:
-        return parameters[0] * math.sqrt(2) * pt.erfcinv(upper_tail)
-    if prior_class is d.HalfCauchy:
-        return parameters[0] / pt.tan(0.5 * math.pi * upper_tail)
-    if prior_class is d.Exponential:
-        return -parameters[0] * pt.log(upper_tail)
-    return pt.exp(parameters[0] + parameters[1] * scores)  # LogNormal
 
 
 def add_ordered_variable(

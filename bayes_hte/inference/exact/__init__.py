@@ -4,8 +4,8 @@
     beyond        why a problem is beyond it, if it is
     posterior     draws, the certificate, and probabilities of signs with little noise of counting
 
-`latent` solves what is Gaussian given a few coordinates, `direct` published estimates in closed form. What is left goes
-to quadrature over segments (`engine`): heavy tails of one arm, priors that are no mixtures of normals.
+`latent` solves what is Gaussian given a few coordinates, `direct` published estimates in closed form, `parts` outcomes
+of two parts; what is left goes to quadrature over segments (`engine`), and `one_part` chooses.
 
 Nothing here imports PyMC; `bayes_hte.model.pymc.build.build_pymc_model` remains the definition, and a test compares the
 two densities.
@@ -17,9 +17,9 @@ import numpy as np
 
 from bayes_hte._support.validation import MIN_DRAWS
 from bayes_hte.inference.draws import Draws, EngineRefusalError
-from bayes_hte.inference.exact import direct, engine, parts
-from bayes_hte.inference.exact.latent.engine import draw_latent_posterior
+from bayes_hte.inference.exact import direct, parts
 from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
+from bayes_hte.inference.exact.one_part import draw_one_part
 from bayes_hte.model.parameters import list_coefficients
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.distributions import Normal
@@ -107,25 +107,7 @@ def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
         return parts.posterior(task, draws=draws, seed=seed)
     if closed(task):
         return direct.posterior(task, draws=draws, seed=seed)
-    return solve_one(task, draws=draws, seed=seed)
-
-
-def solve_one(task: Problem, *, draws: int, seed: int) -> Draws:
-    """Draw from the posterior of an outcome of one part that has no closed form."""
-    if find_unsupported_reason(task) is not None:
-        return engine.posterior(task, draws=draws, seed=seed)
-    drawn = draw_latent_posterior(task, draws=draws, seed=seed)
-    is_one_way = not any(coefficient.pool_priors.by for coefficient in list_coefficients(task.model))
-    if is_one_way and not _is_sound(drawn):
-        # Cutpoints move with all baselines at once, which proposals in straight coordinates follow poorly.
-        by_quadrature = engine.posterior(task, draws=draws, seed=seed)
-        if _is_sound(by_quadrature):
-            return by_quadrature
-    return drawn
-
-
-def _is_sound(drawn: Draws) -> bool:
-    return drawn.is_finite and not drawn.require_certificate().list_warnings()
+    return draw_one_part(task, draws=draws, seed=seed)
 
 
 def closed(task: Problem) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayes_hte.inference.draws import Draws, add_mean_outcome
-from bayes_hte.inference.exact import engine
+from bayes_hte.inference.exact.one_part import draw_one_part
 from bayes_hte.model.problem import Problem, build_problem
 
 
@@ -22,7 +22,7 @@ def split(task: Problem) -> list[Problem]:
 
 def posterior(task: Problem, *, draws: int, seed: int) -> Draws:
     """Draws of both parts, and the worse certificate."""
-    found = [engine.posterior(each, draws=draws, seed=seed + shift) for shift, each in enumerate(split(task), start=1)]
+    found = [draw_one_part(each, draws=draws, seed=seed + shift) for shift, each in enumerate(split(task), start=1)]
     rng = np.random.default_rng([seed, 6])
     shared_names = {} if task.model.nuisance is None else task.model.nuisance.stated_priors
     merged: dict[Hashable, xr.DataArray] = {}
@@ -50,4 +50,6 @@ def _worse(stats: list[xr.Dataset]) -> xr.Dataset:
     worst: dict[str, Callable[[list[float]], float]]
     worst = {"pareto_k": max, "effective_points": min, "quadrature_error": max, "unexplored_mass": max,
              "acceptance": min, "unmoved_share": max, "log_evidence": sum}  # fmt: skip
-    return xr.Dataset({name: float(pick([float(each[name]) for each in stats])) for name, pick in worst.items()})
+    # Engines measure different things: a number that one part lacks does not speak against it.
+    measured = {name: [float(each[name]) for each in stats if name in each] for name in worst}
+    return xr.Dataset({name: worst[name](values) for name, values in measured.items() if values})

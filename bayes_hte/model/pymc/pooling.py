@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_hte.model.coefficients import regularise_scale, split_offset
+from bayes_hte.model.normal_scores import compute_from_scores, has_score_formula
 from bayes_hte.model.parameters import Coefficient, HyperparameterSpec, SegmentDesign, name_term_variable
-from bayes_hte.model.priors import ValueHolder, add_prior_variable, compute_from_scores, has_score_formula
+from bayes_hte.model.priors import ValueHolder, add_prior_variable
 from bayes_hte.model.pymc.centering import GaussianMessage, SegmentSites, add_informed_offset
 from bayes_hte.model.pymc.linear_terms import BETWEEN_SCORE, BetweenScales, LinearTerm
 from bayes_hte.spec.distributions import Distribution, Normal

@@ -24,8 +24,6 @@ from mixed_design import MixedDesign, Structure, build_design, integrate_over_sc
 from quadrature_oracle import AGE, DEVICE, PLAN, SE, Mixture, Y, estimates
 
 import bayes_hte as hte
-from bayes_hte.inference.engine import ENGINES
-from bayes_hte.model.problem import build_problem
 
 GRID_ERROR = 2e-3
 SITE = [f"t{i % 4 // 2}" for i in range(9)]
@@ -117,9 +115,6 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(scope="module")
 def fit(case: Case) -> hte.Fit:
     cells, model = case.build_cells(), hte.Model.model_validate(case.spec)
-    reason = ENGINES["exact"].supports(build_problem(cells, model))
-    if reason is not None:
-        pytest.skip(f"the exact engine cannot solve this: {reason}")
     return hte.fit(cells, model, sampler="exact", draws=8000, seed=5)
 
 

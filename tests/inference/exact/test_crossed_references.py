@@ -26,8 +26,6 @@ from long_runs import find_moved_means, find_moved_sds, find_moved_signs, index_
 from paths import REFERENCE
 
 import bayes_hte as hte
-from bayes_hte.inference.engine import ENGINES
-from bayes_hte.model.problem import build_problem
 
 DRAWS = 24_000  # of a skewed SD the SD of 8,000 draws is off by a twentieth
 SEED = 14
@@ -57,9 +55,6 @@ def read_cells(reference: dict[str, Any]) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def fit(reference: dict[str, Any]) -> hte.Fit:
     cells, model = read_cells(reference), hte.Model.model_validate(reference["model"])
-    reason = ENGINES["exact"].supports(build_problem(cells, model))
-    if reason is not None:
-        pytest.skip(f"the exact engine cannot solve this: {reason}")
     return hte.fit(cells, model, sampler="exact", draws=DRAWS, seed=SEED)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from bayes_hte.inference.exact.latent.density import build_density
 from bayes_hte.inference.exact.latent.engine import compute_effects
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.peaks import Landscape, choose_start, climb_peak
 from bayes_hte.inference.exact.latent.sampling import sample_points
+from bayes_hte.model.normal_scores import Array
 from bayes_hte.model.problem import Problem
 
 type EffectConverter = Callable[[Array, Array], Array]

@@ -24,16 +24,18 @@ from bayes_hte.inference.exact.latent.likelihood import (
     move_sites,
     pack_cells,
 )
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.structure import NaturalValues, Structure, build_structure
+from bayes_hte.model.normal_scores import Array
 from bayes_hte.model.problem import Problem
 
 CHUNK = 24_576
 """Numbers in one array: a dozen such arrays stay in a core's cache."""
 NEWTON_STEPS = 6
+"""Of η to its mode at a peak, at most."""
 SITE_STEPS = 2
-NUISANCE_STEPS = 1
 """Of expectation propagation at a peak."""
+NUISANCE_STEPS = 1
+"""Newton steps of η at every point where a nuisance parameter moves it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +149,9 @@ class LatentDensity:
             nothing = [np.zeros_like(reference) for reference in density.cells.references]
             sites = fit_tangent_sites(density.cells, nothing, natural)
             solution = solve_gaussian(density.structure, natural, sites, density.start)
-            shifts = tuple(
-                np.clip(np.nan_to_num(mean), -LONGEST_MOVE, LONGEST_MOVE) for mean in compute_means(solution)
-            )
-            if density.is_gaussian:
-                shifts = tuple(np.nan_to_num(mean) for mean in compute_means(solution))
+            # A likelihood that is quadratic is so however far away.
+            longest = np.inf if density.is_gaussian else LONGEST_MOVE
+            shifts = tuple(np.clip(np.nan_to_num(mean), -longest, longest) for mean in compute_means(solution))
             density = replace(density, cells=density.cells.moved(shifts))
             if max(float(np.abs(shift).max()) for shift in shifts) < 1e-3:
                 break

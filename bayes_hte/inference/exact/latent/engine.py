@@ -13,21 +13,18 @@ from numpy.typing import NDArray
 
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws
 from bayes_hte.inference.exact.latent.density import LatentDensity, build_density
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.peaks import Landscape, make_careful, survey_peaks
-from bayes_hte.inference.exact.latent.sampling import (
-    WeightedPoints,
-    has_short_tail,
-    measure_worst_effective,
-    sample_points,
-)
+from bayes_hte.inference.exact.latent.sampling import WeightedPoints, has_short_tail, sample_points
 from bayes_hte.inference.exact.latent.signs import compute_positive_probability
+from bayes_hte.model.normal_scores import Array
 from bayes_hte.model.problem import Problem
 
 EFFECTIVE_PER_DRAW = 0.5
 """Effective points that are worth computing for every draw that is wanted."""
 LEAST_EFFECTIVE = 600.0
 """However few draws are wanted: 400 effective points are needed for the result to pass."""
+MAX_WORK = 6e6
+"""Effective points times segments that are aimed at, at most: draws of all segments are held at every point."""
 NOISY_WEIGHTS = 0.1
 """Variance of the log weights of a point from which its sites are worth another step."""
 
@@ -39,10 +36,9 @@ def draw_latent_posterior(problem: Problem, *, draws: int, seed: int) -> Draws:
     chosen = arrange_chains(resample(sample.weights, CHAIN_COUNT * -(-draws // CHAIN_COUNT), rng), rng)
     effects = compute_effects(density, sample)
     probability, error = compute_positive_probability(sample, effects, is_gaussian=density.is_gaussian)
-    effective = measure_worst_effective(density, sample.points, sample.draws, sample.weights)
     statistics = {
         "pareto_k": sample.pareto_k,
-        "effective_points": effective,
+        "effective_points": sample.effective,
         "quadrature_error": 0.0,
         "unexplored_mass": sample.uncovered,
         "unmoved_share": 0.0,
@@ -60,7 +56,7 @@ def weigh_problem(
     problem: Problem, *, wanted: float, seed: int, fixed: Mapping[tuple[str, int], float] | None = None
 ) -> tuple[LatentDensity, WeightedPoints]:
     """Weigh points of a problem, with more care where the first ones are noisy."""
-    wanted = max(wanted, LEAST_EFFECTIVE)
+    wanted = max(min(wanted, MAX_WORK / len(problem.coords["segment"])), LEAST_EFFECTIVE)
     landscape = survey_peaks(build_density(problem, fixed))
     sample = sample_points(landscape, wanted=wanted, seed=seed)
     noise = float(sample.weights @ np.nan_to_num(sample.draws.noise, posinf=1e3))

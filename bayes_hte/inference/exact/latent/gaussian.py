@@ -13,12 +13,13 @@ and the columns, whose posterior is normal with precision H = I + D (Σ_s A_s' N
 segments are (segment, row): rows are contiguous, so that what differs between points alone costs nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.structure import NaturalValues, Structure
+from bayes_hte.model.normal_scores import Array
 from bayes_hte.spec.distributions import Normal
 
 
@@ -299,8 +300,25 @@ def _invert_lower(root: Array) -> Array:
     return inverse
 
 
-def compute_centre_covariance(solution: Solution) -> list[Array]:
-    """Compute the posterior covariance of the cells' centres M: of every pair i ≤ j of cells, (segment, row)."""
+@dataclass(frozen=True, slots=True)
+class CentreCovariance:
+    """Posterior covariance of the cells' centres M.
+
+    Attributes
+    ----------
+    values : mapping
+        Of the cells i ≤ j: (segment, row).
+    """
+
+    values: Mapping[tuple[int, int], Array]
+
+    def select(self, i: int, j: int) -> Array:
+        """Select the covariance of two cells, in any order."""
+        return self.values[min(i, j), max(i, j)]
+
+
+def compute_centre_covariance(solution: Solution) -> CentreCovariance:
+    """Compute the posterior covariance of the cells' centres at points."""
     structure = solution.structure
     scaled_root = solution.inverse_root * solution.column_scales[:, np.newaxis, :]
     covariance = np.matmul(scaled_root.transpose(0, 2, 1), scaled_root)
@@ -309,17 +327,35 @@ def compute_centre_covariance(solution: Solution) -> list[Array]:
         first, second = structure.layouts[pair.first].columns, structure.layouts[pair.second].columns
         block = covariance[:, first[:, np.newaxis], second].reshape(len(covariance), len(first) * len(second))
         by_coefficient[pair.first, pair.second] = pair.spread(np.ascontiguousarray(block.T))
-    cells = range(len(structure.layouts))
     if not structure.has_baseline:
-        return [by_coefficient[i, j] for j in cells for i in range(j + 1)]
-    # M_0 = μ_0,  M_j = μ_0 + μ_j
-    found = []
+        return CentreCovariance(by_coefficient)
+    # M_0 = μ_0,  M_j = μ_0 + μ_j:  Cov(M_i, M_j) = c_00 + c_0i + c_0j + c_ij
+    values = {}
+    for (i, j), own in by_coefficient.items():
+        total = by_coefficient[0, 0]
+        for effect in (i, j):
+            if effect > 0:
+                total = total + by_coefficient[0, effect]
+        values[i, j] = total + own if i > 0 else total
+    return CentreCovariance(values)
+
+
+def compute_variances(solution: Solution, covariance: CentreCovariance, *, against_control: bool) -> list[Array]:
+    """Compute posterior variances of x of every cell, or of its difference from the control's, (segment, row)."""
+    # x_j − δ x_0 = q_j M_j − δ M_0 − r k Σ_i L_i g_i M_i + r √k ε_0 + S_j √q_j ε_j,   r = q_j L_j − δ L_0
+    offsets, cells = solution.offsets, range(len(solution.start))
+    scales, k, delta = offsets.scales, offsets.shared_variance, float(against_control)
+    pulled = [offsets.effective[i] * scales.shared[i] for i in cells]
+    # a_j = Σ_i L_i g_i Cov(M_i, M_j),   b = Σ_i L_i g_i a_i
+    cross = [sum(pulled[i] * covariance.select(i, j) for i in cells) for j in cells]
+    both = sum(pulled[i] * cross[i] for i in cells)
+    variances = []
     for j in cells:
-        for i in range(j + 1):
-            total = by_coefficient[0, 0]
-            if i > 0:
-                total = total + by_coefficient[0, i]
-            if j > 0:
-                total = total + by_coefficient[0, j]
-            found.append(total + by_coefficient[i, j] if i > 0 else total)
-    return found
+        q = offsets.shrinkage[j]
+        reach = q * scales.shared[j] - delta * scales.shared[0]
+        centre_variance = q**2 * covariance.select(j, j) - 2 * reach * k * q * cross[j] + (reach * k) ** 2 * both
+        if against_control:
+            centre_variance = centre_variance + covariance.select(0, 0) - 2 * q * covariance.select(0, j)
+            centre_variance = centre_variance + 2 * reach * k * cross[0]
+        variances.append(np.maximum(centre_variance, 0.0) + reach**2 * k + scales.own[j] ** 2 * q)
+    return variances

@@ -1,8 +1,7 @@
 """Evaluate the likelihood of cells, (segment, row), and approximate it by Gaussian sites.
 
 A site is moved in one step of expectation propagation: under the marginal N(m, V) of η that all sites give,
-the site's own
-likelihood takes its place, and the new site is the one that leaves mean and variance as they are then.
+the site's own likelihood takes its place, and the new site is the one that leaves mean and variance as they are then.
 
 References
 ----------
@@ -14,10 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayes_hte.inference.exact.latent.gaussian import Sites, Solution, compute_centre_covariance
-from bayes_hte.inference.exact.latent.normal_scores import Array
+from bayes_hte.inference.exact.latent.gaussian import Sites, Solution, compute_centre_covariance, compute_variances
 from bayes_hte.inference.exact.latent.structure import NaturalValues
 from bayes_hte.model.families.cell_likelihood import CellLikelihood
+from bayes_hte.model.normal_scores import Array
 from bayes_hte.model.problem import Problem
 
 NODE_COUNT = 5
@@ -111,26 +110,6 @@ def compute_means(solution: Solution) -> list[Array]:
     return solution.offsets.compute_means(solution.compute_centres(solution.column_mean))
 
 
-def compute_variances(solution: Solution, covariance: list[Array]) -> list[Array]:
-    """Compute posterior variances of x, given the covariance of the cells' centres (of pairs i ≤ j)."""
-    # x_j = q_j (M_j − L_j k Σ_i L_i g_i M_i) + q_j L_j √k ε_0 + S_j √q_j ε_j
-    count = len(solution.start)
-    offsets = solution.offsets
-    scales, k = offsets.scales, offsets.shared_variance
-    pulled = [offsets.effective[i] * scales.shared[i] for i in range(count)]
-    # a_j = Σ_i L_i g_i Cov(M_i, M_j),   b = Σ_i L_i g_i a_i
-    position = {(i, j): number for number, (i, j) in enumerate((i, j) for j in range(count) for i in range(j + 1))}
-    cross = [sum(pulled[i] * covariance[position[min(i, j), max(i, j)]] for i in range(count)) for j in range(count)]
-    both = sum(pulled[i] * cross[i] for i in range(count))
-    variances = []
-    for j in range(count):
-        reach = scales.shared[j] * k
-        centre_variance = covariance[position[j, j]] - 2 * reach * cross[j] + reach**2 * both
-        q = offsets.shrinkage[j]
-        variances.append(q**2 * (np.maximum(centre_variance, 0.0) + scales.shared[j] ** 2 * k) + scales.own[j] ** 2 * q)
-    return variances
-
-
 def move_sites(cells: CellData, sites: Sites, marginals: Marginals, natural: NaturalValues) -> tuple[Sites, Array]:
     """Move every site by one step of expectation propagation.
 
@@ -197,4 +176,5 @@ def compute_marginals(solution: Solution) -> Marginals:
 
     With the covariance of centres at the point itself: that of a peak may be too wide by orders of magnitude.
     """
-    return Marginals(compute_means(solution), compute_variances(solution, compute_centre_covariance(solution)))
+    covariance = compute_centre_covariance(solution)
+    return Marginals(compute_means(solution), compute_variances(solution, covariance, against_control=False))

@@ -1,8 +1,8 @@
 """Straighten coordinates: monotone maps u_j = m_j(g_j) under which the posterior is nearly normal.
 
 Along a ray through the peak, peak + t Σ_j / σ_j, the log density is followed for six SDs to both sides, and
-interpolated
-by a spline. Quantiles of the density that this gives, at normal scores, are the map's knots; outside it is linear.
+interpolated by a spline. Quantiles of the density that this gives, at normal scores, are the map's knots; outside it
+is linear.
 Proposals alone live in these coordinates: densities carry their Jacobian, so no map can bias anything.
 """
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.peaks import LatentPeak
+from bayes_hte.model.normal_scores import Array
 
 if TYPE_CHECKING:
     from scipy.interpolate import PchipInterpolator

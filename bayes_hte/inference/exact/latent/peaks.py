@@ -1,9 +1,8 @@
 """Find the peaks of the posterior of the coordinates: Newton steps from several starts, and a scan for others.
 
-Precise segments that agree and noisy ones that differ can be explained by a small between-segment SD or by a
-large one. Each
-explanation is a peak, and no weights of points around one tell of the other: so every SD is scanned over all that its
-prior and the data allow, and so is the whole space, thinly; what rises anywhere is climbed.
+Precise segments that agree and noisy ones that differ can be explained by a small between-segment SD or by a large
+one. Each explanation is a peak, and no weights of points around one tell of the other: so every SD is scanned over all
+that its prior and the data allow, and so is the whole space, thinly; what rises anywhere is climbed.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from bayes_hte.inference.exact.latent.density import LatentDensity
-from bayes_hte.inference.exact.latent.normal_scores import Array, compute_value_of_score, find_score_of_value
+from bayes_hte.model.normal_scores import Array, compute_value_of_score, find_score_of_value
 
 USUAL_START = -0.3
 """Normal score of SDs at which a search starts: a little below the prior median."""

@@ -1,8 +1,7 @@
 """Sample weighted points of the coordinates by adaptive importance sampling with mixtures of normals and t.
 
 Every point is weighted by the mixture of all proposals (Owen & Zhou 2000, JASA 95:135), and the weights are
-Pareto-smoothed
-(Vehtari et al. 2024, JMLR 25:72).
+Pareto-smoothed (Vehtari et al. 2024, JMLR 25:72).
 """
 
 from dataclasses import dataclass, replace
@@ -12,16 +11,20 @@ from scipy import special
 
 from bayes_hte.inference.exact.latent.density import LatentDensity
 from bayes_hte.inference.exact.latent.maps import CoordinateMaps, build_linear_maps, fit_maps
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.peaks import Landscape
 from bayes_hte.inference.exact.latent.weights import LatentDraws, join_draws, weigh_points
 from bayes_hte.inference.exact.smooth import smooth
+from bayes_hte.model.normal_scores import Array
 
 FIRST_POINTS = 512
 MAX_ROUNDS = 12
 GROWTH = 2.0
 """Points of a round for every point before it, at most."""
 MAX_POINTS_PER_WANTED = 25.0
+TRUSTED_POINTS_PER_DIM = 25.0
+"""Effective points per coordinate from which a learnt mean and covariance are trusted wholly."""
+LEAST_SHARE = 0.1
+"""Of the points that a peak keeps, so that it goes on being looked at; and of effective ones that a round hopes for."""
 NORMAL_SHARE, NORMAL_SPREAD = 0.75, 1.25
 T_SHARE, T_SPREAD, T_FREEDOM = 0.25, 1.5, 5.0
 """Of a proposal's components: most of it near the posterior, some with tails that no map can miss."""
@@ -80,6 +83,8 @@ class WeightedPoints:
         Pareto-smoothed, they sum to 1.
     pareto_k : float
     log_evidence : float
+    effective : float
+        Points that the worst of all SDs, means, levels and effects is worth.
     uncovered : float
         Largest share of the weight that a point of the scan would have had, had it been drawn.
     """
@@ -89,12 +94,8 @@ class WeightedPoints:
     weights: Array
     pareto_k: float
     log_evidence: float
+    effective: float
     uncovered: float = 0.0
-
-    @property
-    def effective(self) -> float:
-        """(Σ w)² / Σ w²."""
-        return 1 / float((self.weights**2).sum())
 
 
 @dataclass(slots=True)
@@ -148,18 +149,17 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Weighted
     while True:
         exploration.extend(_propose(centres, covariances, shares), count)
         rounds += 1
-        log_ratio, points, draws = exploration.compute_log_ratio(), exploration.points, exploration.require_draws()
-        weights, pareto_k = smooth(log_ratio)
-        effective = measure_worst_effective(peaks[0].density, points, draws, weights)
-        is_enough = effective >= wanted and has_short_tail(weights, pareto_k)
-        is_hopeless = rounds >= 2 and effective < HOPELESS_SHARE * len(points)
-        if is_enough or is_hopeless or rounds >= MAX_ROUNDS or len(points) >= MAX_POINTS_PER_WANTED * wanted:
+        sample = _summarise_points(exploration)
+        point_count = len(sample.points)
+        is_enough = sample.effective >= wanted and has_short_tail(sample.weights, sample.pareto_k)
+        is_hopeless = rounds >= 2 and sample.effective < HOPELESS_SHARE * point_count
+        if is_enough or is_hopeless or rounds >= MAX_ROUNDS or point_count >= MAX_POINTS_PER_WANTED * wanted:
             break
+        log_ratio = exploration.compute_log_ratio()
         centres, covariances, shares = _learn_components(exploration.straight, log_ratio, centres, covariances)
-        share = max(effective / len(points), 0.1)
+        share = max(sample.effective / point_count, LEAST_SHARE)
         # What a few hundred points say of the worst quantity is rough: a round at most multiplies what there is.
-        count = int(np.clip(1.1 * (wanted - effective) / share, FIRST_POINTS, GROWTH * len(points)))
-    sample = _summarise_points(exploration)
+        count = int(np.clip(1.1 * (wanted - sample.effective) / share, FIRST_POINTS, GROWTH * point_count))
     for _ in range(MAX_VISITS):
         shares = _measure_uncovered(landscape, exploration, sample)
         missed = np.flatnonzero(shares > VISITED_SHARE)
@@ -181,7 +181,9 @@ def _summarise_points(exploration: _Exploration) -> WeightedPoints:
     weights, pareto_k = smooth(log_ratio)
     top = float(log_ratio.max())
     log_evidence = top + float(np.log(np.mean(np.exp(log_ratio - top))))
-    return WeightedPoints(exploration.points, exploration.require_draws(), weights, pareto_k, log_evidence)
+    points, draws = exploration.points, exploration.require_draws()
+    effective = measure_worst_effective(exploration.density, points, draws, weights)
+    return WeightedPoints(points, draws, weights, pareto_k, log_evidence, effective)
 
 
 def has_short_tail(weights: Array, pareto_k: float) -> bool:
@@ -269,7 +271,7 @@ def _learn_components(
         mine = weights * (owner == number)
         mass = float(mine.sum())
         effective = mass**2 / float((mine**2).sum()) if mass > 0 else 0.0
-        trust = min(1.0, effective / (25.0 * max(dim, 1)))
+        trust = min(1.0, effective / (TRUSTED_POINTS_PER_DIM * max(dim, 1)))
         if mass > 0:
             mean = mine @ straight / mass
             centred = straight - mean
@@ -279,8 +281,7 @@ def _learn_components(
         else:
             found[0].append(centre)
             found[1].append(covariance)
-        # Every peak keeps a share, so that it goes on being looked at.
-        found[2].append(max(mass / float(weights.sum()), 0.1))
+        found[2].append(max(mass / float(weights.sum()), LEAST_SHARE))
     shares = np.array(found[2])
     return found[0], found[1], shares / shares.sum()
 

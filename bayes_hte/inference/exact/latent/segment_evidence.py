@@ -20,8 +20,8 @@ from bayes_hte.inference.exact.latent.gaussian import (
     solve_offsets,
 )
 from bayes_hte.inference.exact.latent.likelihood import Marginals, fit_tangent_sites, move_sites
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.structure import NaturalValues
+from bayes_hte.model.normal_scores import Array
 from bayes_hte.model.problem import Problem
 
 NEWTON_STEPS, SITE_STEPS = 6, 2

@@ -10,8 +10,8 @@ without any noise of counting. Where they do not, the best multiple β of h is n
 import numpy as np
 from scipy import special
 
-from bayes_hte.inference.exact.latent.normal_scores import Array
 from bayes_hte.inference.exact.latent.sampling import WeightedPoints
+from bayes_hte.model.normal_scores import Array
 
 
 def compute_positive_probability(sample: WeightedPoints, effects: Array, *, is_gaussian: bool) -> tuple[Array, Array]:

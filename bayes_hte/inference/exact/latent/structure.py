@@ -8,13 +8,13 @@ coefficient_c[s] = location_c + Σ_columns design_c[s, column] scale[column](u) 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from bayes_hte.inference.exact.latent.normal_scores import Array, compute_value_of_score, find_score_of_value
+from bayes_hte.model.normal_scores import Array, compute_value_of_score
 from bayes_hte.model.parameters import (
     Coefficient,
     HyperparameterSpec,
@@ -185,18 +185,6 @@ class Structure:
             log_prior += compute_log_prior(prior, values[:, 1:]).sum(1) + points[:, ordered[1:]].sum(1)
         return log_prior
 
-    def find_point(self, natural: NaturalValues) -> Array:
-        """Find the point at which hyperparameters have these values, (coordinate,)."""
-        point = np.empty(len(self.coordinates))
-        for column, each in enumerate(self.coordinates):
-            value = natural[each.name][each.position]
-            if each.is_gap:
-                gap = value - natural[each.name][each.position - 1]
-                point[column] = np.log(max(float(gap), 1e-8))
-            else:
-                point[column] = find_score_of_value(each.prior, float(value))
-        return point
-
 
 @dataclass(slots=True)
 class _LayoutBuilder:
@@ -341,12 +329,6 @@ def _multiply_columns(first: Array, second: Array) -> Matrix:
     # Row by row Kronecker product of sparse designs, which would not fit into memory as a plain one.
     left, right = sp.csr_array(first), sp.csr_array(second)
     return sp.csr_array(sp.vstack([sp.kron(left[[row]], right[[row]], format="csr") for row in range(rows)]))
-
-
-def with_fixed(structure: Structure, values: Mapping[tuple[str, int], float]) -> Structure:
-    """Condition a structure on values of hyperparameters that are coordinates of it."""
-    kept = tuple(each for each in structure.coordinates if (each.name, each.position) not in values)
-    return replace(structure, coordinates=kept, fixed={**structure.fixed, **values})
 
 
 def find_unsupported_reason(problem: Problem) -> str | None:

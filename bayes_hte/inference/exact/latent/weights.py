@@ -2,9 +2,8 @@
 
     p(u | y) ∝ p(u) Z(u) R(u)      Z: the Gaussian's integral,  R = E_q[exp Σ (l − site)],  q: the Gaussian
 
-R is estimated by antithetic draws. Columns v come in pairs v̂ ± L⁻ᵀ ε; given v segments are independent, so
-every segment
-has a pair of offsets of its own, averaged before the product over segments:
+R is estimated by antithetic draws. Columns v come in pairs v̂ ± L⁻ᵀ ε; given v segments are independent, so every
+segment has a pair of offsets of its own, averaged before the product over segments:
 
     R(u) = ½ Σ_(v pair) Π_s ½ Σ_(offsets pair) exp Σ_j (l_j − site_j)
 
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayes_hte.inference.exact.latent.density import LatentDensity
-from bayes_hte.inference.exact.latent.gaussian import Solution, compute_centre_covariance
+from bayes_hte.inference.exact.latent.gaussian import Solution, compute_centre_covariance, compute_variances
 from bayes_hte.inference.exact.latent.likelihood import CellData, compute_means
-from bayes_hte.inference.exact.latent.normal_scores import Array
+from bayes_hte.model.normal_scores import Array
 
 WIDE_SHARE, WIDE_SPREAD = 0.3, 1.7
 """Of columns drawn from a wider normal, where draws are defensive."""
@@ -42,7 +41,7 @@ class LatentDraws:
     predictors : ndarray
         η of every cell: (cell, segment, point).
     effect_means, effect_sds : ndarray
-        Of every effect under the Gaussian: (arm, segment, point); without draws of segments none.
+        Of every effect under the Gaussian: (arm, segment, point).
     log_ratio : ndarray
         log R, without the correction for columns from a wider normal: (point,).
     plain_signs : ndarray
@@ -230,34 +229,14 @@ def _draw_prior_positions(solution: Solution, columns: Array, rng: np.random.Gen
 
 def summarise_effects(solution: Solution, cells: CellData) -> tuple[Array, Array]:
     """Compute mean and SD of every effect under the Gaussian, (arm, segment, row)."""
-    structure, offsets = solution.structure, solution.offsets
-    scales, k = offsets.scales, offsets.shared_variance
-    covariance = compute_centre_covariance(solution)
-    count = len(solution.start)
-    position = {(i, j): number for number, (i, j) in enumerate((i, j) for j in range(count) for i in range(j + 1))}
-    shape = (structure.segment_count, len(solution.log_integral))
+    has_baseline = solution.structure.has_baseline
+    shape = (solution.structure.segment_count, len(solution.log_integral))
     means = [reference + mean for reference, mean in zip(cells.references, compute_means(solution), strict=True)]
-    if not structure.has_baseline:
-        sds = [np.sqrt(np.maximum(offsets.shrinkage[j] ** 2 * covariance[position[j, j]], 0.0)
-                       + scales.own[j] ** 2 * offsets.shrinkage[j]) for j in range(count)]  # fmt: skip
-        return _stack_segments(means, shape), _stack_segments(sds, shape)
-    pulled = [offsets.effective[i] * scales.shared[i] for i in range(count)]
-
-    def covary(i: int, j: int) -> Array:
-        return covariance[position[min(i, j), max(i, j)]]
-
-    cross = [sum(pulled[i] * covary(i, j) for i in range(count)) for j in range(count)]
-    both = sum(pulled[i] * cross[i] for i in range(count))
-    found_sds = []
-    for j in range(1, count):
-        q = offsets.shrinkage[j]
-        # x_j − x_0 = q M_j − M_0 − (q L_j − L_0) k Σ_i L_i g_i M_i + (q L_j − L_0) √k ε_0 + S_j √q ε_j
-        reach = q * scales.shared[j] - scales.shared[0]
-        variance = q**2 * covary(j, j) + covary(0, 0) - 2 * q * covary(0, j)
-        variance = variance + (reach * k) ** 2 * both - 2 * reach * k * (q * cross[j] - cross[0])
-        variance = np.maximum(variance, 0.0) + reach**2 * k + scales.own[j] ** 2 * q
-        found_sds.append(np.sqrt(variance))
-    return _stack_segments([mean - means[0] for mean in means[1:]], shape), _stack_segments(found_sds, shape)
+    covariance = compute_centre_covariance(solution)
+    sds = [np.sqrt(each) for each in compute_variances(solution, covariance, against_control=has_baseline)]
+    if has_baseline:
+        means, sds = [mean - means[0] for mean in means[1:]], sds[1:]
+    return _stack_segments(means, shape), _stack_segments(sds, shape)
 
 
 def _stack_segments(values: list[Array], shape: tuple[int, int]) -> Array:

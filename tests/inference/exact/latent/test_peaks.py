@@ -47,24 +47,26 @@ def test_the_peak_is_the_same_from_every_start(problem: Problem, score: float) -
 
 
 @pytest.mark.parametrize("ratio", [60.0, 300.0])
-@pytest.mark.parametrize("seed", range(6))
-def test_no_peak_with_mass_is_missed(ratio: float, seed: int) -> None:
-    """tau by a grid over both SDs, on which everything else is in closed form."""
-    problem = make_two_modes(ratio, 0.9, seed)
-    density = build_density(problem)
-    density = density.settled(np.zeros(2))
-    scores = np.linspace(-6.0, 6.0, 241)
-    points = np.stack(np.meshgrid(scores, scores, indexing="ij"), axis=-1).reshape(-1, 2)
-    heights = density.approximate(points)
-    masses = np.exp(heights - heights.max())
-    natural = density.structure.compute_natural(points)["effect_between"][:, 0]
-    expected = float(masses @ natural / masses.sum())
-    spread = float(np.sqrt(masses @ (natural - expected) ** 2 / masses.sum()))
-    drawn = draw_latent_posterior(problem, draws=2000, seed=seed)
-    if drawn.require_certificate().list_warnings():
-        pytest.skip("refused, which is honest")
-    # 600 effective points at least: .041 SD, five of them; the grid's spacing adds a few thousandths
-    assert abs(float(drawn.posterior["effect_between"].mean()) - expected) < 5 * 0.045 * spread
+def test_no_peak_with_mass_is_missed(ratio: float) -> None:
+    """tau by a grid over both SDs, all else in closed form; at most one problem in six is refused."""
+    refused = 0
+    for seed in range(6):
+        problem = make_two_modes(ratio, 0.9, seed)
+        density = build_density(problem).settled(np.zeros(2))
+        scores = np.linspace(-6.0, 6.0, 241)
+        points = np.stack(np.meshgrid(scores, scores, indexing="ij"), axis=-1).reshape(-1, 2)
+        heights = density.approximate(points)
+        masses = np.exp(heights - heights.max())
+        natural = density.structure.compute_natural(points)["effect_between"][:, 0]
+        expected = float(masses @ natural / masses.sum())
+        spread = float(np.sqrt(masses @ (natural - expected) ** 2 / masses.sum()))
+        drawn = draw_latent_posterior(problem, draws=2000, seed=seed)
+        if drawn.require_certificate().list_warnings():
+            refused += 1
+            continue
+        # 600 effective points at least: .041 SD, five of them; the grid's spacing adds a few thousandths
+        assert abs(float(drawn.posterior["effect_between"].mean()) - expected) < 5 * 0.045 * spread
+    assert refused <= 1
 
 
 def test_maps_and_their_inverses_belong_together(problem: Problem) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from bayes_hte.inference.exact.latent.normal_scores import compute_value_of_score, find_score_of_value
+from bayes_hte.model.normal_scores import compute_value_of_score, find_score_of_value
 from bayes_hte.model.priors import freeze_distribution
 from bayes_hte.spec import distributions as d
 

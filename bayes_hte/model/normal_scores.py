@@ -2,22 +2,31 @@
 
     value = F⁻¹(Φ(u))      F: distribution function of the prior
 
-As τ goes to 0 the likelihood becomes flat in u while the prior is normal: no exponential tail, no funnel.
-Every quantile
-is taken from the nearer tail, so that data far outside of a prior find their place.
+As τ goes to 0 the likelihood becomes flat in u while the prior is normal: no exponential tail, no funnel. Every
+quantile is taken from the nearer tail, so that data far outside of a prior find their place. The exact engine computes
+with arrays, NUTS with variables of a graph, which has formulas for some priors only; a test holds the two together.
 """
+
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bayes_hte.model.priors import ValueHolder
 from bayes_hte.spec import distributions as d
 from bayes_hte.spec.distributions import Distribution
+
+if TYPE_CHECKING:
+    from pytensor.tensor.variable import TensorVariable
 
 Array = NDArray[np.float64]
 MAX_SCORE = 37.0
 """Φ(−37) is 1e-300: beyond it a double cannot tell tails apart."""
-_LOG_2 = float(np.log(2.0))
+_LOG_2 = math.log(2.0)
+_PRIORS_WITH_SCORES = (d.HalfNormal, d.HalfCauchy, d.Exponential, d.LogNormal)
+"""Positive priors whose quantiles have a formula."""
 
 
 def compute_value_of_score(prior: Distribution, score: Array) -> Array:  # noqa: PLR0911 (a table of cases)
@@ -106,3 +115,56 @@ def find_score_of_value(prior: Distribution, value: float) -> float:
         else:
             upper = middle
     return 0.5 * (lower + upper)
+
+
+def has_score_formula(prior: Distribution) -> bool:
+    """Tell whether the quantiles of a positive prior have a formula, so that its normal score can be sampled."""
+    return isinstance(prior, _PRIORS_WITH_SCORES)
+
+
+def compute_from_scores(priors: "list[Distribution]", scores: "TensorVariable", hold_value: ValueHolder) -> Any:
+    """Compute values from their normal scores, x = F⁻¹(Φ(score)): score ~ Normal(0, 1) gives x its prior.
+
+    Near x = 0, where data may not tell one small SD from another, scores have the light tail of a normal, and log x
+    that of an exponential.
+
+    Parameters
+    ----------
+    priors : list of Distribution
+        Of each value; `has_score_formula`.
+    scores : variable
+        (value,)
+    hold_value : callable
+    """
+    import pytensor.tensor as pt
+
+    value_parts, position_parts = [], []
+    for prior_class in dict.fromkeys(map(type, priors)):
+        positions = [position for position, prior in enumerate(priors) if isinstance(prior, prior_class)]
+        parameters = np.array([_list_score_parameters(priors[position]) for position in positions])
+        held_parameters = hold_value(f"between_{prior_class.__name__}", parameters)
+        own_scores = scores if len(positions) == len(priors) else scores[positions]
+        value_parts.append(_invert_scores(prior_class, held_parameters.T, own_scores))
+        position_parts += positions
+    return value_parts[0] if len(value_parts) == 1 else pt.concatenate(value_parts)[np.argsort(position_parts)]
+
+
+def _list_score_parameters(prior: Distribution) -> tuple[float, ...]:
+    if isinstance(prior, d.Exponential):
+        return (prior.mean,)
+    return tuple(prior.model_dump(exclude={"dist"}).values())
+
+
+def _invert_scores(prior_class: type, parameters: Any, scores: "TensorVariable") -> "TensorVariable":
+    """Compute F⁻¹(Φ(score)) of one distribution; parameters are (parameter, value)."""
+    import pytensor.tensor as pt
+
+    # P(x > value) = Φ(−score): the upper tail keeps its digits where x is large.
+    upper_tail = 0.5 * pt.erfc(scores / math.sqrt(2))
+    if prior_class is d.HalfNormal:
+        return parameters[0] * math.sqrt(2) * pt.erfcinv(upper_tail)
+    if prior_class is d.HalfCauchy:
+        return parameters[0] / pt.tan(0.5 * math.pi * upper_tail)
+    if prior_class is d.Exponential:
+        return -parameters[0] * pt.log(upper_tail)
+    return pt.exp(parameters[0] + parameters[1] * scores)  # LogNormal
