@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         PlanError,
         SpecError,
     )
-    from bayes_hte.spec import Model, Plan, read_model, read_plan
+    from bayes_hte.spec import Model, Plan, Rule, read_model, read_plan
 
     __version__: str
 
@@ -57,6 +57,7 @@ _HOMES = {
     "run": "analysis.run",
     "Model": "spec",
     "Plan": "spec",
+    "Rule": "spec",
     "read_model": "spec",
     "read_plan": "spec",
     **dict.fromkeys(
@@ -77,6 +78,7 @@ __all__ = [
     "OutputError",
     "Plan",
     "PlanError",
+    "Rule",
     "SpecError",
     "cells",
     "check",

@@ -20,6 +20,20 @@ from bayes_hte.spec.files import build_json_schema
 
 FORMS_FOLDER = HERE.parent / "examples" / "forms"
 SHOWN_DATA_LINES = 5
+TABLE_BY_HEADER = {
+    "report": "Reporting",
+    "decision": "Rule",
+    "sampling": "Sampling",
+    "privacy": "Privacy",
+    "covariates": "SegmentTable",
+}
+CONDITION_BY_KEY = {
+    "ship": "ShipCondition",
+    "stop": "StopCondition",
+    "equivalent": "EquivalenceCondition",
+    "guardrail": "GuardrailCondition",
+}
+"""Tables inside of [decision]."""
 NOTHING = "—"
 
 HEAD = """# The plan file
@@ -66,14 +80,24 @@ columns are named in the form `"summary"`, `"wide"` or, if their names say what 
 def write_page() -> str:
     """The whole page."""
     schema = build_json_schema(Plan)
-    tables = {name: schema["$defs"][name] for name in ("Reporting", "Sampling", "Privacy", "SegmentTable")}
     page = [HEAD, "## Keys at the top", "", *_write_keys(schema, schema), MODELS_INTRO, write_data_table("../models/")]
     page += [FORMS_INTRO, *_write_form_overview(schema)]
     for form in MAKER_BY_FORM:
         page += _write_form(form, schema)
-    for header, table in zip(("report", "sampling", "privacy", "covariates"), tables.values(), strict=True):
-        page += [f"## `[{header}]`", "", table["description"], "", *_write_keys(table, schema)]
+    for header, name in TABLE_BY_HEADER.items():
+        table = schema["$defs"][name]
+        page += [f"## `[{header}]`", "", table["description"].partition("\n\n")[0], "", *_write_keys(table, schema)]
+        if header == "decision":
+            page += _write_conditions(schema)
     return "\n".join(page).rstrip("\n") + "\n"
+
+
+def _write_conditions(schema: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, name in CONDITION_BY_KEY.items():
+        condition = schema["$defs"][name]
+        lines += [f"### Inside `{key}`", "", condition["description"], "", *_write_keys(condition, schema)]
+    return lines
 
 
 def _find_form(form: str, schema: dict[str, Any]) -> dict[str, Any]:

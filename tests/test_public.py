@@ -14,7 +14,7 @@ HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydant
 
 PUBLIC = [
     "ArgumentError", "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan",
-    "PlanError", "SpecError", "cells", "check", "compare", "example_cells", "example_fit", "fit", "fit_many",
+    "PlanError", "Rule", "SpecError", "cells", "check", "compare", "example_cells", "example_fit", "fit", "fit_many",
     "fit_table", "from_posterior", "learn_prior", "load", "loso", "plot_prior", "prior_from_fit", "prior_predictive",
     "prior_sweep", "read_model", "read_plan", "run",
 ]  # fmt: skip

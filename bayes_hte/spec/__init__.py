@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from bayes_hte.spec.files import list_shipped_models, read_model, read_plan
     from bayes_hte.spec.model import Model, Pool
     from bayes_hte.spec.plan import Plan
+    from bayes_hte.spec.rule import Rule
 
 _MODULE_BY_NAME = {
     "Distribution": "distributions",
     "Model": "model",
     "Plan": "plan",
     "Pool": "model",
+    "Rule": "rule",
     "read_model": "files",
     "read_plan": "files",
     "list_shipped_models": "files",
 }
 
-__all__ = ["Distribution", "Model", "Plan", "Pool", "list_shipped_models", "read_model", "read_plan"]
+__all__ = ["Distribution", "Model", "Plan", "Pool", "Rule", "list_shipped_models", "read_model", "read_plan"]
 
 
 def __getattr__(name: str) -> Any:

@@ -305,6 +305,8 @@ def _follow_schema_step(json_schema: dict[str, Any], schema_node: dict[str, Any]
     """Follow one step of a path through properties, references and tagged unions."""
     # A part that is no property is the tag of a union's member: then the step stays at the node, and the tag chooses.
     next_node = schema_node.get("properties", {}).get(path_part, schema_node)
+    if "items" in schema_node and path_part.isdigit():
+        next_node = schema_node["items"]
     # An optional value is a union with null: the other member has the keys.
     for union_member in next_node.get("anyOf", []):
         if "$ref" in union_member or "discriminator" in union_member:

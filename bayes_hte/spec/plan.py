@@ -20,6 +20,7 @@ from bayes_hte.spec.data_forms import (
 )
 from bayes_hte.spec.error_messages import ExplainedTable
 from bayes_hte.spec.family_rules import UnitVariance
+from bayes_hte.spec.rule import Rule, settle_matters
 
 SamplerName = Literal["auto", "exact", "nuts"]
 
@@ -168,6 +169,18 @@ class Plan(ExplainedTable, PlanTable):
     )
     sampling: Sampling = Field(default_factory=Sampling, description="How the posterior is drawn.")
     report: Reporting = Field(default_factory=Reporting, description="How effects are shown, and which are called.")
+    decision: Rule | None = Field(
+        default=None,
+        description="What must hold, and how probably, before a segment is called `ship`, `stop` or `equivalent`; no "
+        "decisions are reported without it.",
+    )
+
+    @property
+    def matters(self) -> float | None:
+        """The smallest effect that matters, on the scale of the report: ``report.rope``, else the rule's."""
+        if self.report.rope is not None or self.decision is None:
+            return self.report.rope
+        return self.decision.matters
 
     @model_validator(mode="before")
     @classmethod
@@ -175,6 +188,13 @@ class Plan(ExplainedTable, PlanTable):
         if isinstance(content, dict) and isinstance(content.get("data"), dict):
             return {**content, "data": {"form": DEFAULT_FORM, **content["data"]}}
         return content
+
+    @model_validator(mode="after")
+    def _settle_matters(self) -> Self:
+        if self.decision is not None:
+            # Nothing but the validation of this very plan may write to it.
+            object.__setattr__(self, "decision", settle_matters(self.decision, self.report.rope))
+        return self
 
     @model_validator(mode="after")
     def _check_relative_scale(self) -> Self:

@@ -49,7 +49,7 @@ def test_every_key_but_tables_and_tags_shows_an_example(schema_class: type[BaseM
         for name, of_key in list_keys(schema_class)
         if not of_key.get("examples") and "const" not in of_key and name.split(".")[0] not in distributions
     ]
-    tables = {"Plan.data", "Plan.covariates", "Plan.privacy", "Plan.sampling", "Plan.report"}
+    tables = {"Plan.data", "Plan.covariates", "Plan.privacy", "Plan.sampling", "Plan.report", "Plan.decision"}
     tables |= {"Amount.effect", "Amount.baseline", *(f"Model.{key}" for key in ("effect", "baseline", "amount"))}
     assert set(without) <= tables | {"Model.nuisance"}, "give Field(examples=[…]) to these keys"
 
