@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bayes_hte.analysis.result import Fit
     from bayes_hte.analysis.run import run
     from bayes_hte.cells import check
+    from bayes_hte.cells.simulation.result import Simulation
+    from bayes_hte.cells.simulation.simulate import simulate
     from bayes_hte.errors import (
         ArgumentError,
         DataError,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Fit": "analysis.result",
+    "Simulation": "cells.simulation.result",
+    "simulate": "cells.simulation.simulate",
     "check": "cells",
     "compare": "analysis.compare",
     "load": "analysis.load",
@@ -79,6 +83,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Rule",
+    "Simulation",
     "SpecError",
     "cells",
     "check",
@@ -99,6 +104,7 @@ __all__ = [
     "read_model",
     "read_plan",
     "run",
+    "simulate",
 ]
 
 

@@ -1,0 +1,100 @@
+"""The design of a simulated experiment: who is in it, what is true of them, and how many are observed."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayes_hte._support.validation import describe_value, to_float, to_int
+from bayes_hte.cells.simulation.outcomes.law import OutcomeLaw
+from bayes_hte.cells.simulation.stated.segments import ArmDesign, PopulationDesign, StatedValues, check_shares
+from bayes_hte.errors import ArgumentError
+
+LARGEST_UNIT_COUNT = 10**15
+"""Sums of whole numbers stay exact in double precision up to nine times this."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeDesign:
+    """How many units there are, and how they are spread over days, segments and arms.
+
+    Attributes
+    ----------
+    unit_count : int
+        Units of one experiment.
+    day_shares : array
+        Share of the units that arrive on each day, (day,).
+    is_fixed : bool
+        Whether every cell has its expected number of units, rounded, in place of a multinomial one.
+    """
+
+    unit_count: int
+    day_shares: StatedValues
+    is_fixed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A simulated experiment before its truth is drawn: segments, arms, the law of the outcome, and sizes."""
+
+    segments: PopulationDesign
+    arms: ArmDesign
+    law: OutcomeLaw
+    sizes: SizeDesign
+
+
+def read_sizes(n: object, days: object, *, is_fixed: bool) -> SizeDesign:
+    """Read the number of units, and the days on which they arrive: their number, or the share of each.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no units or no days, or the shares of the days do not add up to 1.
+    """
+    unit_count = check_count(n, "n", "units")
+    if days is None or (day_count := to_int(days)) is not None:
+        day_count = 1 if days is None else check_count(days, "days", "days")
+        day_shares = np.full(day_count, 1 / day_count)
+    elif isinstance(days, str) or not isinstance(days, Iterable):
+        raise ArgumentError(f"days is {describe_value(days)}; give their number, or the share of units on each day")
+    else:
+        # Named, so that the message about a wrong share says of which day it is.
+        named_shares = {f"day {i + 1}": share for i, share in enumerate(days)}
+        if not named_shares:
+            raise ArgumentError("days is empty, so nobody would arrive; give one share per day")
+        day_shares = np.array(list(check_shares(named_shares, "the days").values()))
+    return SizeDesign(unit_count, day_shares, is_fixed)
+
+
+def check_count(value: object, argument_name: str, noun: str) -> int:
+    """Check that a value is a whole number of 1 or more, and return it as an int.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not; the message says of what it is the number.
+    """
+    number = to_float(value)
+    # 1e8 is how people write a hundred million.
+    if number is None or not math.isfinite(number) or number != math.floor(number) or number > LARGEST_UNIT_COUNT:
+        raise ArgumentError(f"{argument_name} is {describe_value(value)}; give a whole number of {noun}")
+    if number < 1:
+        raise ArgumentError(f"{argument_name}={int(number)} leaves nothing to simulate; give 1 or more {noun}")
+    return int(number)
+
+
+def check_sd(stated_sd: object, value_name: str) -> float:
+    """Check that a value is a standard deviation, and return it as a float.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no finite number of 0 or more.
+    """
+    standard_deviation = to_float(stated_sd)
+    if standard_deviation is None or not math.isfinite(standard_deviation) or standard_deviation < 0:
+        raise ArgumentError(
+            f"{value_name} is {describe_value(stated_sd)}; a standard deviation is a number of 0 or more"
+        )
+    return standard_deviation
