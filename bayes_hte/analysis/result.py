@@ -26,7 +26,7 @@ from bayes_hte.estimands.tables import ContrastReference, EffectQuestion
 from bayes_hte.estimands.weights import AveragedThing, SegmentWeights
 from bayes_hte.model.problem import build_problem
 from bayes_hte.model.pymc.build import build_pymc_model
-from bayes_hte.spec import Model, Plan, cell_table
+from bayes_hte.spec import Model, Plan, Rule, cell_table
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.fit_tree import (
     describe_engine,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from bayes_hte.decisions.policy.population import StatedPopulation
     from bayes_hte.plot.drawing.theme import Theme
     from bayes_hte.plot.drawing.visuals import Visuals
     from bayes_hte.plot.rows import RowOrder
@@ -461,6 +462,173 @@ class Fit:
             has the best mean outcome), p_mcse, expected_loss (how much better the best arm is expected to be).
         """
         return attach_verdict(self, compare_arms(self._tree, self.question(scale)))
+
+    def policy(
+        self,
+        rule: Rule | None = None,
+        population: "StatedPopulation | None" = None,
+        budget: float | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        costs: Mapping[str, float] | None = None,
+        ci_prob: float | None = None,
+    ) -> pd.DataFrame:
+        """Compare policies, who gets what: what each is worth, which is best, and what targeting adds.
+
+        Parameters
+        ----------
+        rule : Rule, optional
+            Its ``value``, money per unit of absolute benefit, and ``cost`` of one treated unit, in money where a value
+            is stated, else in units of the outcome. By default the plan's, else costs of 0.
+        population : mapping or pandas.DataFrame, optional
+            Whose gain counts, in shares that add up to 1: ``{segment: share}``, ``{dimension: {level: share}}`` or a
+            table with columns of dimensions and ``share``. By default the experiment's own population.
+        budget : float, optional
+            The largest share of the population that may be treated; by default everybody may.
+        by : str or sequence of str, optional
+            Choose among the levels of these dimensions, averaged over the others with the population's shares: *ship
+            to mobile*. By default among segments.
+        costs : mapping, optional
+            Cost of one treated unit by arm, in place of the rule's for all.
+        ci_prob : float, optional
+            As in `table`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per policy: policy, arm (the one that is shipped, "best" where it differs), share_treated, gain (per
+            unit of the population over shipping to none, costs taken off; above 0 is better, also where a lower
+            outcome is), ci_low, ci_high, p_positive, p_best (P(none of the policies gains more); those that treat the
+            same people are one policy), versus_all (gain over shipping to all), versus_all_low, versus_all_high,
+            p_beats_all, raw_gain (the same policy by raw estimates, which promise too much: the winner's curse), regret
+            (what it is expected to lose against knowing every effect), outcome_gain, outcome_low, outcome_high (in
+            units of the outcome, before costs), treats (who is treated), reliable. ``attrs`` say what a gain is, whose,
+            under which budget, over what it is marginal, and which policy ``all`` is.
+
+        Raises
+        ------
+        ArgumentError
+            If the rule is none, shares make no population, the budget is no share, or a dimension or an arm is unknown.
+
+        Notes
+        -----
+        The chosen segments have a posterior expected gain above their cost. Choosing by a posterior and valuing by
+        the same one is not optimistic: given the data the expected gain of the best choice is its own posterior mean.
+        Choosing and valuing by raw estimates is. Both hold if effects are as the prior says.
+
+        Under a budget segments are filled in the order of their gain per treated unit, the last one in part, by chance;
+        shipping to all then ships to as many as it allows, by chance.
+
+        Examples
+        --------
+        Half a percentage point more buyers pays for the short checkout; who should get it?
+
+        >>> import bayes_hte as hte
+        >>> policies = hte.example_fit().policy(hte.Rule(cost=0.005))
+        >>> columns = ["policy", "share_treated", "gain", "ci_low", "ci_high", "p_beats_all"]
+        >>> print(policies[columns].round(4).to_string(index=False))
+                             policy  share_treated   gain  ci_low  ci_high  p_beats_all
+                       ship to none         0.0000 0.0000  0.0000   0.0000       0.1555
+                        ship to all         1.0000 0.0024 -0.0023   0.0072       0.0000
+        ship to the chosen segments         0.7212 0.0030 -0.0009   0.0066       0.6442
+        """
+        from bayes_hte.decisions.policy.comparison import tabulate_policies
+        from bayes_hte.decisions.policy.valuation import check_terms, choose_rule
+
+        terms = check_terms(self._tree, population, budget, by, costs)
+        interval_prob = self.question(None, ci_prob).ci_prob
+        return attach_verdict(self, tabulate_policies(self._tree, choose_rule(self._tree, rule), terms, interval_prob))
+
+    def policy_curve(
+        self,
+        rule: Rule | None = None,
+        population: "StatedPopulation | None" = None,
+        budget: float | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        costs: Mapping[str, float] | None = None,
+        ci_prob: float | None = None,
+    ) -> pd.DataFrame:
+        """Trace the gain of treating more and more people, and how stable each segment's place in the policy is.
+
+        Parameters
+        ----------
+        rule, population, budget, by, costs, ci_prob
+            As in `policy`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per segment, the largest expected net gain per treated unit first: a column per dimension of the
+            choice, arm (the one that is expected to gain most there), population_share, net_gain (per treated unit,
+            cost taken off), net_low, net_high; share_treated and gain of treating this segment and all before it,
+            ci_low, ci_high (at this share), band_low, band_high (hold the whole curve with the same probability);
+            part_treated (the part of the segment that the policy treats), p_optimal (probability that a policy
+            which knew all effects would give it this arm; under a budget the expected part of it), p_flip (probability
+            that it would treat the segment otherwise than this policy does), reliable.
+
+        Raises
+        ------
+        ArgumentError
+            As in `policy`.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> curve = hte.example_fit().policy_curve(hte.Rule(cost=0.005), by="device")
+        >>> print(curve[["device", "share_treated", "gain", "part_treated", "p_flip"]].round(3).to_string(index=False))
+         device  share_treated  gain  part_treated  p_flip
+         mobile          0.509 0.003           1.0   0.045
+         tablet          0.525 0.003           1.0   0.246
+        desktop          1.000 0.002           0.0   0.424
+        """
+        from bayes_hte.decisions.policy.curve import tabulate_policy_curve
+        from bayes_hte.decisions.policy.valuation import check_terms, choose_rule
+
+        terms = check_terms(self._tree, population, budget, by, costs)
+        interval_prob = self.question(None, ci_prob).ci_prob
+        return attach_verdict(
+            self, tabulate_policy_curve(self._tree, choose_rule(self._tree, rule), terms, interval_prob)
+        )
+
+    def plot_policy(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
+        self,
+        rule: Rule | None = None,
+        population: "StatedPopulation | None" = None,
+        budget: float | None = None,
+        *,
+        by: str | Sequence[str] | None = None,
+        costs: Mapping[str, float] | None = None,
+        ci_prob: float | None = None,
+        labels: int | None = None,
+        percent: bool | None = None,
+        axis_label: str | None = None,
+        title: str | None = None,
+        caption: str | None = None,
+        figure: "Figure | SubFigure | None" = None,
+        ax: "Axes | None" = None,
+        visuals: "Visuals | None" = None,
+        theme: "Theme | None" = None,
+    ) -> "Axes":
+        """Draw the gain of treating more and more people, above how stable each segment's place in the policy is.
+
+        Terms are those of `policy`, options those of `bayes_hte.plot.draw_policy`; what is not given is as the fit and
+        its plan say. `policy_curve` has the numbers.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Of the curve: shares from 0 to 1, gains as its label says.
+        """
+        from bayes_hte.plot import from_fit
+
+        options = _keep_given(
+            labels=labels, percent=percent, axis_label=axis_label, title=title, caption=caption, figure=figure, ax=ax,
+            visuals=visuals, theme=theme,
+        )  # fmt: skip
+        options["ci_prob"] = self.question(None, ci_prob).ci_prob
+        curve_table = self.policy_curve(rule, population, budget, by=by, costs=costs, ci_prob=ci_prob)
+        return from_fit.plot_policy(self._tree, curve_table, **options)
 
     def contrasts(
         self,

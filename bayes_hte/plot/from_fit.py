@@ -26,6 +26,7 @@ from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, is_reliable, require_known_model
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 MAX_SIDE_COLUMNS = 16
@@ -181,6 +182,42 @@ def plot_tau_trace(
     return plot.draw_tau_trace(
         tau_profile.drop(columns="density"), density_table, dimensions=dimension_names, **(figure_options | options)
     )
+
+
+def plot_policy(fit_tree: xr.DataTree, curve_table: pd.DataFrame, **options: Any) -> "Axes":
+    """Plot what treating more and more people gains, above how sure each segment's place in the policy is.
+
+    Parameters
+    ----------
+    fit_tree : xarray.DataTree
+    curve_table : pandas.DataFrame
+        From `bayes_hte.decisions.policy.curve.tabulate_policy_curve`.
+    **options
+        Those of `bayes_hte.plot.draw_policy`; what is given here wins over what the fit says.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ArgumentError
+        If an option makes no sense.
+    """
+    from bayes_hte import plot
+
+    cells, family = get_fitted_cells(fit_tree), get_fitted_family(fit_tree)
+    gain_unit = str(curve_table.attrs["gain"])
+    figure_options: dict[str, Any] = {"axis_label": f"gain, {gain_unit}", "budget": curve_table.attrs["budget"]}
+    # Probabilities in percentage points, as in the report; money as it is.
+    if family.mean_is_probability and not curve_table.attrs["is_money"]:
+        figure_options |= {"percent": True, "axis_label": f"gain on {cells.attrs['outcome']}, percentage points"}
+    if curve_table.attrs["marginal"]:
+        figure_options["caption"] = curve_table.attrs["marginal"]
+    if not is_reliable(fit_tree):
+        figure_options["title"] = UNRELIABLE_TITLE
+    dimension_names = [name for name in cell_table.list_dimensions(cells) if name in curve_table.columns]
+    return plot.draw_policy(curve_table, dimensions=dimension_names, **(figure_options | options))
 
 
 def plot_prior_and_posterior(
