@@ -27,10 +27,10 @@ FUNCTIONS: list[Any] = [
     cells.with_covariates, cells.with_shares,
 ]  # fmt: skip
 METHODS = [
-    "ate", "best_arm", "contrasts", "draws", "effects", "given_tau", "heterogeneity", "marginal", "plot_forest",
-    "plot_policy", "plot_prior", "plot_shrinkage", "plot_tau_trace", "policy", "policy_curve", "predict_new_segment",
-    "predictive_checks", "pymc_model", "question", "ranks", "report", "save", "sensitivity", "survival", "table",
-    "variance_shares",
+    "ate", "best_arm", "contrasts", "decide", "draws", "effects", "given_tau", "heterogeneity", "marginal",
+    "plot_forest", "plot_policy", "plot_prior", "plot_shrinkage", "plot_tau_trace", "policy", "policy_curve",
+    "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks", "report", "save", "sensitivity",
+    "survival", "table", "variance_shares",
 ]  # fmt: skip
 PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "tree"]
 

@@ -16,6 +16,8 @@ from bayes_hte._support.phrases import write_count
 from bayes_hte._support.validation import check_path
 from bayes_hte.criticism.arviz_groups import add_arviz_groups, add_log_densities
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
+from bayes_hte.decisions.decide import decide_segments
+from bayes_hte.decisions.rules.evidence import choose_rule
 from bayes_hte.errors import ArgumentError
 from bayes_hte.estimands import by_dimension, tables
 from bayes_hte.estimands.effects import compute_effect_draws, tabulate_effect_draws
@@ -190,7 +192,7 @@ class Fit:
             scale=chosen_scale,
             ci_prob=report_options.ci_prob if ci_prob is None else ci_prob,
             # The plan's smallest effect that matters is a number on the plan's own scale.
-            rope=report_options.rope if rope is None and chosen_scale == report_options.scale else rope,
+            rope=plan.matters if rope is None and chosen_scale == report_options.scale else rope,
             higher_is_better=is_higher_better(self._tree),
         )
 
@@ -361,6 +363,57 @@ class Fit:
         ("change in the mean of all, relative to the control's", '52,906 units')
         """
         return attach_verdict(self, tables.tabulate_ate(self._tree, self.question(scale, ci_prob), weights, of))
+
+    def decide(
+        self, rule: Rule | None = None, *, scale: EffectScale | None = None, ci_prob: float | None = None
+    ) -> pd.DataFrame:
+        """Decide for every segment and arm by a rule: ship, stop, equivalent or undecided, and why.
+
+        Parameters
+        ----------
+        rule : Rule, optional
+            By default the plan's ``[decision]``, else `hte.Rule()`. Where the rule states no smallest effect that
+            matters, the plan's ``report.rope`` is it.
+        scale, ci_prob
+            As in `table`: the scale of the numbers in the rule, and the interval that `why` speaks of.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, decision, why (a sentence with numbers), p_benefit, p_harm and p_equivalent
+            (of an effect that matters on the better side, on the worse, and of one too small to matter: they add up to
+            1), expected_gain (what shipping brings per treated unit, after costs: money where the rule has a value,
+            else units of the outcome), expected_loss (what it loses where it is wrong, on average; not shipping loses
+            the sum of both), p_wrong (shipped without benefit, stopped without harm, equivalent and larger; NaN where
+            undecided), pooling, reliable. ``attrs["all_segments"]`` says what the rule makes of the average, by arm,
+            ``attrs["gain_units"]`` what gains are counted in.
+
+        Raises
+        ------
+        ArgumentError
+            If `rule` is no rule, scale or ci_prob make no sense, or the plan's rule is for another scale.
+        PlanError
+            If the rule names the smallest effect that matters, and nobody states it.
+
+        Notes
+        -----
+        A segment that borrows more than 80 % of its estimate is never called on its own, nor is one without data, or
+        anything while it is doubtful which direction is better. Of several arms that may be shipped to a segment only
+        the one that gains most is; `why` has the probability that it is the best. Where P(benefit > 0) is above 95 %
+        and the interval holds 0, `why` says why that is no contradiction.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> decisions = hte.example_fit().decide(hte.Rule(matters=0.005))
+        >>> decisions["decision"].tolist()
+        ['undecided', 'undecided', 'ship', 'ship', 'undecided', 'undecided']
+        >>> print(decisions["why"][0])
+        To ship, the benefit must be above 0 with probability 95 %, and is with 92.4 %.
+        """
+        question = self.question(scale, ci_prob)
+        chosen_rule = choose_rule(rule, self.plan, question.scale)
+        return attach_verdict(self, decide_segments(self._tree, question, chosen_rule))
 
     def heterogeneity(
         self, scale: EffectScale | None = None, ci_prob: float | None = None, *, rope: float | None = None

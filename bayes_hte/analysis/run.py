@@ -125,7 +125,7 @@ def _with_unit_variance(model: Model, unit_variance: UnitVariance) -> Model:
 def list_prepared_findings(prepared_analysis: PreparedAnalysis) -> list[str]:
     """List what is doubtful before the fit: about the question, the data, and priors that contradict them."""
     plan, cells, model = prepared_analysis.plan, prepared_analysis.cells, prepared_analysis.model
-    question = EffectQuestion(plan.report.scale, plan.report.ci_prob, plan.report.rope)
+    question = EffectQuestion(plan.report.scale, plan.report.ci_prob, plan.matters)
     conflicts = find_prior_conflicts(estimate_segments(build_problem(cells, model)))
     return [*list_question_doubts(question, cells, model), *check(cells), *conflicts.problems]
 

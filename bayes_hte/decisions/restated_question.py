@@ -67,7 +67,7 @@ def _phrase_scale(plan: Plan, family: Family) -> str:
 
 
 def _phrase_smallest_effect(plan: Plan, family: Family) -> str:
-    smallest_effect, report = plan.report.rope, plan.report
+    smallest_effect, report = plan.matters, plan.report
     if smallest_effect is None:
         return "no smallest effect that matters is stated (report.rope)"
     match report.scale:

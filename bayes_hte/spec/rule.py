@@ -1,7 +1,7 @@
 """`Rule`: what must hold, and how probably, before somebody acts on an effect; the table [decision] of a plan."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
@@ -128,6 +128,10 @@ class Rule(ExplainedTable, PlanTable):
     """
 
     error_class: ClassVar = PlanError
+
+    if TYPE_CHECKING:  # pairs stand for conditions, which a type checker would read from the fields only
+
+        def __init__(self, **content: Any) -> None: ...
 
     ship: Annotated[_ShipConditions, Field(min_length=1)] = Field(
         default=DEFAULT_SHIP,
@@ -274,6 +278,7 @@ def settle_matters(rule: Rule, matters: float | None) -> Rule:
             f"the smallest effect that matters is stated twice, as {matters:g} and as {rule.matters:g} in the rule; "
             "state it once"
         )
+    # Through the validation again: with the number known, ship and stop may turn out not to exclude each other.
     stated_rule: dict[str, Any] = {key: getattr(rule, key) for key in Rule.model_fields}
     if (settled := rule.matters if matters is None else matters) is not None:
         return Rule(**{**stated_rule, "matters": settled})

@@ -1,0 +1,1 @@
+"""Rules applied to joint draws: what holds and how probably, the reason in words, guardrails beside goals."""
