@@ -230,16 +230,23 @@ class SegmentGroups:
             xr.DataArray(label_by_segment, dims=SEGMENT, coords={SEGMENT: segment_labels}, name=GROUP),
         )
 
+    @property
+    def is_every_segment(self) -> bool:
+        """Whether each segment stands for itself, under its own label."""
+        return bool(self.group_labels == self.group_by_segment[SEGMENT].values.tolist())
+
     def sum_members(self, segment_values: xr.DataArray) -> xr.DataArray:
         """Sum values over the segments of each group; the dim segment becomes group. NaN where one of them is."""
-        # Each segment for itself: grouping thousands of draws by label would take longer than all else.
-        if len(self.group_labels) == self.group_by_segment.size:
+        # Grouping thousands of draws by label would take longer than all else.
+        if self.is_every_segment:
             return segment_values.rename({SEGMENT: GROUP})
         group_sums = segment_values.groupby(self.group_by_segment).sum(SEGMENT, skipna=False)
         return group_sums.sel({GROUP: self.group_labels})
 
     def average_members(self, segment_values: xr.DataArray, segment_shares: xr.DataArray) -> xr.DataArray:
         """Average values over the segments of each group with their shares; alike where nobody is in the group."""
+        if self.is_every_segment:
+            return segment_values.rename({SEGMENT: GROUP})
         group_totals = self.sum_members(segment_shares)
         segment_totals = group_totals.sel({GROUP: self.group_by_segment}).drop_vars(GROUP)
         member_counts = self.sum_members(xr.ones_like(segment_shares)).sel({GROUP: self.group_by_segment})
