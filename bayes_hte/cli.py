@@ -131,7 +131,7 @@ def _make_option_parser(check_number: Callable[[object], int]) -> Callable[[str]
 def _add_plan_arguments(command_parser: argparse.ArgumentParser) -> None:
     command_parser.add_argument("plan", type=Path, metavar="PLAN.toml", help="the plan file")
     command_parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="CSV or Parquet, in place of the plan's data.path"
+        "--data", type=Path, metavar="FILE", help="data file, or - for standard input, in place of the plan's data.path"
     )
     command_parser.add_argument("--drop-missing", action="store_true", help="drop units without a finite outcome")
     command_parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
@@ -349,7 +349,17 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         exit_code = EXIT_STOPPED
+    finally:
+        _remove_input_copies()
     sys.exit(exit_code)
+
+
+def _remove_input_copies() -> None:
+    """Remove the copy of standard input, if there is one: a process that ends by os._exit cleans up nothing itself."""
+    if "bayes_hte.cells.reading.files.standard_input" in sys.modules:
+        from bayes_hte.cells.reading.files.standard_input import remove_copies
+
+        remove_copies()
 
 
 def script() -> NoReturn:

@@ -16,6 +16,7 @@ from models_readme import write_data_table
 
 from bayes_hte import Plan
 from bayes_hte.cells.from_plan import MAKER_BY_FORM
+from bayes_hte.spec.data_forms import DEFAULT_FORM, PLACE_KEYS
 from bayes_hte.spec.files import build_json_schema
 
 FORMS_FOLDER = HERE.parent / "examples" / "forms"
@@ -69,6 +70,12 @@ FORMS_INTRO = """## The data: `[data]`
 (`hte.cells.from_rows(…, cuped="pretest")`): what one takes, the other takes too.
 """
 
+PLACES_INTRO = """### Where the data are
+
+These keys mean the same in every form; [data files](data-files.md) shows one table in all of them. A plan holds no
+password: a database server is reached by a URL in the environment, and `connection` names the variable.
+"""
+
 MODELS_INTRO = """## Which model, which columns
 
 A model is named by `model`; its outcome family says what the data must hold. Where a table has no rows of units, its
@@ -82,6 +89,9 @@ def write_page() -> str:
     schema = build_json_schema(Plan)
     page = [HEAD, "## Keys at the top", "", *_write_keys(schema, schema), MODELS_INTRO, write_data_table("../models/")]
     page += [FORMS_INTRO, *_write_form_overview(schema)]
+    rows = _find_form(DEFAULT_FORM, schema)
+    places = {key: of_key for key, of_key in rows["properties"].items() if key in PLACE_KEYS}
+    page += [PLACES_INTRO, *_write_keys(rows | {"properties": places}, schema)]
     for form in MAKER_BY_FORM:
         page += _write_form(form, schema)
     for header, name in TABLE_BY_HEADER.items():
@@ -115,6 +125,7 @@ def _write_form_overview(schema: dict[str, Any]) -> list[str]:
 
 def _write_form(form: str, schema: dict[str, Any]) -> list[str]:
     table = _find_form(form, schema)
+    own = {key: of_key for key, of_key in table["properties"].items() if key not in PLACE_KEYS}
     plan_path, data_path = FORMS_FOLDER / f"{form}.toml", FORMS_FOLDER / f"{form}.csv"
     with data_path.open(encoding="utf-8") as data_lines:
         first_lines = "".join(islice(data_lines, SHOWN_DATA_LINES))
@@ -128,7 +139,7 @@ def _write_form(form: str, schema: dict[str, Any]) -> list[str]:
         "",
         *_write_block("text", f"{first_lines}…\n"),
         *_write_block("toml", plan_path.read_text(encoding="utf-8")),
-        *_write_keys(table, schema),
+        *_write_keys(table | {"properties": own}, schema),
     ]
 
 

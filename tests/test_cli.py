@@ -364,7 +364,7 @@ BAD: dict[str, Made] = {
     "no such file": ("there is no file", lambda folder: plan_file(folder, data={"path": "absent.csv", **ROWS})),
     "no data named": ("the plan names no data: add data.path, or pass --data FILE",
                       lambda folder: plan_file(folder, data=ROWS)),
-    "not a table": ("known endings are .csv", bytes_case(b"x", "users.xlsx")),
+    "not a table": ("known endings are .csv", bytes_case(b"x", "users.json")),
     "no events": ("no events in any cell", csv_case(users(visit=0))),
     "no events in a summary": ("no events in any cell", csv_case(counted(events=0), N_EVENTS)),
     "constant": ("the outcome does not vary", csv_case(users(visit=3.5), model="continuous")),

@@ -38,7 +38,7 @@ PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "tre
 def test_the_public_names_are_exactly_these() -> None:
     assert hte.__all__ == PUBLIC
     assert sorted(cells.__all__) == [
-        "Histogram", "Mean", "Rate", "Ratio", "TwoPart",
+        "DataSource", "Histogram", "Mean", "Rate", "Ratio", "TwoPart",
         "check", "from_estimates", "from_levels", "from_rows", "from_rows_many", "from_summary", "from_table",
         "from_times", "from_wide", "merge", "protect", "sample_ratio", "split", "with_covariates", "with_shares",
     ]  # fmt: skip

@@ -227,12 +227,30 @@ def is_address(path: str | os.PathLike[str]) -> bool:
     )
 
 
+def holds_password(content: object) -> bool:
+    """Tell whether a text, or one inside of lists and tables, is a URL with a password in it.
+
+    Examples
+    --------
+    >>> holds_password({"source": ["see postgresql://ann:secret@db/shop"]}), holds_password("https://db/shop:8080/@")
+    (True, False)
+    """
+    match content:
+        case str():
+            return re.search(r"[A-Za-z][A-Za-z0-9+.-]*:/+[^\s/@:]*:[^\s/@]+@", content) is not None
+        case Mapping():
+            return any(map(holds_password, [*content.keys(), *content.values()]))
+        case list() | tuple():
+            return any(map(holds_password, content))
+    return False
+
+
 def locate_file(path: str | os.PathLike[str], folder: Path) -> Path | str:
     """Locate a file that a plan in `folder` names: beside the plan, in the home folder, or where the path says.
 
-    An address stays as it is, for the reader to refuse it without showing it.
+    An address stays as it is, for the reader to refuse it without showing it; so does -, which is standard input.
     """
-    return os.fspath(path) if is_address(path) else folder / expand_home(path)
+    return os.fspath(path) if is_address(path) or os.fspath(path) == "-" else folder / expand_home(path)
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:

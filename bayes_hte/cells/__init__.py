@@ -16,6 +16,7 @@ from bayes_hte.cells.combine.merge import merge
 from bayes_hte.cells.combine.planned_shares import with_shares
 from bayes_hte.cells.combine.protect import protect
 from bayes_hte.cells.combine.split import split
+from bayes_hte.cells.reading.files.data_source import DataSource
 from bayes_hte.cells.summaries.from_levels import from_levels
 from bayes_hte.cells.summaries.from_summary import from_estimates, from_summary
 from bayes_hte.cells.summaries.from_table import from_table
@@ -28,6 +29,7 @@ from bayes_hte.cells.units.scan.from_rows_many import from_rows_many
 
 # Completion offers what is public, not the modules behind it.
 __all__ = [
+    "DataSource",
     "Histogram",
     "Mean",
     "Rate",

@@ -1,5 +1,6 @@
 """Make the cell table that a plan asks for, and write a cell table as a data frame. Needs no model."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,7 @@ import xarray as xr
 from bayes_hte._support.validation import locate_file
 from bayes_hte.cells.combine.planned_shares import with_shares
 from bayes_hte.cells.combine.protect import protect
+from bayes_hte.cells.reading.files.data_source import DataSource
 from bayes_hte.cells.summaries.from_levels import from_levels
 from bayes_hte.cells.summaries.from_summary import from_estimates, from_summary
 from bayes_hte.cells.summaries.from_table import from_table
@@ -30,7 +32,7 @@ from bayes_hte.spec.cell_table import (
     list_notes,
     list_validity_warnings,
 )
-from bayes_hte.spec.data_forms import DATA_KEYS, Estimates, Rows, Times
+from bayes_hte.spec.data_forms import DATA_KEYS, PLACE_KEYS, DataPlace, Estimates, Rows, Times
 from bayes_hte.spec.error_messages import translate_call_words
 from bayes_hte.spec.plan import Plan
 
@@ -58,7 +60,7 @@ def from_plan(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
     DataError
         If the data cannot be analysed as asked.
     """
-    if data is None and plan.data.path is None:
+    if data is None and plan.data.path is None and plan.data.connection is None:
         raise PlanError("the plan names no data: add data.path, or pass --data FILE")
     try:
         cells = _make_cells(plan, folder, data=data, drop_missing=drop_missing)
@@ -75,11 +77,35 @@ def from_plan(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
     return cells.assign_attrs(translated_texts)
 
 
+def locate_data(place: DataPlace, folder: Path, data: Any = None) -> Any:
+    """Locate the data that a plan in `folder` names: a path, or a `DataSource` where it says more than that.
+
+    Parameters
+    ----------
+    place
+        The table [data] of the plan.
+    folder
+        Folder of the plan, which its paths are relative to.
+    data
+        In place of the plan's path or connection; what the plan says of a table, a query or an encoding holds for a
+        path then as well.
+    """
+    if data is not None and not isinstance(data, str | os.PathLike):
+        return data
+    # A file in place of a server holds what the query would have chosen.
+    is_replaced_server = data is not None and place.connection is not None
+    options = {} if is_replaced_server else place.model_dump(include={"table", "query", "encoding"}, exclude_none=True)
+    if data is None and place.connection is not None:
+        return DataSource(connection=place.connection, **options)
+    path = locate_file(str(place.path), folder) if data is None else data
+    return DataSource(path, **options) if options else path
+
+
 def _make_cells(plan: Plan, folder: Path, *, data: Any, drop_missing: bool) -> xr.Dataset:
     data_options = plan.data
-    table = locate_file(str(data_options.path), folder) if data is None else data
+    table = locate_data(data_options, folder, data)
     # The sections of the plan have the keywords of these functions as keys.
-    call_options = data_options.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
+    call_options = data_options.model_dump(exclude={"form", "shares", *PLACE_KEYS} - {"decimal"}, exclude_none=True)
     if data_options.segments is not None:
         call_options["segments"] = list(data_options.segments)
     if isinstance(data_options, Rows | Times):

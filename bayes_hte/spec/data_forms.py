@@ -4,9 +4,11 @@ The description and the examples of a key stand in its field only: the page of t
 editors and the messages on wrong values are all made of them.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from bayes_hte._support.validation import is_address
 from bayes_hte.spec.error_messages import format_as_toml
 
 NonEmptyText = Annotated[str, Field(min_length=1)]
@@ -75,22 +78,6 @@ _ArmLabel = Annotated[
 ]
 
 # Keys that mean the same in several forms.
-DataPath = Annotated[
-    NonEmptyText | None,
-    Field(
-        description="File with the data: .csv, .csv.gz, .tsv or .parquet, or a pattern of several. Relative to the "
-        "folder of the plan. May be left to `--data`.",
-        examples=["checkout.csv", "days/2026-03-*.parquet"],
-    ),
-]
-DecimalSign = Annotated[
-    Literal[".", ","] | None,
-    Field(
-        description="The mark of decimals in a text file. Where it is not stated a comma is taken for one, with a "
-        "note, if nothing else can be meant.",
-        examples=[","],
-    ),
-]
 _OUTCOME_NAME = Field(description="What was measured, in words, for tables and the report.", examples=["bought"])
 _ARM_COLUMN = Field(description="Column that says which variant a row belongs to.", examples=["arm"])
 _CONTROL_ARM = Field(
@@ -181,12 +168,91 @@ class PlanTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Rows(PlanTable):
+_VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+
+def _refuse_address(path: str | None) -> str | None:
+    """Refuse a path that is an address, without showing it: what a plan holds is written into reports."""
+    if path is not None and is_address(path):
+        raise ValueError(
+            "the data are given as an address or a connection, which may hold a password (so it is not shown); put the "
+            "URL into an environment variable, name that as data.connection, and say what to read as data.query"
+        )
+    return path
+
+
+def _check_variable(name: Any) -> Any:
+    """Refuse what is no name of an environment variable, without showing it: most often it is the URL itself."""
+    if not isinstance(name, str) or re.search(_VARIABLE_PATTERN, name) is None:
+        raise ValueError(
+            "should be the name of an environment variable that holds the URL, such as WAREHOUSE_URL, and not the URL "
+            "itself (what stands there is not shown, as it may hold a password)"
+        )
+    return name
+
+
+_PatternedText = Annotated[str, Field(pattern=_VARIABLE_PATTERN)]
+_VariableName = Annotated[str, BeforeValidator(_check_variable, json_schema_input_type=_PatternedText)]
+
+
+class DataPlace(PlanTable):
+    """Where the data of any form are, and how a text file of them is written."""
+
+    form: str = Field(description="What a row of the file is.")
+    path: Annotated[NonEmptyText, AfterValidator(_refuse_address)] | None = Field(
+        default=None,
+        description="File with the data, or a pattern of several: text (.csv, .tsv, .txt, also .gz), Parquet, DuckDB, "
+        "SQLite, Excel with the extra; a folder of text or Parquet files; `-` for standard input. Relative to the "
+        "folder of the plan. May be left to `--data`.",
+        examples=["checkout.csv", "days/2026-03-*.parquet"],
+    )
+    table: NonEmptyText | None = Field(
+        default=None,
+        description="Table or view of a database, sheet of a workbook; needed where there are several.",
+        examples=["visits"],
+    )
+    query: NonEmptyText | None = Field(
+        default=None,
+        description="One SELECT in place of `table`: of a DuckDB or SQLite file, or of a server by `connection`. Data "
+        "are only read.",
+        examples=["select device, arm, bought from visits where day < '2026-03-15'"],
+    )
+    # The pattern is for editors: what it says of a wrong value would quote it.
+    connection: _VariableName | None = Field(
+        default=None,
+        description="In place of `path`: name of the environment variable that holds the URL of a database, which "
+        "carries out the query. The URL itself is never written down.",
+        examples=["WAREHOUSE_URL"],
+    )
+    encoding: NonEmptyText | None = Field(
+        default=None,
+        description="Encoding of a text file, where it is neither UTF-8 nor UTF-16 with its mark.",
+        examples=["latin-1", "windows-1252"],
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None,
+        description="The mark of decimals in a text file. Where it is not stated a comma is taken for one, with a "
+        "note, if nothing else can be meant.",
+        examples=[","],
+    )
+
+    @model_validator(mode="after")
+    def _check_place(self) -> Self:
+        if self.path is not None and self.connection is not None:
+            raise ValueError("the data are at data.path or behind data.connection; leave one of them out")
+        if self.table is not None and self.query is not None:
+            raise ValueError("table names a whole table, and query chooses the rows itself; leave one of them out")
+        return self
+
+
+PLACE_KEYS = frozenset(DataPlace.model_fields) - {"form"}
+"""The keys of [data] that say where the data are and how a file is written."""
+
+
+class Rows(DataPlace):
     """One row per unit; what is meant if `form` is left out."""
 
     form: Literal["rows"] = Field(default="rows", description="One row per unit; may be left out.")
-    path: DataPath = None
-    decimal: DecimalSign = None
     outcome: NonEmptyText = Field(
         description="Column of the outcome: numbers, or true and false, or 0 and 1.", examples=["bought"]
     )
@@ -246,14 +312,12 @@ class Rows(PlanTable):
     shares: ArmShares = None
 
 
-class Times(PlanTable):
+class Times(DataPlace):
     """One row per unit: the time until an event, or until the unit was last seen."""
 
     form: Literal["times"] = Field(
         default="times", description="One row per unit, with the time until an event or until it was last seen."
     )
-    path: DataPath = None
-    decimal: DecimalSign = None
     outcome: Annotated[NonEmptyText, Field(description="What the event is, in words.", examples=["cancelled"])] = (
         "event"
     )
@@ -286,14 +350,12 @@ class Times(PlanTable):
     shares: ArmShares = None
 
 
-class Levels(PlanTable):
+class Levels(DataPlace):
     """One row per segment, arm and value of the outcome, with the number of units that have it."""
 
     form: Literal["levels"] = Field(
         default="levels", description="One row per segment, arm and value of the outcome, with its number of units."
     )
-    path: DataPath = None
-    decimal: DecimalSign = None
     outcome: OutcomeName = "outcome"
     arm: ArmColumn
     control: ControlArm
@@ -305,12 +367,10 @@ class Levels(PlanTable):
     shares: ArmShares = None
 
 
-class Summary(PlanTable):
+class Summary(DataPlace):
     """One row per segment and arm, with one of the sets of columns in the table above."""
 
     form: Literal["summary"] = Field(default="summary", description="One row per segment and arm.")
-    path: DataPath = None
-    decimal: DecimalSign = None
     outcome: OutcomeName = "outcome"
     arm: ArmColumn
     control: ControlArm
@@ -350,12 +410,10 @@ ArmRole = Literal[
 ]  # fmt: skip
 
 
-class Wide(PlanTable):
+class Wide(DataPlace):
     """One row per segment, with columns for each arm."""
 
     form: Literal["wide"] = Field(default="wide", description="One row per segment, with columns for each arm.")
-    path: DataPath = None
-    decimal: DecimalSign = None
     outcome: OutcomeName = "outcome"
     arms: Annotated[dict[NonEmptyText, dict[ArmRole, NonEmptyText]], Field(min_length=2)] = Field(
         description="For each arm, which column holds what: the keys are those of the statistics in the form "
@@ -369,15 +427,13 @@ class Wide(PlanTable):
     shares: ArmShares = None
 
 
-class Table(PlanTable):
+class Table(DataPlace):
     """A table of any form but rows of units, whose columns' names leave no doubt; what is said here is not guessed."""
 
     form: Literal["table"] = Field(
         default="table",
         description="A table with a row per segment, or per segment and arm, whose columns' names say what they hold.",
     )
-    path: DataPath = None
-    decimal: DecimalSign = None
     outcome: Annotated[NonEmptyText | None, _OUTCOME_NAME] = None
     arm: OptionalArmColumn = None
     control: Annotated[_ArmLabel | None, _CONTROL_ARM] = None
@@ -386,14 +442,12 @@ class Table(PlanTable):
     shares: ArmShares = None
 
 
-class Estimates(PlanTable):
+class Estimates(DataPlace):
     """One row per segment: a published effect, and its standard error or the covariance of all."""
 
     form: Literal["estimates"] = Field(
         default="estimates", description="One row per segment, with an estimated effect and its uncertainty."
     )
-    path: DataPath = None
-    decimal: DecimalSign = None
     outcome: OutcomeName = "effect"
     segments: SegmentColumns
     estimate: NonEmptyText | None = _describe_column("Column of the estimated effect.", "log_odds_ratio")
@@ -437,4 +491,4 @@ class Estimates(PlanTable):
 _FORM_CLASSES = (Rows, Summary, Wide, Table, Levels, Times, Estimates)
 DataTable = Annotated[Rows | Summary | Wide | Table | Levels | Times | Estimates, Field(discriminator="form")]
 DATA_KEYS = frozenset(key for form_class in _FORM_CLASSES for key in form_class.model_fields)
-"""The keys of [data] in any form: but for form, path and shares the keywords of the functions in `hte.cells`."""
+"""The keys of [data] in any form: but for form, shares and where the data are, the keywords of `hte.cells`."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bayes_hte._support.validation import holds_password
 from bayes_hte.errors import PlanError
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.data_forms import (
@@ -185,6 +186,12 @@ class Plan(ExplainedTable, PlanTable):
     @model_validator(mode="before")
     @classmethod
     def _default_form_to_rows(cls, content: Any) -> Any:
+        # Before anything that may quote a value: a plan is written into reports and saved fits.
+        if holds_password(content):
+            raise ValueError(
+                "a URL with a password stands in the plan (it is not shown); put it into an environment variable, name "
+                "that as data.connection, and change the password if others have seen the plan"
+            )
         if isinstance(content, dict) and isinstance(content.get("data"), dict):
             return {**content, "data": {"form": DEFAULT_FORM, **content["data"]}}
         return content

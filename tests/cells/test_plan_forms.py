@@ -14,7 +14,7 @@ from bayes_hte.cells.from_plan import from_plan
 from bayes_hte.cells.units.metrics import MetricKeywords
 from bayes_hte.errors import ArgumentError
 from bayes_hte.spec import cell_table, read_plan
-from bayes_hte.spec.data_forms import DataTable, Estimates, Levels, Rows, Summary, Table, Times, Wide
+from bayes_hte.spec.data_forms import PLACE_KEYS, DataTable, Estimates, Levels, Rows, Summary, Table, Times, Wide
 from bayes_hte.spec.plan import Plan, Privacy
 
 BASE: dict[str, Any] = {"arm": "arm", "control": "old", "segments": ["device"]}
@@ -29,6 +29,9 @@ FORMS = [
     (Estimates, cells.from_estimates, {"segments": ["device"], "estimate": "y", "se": "se"}),
 ]
 
+# Shares are of the cells, whatever made them, and where the data are is their first argument.
+NO_KEYWORDS = {"form", "shares", *PLACE_KEYS} - {"decimal"}
+
 
 def test_all_forms_are_here():
     assert {form for form, _, _ in FORMS} == set(get_args(get_args(DataTable)[0]))
@@ -40,15 +43,15 @@ def test_a_form_has_the_keywords_of_its_function(form, function, least):
     taken = {name for name, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY}
     if function is cells.from_rows:  # the short form of its metric
         taken |= set(MetricKeywords.__annotations__)
-    asked = set(form.model_fields) - {"form", "path", "shares"}  # shares are of the cells, whatever made them
-    assert asked == taken - {"connection"}  # a plan names files
+    asked = set(form.model_fields) - NO_KEYWORDS
+    assert asked == taken - {"connection"}  # a plan names where it leads, and makes a DataSource of that
     inspect.signature(function).bind(None, **options(form(**least)))
     for name in set(least) - {"segments"}:
         assert name in MetricKeywords.__annotations__ or parameters[name].default in (inspect.Parameter.empty, None)
 
 
 def options(form: Any) -> dict[str, Any]:
-    return form.model_dump(exclude={"form", "path", "shares"}, exclude_none=True)
+    return form.model_dump(exclude=NO_KEYWORDS, exclude_none=True)
 
 
 @pytest.mark.parametrize("form", [Rows, Times, Levels, Summary, Wide, Table])

@@ -4,19 +4,26 @@ Every case runs in a folder of its own, so that files have relative names.
 """
 
 import contextlib
+import html
+import sqlite3
+import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte.cells import (
+    DataSource,
     Histogram,
     Mean,
     Rate,
@@ -111,6 +118,89 @@ def file(name: str, content: bytes, **asked: Any) -> Callable[[], object]:
     return run
 
 
+def write_workbook(name: str, sheets: dict[str, pd.DataFrame]) -> str:
+    """Write an .xlsx file with nothing but the standard library: text inline, numbers, booleans and dates as such."""
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    numbers = range(1, len(sheets) + 1)
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
+        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/>'
+        f'<Override PartName="/xl/styles.xml" ContentType="{kind}.styles+xml"/>'
+        + "".join(
+            f'<Override PartName="/xl/worksheets/sheet{i}.xml" ContentType="{kind}.worksheet+xml"/>' for i in numbers
+        )
+        + "</Types>",
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
+        f'<Relationship Id="r1" Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>'
+        + "".join(
+            f'<sheet name="{sheet}" sheetId="{i}" r:id="r{i}"/>' for i, sheet in zip(numbers, sheets, strict=True)
+        )
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
+        + "".join(
+            f'<Relationship Id="r{i}" Type="{office}/worksheet" Target="worksheets/sheet{i}.xml"/>' for i in numbers
+        )
+        + f'<Relationship Id="s" Type="{office}/styles" Target="styles.xml"/></Relationships>',
+        # Style 1 is a date: format 14 of the standard.
+        "xl/styles.xml": f'<styleSheet xmlns="{main}"><cellXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs>'
+        "</styleSheet>",
+    }
+    for i, table in zip(numbers, sheets.values(), strict=True):
+        lines = [list(table.columns), *table.itertuples(index=False)] if len(table.columns) else []
+        rows = "".join(f"<row>{''.join(map(_write_sheet_cell, line))}</row>" for line in lines)
+        parts[f"xl/worksheets/sheet{i}.xml"] = f'<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>'
+    with zipfile.ZipFile(name, "w") as archive:
+        for part, text in parts.items():
+            archive.writestr(part, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
+    return name
+
+
+def _write_sheet_cell(value: Any) -> str:
+    if value is None or pd.isna(value):
+        return "<c/>"
+    if isinstance(value, bool | np.bool_):
+        return f'<c t="b"><v>{int(value)}</v></c>'
+    if isinstance(value, date):
+        return f'<c s="1"><v>{(value - date(1899, 12, 30)).days}</v></c>'
+    if isinstance(value, int | float | np.number):
+        return f"<c><v>{float(value)!r}</v></c>"
+    return f'<c t="inlineStr"><is><t xml:space="preserve">{html.escape(str(value))}</t></is></c>'
+
+
+def rows_of(**options: Any) -> Callable[[], object]:
+    def run() -> object:
+        Path("rows.csv").write_bytes(HEADER + b"tv,old,1\ntv,new,2\n")
+        return rows(DataSource("rows.csv", **options))()
+
+    return run
+
+
+def folder_case() -> object:
+    Path("rows").mkdir()
+    return rows("rows")()
+
+
+def database(**options: Any) -> Callable[[], object]:
+    def run() -> object:
+        with contextlib.closing(sqlite3.connect("shop.db")) as connection:
+            connection.executescript("create table visits (device, arm, spent); create table users (device)")
+        return rows(DataSource("shop.db", **options))()
+
+    return run
+
+
+def without_workbooks() -> object:
+    write_workbook("rows.xlsx", {"rows": units()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "python_calamine", None)
+        return rows("rows.xlsx")()
+
+
 def several_files() -> object:
     Path("day-1.csv").write_bytes(HEADER + b"tv,old,1\ntv,new,2\n")
     Path("day-2.csv").write_bytes(b"device,arm\ntv,old\n")
@@ -174,8 +264,24 @@ HEADER = b"device,arm,spent\n"
 CASES: dict[str, tuple[Case, ...]] = {
     "Files": (
         Case("a file that is not there", rows("rows.csv"), "'rows.csv'"),
-        Case("a file of another kind", rows("rows.xlsx"), "'rows.xlsx'"),
+        Case("a file of another kind", rows("rows.json"), "'rows.json'"),
         Case("an address in place of a path", rows("https://example.org/rows.csv"), "an address"),
+        Case("a folder without files", folder_case, "'rows'"),
+        Case("a database with several tables, none named", database(), "several tables"),
+        Case("a table that the database lacks", database(table="visit"), "'visit'"),
+        Case("a query that does not only read", database(query="delete from visits"), "one SELECT"),
+        Case("two queries in one", database(query="select 1; select 2"), "one SELECT"),
+        Case("a query of a text file", rows_of(query="select 1"), "query chooses rows", way="leave it out here"),
+        Case("an encoding that there is not", rows_of(encoding="klingon"), "'klingon'"),
+        Case("a workbook without the extra", without_workbooks, "rows.xlsx", way="pip install"),
+        Case("a connection whose variable is not set",
+             rows(DataSource(connection="BAYES_HTE_UNSET", table="visits")), "BAYES_HTE_UNSET"),
+        Case("a URL in place of the variable that holds it",
+             lambda: DataSource(connection="postgresql://ann:secret@db/shop", table="visits"), "the URL itself",
+             way="such as WAREHOUSE_URL"),
+        Case("a URL with a password in a plan",
+             plan('title = "postgresql://ann:secret@db/shop"'), "a URL with a password",
+             way="put it into an environment variable"),
         Case("an empty file", file("rows.csv", b""), "0 bytes"),
         Case("a header and nothing else", file("rows.csv", HEADER), "no rows"),
         Case("a text file that is not UTF-8", file("rows.csv", HEADER + b"t\xe9l\xe9,old,1\ntv,new,2\n"), "rows.csv"),

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from bayes_hte._support.phrases import quote_names, write_count
 from bayes_hte._support.validation import describe_value
-from bayes_hte.cells.reading.files import FILE_SUFFIXES, connect_to_duckdb, find_files, open_files
+from bayes_hte.cells.reading.files.data_source import STANDARD_INPUT, DataSource
+from bayes_hte.cells.reading.files.open_files import open_files
+from bayes_hte.cells.reading.files.servers import open_server_table, resolve_connection
 from bayes_hte.cells.reading.level_order import sort_naturally
 from bayes_hte.cells.reading.text_numbers import DecimalMark, TextNumbers, check_decimal
 from bayes_hte.errors import ArgumentError, DataError
@@ -28,10 +30,13 @@ if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
     from narwhals.stable.v2.typing import IntoFrame
 
-    type Table = IntoFrame | str | os.PathLike[str]
+    type Table = IntoFrame | str | os.PathLike[str] | DataSource
 
 ENGINE_PACKAGES = frozenset(
-    {"duckdb", "ibis", "narwhals", "polars", "psycopg", "py4j", "pyarrow", "pyspark", "sqlglot"}
+    {
+        *("duckdb", "ibis", "narwhals", "polars", "psycopg", "py4j", "pyarrow", "pyspark", "python_calamine"),
+        *("sqlglot", "sqlite3"),
+    }
 )
 """Packages whose exceptions mean that a table cannot be read."""
 
@@ -70,7 +75,7 @@ def open_table(
     Parameters
     ----------
     data
-        A table, or the path of a file or a pattern; with `connection` a query in SQL.
+        A table, the path of a file or a pattern, or a `DataSource`; with `connection` a query in SQL.
     label_columns, number_columns
         Columns that will be read as text, and as numbers.
     connection
@@ -86,24 +91,19 @@ def open_table(
         If `data` is no table, a file cannot be found or read, or an engine refuses, also when that shows only inside
         the `with` block.
     """
-    is_file = connection is None and isinstance(data, str | os.PathLike)
-    table_name = name_table(data) if connection is None else f"query on {_name_type(connection)}"
-    file_paths = find_files(os.fspath(data)) if is_file else []  # type: ignore[arg-type]  # it is a path
     decimal = check_decimal(decimal)
+    source = _make_source(data) if connection is None else None
+    table_name = f"query on {_name_type(connection)}" if source is None and connection is not None else name_table(data)
+    source, url = (None, None) if source is None else resolve_connection(source)
     try:
-        if is_file:
-            # Relations read from the connection until the caller has fetched, hence the context manager.
-            with connect_to_duckdb() as private_connection:
-                opened = open_files(
-                    private_connection,
-                    file_paths,
-                    label_columns,
-                    number_columns,
-                    table_name=table_name,
-                    decimal=decimal,
-                )
+        if source is not None and url is None:
+            # Relations read from a private connection until the caller has fetched, hence the context manager.
+            with open_files(source, label_columns, number_columns, table_name=table_name, decimal=decimal) as opened:
                 frame = _open_lazy_frame(opened.relation, table_name)
                 yield Source(frame, table_name, opened.text_numbers, opened.notes)
+        elif source is not None and url is not None:
+            with open_server_table(source, url) as server_table:
+                yield Source(_cast_booleans(_open_lazy_frame(server_table, table_name), number_columns), table_name)
         else:
             native_table: Any = (
                 restore_index_columns(data, [*label_columns, *number_columns])
@@ -116,11 +116,19 @@ def open_table(
             raise
         if "not utf-8 encoded" in str(error):
             raise DataError(
-                f"{table_name} is not text in UTF-8; save it as UTF-8 (in a spreadsheet: CSV UTF-8)"
+                f"{table_name} is not text in UTF-8; save it as UTF-8 (in a spreadsheet: CSV UTF-8), or say its "
+                'encoding, as in encoding="latin-1"'
             ) from error
         raise DataError(
             f"cannot read {table_name}: {_shorten_engine_error(error, table_name)}; repair or convert it and try again"
         ) from error
+
+
+def _make_source(data: "Table") -> DataSource | None:
+    """Make a source of a path; None for tables, which are no files."""
+    if isinstance(data, DataSource):
+        return data
+    return DataSource(data) if isinstance(data, str | os.PathLike) else None
 
 
 def _shorten_engine_error(error: Exception, table_name: str) -> str:
@@ -163,8 +171,10 @@ def _build_query_table(query: Any, connection: Any) -> "IntoFrame":
 
 def name_table(data: "Table") -> str:
     """Name a table in messages and in the report, by its file or its type."""
+    if isinstance(data, DataSource):
+        return data.describe()
     if isinstance(data, str | os.PathLike):
-        return f"file {Path(data).name}"
+        return "standard input" if str(data) == STANDARD_INPUT else f"file {Path(data).name}"
     return _name_type(data)
 
 
@@ -196,8 +206,8 @@ def _suggest_table(type_name: str) -> str:
     if type_name == "pandas.Series":
         return "make one of it: .reset_index(name=…) keeps the keys of groupby as columns"
     return (
-        "give a pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a file ending in "
-        f"{', '.join(FILE_SUFFIXES)}"
+        "give a pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or the path of a text file, "
+        "Parquet file, database or workbook"
     )
 
 

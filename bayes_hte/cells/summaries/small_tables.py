@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_hte._support.phrases import quote_names, write_count
-from bayes_hte.cells.reading import plain_csv
 from bayes_hte.cells.reading.answers import AnswerScale, find_scale
 from bayes_hte.cells.reading.engines import (
     describe_missing_levels,
@@ -19,6 +18,7 @@ from bayes_hte.cells.reading.engines import (
     pick_columns,
     to_lazy_frame,
 )
+from bayes_hte.cells.reading.files import plain_csv
 from bayes_hte.cells.reading.labels import (
     LEVEL_SEPARATOR,
     CellKey,

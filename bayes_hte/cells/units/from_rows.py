@@ -38,8 +38,9 @@ def from_rows(  # noqa: PLR0913, one keyword per column or decision
     Parameters
     ----------
     data
-        One row per unit: a pandas, Polars (eager or lazy), PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to
-        a .csv, .csv.gz, .tsv or .parquet file, or a pattern such as "day-*.parquet"; with `connection` a query in SQL.
+        One row per unit: a pandas, Polars (eager or lazy), PyArrow, DuckDB, PySpark, Dask or Ibis table, or the
+        path of a text file, a Parquet file, a workbook or a database, a pattern such as "day-*.parquet", or a
+        `DataSource`; with `connection` a query in SQL.
     metric : Mean, Ratio, Rate, Histogram, TwoPart, or a name
         What is measured, and what to keep of it, as in ``hte.cells.Mean("spent", cuped=["before"])``. The names
         "mean", "histogram" and "two_part" go with the keywords below, which are short for such a value.

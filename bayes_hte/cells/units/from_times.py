@@ -61,8 +61,9 @@ def from_times(  # noqa: PLR0913, one keyword per column or decision
     Parameters
     ----------
     data
-        One row per unit: a pandas, Polars (eager or lazy), PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to
-        a .csv, .csv.gz, .tsv or .parquet file, or a pattern such as "day-*.parquet"; with `connection` a query in SQL.
+        One row per unit: a pandas, Polars (eager or lazy), PyArrow, DuckDB, PySpark, Dask or Ibis table, or the
+        path of a text file, a Parquet file, a workbook or a database, a pattern such as "day-*.parquet", or a
+        `DataSource`; with `connection` a query in SQL.
     time
         Column with the time from the start until the event, or until the unit was last seen; greater than 0.
     event

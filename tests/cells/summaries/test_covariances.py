@@ -118,7 +118,7 @@ def test_a_missing_file_and_a_false_ending_are_named(tmp_path):
     with pytest.raises(DataError, match=r"there is no file .*none\.csv"):
         effects(covariance=tmp_path / "none.csv")
     with pytest.raises(DataError, match="is no file that can be read here"):
-        effects(covariance="matrix.xlsx")
+        effects(covariance="matrix.json")
 
 
 def test_segments_with_one_label_need_a_matrix(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayes_hte.cells import from_rows
-from bayes_hte.cells.reading.files import connect_to_duckdb
+from bayes_hte.cells.reading.files.open_files import connect_to_duckdb
 from bayes_hte.errors import ArgumentError, DataError
 
 
@@ -106,7 +106,7 @@ BAD_DATA = {
         {},
         "column names repeat in the pandas.DataFrame",
     ),
-    "suffix": ("rows.xlsx", {}, "'rows.xlsx' is no file that can be read here; known endings are .csv"),
+    "suffix": ("rows.json", {}, "'rows.json' is no file that can be read here; known endings are .csv"),
     "no file": ("nowhere/rows.csv", {}, "there is no file 'nowhere/rows.csv'"),
     "no match": ("nowhere/*.parquet", {}, "there is no file"),
     "https": (

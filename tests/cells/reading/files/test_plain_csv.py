@@ -8,9 +8,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from bayes_hte.cells.reading import plain_csv
 from bayes_hte.cells.reading.engines import fetch_rows, open_table, pick_columns
-from bayes_hte.cells.reading.plain_csv import CsvRows
+from bayes_hte.cells.reading.files import plain_csv
+from bayes_hte.cells.reading.files.plain_csv import CsvRows
 
 WORDS = [
     "Men's e-mail", "No e-mail", "$200 or more", "women", "é", "日本", "<b>", "a.b", "week 1", "true", "T", "no", "NA",

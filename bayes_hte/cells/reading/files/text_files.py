@@ -1,24 +1,26 @@
-"""Find files by path or pattern, and open them as DuckDB relations: names as text, numbers as they are written.
+"""Open text files as DuckDB relations: names as text, numbers as they are written.
 
-Headers that DuckDB would rename, put in the wrong column or not find are refused.
-
-Relations are on a private connection: rows are never loaded, extensions never installed, and nothing is fetched from a
-network.
+Headers that DuckDB would rename, put in the wrong column or not find are refused. Rows are never loaded. What is not in
+UTF-8 is written anew in a temporary folder first, as DuckDB reads nothing else without an extension.
 """
 
+import codecs
 import csv
-import difflib
 import glob
 import gzip
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from bayes_hte._support.validation import expand_home, is_address
+from bayes_hte._support.validation import describe_value
+from bayes_hte.cells.reading.files.find_files import FoundFiles
 from bayes_hte.cells.reading.text_numbers import (
     FILE_COLUMN,
     NUMBER_TYPES,
@@ -26,16 +28,17 @@ from bayes_hte.cells.reading.text_numbers import (
     TextNumbers,
     choose_number_kinds,
 )
-from bayes_hte.errors import DataError
+from bayes_hte.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import duckdb
 
-FILE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 FIELD_SEPARATORS = ",;\t|"
 """The characters that DuckDB tries between the fields of a line."""
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 """The first bytes of a text in UTF-16, which Windows programs call Unicode."""
+_CHARACTERS_PER_COPY = 1_000_000
+"""Characters in memory at a time while a text is written anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,100 +50,26 @@ class OpenedFiles:
     text_numbers: TextNumbers | None = None
 
 
-def connect_to_duckdb() -> "duckdb.DuckDBPyConnection":
-    """Open a private database in memory that cannot fetch extensions, and so has no way to a network."""
-    import duckdb
-
-    extension_settings = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    connection = duckdb.connect(":memory:", config={**extension_settings})
-    connection.execute("set TimeZone = 'UTC'")  # files hold points in time: days must not hang on where they are read
-    return connection
-
-
-def find_files(path_pattern: str) -> list[str]:
-    """Find the absolute paths of a file, or of the files that a pattern matches.
-
-    Raises
-    ------
-    DataError
-        If there is none, it is empty, or the path is a folder, an address or of a kind that is not read.
-    """
-    if is_address(path_pattern):
-        raise DataError(
-            "the data are given as an address or a connection, not as a path, and nothing is fetched from a network; "
-            "download the file and give its path, or for a database give a query with connection="
-        )
-    path_pattern = str(expand_home(path_pattern))
-    if Path(path_pattern).is_dir():
-        raise DataError(_describe_folder(path_pattern))
-    if not path_pattern.lower().endswith(FILE_SUFFIXES):
-        hint = (
-            "; a query needs connection=" if re.match(r"\s*(select|with|from)\s", path_pattern, re.IGNORECASE) else ""
-        )
-        raise DataError(
-            f"{path_pattern!r} is no file that can be read here; known endings are {', '.join(FILE_SUFFIXES)}{hint}"
-        )
-    pattern_matches = glob.iglob(path_pattern, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
-    file_paths = [path_pattern] if Path(path_pattern).exists() else sorted(pattern_matches)
-    if not file_paths:
-        raise DataError(_describe_absence(path_pattern))
-    for file_path in file_paths:
-        if Path(file_path).stat().st_size == 0:
-            raise DataError(f"the file {file_path!r} is empty (0 bytes); write it again with a header and rows")
-    return [str(Path(file_path).absolute()) for file_path in file_paths]
-
-
-def _describe_folder(folder: str) -> str:
-    """Describe a folder that was given as a file, with the pattern of the files in it."""
-    suffixes = [suffix for suffix in FILE_SUFFIXES if any(Path(folder).glob(f"*{suffix}"))]
-    pattern = str(Path(folder) / f"*{suffixes[0]}") if suffixes else ""
-    way_out = f"give its files as a pattern, {pattern!r}" if pattern else "name a file in it"
-    return f"{folder!r} is a folder; {way_out}"
-
-
-def _describe_absence(path_pattern: str) -> str:
-    """Describe what was looked for, and what is there that may have been meant."""
-    absolute_path = Path(path_pattern).absolute()
-    siblings = [sibling.name for sibling in absolute_path.parent.iterdir()] if absolute_path.parent.is_dir() else []
-    near_names = difflib.get_close_matches(absolute_path.name, siblings, n=1)
-    place = "" if Path(path_pattern).is_absolute() else f" (looked for as {str(absolute_path)!r})"
-    if near_names:
-        return f"there is no file {path_pattern!r}{place}; did you mean {near_names[0]!r}?"
-    lacks_folder = not absolute_path.parent.is_dir() and not glob.has_magic(str(absolute_path.parent))
-    reason = f": there is no folder {str(absolute_path.parent)!r}" if lacks_folder else ""
-    return (
-        f"there is no file {path_pattern!r}{place}{reason}; check the path: a relative one is taken from the current "
-        "folder, and in a plan from the folder of the plan"
-    )
-
-
-def open_files(
+def open_text_files(
     connection: "duckdb.DuckDBPyConnection",
-    file_paths: list[str],
+    found: FoundFiles,
     label_columns: Sequence[str],
     number_columns: Sequence[str],
     *,
     table_name: str,
     decimal: DecimalMark | None = None,
 ) -> OpenedFiles:
-    """Open files of one kind as a relation; in text files labels are text, and numbers are cast or flagged as words.
+    """Open text files in UTF-8 as one relation: labels are text, and numbers are cast or flagged as words.
 
     Raises
     ------
     DataError
-        If a text file is in UTF-16, its headers are doubtful, or a column of numbers holds words.
+        If headers are doubtful, or a column of numbers holds words.
     """
-    if file_paths[0].lower().endswith(".parquet"):
-        return OpenedFiles(connection.read_parquet(list(map(glob.escape, file_paths))))
-    for file_path in file_paths:
-        with Path(file_path).open("rb") as binary_file:
-            if binary_file.read(2) in _UTF_16_MARKS:
-                raise DataError(
-                    f"the file {Path(file_path).name} is in UTF-16 (Windows: Unicode); save it as UTF-8 (in a "
-                    'spreadsheet: CSV UTF-8), or read it with pandas.read_csv(…, encoding="utf-16") and give the table'
-                )
-    # Hive partitioning would let a folder called arm=x replace the column arm of the file.
-    reader_options: dict[str, Any] = {"hive_partitioning": False}
+    file_paths = found.paths
+    reader_options: dict[str, Any] = choose_folder_options(
+        found, _read_header(connection.read_csv, file_paths[0]) if found.folder_columns else ()
+    )
     if re.search(r"\.tsv(\.gz)?$", file_paths[0], re.IGNORECASE):
         reader_options["sep"] = "\t"
     # The stubs of DuckDB do not know that read_csv takes a list of paths.
@@ -149,14 +78,97 @@ def open_files(
     # Of several files columns go by their names, not by their place.
     read_table = partial(read_csv, list(map(glob.escape, file_paths)), header=True, union_by_name=len(file_paths) > 1)
     find_separator = partial(_sniff_separator, connection, file_paths[0])
+    # What the names of folders say is text already, and no column of a file.
     return _open_text(
         read_table,
-        [*label_columns],
-        [*number_columns],
+        [column for column in label_columns if column not in found.folder_columns],
+        [column for column in number_columns if column not in found.folder_columns],
         find_separator=find_separator,
         table_name=table_name,
         decimal=decimal,
     )
+
+
+def choose_folder_options(found: FoundFiles, header: Collection[str]) -> dict[str, Any]:
+    """Choose whether names of folders, such as country=DE, become columns: only where no file has such a column.
+
+    In a pattern they never do: a folder called arm=x would replace the column arm of the file.
+    """
+    if not found.folder_columns or set(found.folder_columns) & set(header):
+        return {"hive_partitioning": False}
+    return {"hive_partitioning": True, "hive_types_autocast": False}  # 1.10 is not 1.1
+
+
+@contextmanager
+def recode_files(file_paths: Sequence[str], encoding: str | None) -> Iterator[list[str]]:
+    """Write what is not in UTF-8 anew in a temporary folder, under the same names, and give the paths to read.
+
+    Parameters
+    ----------
+    file_paths
+        Text files.
+    encoding
+        As Python names it; without it files are in UTF-8, or in UTF-16 where they begin with its mark.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such encoding.
+    DataError
+        If a file is not in its encoding.
+    """
+    # A mark of UTF-16 cannot begin a text in UTF-8: it is believed whatever is stated of the other files.
+    is_utf_8 = encoding is None or _find_codec(encoding) == "utf-8"
+    encodings = ["utf-16" if is_utf_8 and _begins_with_mark(path) else encoding for path in file_paths]
+    if is_utf_8 and "utf-16" not in encodings:
+        yield list(file_paths)
+        return
+    with TemporaryDirectory(prefix="bayes-hte-") as folder:
+        yield [
+            file_path if own_encoding is None else _recode_file(file_path, own_encoding, Path(folder) / str(i))
+            for i, (file_path, own_encoding) in enumerate(zip(file_paths, encodings, strict=True))
+        ]
+
+
+def _find_codec(encoding: str) -> str:
+    """Find Python's own name of an encoding of text."""
+    try:
+        "".encode(encoding)  # codecs that turn bytes into bytes are refused here
+        return codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        raise ArgumentError(
+            f"there is no encoding {describe_value(encoding)}; name one as Python does, such as latin-1, windows-1252, "
+            "utf-16 or shift-jis"
+        ) from None
+
+
+def _open_bytes(file_path: str) -> IO[bytes]:
+    if file_path.lower().endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(file_path, "rb"))
+    return Path(file_path).open("rb")
+
+
+def _begins_with_mark(file_path: str) -> bool:
+    with suppress(OSError, EOFError), _open_bytes(file_path) as binary_file:  # a broken .gz is told of when it is read
+        return binary_file.read(2) in _UTF_16_MARKS
+    return False
+
+
+def _recode_file(file_path: str, encoding: str, folder: Path) -> str:
+    folder.mkdir()
+    copy_path = folder / re.sub(r"\.gz$", "", Path(file_path).name, flags=re.IGNORECASE)
+    try:
+        with (
+            TextIOWrapper(_open_bytes(file_path), encoding=encoding, newline="") as text_file,
+            copy_path.open("w", encoding="utf-8", newline="") as copy,
+        ):
+            while characters := text_file.read(_CHARACTERS_PER_COPY):
+                copy.write(characters)
+    except (UnicodeError, EOFError, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"the file {Path(file_path).name} is not text in {encoding}; name its encoding, or save it as UTF-8"
+        ) from error
+    return str(copy_path)
 
 
 def _sniff_separator(connection: "duckdb.DuckDBPyConnection", file_path: str) -> str:
