@@ -37,6 +37,7 @@ How effects are pooled, keys of `[effect]`; all but `by` and `horseshoe` are sol
 | key | what it says |
 |---|---|
 | `by`, `by_between` | crossed dimensions `["device", "plan"]`, nested ones `["region", "region:district"]`, or all `["*"]`: levels have effects that add up; the prior of their SDs (also for `[baseline]`) |
+| `level_between` | `{ device = … }`: a prior of its own for the SD between the levels of one dimension in `by` |
 | `covariates`, `slope` | numbers known of whole segments, and the prior of the change per SD of them |
 | `shape` | `student_t` with `nu`, or `horseshoe` with `slab`: a few segments unlike the others |
 | `correlation` | `LKJ(eta)`: between a segment's baseline and its effect |

@@ -115,7 +115,7 @@ def _collect_coefficient_hyperparameters(coefficient: Coefficient) -> dict[str, 
     strata_dims = () if coefficient.strata is None else (coefficient.strata,)
     hyperparameters[f"{name}_between"] = HyperparameterSpec(pool_priors.between, (*strata_dims, *scale_dims))
     for term in pool_priors.by:
-        term_prior = pool_priors.by_between or pool_priors.between
+        term_prior = pool_priors.get_level_prior(term) or pool_priors.between
         hyperparameters[f"{name_term_variable(name, term)}_between"] = HyperparameterSpec(term_prior, scale_dims)
     if effect_priors is not None and effect_priors.slope is not None:
         hyperparameters[f"{name}_slope"] = HyperparameterSpec(effect_priors.slope, ("covariate", *arm_dims))

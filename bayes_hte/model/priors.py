@@ -252,6 +252,10 @@ def _rescale_pool(pool_priors: Any, unit_factor: float, shift: float = 0.0) -> A
         prior = getattr(pool_priors, prior_name, None)
         if prior is not None:
             scaled_priors[prior_name] = rescale_distribution(prior, unit_factor)
+    if getattr(pool_priors, "level_between", None):
+        scaled_priors["level_between"] = {
+            term: rescale_distribution(prior, unit_factor) for term, prior in pool_priors.level_between.items()
+        }
     if getattr(pool_priors, "slab", None) is not None:
         scaled_priors["slab"] = unit_factor * pool_priors.slab
     return pool_priors.model_copy(update=scaled_priors)

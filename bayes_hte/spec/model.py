@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -51,12 +52,27 @@ class Pool(_ModelTable):
         "said.",
         examples=[{"dist": "HalfNormal", "sigma": 0.3}],
     )
+    level_between: Mapping[ColumnName, Distribution] | None = Field(
+        default=None,
+        description="Priors of the SD between the levels of single dimensions in `by`, where one of them differs from "
+        "`by_between`.",
+        examples=[{"device": {"dist": "HalfNormal", "sigma": 0.1}}],
+    )
+
+    def get_level_prior(self, term: str) -> Distribution | None:
+        """Return the prior of the SD between the levels of a dimension in `by`: its own, that of all, or `between`."""
+        return (self.level_between or {}).get(term) or self.by_between or self.between
 
     @model_validator(mode="after")
     def _check_scales_positive(self) -> Self:
-        for prior_key, prior in (("between", self.between), ("by_between", self.by_between)):
+        level_priors = {f"level_between.{term}": prior for term, prior in (self.level_between or {}).items()}
+        named_priors = {"between": self.between, "by_between": self.by_between, **level_priors}
+        for prior_key, prior in named_priors.items():
             if prior is not None and not is_positive(prior):
                 raise ValueError(f"{prior_key} is a standard deviation; {prior.dist} can be negative")
+        for term in self.level_between or {}:
+            if term not in self.by and EVERY_DIMENSION not in self.by:
+                raise ValueError(f"level_between names {term!r}, which is not in by: {list(self.by)}")
         if self.by_between is not None and not self.by:
             raise ValueError("by_between is the SD between levels of the dimensions in by: name them, or delete it")
         # The union of distributions accepts LKJ anywhere; it has a place in `correlation` only.

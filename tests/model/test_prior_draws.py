@@ -46,6 +46,13 @@ def test_prior_draws_of_crossed_dimensions_have_the_stated_covariances() -> None
     near((drawn["effect_device"][:, 0] / drawn["effect_device_between"]).values ** 2, 1.0)
 
 
+def test_prior_draws_of_a_dimension_with_a_prior_of_its_own_have_that_sd() -> None:
+    narrow = {"plan": {"dist": "HalfNormal", "sigma": 0.3}}
+    drawn = prior_of({"device": DEVICE, "plan": PLAN}, by=["*"], by_between=WIDE, level_between=narrow)
+    near(drawn["effect_device"].values[:, 0] ** 2, 0.9**2)
+    near(drawn["effect_plan"].values[:, 0] ** 2, 0.3**2)
+
+
 def test_prior_draws_with_a_covariate_move_with_it() -> None:
     drawn = prior_of({"device": DEVICE}, covariates=["age"], slope={"dist": "Normal", "sigma": 0.7})
     z = (AGE - AGE.mean()) / AGE.std(ddof=1)

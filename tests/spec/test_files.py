@@ -176,6 +176,14 @@ def test_every_family_and_pooling_can_be_stated(family: str, pooling: str) -> No
         (stated("binomial", pooling="complete", effect=POOL | {"by": ["device"]}), "effect.by says how .* partially"),
         (stated("binomial", effect=POOL | {"by": ["device", "device"]}), "by names a dimension twice"),
         (stated("binomial", effect=POOL | {"by_between": HALF}), "name them, or delete it"),
+        (
+            stated("binomial", effect=POOL | {"by": ["plan"], "level_between": {"device": HALF}}),
+            "'device', which is not in by",
+        ),
+        (
+            stated("binomial", effect=POOL | {"by": ["plan"], "level_between": {"plan": NORMAL}}),
+            "level_between.plan is a standard deviation",
+        ),
         (stated("binomial", effect=POOL | {"covariates": ["age"]}), "covariates and slope"),
         (stated("binomial", effect=POOL | {"nu": 4.0}), "nu is a parameter of shape"),
         (stated("binomial", effect=POOL | {"shape": "horseshoe"}), "needs slab"),

@@ -164,7 +164,7 @@ def _draw_average_prior(estimates: SegmentEstimates, w: FloatArray) -> tuple[Flo
         level_shares = np.bincount(level_index, weights=w)
         variance += (
             float(level_shares @ level_shares)
-            * draw_prior(pool_priors.by_between or pool_priors.between, shape, rng) ** 2
+            * draw_prior(pool_priors.get_level_prior(term) or pool_priors.between, shape, rng) ** 2
         )
     effect_priors = coefficient.effect_priors
     if effect_priors is not None and effect_priors.slope is not None:
@@ -240,10 +240,9 @@ def _bound_variance(estimates: SegmentEstimates, alarm_p: float) -> FloatArray:
         centre, mean_variance = _split_mean_prior(pool_priors.mean, shape, rng)
         return np.full(estimates.count, float(np.var(centre)) + mean_variance)
     variance = np.full(estimates.count, float(np.quantile(draw_prior(pool_priors.between, shape, rng), upper)) ** 2)
-    for _ in pool_priors.by:
-        variance += (
-            float(np.quantile(draw_prior(pool_priors.by_between or pool_priors.between, shape, rng), upper)) ** 2
-        )
+    for term in pool_priors.by:
+        level_prior = pool_priors.get_level_prior(term) or pool_priors.between
+        variance += float(np.quantile(draw_prior(level_prior, shape, rng), upper)) ** 2
     effect_priors = coefficient.effect_priors
     if effect_priors is not None and effect_priors.slope is not None:
         slope = float(np.quantile(np.abs(draw_prior(effect_priors.slope, shape, rng)), upper))

@@ -99,7 +99,7 @@ def _write_structure(coefficient: Coefficient, effect_priors: Effect, arm_index:
     for term in pool_priors.by:
         term_variable, arm_suffix = f"{name}_{term.replace(':', '_')}", ", a" if arm_index else ""
         between_name = f"{term_variable}_between{'' if effect_priors.shared_between else arm_index}"
-        prior = pool_priors.by_between or pool_priors.between
+        prior = pool_priors.get_level_prior(term)
         formula_lines += [
             f"{term_variable}[l{arm_suffix}] ~ Normal(0, {between_name})",
             f"{between_name} ~ {format_prior(prior)}" if prior else "",
@@ -212,7 +212,9 @@ def _describe_differences(
             f"{centre_phrase}."
         )
     if pool_priors.by:
-        level_prior = pool_priors.by_between or between_prior
+        # The widest of the dimensions' priors: the sentence is about how far segments may lie apart.
+        level_priors = [pool_priors.get_level_prior(term) or between_prior for term in pool_priors.by]
+        level_prior = max(level_priors, key=lambda prior: compute_upper_bound(prior, 0.5))
         # Two segments differ by Normal(0, √2 √(tau² + level tau²)), of which 1.645 SDs hold 9 of 10.
         central_distance = 1.645 * math.sqrt(2) * math.hypot(median_tau, compute_upper_bound(level_prior, 0.5))
         typical_difference = _phrase_difference(model, central_distance, ratio_name)

@@ -23,6 +23,7 @@ GAMMA: dict[str, Any] = {"dist": "Gamma", "mu": 0.5, "sigma": 0.4}
 NUTS_ONLY: dict[str, dict[str, Any]] = {
     "crossed": {"by": ["device", "plan"], "by_between": {"dist": "HalfCauchy", "beta": 0.4}},
     "nested": {"by": ["plan", "plan:device"], "shared_between": True},
+    "own level": {"by": ["device", "plan"], "by_between": HALF, "level_between": {"plan": GAMMA}},
     "every": {"by": ["*"], "shape": "student_t", "nu": 6.0},
     "horseshoe": {"shape": "horseshoe", "slab": 1.3},
 }
