@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayes_hte import cells
     from bayes_hte.analysis.batches.fit_table import fit_table
+    from bayes_hte.analysis.combine.combine_fits import combine
     from bayes_hte.analysis.compare import compare, loso
     from bayes_hte.analysis.example import example_cells, example_fit
     from bayes_hte.analysis.fit import fit
@@ -43,6 +44,7 @@ _HOMES = {
     "Simulation": "cells.simulation.result",
     "simulate": "cells.simulation.simulate",
     "check": "cells",
+    "combine": "analysis.combine.combine_fits",
     "compare": "analysis.compare",
     "load": "analysis.load",
     "loso": "analysis.compare",
@@ -87,6 +89,7 @@ __all__ = [
     "SpecError",
     "cells",
     "check",
+    "combine",
     "compare",
     "example_cells",
     "example_fit",

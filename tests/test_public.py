@@ -14,11 +14,14 @@ HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydant
 
 PUBLIC = [
     "ArgumentError", "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan",
-    "PlanError", "Rule", "Simulation", "SpecError", "cells", "check", "compare", "example_cells", "example_fit", "fit",
+    "PlanError", "Rule", "Simulation", "SpecError", "cells", "check",
+    "combine",
+    "compare", "example_cells", "example_fit", "fit",
     "fit_many", "fit_table", "from_posterior", "learn_prior", "load", "loso", "plot_prior", "prior_from_fit",
     "prior_predictive", "prior_sweep", "read_model", "read_plan", "run", "simulate",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
+    hte.combine,
     hte.compare, hte.fit, hte.fit_many, hte.fit_table, hte.from_posterior, hte.learn_prior, hte.load, hte.loso,
     hte.plot_prior, hte.prior_from_fit, hte.prior_predictive, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
     hte.simulate,
@@ -27,10 +30,10 @@ FUNCTIONS: list[Any] = [
     cells.with_covariates, cells.with_shares,
 ]  # fmt: skip
 METHODS = [
-    "ate", "best_arm", "contrasts", "decide", "draws", "effects", "given_tau", "heterogeneity", "marginal",
-    "plot_forest", "plot_policy", "plot_prior", "plot_shrinkage", "plot_tau_trace", "policy", "policy_curve",
-    "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks", "report", "save", "sensitivity",
-    "survival", "table", "variance_shares",
+    "ate", "best_arm", "compare_tests", "contrasts", "decide", "draws", "effects", "given_tau", "heterogeneity",
+    "marginal", "plot_forest", "plot_policy", "plot_prior", "plot_shrinkage", "plot_tau_trace", "policy",
+    "policy_curve", "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks", "report", "save",
+    "sensitivity", "survival", "table", "variance_shares",
 ]  # fmt: skip
 PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "tree"]
 

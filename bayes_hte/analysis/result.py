@@ -753,6 +753,39 @@ class Fit:
             ),
         )
 
+    def compare_tests(self, scale: EffectScale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
+        """Compare the two tests of a combined fit: each segment's effect in either, and what a third would show.
+
+        Parameters
+        ----------
+        scale, ci_prob
+            As in `table`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm; posterior mean and interval of the effect in the first and the second test, of
+            their difference and of the effect in a further test (first, first_low, first_high; second, …; difference,
+            …; next, …); p_differ (probability of the sign of the difference), p_opposite (that the signs of the
+            effects are opposite), raw_difference and raw_p (of the estimates of each test alone, without pooling),
+            disagree, why. ``attrs["between_tests"]`` has the SD of a segment's effect between tests, link scale.
+
+        Raises
+        ------
+        ModelError
+            If the fit is of one test.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> both = hte.combine(hte.example_fit(), hte.example_fit())
+        >>> bool(both.compare_tests()["disagree"].any())
+        False
+        """
+        from bayes_hte.decisions.repetition.between_tests import tabulate_test_comparison
+
+        return attach_verdict(self, tabulate_test_comparison(self._tree, self.question(scale, ci_prob)))
+
     def survival(self, times: Sequence[float] | float | None = None, ci_prob: float | None = None) -> pd.DataFrame:
         """Tabulate survival of every segment under control and treatment at stated times.
 

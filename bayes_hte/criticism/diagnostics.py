@@ -68,6 +68,10 @@ class Diagnosis:
         """Return the diagnosis with further sentences; it has not passed if there are any."""
         return replace(self, ok=self.ok and not problems, problems=(*self.problems, *problems))
 
+    def with_notes(self, notes: tuple[str, ...]) -> "Diagnosis":
+        """Return the diagnosis with further notes, which say nothing against the draws."""
+        return replace(self, notes=(*self.notes, *notes))
+
     def __str__(self) -> str:
         """Write one line for a terminal or the top of a report."""
         number_text = self.numbers()

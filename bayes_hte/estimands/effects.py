@@ -9,6 +9,7 @@ link       log-odds, logarithm, or the outcome itself
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayes_hte.cells.combine.split import pool_segments
 from bayes_hte.cells.units.clusters import read_spanning_clusters
@@ -18,7 +19,14 @@ from bayes_hte.model.families import FAMILIES, Family, select_model_statistics
 from bayes_hte.model.long_form import ParameterDraws
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
-from bayes_hte.spec.fit_tree import add_groups, get_fitted_cells, get_fitted_model
+from bayes_hte.spec.fit_tree import (
+    TEST_CELLS_GROUP,
+    add_groups,
+    get_fitted_cells,
+    get_fitted_model,
+    get_test_tree,
+    list_test_names,
+)
 
 
 def get_fitted_family(fit_tree: xr.DataTree) -> Family:
@@ -164,10 +172,39 @@ def hold_effects(fit_tree: xr.DataTree, scale: EffectScale) -> xr.DataTree:
 
 
 def estimate_without_pooling(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Dataset:
-    """Estimate each segment's effect and standard error from its own data alone; dims (segment, arm)."""
+    """Estimate each segment's effect and standard error from its own data alone; dims (segment, arm).
+
+    Of several tests it is the average of each test's own estimate, by precision: the sum of their rows would take a
+    test with other shares of the arms, and another mean outcome, for an effect.
+    """
+    if list_test_names(fit_tree):
+        return _average_tests(estimate_without_pooling(get_test_tree(fit_tree), scale), fit_tree)
     family = get_fitted_family(fit_tree)
     cell_statistics = select_model_statistics(get_fitted_cells(fit_tree), get_fitted_model(fit_tree))
     return _estimate_by_order(family, cell_statistics, scale)
+
+
+def _average_tests(test_estimates: xr.Dataset, fit_tree: xr.DataTree) -> xr.Dataset:
+    """Average the raw estimates of segment × test over tests, by precision; dims (segment, arm)."""
+    cells, test_cells = get_fitted_cells(fit_tree), fit_tree[TEST_CELLS_GROUP].to_dataset()
+    members = mark_pooled_segments(cells, test_cells)
+    precision = (test_estimates["raw_se"] ** -2.0).where(np.isfinite(test_estimates["raw"])).fillna(0.0)
+    weighted = (precision * test_estimates["raw"].fillna(0.0)).transpose(cell_table.SEGMENT, cell_table.ARM)
+    totals = members @ precision.transpose(*weighted.dims).values
+    # raw = Σ_t w_t raw_t / Σ_t w_t,   se = (Σ_t w_t)^(−1/2),   w_t = 1 / se_t²; NaN where no test has an estimate
+    totals = np.where(totals > 0, totals, np.nan)
+    labels = {cell_table.SEGMENT: cells[cell_table.SEGMENT], cell_table.ARM: test_estimates[cell_table.ARM]}
+    raw = xr.DataArray(members @ weighted.values / totals, dims=weighted.dims, coords=labels)
+    return xr.Dataset({"raw": raw, "raw_se": raw.copy(data=totals**-0.5)})
+
+
+def mark_pooled_segments(cells: xr.Dataset, test_cells: xr.Dataset) -> NDArray[np.float64]:
+    """Mark with 1 which cells segment × test are of a segment: (segment, segment × test)."""
+    dims = cell_table.list_dimensions(cells)
+    own_levels, test_levels = (
+        list(zip(*(table[name].values.astype(str) for name in dims), strict=True)) for table in (cells, test_cells)
+    )
+    return np.array([[float(levels == own) for levels in test_levels] for own in own_levels])
 
 
 def _estimate_by_order(family: Family, cell_statistics: xr.Dataset, scale: EffectScale) -> xr.Dataset:
@@ -181,8 +218,11 @@ def estimate_plain_difference(fit_tree: xr.DataTree, scale: EffectScale) -> xr.D
     """Estimate the difference of the arms from all units together: no segments, no pooling, no covariates; dims (arm,).
 
     Of published estimates it is their average by the sizes of their cells. The standard error is NaN where clusters
-    have rows in several segments: cells do not say how these depend on each other.
+    have rows in several segments: cells do not say how these depend on each other. Of several tests it is the average
+    of each test's own difference, by precision.
     """
+    if list_test_names(fit_tree):
+        return _average_plain_differences(fit_tree, scale)
     family, cells = get_fitted_family(fit_tree), get_fitted_cells(fit_tree)
     plain_estimates = _estimate_by_order(family, family.select_statistics(pool_segments(cells)), scale)
     # In the order of the cells' arms, which need not be that of a rebuilt table.
@@ -192,6 +232,22 @@ def estimate_plain_difference(fit_tree: xr.DataTree, scale: EffectScale) -> xr.D
     if read_spanning_clusters(cells) is None:
         return plain_estimates
     return plain_estimates.assign(raw_se=xr.full_like(plain_estimates["raw_se"], np.nan))
+
+
+def _average_plain_differences(fit_tree: xr.DataTree, scale: EffectScale) -> xr.Dataset:
+    """Average the plain difference of the arms over tests, by precision; dims (arm,)."""
+    test_tree, cells = get_test_tree(fit_tree), get_fitted_cells(fit_tree)
+    test_cells = get_fitted_cells(test_tree)
+    (dimension,) = set(cell_table.list_dimensions(test_cells)) - set(cell_table.list_dimensions(cells))
+    differences = []
+    for test in dict.fromkeys(test_cells[dimension].values.astype(str)):
+        own_cells = test_cells.isel({cell_table.SEGMENT: test_cells[dimension].values.astype(str) == test})
+        own_tree = add_groups(test_tree, {"cells": own_cells})
+        differences.append(estimate_plain_difference(own_tree, scale))
+    by_test = xr.concat(differences, dim="test")
+    precision = (by_test["raw_se"] ** -2.0).where(np.isfinite(by_test["raw"]))
+    total = precision.sum("test", min_count=1)
+    return xr.Dataset({"raw": (precision * by_test["raw"]).sum("test") / total, "raw_se": total**-0.5})
 
 
 def describe_units(family: Family, scale: EffectScale) -> str:

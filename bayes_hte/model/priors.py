@@ -247,7 +247,7 @@ def resolve_units(model: Model, *, control_mean: float, control_sd: float) -> Mo
 
 
 def _rescale_pool(pool_priors: Any, unit_factor: float, shift: float = 0.0) -> Any:
-    scaled_priors = {"mean": rescale_distribution(pool_priors.mean, unit_factor, shift)}
+    scaled_priors: dict[str, Any] = {"mean": rescale_distribution(pool_priors.mean, unit_factor, shift)}
     for prior_name in ("between", "by_between", "slope"):
         prior = getattr(pool_priors, prior_name, None)
         if prior is not None:

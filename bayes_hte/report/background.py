@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import xarray as xr
 
-from bayes_hte._support.phrases import clean_text, format_count, write_count
+from bayes_hte._support.phrases import clean_text, format_count, shorten_text, write_count
 from bayes_hte.cells.checks.check import collect_findings
 from bayes_hte.criticism.diagnostics import MAX_RHAT, Diagnosis
 from bayes_hte.decisions.direction import ask_about_direction
@@ -31,6 +31,7 @@ from bayes_hte.spec.fit_tree import (
     get_stated_direction,
     get_versions,
     is_from_posterior,
+    list_test_names,
 )
 from bayes_hte.spec.model import PoolingKind
 
@@ -99,9 +100,14 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
     direction_question = ask_about_direction(cells, get_stated_direction(fit_tree))
     # The mathematics shows the priors as they were used: in the outcome's units, with all defaults.
     resolved_model = get_resolved_model(fit_tree)
+    is_combined = bool(list_test_names(fit_tree))
     own_model_sentence = f"{model.title}: a model of your own, of which only the draws are known here."
+    if is_combined:
+        assumption_sentences = [*describe.describe_model(model), _describe_combination(fit_tree)]
+    else:
+        assumption_sentences = [own_model_sentence] if is_own_model else describe.describe_model(model)
     return Background(
-        assumption_sentences=[own_model_sentence] if is_own_model else describe.describe_model(model),
+        assumption_sentences=assumption_sentences,
         model_mathematics="" if is_own_model else "\n".join(describe.write_mathematics(resolved_model)),
         in_outcome_units=model.units != "link",
         pymc_source="" if is_own_model else pymc_source.write_pymc_source(resolved_model),
@@ -109,11 +115,21 @@ def collect_background(fit_tree: xr.DataTree, plan: Plan | None) -> Background:
         direction_question=_make_sentence(direction_question) if direction_question else "",
         validity_warnings=[_make_sentence(warning) for warning in check_findings.validity_warnings],
         data_warnings=[_make_sentence(warning) for warning in check_findings.other_findings],
-        rerun_command=get_command(fit_tree) or _write_fit_call(fit_tree),
+        rerun_command=get_command(fit_tree)
+        or ("hte.combine(first, second, ...)" if is_combined else _write_fit_call(fit_tree)),
         version_facts=_list_versions(fit_tree),
         file_hashes=_list_file_hashes(fit_tree),
         model_toml="" if is_own_model else write_model_toml(model),
         glossary=GLOSSARY,
+    )
+
+
+def _describe_combination(fit_tree: xr.DataTree) -> str:
+    """Describe in a sentence what a fit of two tests adds to the model of one."""
+    first_name, second_name = map(shorten_text, list_test_names(fit_tree))
+    return (
+        f"Two tests, '{first_name}' and '{second_name}', in one model: a test may move the effects of all segments, "
+        "and that of each; effects are averages over both tests by their units in the segment."
     )
 
 

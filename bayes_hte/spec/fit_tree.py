@@ -6,6 +6,7 @@ Groups; dims of samples come first, then segment and arm:
     sample_stats   what the engine says of its draws: numbers
     cells          the cell table, so that a saved fit needs nothing else
     sign           p_positive, p_positive_mcse (segment, arm), where they are known better than by counting draws
+    test_posterior, test_cells    draws and cells of segment × test, where a fit combines tests
     …              any group that ArviZ knows, computed from these: see `bayes_hte.criticism.arviz_groups`
 
 Attributes of the root. netCDF holds numbers and text, so structures are JSON and a flag is there or it is not:
@@ -24,6 +25,7 @@ Attributes of the root. netCDF holds numbers and text, so structures are JSON an
     command           text    the command or call that made the fit, where it is known
     higher_is_better, lower_is_better    flags    effects above 0, below 0 help; neither where nobody has said so
     own               flag    only draws are known, not the model behind them
+    tests             JSON    names of the tests that a fit combines, where it does
 """
 
 import json
@@ -50,6 +52,8 @@ EFFECT_DIMS: Final = ("chain", "draw", "segment", "arm")
 PROVENANCE_ATTRIBUTES: Final = (
     *("seed", "sampler", "engine", "versions", "data_sha256", "model_sha256", "plan_sha256"),
 )
+TEST_POSTERIOR_GROUP: Final = "test_posterior"
+TEST_CELLS_GROUP: Final = "test_cells"
 FROM_POSTERIOR_NAME: Final = "own"
 """In the engine's place where draws came from a model of the caller's own."""
 
@@ -82,6 +86,8 @@ class FitRecord:
         Whether an effect above 0 helps, where it was stated; a plan's own word goes first.
     is_from_posterior : bool
         Whether only draws are known, not the model behind them.
+    test_names : tuple of str
+        What the tests are called that a fit combines; empty for a fit of one test.
     """
 
     model: Model
@@ -99,6 +105,7 @@ class FitRecord:
     command: str | None = None
     higher_is_better: bool | None = None
     is_from_posterior: bool = False
+    test_names: tuple[str, ...] = ()
 
     def encode(self) -> dict[str, str | int]:
         """Encode the record as attributes of a tree; what is None is left out."""
@@ -121,6 +128,7 @@ class FitRecord:
             "higher_is_better": 1 if self.higher_is_better is True else None,
             "lower_is_better": 1 if self.higher_is_better is False else None,
             "own": "1" if self.is_from_posterior else None,
+            "tests": cell_table.encode_text_list(self.test_names) if self.test_names else None,
         }
         return {name: value for name, value in encoded_values.items() if value is not None}
 
@@ -241,6 +249,11 @@ def require_known_model(fit_tree: xr.DataTree, requested_result: str) -> Model:
     ModelError
         If only the draws of the model are known.
     """
+    if list_test_names(fit_tree):
+        raise ModelError(
+            f"{requested_result} needs a model of these cells, and this fit combines two tests: ask it of the fit of "
+            "each test"
+        )
     if is_from_posterior(fit_tree):
         raise ModelError(
             f"{requested_result} needs the model, and only draws of a model of your own are known: use ArviZ on those"
@@ -305,12 +318,42 @@ def is_from_posterior(fit_tree: xr.DataTree) -> bool:
     return "own" in fit_tree.attrs
 
 
+def list_test_names(fit_tree: xr.DataTree) -> list[str]:
+    """List the tests that a fit combines; none for the fit of a single test."""
+    return list(map(str, json.loads(fit_tree.attrs.get("tests", "[]"))))
+
+
+def get_test_tree(fit_tree: xr.DataTree) -> xr.DataTree:
+    """Return the tree of the cells segment × test of a fit that combines tests: effects are computed from it as usual.
+
+    Raises
+    ------
+    ModelError
+        If the fit is of one test.
+    """
+    if not list_test_names(fit_tree):
+        raise ModelError("this fit is of one test: combine it with another one by hte.combine(first, second)")
+    groups = {
+        "posterior": fit_tree[TEST_POSTERIOR_GROUP].to_dataset(),
+        "sample_stats": fit_tree["sample_stats"].to_dataset(),
+        "cells": fit_tree[TEST_CELLS_GROUP].to_dataset(),
+    }
+    test_tree = xr.DataTree.from_dict(groups)
+    test_tree.attrs = {name: value for name, value in fit_tree.attrs.items() if name != "tests"}
+    return test_tree
+
+
 def get_engine_name(fit_tree: xr.DataTree) -> str:
     """Return the name of the engine that drew the posterior, as `hte.fit` takes it.
 
     Fits of before this name was kept say the sampler: "exact", or "nuts" with the library in brackets.
     """
     return str(fit_tree.attrs.get("engine_name") or str(fit_tree.attrs["sampler"]).partition(" ")[0])
+
+
+def get_sampler(fit_tree: xr.DataTree) -> str:
+    """Return the name of the engine that drew the posterior with the library behind it."""
+    return str(fit_tree.attrs["sampler"])
 
 
 def describe_engine(fit_tree: xr.DataTree) -> str:
