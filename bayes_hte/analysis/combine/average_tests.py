@@ -107,6 +107,7 @@ def average_posterior(posterior: xr.Dataset, model: Model, stack: StackedTests) 
         if stack.segment_term not in coefficient.pool_priors.by:
             averaged[f"{name}_between"] = posterior[f"{own_term}_between"]
             dropped_names |= {own_term, f"{own_term}_between"}
+    # What segments do not have of their own, such as nuisance parameters and effects of levels, tests share.
     kept_names = [name for name in posterior.data_vars if name not in {*averaged, *dropped_names}]
     shared_draws = {name: posterior[name] for name in kept_names if SEGMENT not in posterior[name].dims}
     averaged_posterior = xr.Dataset({**shared_draws, **averaged})

@@ -111,6 +111,7 @@ def combine(
     test_prior = choose_test_prior(resolved_model, _parse_prior(between_tests))
     chosen_seed = get_seed(first.tree) if seed is None else check_seed(seed)
     direction = get_stated_direction(first.tree)
+    # Diagnosed as any fit: engines, retries and findings are those of a crossed model.
     stacked_tree = compute_fit_tree(
         stack.cells,
         extend_by_tests(resolved_model, dimensions, test_dimension, test_prior),
@@ -142,6 +143,7 @@ def _build_combined_tree(
         TEST_POSTERIOR_GROUP: stacked_posterior,
         TEST_CELLS_GROUP: stack.cells,
     }
+    # What the tests disagree on is read from the tree itself, so that a saved fit says the same.
     diagnosis = read_diagnosis(stacked_tree)
     combined_tree = build_fit_tree(groups, replace(record, diagnosis=asdict(diagnosis)))
     diagnosis = diagnosis.with_notes(describe_disagreements(combined_tree))
@@ -157,6 +159,7 @@ def _check_fits(first: Fit, second: Fit) -> None:
             )
         require_known_model(fit.tree, "a combination of tests")
     tests = (first, second)
+    # In the order in which a reader would look for the mistake.
     compared: dict[str, tuple[object, ...]] = {
         "outcomes": tuple(str(fit.cells.attrs["outcome"]) for fit in tests),
         "controls": tuple(str(fit.cells.attrs["control"]) for fit in tests),

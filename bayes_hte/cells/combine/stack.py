@@ -49,6 +49,7 @@ def stack_tests(tables: Mapping[str, xr.Dataset], dimension: str) -> xr.Dataset:
     kinds = {cell_table.identify_kind(table) for table in tables.values()}
     if kinds & {"means", "estimates"}:
         return _stack_normal_cells(tables, dimension)
+    # The keys of two tests' cells are never the same, so that merging aligns and pools nothing.
     return merge(*(_add_dimension(table, dimension, test) for test, table in tables.items()))
 
 
@@ -129,6 +130,7 @@ def _average_normal_cells(stacked_cells: xr.Dataset, value_name: str, dimension:
     variance = stacked_cells["se"].transpose(SEGMENT, ARM).where(is_known) ** 2
     # weight of a test in a segment = 1 / mean variance of its arms, the same for all arms
     weights = (1 / variance.mean(ARM)).expand_dims({ARM: variance[ARM]}, 1).where(is_known, 0.0)
+    # The test is the last level of a stacked segment.
     segment_keys = [levels[:-1] for levels in list_segment_levels(stacked_cells)]
     positions = {levels: position for position, levels in enumerate(dict.fromkeys(segment_keys))}
     members = np.zeros((len(positions), len(segment_keys)))

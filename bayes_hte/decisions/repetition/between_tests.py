@@ -44,6 +44,7 @@ def collect_test_effects(fit_tree: xr.DataTree, scale: EffectScale) -> TestEffec
     stacked_cells = get_fitted_cells(test_tree)
     raw_estimates = estimate_without_pooling(test_tree, scale)
     is_tested = find_tested_cells(stacked_cells)
+    # Where an arm was not seen, the effect is what the other segments and the other test say: no test's own.
     effects = compute_effects(test_tree, scale).where(is_tested)
     pieces = [
         [_select_test(values, stacked_cells, pooled_cells, name) for name in names]
@@ -77,6 +78,7 @@ def tabulate_test_comparison(fit_tree: xr.DataTree, question: EffectQuestion) ->
     effects, names = collect_test_effects(fit_tree, question.scale), list_test_names(fit_tree)
     first, second = (effects.by_test.sel({TEST: name}, drop=True) for name in names)
     difference, next_effect = second - first, draw_next_test(fit_tree, question.scale)
+    # NaN of one test makes all that compares two unknown.
     is_in_both = difference.notnull().all(("chain", "draw"))
     columns: dict[str, xr.DataArray] = {}
     for prefix, draws in (("first", first), ("second", second), ("difference", difference), ("next", next_effect)):
@@ -88,6 +90,7 @@ def tabulate_test_comparison(fit_tree: xr.DataTree, question: EffectQuestion) ->
     table = build_effect_table(
         {name: values.transpose(SEGMENT, ARM) for name, values in columns.items()}, get_fitted_cells(fit_tree)
     )
+    # As signs are called everywhere: where the 95 % interval of the difference leaves 0 out.
     rule = VerdictRule()
     table["disagree"] = [rule.calls(p) for p in table["p_differ"]]
     table["why"] = [_write_sentence(row, names, disagree=row["disagree"]) for row in table.to_dict("records")]
@@ -161,7 +164,7 @@ def summarise_between_tests(fit_tree: xr.DataTree, ci_prob: float) -> dict[str, 
     """Summarise the SD between tests of a segment's effect, link scale, over arms: its mean and an interval."""
     shift_sd, own_sd = draw_between_tests(fit_tree)
     # SD of a segment between tests = √(shift² + deviation²)
-    draws = np.hypot(shift_sd, own_sd).values
+    draws = np.hypot(shift_sd.values, own_sd.values)
     low, high = np.quantile(draws, [(1 - ci_prob) / 2, (1 + ci_prob) / 2])
     return {"sd": float(draws.mean()), "ci_low": float(low), "ci_high": float(high)}
 
@@ -175,6 +178,7 @@ def draw_next_test(fit_tree: xr.DataTree, scale: EffectScale) -> xr.DataArray:
     posterior = fit_tree["posterior"].to_dataset()
     stacked = test_tree["posterior"].to_dataset()
     shift_sd, own_sd = draw_between_tests(fit_tree)
+    # A stream of its own: with that of the engine, draws would go with those of the posterior.
     rng = np.random.default_rng([get_seed(fit_tree), 15])
     centre = _compute_centre_over_tests(stacked, pooled_cells, test_tree, _find_test_dimension(fit_tree))
     sample_shape = {dim: centre.sizes[dim] for dim in ("chain", "draw", ARM)}
@@ -194,6 +198,7 @@ def _compute_centre_over_tests(
 ) -> xr.DataArray:
     """Compute each segment's mean effect over all tests that might be: common effect, levels and the segment's own."""
     stacked_cells = get_fitted_cells(test_tree)
+    # centre[s] = mean + Σ_terms effect of the level of s, the segment itself among the terms
     centre = stacked["effect_mean"]
     for name in _list_terms(stacked, stacked_cells, test_dimension):
         levels = [" | ".join(parts) for parts in zip(*(pooled_cells[d].values.astype(str) for d in name.split(":")),
