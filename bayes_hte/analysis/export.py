@@ -127,12 +127,21 @@ def _write_effects(fit: Fit, result_tables: ResultTables) -> str:
         "units": describe_effect_units(fit.tree, scale),
         "reading": _read_effects(fit, segment_table),
     }
+    # Only a rule that was stated before is acted on by programs; without one there is nothing to copy.
+    if (decision_table := decide_by_plan(fit)) is not None:
+        added_columns |= {name: decision_table[name].tolist() for name in ("decision", "why")}
     # A dimension may have one of these names; it keeps it.
     renamed_columns = {
         f"effect_{name}" if name in dimension_names else name: values for name, values in added_columns.items()
     }
     effects_table = mark_reliability(segment_table.assign(**renamed_columns), reliable=fit.diagnosis.ok)
     return to_safe_csv(effects_table, significant_digits=SIGNIFICANT_DIGITS)
+
+
+def decide_by_plan(fit: Fit) -> pd.DataFrame | None:
+    """Decide by the rule of a fit's plan; None where the plan has none."""
+    plan = fit.plan
+    return None if plan is None or plan.decision is None else fit.decide()
 
 
 def describe_effect_units(fit_tree: xr.DataTree, scale: EffectScale) -> str:
@@ -204,8 +213,22 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "population": result_tables.ate_table.attrs["population"],
         "ate": _list_records(result_tables.ate_table.assign(verdict=ate_verdicts)),
         "segments": _list_records(result_tables.segment_table.assign(verdict=segment_verdicts)),
+        "decisions": _summarise_decisions(fit),
         "heterogeneity": _list_records(result_tables.heterogeneity_table),
         "provenance": collect_provenance(fit.tree),
+    }
+
+
+def _summarise_decisions(fit: Fit) -> dict[str, Any] | None:
+    """Summarise what the plan's rule decides: the rule, what it makes of the average by arm, every segment."""
+    plan, decision_table = fit.plan, decide_by_plan(fit)
+    if decision_table is None or plan is None or plan.decision is None:
+        return None
+    return {
+        "rule": plan.decision.model_dump(mode="json", exclude_none=True),
+        "gain_units": decision_table.attrs["gain_units"],
+        "all_segments": decision_table.attrs["all_segments"],
+        "segments": _list_records(decision_table),
     }
 
 

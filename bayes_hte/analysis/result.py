@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -269,6 +269,7 @@ class Fit:
         ci_prob: float | None = None,
         *,
         rope: float | None = None,
+        rule: Rule | None = None,
         detail: bool = False,
     ) -> pd.DataFrame:
         """Tabulate every segment's effect.
@@ -282,6 +283,9 @@ class Fit:
             Probability of the intervals; by default the plan's, else 0.95.
         rope : float, optional
             The smallest effect that matters, on `scale`: adds p_rope, p_benefit and p_harm.
+        rule : Rule, optional
+            Adds decision, as `decide` gives it, and the columns of the rule's smallest effect that matters; by default
+            the plan's rule, where it has one and effects are on its scale.
         detail : bool
             Add effect_mcse and p_mcse (Monte-Carlo standard errors), pooling_low and pooling_high
             (interval of the pooling factor), complete and complete_se (the completely pooled estimate).
@@ -302,8 +306,16 @@ class Fit:
         ModelError
             If the scale needs a control mean that the family does not have.
         """
-        effect_table = tables.tabulate_segments(self._tree, self.question(scale, ci_prob, rope), with_detail=detail)
-        return attach_verdict(self, effect_table)
+        question, plan = self.question(scale, ci_prob, rope), self.plan
+        # Numbers of the plan's rule mean something on the plan's own scale.
+        is_ruled = plan is not None and plan.decision is not None and question.scale == plan.report.scale
+        if rule is None and not is_ruled:
+            return attach_verdict(self, tables.tabulate_segments(self._tree, question, with_detail=detail))
+        chosen_rule = choose_rule(rule, plan, question.scale)
+        sized_question = replace(question, rope=chosen_rule.matters if rope is None else rope)
+        effect_table = tables.tabulate_segments(self._tree, sized_question, with_detail=detail)
+        decisions = decide_segments(self._tree, question, chosen_rule)["decision"]
+        return attach_verdict(self, effect_table.assign(decision=decisions))
 
     def ate(
         self,

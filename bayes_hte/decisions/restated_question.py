@@ -3,6 +3,8 @@
 import xarray as xr
 
 from bayes_hte._support.phrases import format_count, shorten_text
+from bayes_hte.decisions.rules.evidence import choose_rule
+from bayes_hte.decisions.rules.reasons import choose_size_format, write_rule_sentence
 from bayes_hte.decisions.verdicts import choose_verdict_rule
 from bayes_hte.model.families import FAMILIES, Family
 from bayes_hte.spec import Model, Plan, cell_table
@@ -41,7 +43,14 @@ def restate_question(plan: Plan, model: Model, cells: xr.Dataset) -> dict[str, s
         "model": f"{plan.model}: {model.family} outcomes, {model.pooling} pooling",
         "called": f"what is more probable than {100 * rule.call_prob:.4g} %; intervals of "
         f"{100 * plan.report.ci_prob:.4g} %",
+        **({"decided": _phrase_decisions(plan, family)} if plan.decision is not None else {}),
     }
+
+
+def _phrase_decisions(plan: Plan, family: Family) -> str:
+    sizes = choose_size_format(family, plan.report.scale, plan.report.unit)
+    rule_sentence = write_rule_sentence(choose_rule(None, plan), sizes)
+    return rule_sentence[:1].lower() + rule_sentence[1:].removesuffix(".")
 
 
 def _phrase_direction(plan: Plan) -> str:

@@ -17,6 +17,7 @@ import xarray as xr
 
 from bayes_hte.spec import Plan
 from bayes_hte.spec.cell_table import ARM, SEGMENT, has_data
+from bayes_hte.spec.rule import find_sign_probabilities
 
 Verdict = Literal[
     "helps",
@@ -82,9 +83,15 @@ class VerdictRule:
 
 
 def choose_verdict_rule(plan: Plan | None, ci_prob: float = DEFAULT_CI_PROB) -> VerdictRule:
-    """Choose the rule that a plan states as ``report.call_prob``; else the one that intervals of `ci_prob` show."""
+    """Choose how probable a sign must be: as the plan states it, else what intervals of `ci_prob` show.
+
+    A plan states it as ``report.call_prob``, or in its rule: then by the stricter of shipping and stopping.
+    """
     if plan is not None and plan.report.call_prob is not None:
         return VerdictRule(call_prob=plan.report.call_prob)
+    # A rule may ask for sizes only: then nothing is stated about signs, and the interval shows them.
+    if plan is not None and plan.decision is not None and (needed := find_sign_probabilities(plan.decision)):
+        return VerdictRule(call_prob=max(needed.values()))
     return VerdictRule(call_prob=compute_interval_call_prob(ci_prob))
 
 

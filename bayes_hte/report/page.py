@@ -19,6 +19,7 @@ from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.plot.from_fit import plot_shrinkage
 from bayes_hte.report import background, dimensions, prior_notes
 from bayes_hte.report.answer import notes, sentences
+from bayes_hte.report.answer.decisions import DecisionSection, build_decision_section
 from bayes_hte.report.arm_results import (
     ArmResult,
     collect_arm_results,
@@ -87,6 +88,8 @@ class ReportPage:
         First columns of the segment table.
     table_footnotes : list of str
         Under the segment table.
+    decisions : DecisionSection or None
+        What the plan's rule decides, if it has one.
     pooling_sentence : str
         What the shrinkage plot shows under this model.
     background : Background
@@ -106,6 +109,7 @@ class ReportPage:
     arm_sections: list[ArmSection]
     dimension_names: list[str]
     table_footnotes: list[str]
+    decisions: DecisionSection | None
     pooling_sentence: str
     background: Background
     prior_notes: PriorNotes
@@ -160,6 +164,7 @@ def collect_page(
                 has_pooling_factor=bool(result_tables.segment_table["pooling"].notna().any()),
             ),
         ],
+        decisions=build_decision_section(fit_tree, question, plan),
         # "What pooling did" is another sentence under each kind of pooling.
         pooling_sentence=background.POOLING_SENTENCES[get_pooling(fit_tree)],
         background=background.collect_background(fit_tree, plan),

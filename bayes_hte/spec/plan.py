@@ -21,7 +21,7 @@ from bayes_hte.spec.data_forms import (
 )
 from bayes_hte.spec.error_messages import ExplainedTable
 from bayes_hte.spec.family_rules import UnitVariance
-from bayes_hte.spec.rule import Rule, settle_matters
+from bayes_hte.spec.rule import Rule, settle_call_prob, settle_matters
 
 SamplerName = Literal["auto", "exact", "nuts"]
 
@@ -197,10 +197,12 @@ class Plan(ExplainedTable, PlanTable):
         return content
 
     @model_validator(mode="after")
-    def _settle_matters(self) -> Self:
+    def _settle_rule(self) -> Self:
         if self.decision is not None:
             # Nothing but the validation of this very plan may write to it.
-            object.__setattr__(self, "decision", settle_matters(self.decision, self.report.rope))
+            settled_rule = settle_matters(self.decision, self.report.rope)
+            settled_rule = settle_call_prob(settled_rule, self.report.call_prob, self.decision.model_fields_set)
+            object.__setattr__(self, "decision", settled_rule)
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """`Rule`: what must hold, and how probably, before somebody acts on an effect; the table [decision] of a plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -290,3 +290,47 @@ def settle_matters(rule: Rule, matters: float | None) -> Rule:
     # The defaults of ship and equivalent name it; that of stop does not.
     defaults: dict[str, Any] = {"ship": DEFAULT_SHIP[:1], "equivalent": None}
     return Rule(**{**stated_rule, **{key: defaults[key] for key in find_size_conditions(rule)}})
+
+
+def find_sign_probabilities(rule: Rule) -> dict[str, float]:
+    """Find how probable a benefit above 0 must be to ship, and one below 0 to stop, by the key that says so."""
+    ship = [condition.p for condition in rule.ship if condition.above == 0]
+    stop = [condition.p for condition in rule.stop if condition.below == 0]
+    return {key: max(needed) for key, needed in (("ship", ship), ("stop", stop)) if needed}
+
+
+def settle_call_prob(rule: Rule, call_prob: float | None, stated_keys: Collection[str]) -> Rule:
+    """Settle in a rule how probable a sign must be, where a plan states it as ``report.call_prob``.
+
+    Parameters
+    ----------
+    rule : Rule
+        With the smallest effect that matters settled.
+    call_prob : float or None
+    stated_keys : collection of str
+        Keys of the rule that its author wrote: these do not change.
+
+    Raises
+    ------
+    PlanError
+        If the author's rule states another probability for a sign.
+    """
+    # Only conditions on the sign change: sizes have probabilities of their own.
+    changed: dict[str, Any] = {}
+    for key, probability in find_sign_probabilities(rule).items():
+        if call_prob is None or probability == call_prob:
+            continue
+        if key in stated_keys:
+            raise PlanError(
+                f"report.call_prob is {call_prob:g}, and {key} of the rule calls a sign at {probability:g}: both say "
+                "how probable a sign must be, so state one of them"
+            )
+        changed[key] = tuple(
+            condition if _get_limit(condition) != 0 else condition.model_copy(update={"p": call_prob})
+            for condition in getattr(rule, key)
+        )
+    return Rule(**{**{key: getattr(rule, key) for key in Rule.model_fields}, **changed}) if changed else rule
+
+
+def _get_limit(condition: ShipCondition | StopCondition) -> float | str:
+    return condition.above if isinstance(condition, ShipCondition) else condition.below

@@ -240,6 +240,24 @@ def test_every_row_in_a_file_says_whether_to_trust_it(tmp_path: Path, ok: bool) 
         assert {row["reliable"] for row in summary[part]} == {ok}
 
 
+def test_files_hold_what_the_plans_rule_decides_and_nothing_where_it_has_none(tmp_path: Path) -> None:
+    ruled = example_fit(3, effect=0.9, plan=example_plan(decision={"cost": 0.001}, report={"rope": 0.01}))
+    write_results(ruled, tmp_path / "ruled", report=False)
+    decisions = ruled.decide()
+    effects = pd.read_csv(tmp_path / "ruled" / "effects.csv")
+    assert list(effects.columns[-3:]) == ["decision", "why", "reliable"]
+    assert effects["decision"].tolist() == decisions["decision"].tolist()
+    assert effects["why"].tolist() == decisions["why"].tolist()
+    summary = json.loads((tmp_path / "ruled" / "summary.json").read_text())["decisions"]
+    assert summary["rule"]["ship"] == [{"above": 0.0, "p": 0.95}, {"above": "matters", "p": 0.5}]
+    assert (summary["rule"]["matters"], summary["rule"]["cost"]) == (0.01, 0.001)
+    assert [row["decision"] for row in summary["segments"]] == decisions["decision"].tolist()
+    assert summary["all_segments"] == decisions.attrs["all_segments"]
+    write_results(example_fit(3), tmp_path / "plain", report=False)
+    assert json.loads((tmp_path / "plain" / "summary.json").read_text())["decisions"] is None
+    assert "decision" not in pd.read_csv(tmp_path / "plain" / "effects.csv").columns
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("blocked", FILES)
 def test_a_result_that_cannot_be_replaced_leaves_all_as_they_were(tmp_path: Path, blocked: str) -> None:

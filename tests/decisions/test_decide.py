@@ -212,3 +212,17 @@ def test_an_exact_fit_decides_by_the_signs_that_its_engine_computed() -> None:
     called = found["decision"] == "ship"
     assert called.any()
     np.testing.assert_allclose(found.loc[called, "p_wrong"], 1 - table.loc[called, "p_positive"], rtol=1e-12)
+
+
+def test_the_table_has_the_decisions_of_a_rule_and_the_columns_of_its_size() -> None:
+    plan = example_plan(decision={}, report={"rope": 0.01})
+    fit, plain = example_fit(3, effect=0.9, plan=plan), example_fit(3, effect=0.9)
+    assert list(fit.table().columns[-5:]) == ["p_rope", "p_benefit", "p_harm", "decision", "reliable"]
+    assert fit.table()["decision"].tolist() == fit.decide()["decision"].tolist()
+    # The plan's rule is for its own scale.
+    assert "decision" not in fit.table("relative").columns
+    assert "decision" not in plain.table().columns
+    rule = hte.Rule(matters=0.01)
+    assert plain.table(rule=rule)["decision"].tolist() == plain.decide(rule)["decision"].tolist()
+    for name, decided_name in (("p_rope", "p_equivalent"), ("p_benefit", "p_benefit"), ("p_harm", "p_harm")):
+        assert plain.table(rule=rule)[name].tolist() == plain.decide(rule)[decided_name].tolist()

@@ -10,7 +10,7 @@ from bayes_hte.decisions.restated_question import MAX_SEGMENTS_NAMED, restate_qu
 from bayes_hte.spec import Plan
 
 
-def asked(segments: int = 2, **report: Any) -> dict[str, str]:
+def asked(segments: int = 2, decision: Any = None, **report: Any) -> dict[str, str]:
     table = pd.DataFrame(
         [(f"site {i}", arm, n) for i in range(segments) for arm, n in (("old", 1000 + i), ("new", 900))],
         columns=["site", "arm", "n"],
@@ -18,6 +18,7 @@ def asked(segments: int = 2, **report: Any) -> dict[str, str]:
     roles = {"arm": "arm", "control": "old", "segments": ["site"], "n": "n", "events": "k", "outcome": "relapsed"}
     plan = Plan.model_validate(
         {"title": "T", "model": "conversion", "data": {"form": "summary", **roles}, "report": report}
+        | ({} if decision is None else {"decision": decision})
     )
     return restate_question(plan, hte.read_model("conversion"), hte.cells.from_summary(table, **roles))
 
@@ -59,3 +60,11 @@ def test_arms_and_segments_come_with_their_sizes() -> None:
 def test_the_model_is_named_with_its_family_and_the_threshold_with_its_interval() -> None:
     assert asked()["model"] == "conversion: binomial outcomes, partial pooling"
     assert asked(ci_prob=0.9)["called"] == "what is more probable than 95 %; intervals of 90 %"
+
+
+def test_a_rule_is_restated_in_the_units_of_the_report() -> None:
+    assert asked(decision={}, rope=0.01)["decided"] == (
+        "ship where the benefit is above 0 (P ≥ 95 %) and above 1 percentage point (P ≥ 50 %), stop where it is below "
+        "0 (P ≥ 95 %), equivalent where the effect is within ±1 percentage point (P ≥ 90 %); all else is undecided"
+    )
+    assert "decided" not in asked()

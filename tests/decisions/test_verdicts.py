@@ -133,6 +133,9 @@ def test_a_plan_states_the_rule_and_an_old_plan_has_the_default() -> None:
     assert choose_verdict_rule(None) == choose_verdict_rule(example_plan()) == VerdictRule(0.975)
     assert choose_verdict_rule(example_plan(), ci_prob=0.9) == VerdictRule(0.95)
     assert choose_verdict_rule(example_plan(report={"call_prob": 0.9})) == VerdictRule(0.9)
+    ruled = example_plan(decision={"ship": [{"above": 0.0, "p": 0.9}]})
+    assert choose_verdict_rule(ruled) == VerdictRule(0.95)  # the default of stopping is stricter
+    assert choose_verdict_rule(example_plan(decision={"ship": [(0.01, 0.9)], "stop": [(-0.01, 0.9)]})) == VerdictRule()
     for refused in (0.79, 1.0):
         with pytest.raises(PlanError, match="call_prob"):
             example_plan(report={"call_prob": refused})

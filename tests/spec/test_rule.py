@@ -128,11 +128,25 @@ def test_a_plan_settles_its_rule_and_keeps_it_when_it_is_saved() -> None:
         assert again.decision == plan.decision
 
 
+def test_a_plan_says_once_how_probable_a_sign_must_be() -> None:
+    plan = example_plan(decision={"cost": 0.1}, report={"call_prob": 0.99, "rope": 0.02})
+    assert plan.decision is not None
+    assert [(each.above, each.p) for each in plan.decision.ship] == [(0.0, 0.99), ("matters", 0.5)]
+    assert plan.decision.stop[0].p == 0.99
+    assert hte.Plan.model_validate_json(plan.model_dump_json(exclude_none=True)).decision == plan.decision
+    same = example_plan(decision={"ship": [{"above": 0.0, "p": 0.99}]}, report={"call_prob": 0.99})
+    assert same.decision is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"decision": {"matters": 0.02}, "report": {"rope": 0.01}}, "matters is stated twice, as 0.01 and as 0.02"),
         ({"decision": {"ship": [{"above": "matters", "p": 0.9}]}}, "ship of the rule speak.* none is stated"),
+        (
+            {"decision": {"stop": [{"below": 0.0, "p": 0.95}]}, "report": {"call_prob": 0.99}},
+            r"report.call_prob is 0.99, and stop of the rule calls a sign at 0.95.* state one of them",
+        ),
         ({"decision": {"ship": [{"above": 0.0, "p": 1.5}]}}, "decision.ship, entry 1.p: should be less than 1"),
     ],
 )

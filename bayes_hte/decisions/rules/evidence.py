@@ -16,7 +16,13 @@ from bayes_hte.errors import ArgumentError
 from bayes_hte.inference.draw_blocks import SAMPLE_DIMS, summarise_rows
 from bayes_hte.spec import Plan, Rule
 from bayes_hte.spec.cell_table import EffectScale
-from bayes_hte.spec.rule import DEFAULT_SHIP, ShipCondition, StopCondition, resolve_threshold, settle_matters
+from bayes_hte.spec.rule import (
+    ShipCondition,
+    StopCondition,
+    resolve_threshold,
+    settle_call_prob,
+    settle_matters,
+)
 
 Decision = Literal["ship", "stop", "equivalent", "undecided"]
 """What a rule says of one effect: act, act the other way, ask no more, or collect more."""
@@ -52,19 +58,13 @@ def choose_rule(rule: Rule | None, plan: Plan | None, scale: EffectScale | None 
             f"the rule of the plan is for effects on its {plan.report.scale} scale; give rule=hte.Rule(…) with numbers "
             f"for the {scale} one"
         )
-    # A caller's own size goes before the plan's: whoever gives another rule asks what it would change.
-    chosen_rule = rule or (None if plan is None else plan.decision) or _build_default_rule(plan)
     plan_size = plan.matters if plan is not None and is_plan_scale else None
+    if rule is None and plan is not None and plan.decision is None:
+        # A plan that says when a sign is called says it of shipping and stopping too.
+        return settle_call_prob(settle_matters(Rule(), plan_size), plan.report.call_prob, stated_keys=())
+    # A caller's own size goes before the plan's: whoever gives another rule asks what it would change.
+    chosen_rule = rule or (None if plan is None else plan.decision) or Rule()
     return settle_matters(chosen_rule, plan_size if chosen_rule.matters is None else chosen_rule.matters)
-
-
-def _build_default_rule(plan: Plan | None) -> Rule:
-    """Build the default rule; a plan that says when a sign is called says it of shipping and stopping too."""
-    if plan is None or plan.report.call_prob is None:
-        return Rule()
-    call_prob = plan.report.call_prob
-    enough = DEFAULT_SHIP[1:] if plan.matters is not None else ()
-    return Rule(ship=(ShipCondition(above=0.0, p=call_prob), *enough), stop=(StopCondition(below=0.0, p=call_prob),))
 
 
 def turn_to_benefit(effects: xr.DataArray, *, higher_is_better: bool) -> xr.DataArray:

@@ -74,6 +74,7 @@ def write_rule_reason(decision: Decision, row: Mapping[str, Any], rule: Rule, si
     rule : Rule
     sizes : SizeFormat
     """
+    # Numbers in words are those of the rule, so that a reader can hold the reason against the plan.
     size = get_size_that_matters(rule)
     ship_texts = [f"above {sizes.format_size(resolve_threshold(each.above, size))}" for each in rule.ship]
     stop_texts = [f"below {sizes.format_size(resolve_threshold(each.below, size))}" for each in rule.stop]
@@ -111,6 +112,7 @@ def _list_met(texts: Sequence[str], probabilities: Iterable[float], needs: Itera
 
 
 def _list_unmet(texts: Sequence[str], probabilities: Iterable[float], needs: Iterable[float]) -> str:
+    # What already holds is left out: the reader wants to know what is missing.
     unmet = [
         f"{text} with probability {format_percentage(needed)}, and is with {write_probability(probability)}"
         for text, probability, needed in zip(texts, probabilities, needs, strict=True)
@@ -145,6 +147,7 @@ def write_borrowing_reason(pooling_factor: float, decision: Decision, together: 
     together : str
         Sentence on the average over all segments.
     """
+    # What the pooled posterior says is told too: it is the best guess, and no ground to act on this segment alone.
     would_be = "" if decision == "undecided" else f" The rule alone would say {decision}."
     share_text = format_share(pooling_factor).replace(NBSP, " ")
     return (
@@ -173,6 +176,7 @@ def write_gain_note(expected_gain: float, expected_loss: float, rule: Rule, size
     loss_text = format_number(factor * expected_loss, decimals, sign=False)
     unit_text = f" {unit}" if unit else ""
     gain_sentence = f"Shipping gains {gain_text}{unit_text} per treated unit on average"
+    # No draw loses anything: a number after that would be rounding.
     if expected_loss == 0:
         return f"{gain_sentence}."
     if float(loss_text.replace(",", "")) == 0:
@@ -186,3 +190,25 @@ def write_arm_note(arm: str, best_probability: float, arm_count: int) -> str:
         f"Of {arm_count} arms and the control, {shorten_text(arm)!r} is the best with probability "
         f"{write_probability(best_probability)}."
     )
+
+
+def write_rule_sentence(rule: Rule, sizes: SizeFormat) -> str:
+    """Write a rule in a sentence: what must hold, and how probably, before anything is called.
+
+    Examples
+    --------
+    >>> write_rule_sentence(Rule(matters=0.5), SizeFormat(1.0, "euro", "euros")).partition(", equivalent")[0]
+    'Ship where the benefit is above 0 (P ≥ 95 %) and above 0.5 euros (P ≥ 50 %), stop where it is below 0 (P ≥ 95 %)'
+    """
+    size = get_size_that_matters(rule)
+    ship = [(f"above {sizes.format_size(resolve_threshold(each.above, size))}", each.p) for each in rule.ship]
+    stop = [(f"below {sizes.format_size(resolve_threshold(each.below, size))}", each.p) for each in rule.stop]
+    parts = [f"Ship where the benefit is {_list_needs(ship)}", f"stop where it is {_list_needs(stop)}"]
+    if rule.equivalent is not None:
+        within = sizes.format_size(resolve_threshold(rule.equivalent.within, size))
+        parts.append(f"equivalent where the effect is within {_list_needs([(f'±{within}', rule.equivalent.p)])}")
+    return f"{', '.join(parts)}; all else is undecided."
+
+
+def _list_needs(conditions: Sequence[tuple[str, float]]) -> str:
+    return " and ".join(f"{text} (P ≥ {format_percentage(needed)})" for text, needed in conditions)
