@@ -1,5 +1,6 @@
 """What every test file can ask for, which tests are unit tests, and how tests are shared between processes."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ def spark() -> Iterator[Any]:
 def ray_data() -> Iterator[Any]:
     """Ray in this machine's local mode, on one core."""
     skip_without("ray")
+    # `uv run pytest` would have Ray start every worker through `uv run` as well, in a copy of this folder: that hangs.
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no report to its makers
     import ray
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
