@@ -16,7 +16,7 @@ from bayes_hte.criticism import diagnostics
 from bayes_hte.criticism.misfit import list_misfits
 from bayes_hte.criticism.own_estimates.fit_findings import add_fit_findings
 from bayes_hte.errors import ArgumentError
-from bayes_hte.inference.engine import AUTO_SAMPLER, draw_posterior, list_sampler_names
+from bayes_hte.inference.engine import AUTO_SAMPLER, EngineResult, draw_posterior, list_sampler_names
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import Model, cell_table, read_model
 from bayes_hte.spec.fit_tree import FitRecord, record_inputs
@@ -140,6 +140,19 @@ def compute_fit_tree(
     if progress is None:  # the sampler's bar goes to standard output
         progress = sys.stdout.isatty() and sys.stderr.isatty()
     result = draw_posterior(problem, request.sampler, draws=draws, seed=seed, progress=progress)
+    return complete_fit_tree(problem, cells, model, result, seed=seed, complete_record=complete_record)
+
+
+def complete_fit_tree(
+    problem: Problem,
+    cells: xr.Dataset,
+    model: Model,
+    result: EngineResult,
+    *,
+    seed: int,
+    complete_record: Callable[[FitRecord], FitRecord],
+) -> xr.DataTree:
+    """Diagnose draws, and build the tree of the fit: what `compute_fit_tree` does once there are draws."""
     record = replace(
         complete_record(_start_record(problem, cells, model, seed=seed)),
         engine_name=result.engine_name,

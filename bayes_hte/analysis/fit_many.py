@@ -1,33 +1,37 @@
 """`fit_many`: many metrics, dimensions and experiments in one call, on all cores."""
 
 import html
+import itertools
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pandas as pd
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bayes_hte._support.numerics import isolate_call
 from bayes_hte._support.phrases import shorten_text
 from bayes_hte._support.validation import describe_type, describe_value, to_int
-from bayes_hte.analysis.fit import check_sampling_request, fit
+from bayes_hte.analysis.fit import check_sampling_request, complete_fit_tree
 from bayes_hte.analysis.result import Fit
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR
-from bayes_hte.errors import ArgumentError, HteError
+from bayes_hte.errors import ArgumentError, FitError, HteError
+from bayes_hte.inference.engine import EngineResult, draw_posteriors
 from bayes_hte.inference.exact import target
-from bayes_hte.spec import Model, read_model
+from bayes_hte.model.problem import Problem, build_problem
+from bayes_hte.spec import Model, cell_table, read_model
 from bayes_hte.spec.cell_table import EffectScale
 from bayes_hte.spec.plan import SamplerName
 
 # Up to so many cell tables the start of other processes would take longer than it saves.
 MAX_PROBLEMS_IN_ONE_PROCESS = 12
-
-
+MAX_PROBLEMS_IN_A_CHUNK = 256
+"""That one process draws for at once, and hands over."""
 MAX_NAMES_IN_REPR = 5
 
 
@@ -38,7 +42,7 @@ class Fits(Mapping[str, Fit]):
     Attributes
     ----------
     fits : mapping
-        Name -> Fit.
+        Name -> Fit, completed at the first look.
     failed : mapping
         Name -> what was wrong with a problem that could not be fitted.
     """
@@ -172,28 +176,92 @@ def fit_many(
         raise ArgumentError("no problems to fit: give a mapping from names to cell tables")
     draws, seed = check_sampling_request(sampler, draws, seed)
     model_by_problem = _match_models(problems, model)
-    fit_options: dict[str, Any] = {
-        "sampler": sampler,
-        "draws": draws,
-        "seed": seed,
-        "higher_is_better": higher_is_better,
-    }
-    fit_tasks = [(name, cells, model_by_problem[name], fit_options) for name, cells in problems.items()]
+    options = FitOptions(sampler, draws, seed, higher_is_better)
+    fit_tasks = [FitTask(name, cells, model_by_problem[name]) for name, cells in problems.items()]
     worker_count = min(target.cores() if workers is None else _check_worker_count(workers), len(fit_tasks))
     uses_this_process = worker_count == 1 or (workers is None and len(fit_tasks) <= MAX_PROBLEMS_IN_ONE_PROCESS)
-    fit_by_problem: dict[str, Fit] = {}
-    error_by_problem: dict[str, str] = {}
-    task_results = map(_run_task, fit_tasks) if uses_this_process else _run_in_processes(fit_tasks, worker_count)
-    for problem_name, fit_or_error in _track_progress(task_results, len(fit_tasks), progress):
-        if isinstance(fit_or_error, Fit):
-            fit_by_problem[problem_name] = fit_or_error
+    chunks = _cut_chunks(fit_tasks, 1 if uses_this_process else worker_count)
+    run_chunk = partial(_run_tasks, options=options)
+    results = map(run_chunk, chunks) if uses_this_process else _run_in_processes(run_chunk, chunks, worker_count)
+    result_by_name: dict[str, Fit | PendingFit] = {}
+    error_by_name: dict[str, str] = {}
+    for fit_task, result in zip(fit_tasks, _track_progress(results, len(fit_tasks), progress), strict=True):
+        if isinstance(result, str):
+            error_by_name[fit_task.name] = result
+        elif isinstance(result, EngineResult):
+            result_by_name[fit_task.name] = PendingFit(fit_task, result, options)
         else:
-            error_by_problem[problem_name] = fit_or_error
-    return Fits(MappingProxyType(fit_by_problem), MappingProxyType(error_by_problem))
+            result_by_name[fit_task.name] = result
+    return Fits(CompletedFits(result_by_name), MappingProxyType(error_by_name))
 
 
-type FitTask = tuple[str, xr.Dataset, Model, dict[str, Any]]
-type TaskResult = tuple[str, Fit | str]
+@dataclass(frozen=True, slots=True)
+class FitTask:
+    """A cell table to be fitted, its name and its model."""
+
+    name: str
+    cells: xr.Dataset
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What is the same for all problems, as in `fit`."""
+
+    sampler: SamplerName
+    draws: int
+    seed: int
+    higher_is_better: bool | None
+
+
+type TaskResult = EngineResult | Fit | str
+"""Draws that are still to be diagnosed, a fit, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFit:
+    """Draws of a problem, whose fit is completed when somebody asks for it."""
+
+    task: FitTask
+    result: EngineResult
+    options: FitOptions
+
+    @isolate_call
+    def complete(self) -> Fit:
+        """Diagnose the draws, and build the fit."""
+        cells, model = self.task.cells, self.task.model
+        fit_tree = complete_fit_tree(
+            build_problem(cells, model),
+            cells,
+            model,
+            self.result,
+            seed=self.options.seed,
+            complete_record=partial(replace, higher_is_better=self.options.higher_is_better),
+        )
+        return Fit(fit_tree)
+
+
+class CompletedFits(Mapping[str, Fit]):
+    """Fits by name, each completed at the first look: of thousands of problems, many are never looked at."""
+
+    def __init__(self, results: Mapping[str, Fit | PendingFit]) -> None:
+        """Hold fits, and draws of which fits can be made."""
+        self._results = dict(results)
+
+    def __getitem__(self, name: str) -> Fit:
+        """Look up a fit, completing it if it is the first time."""
+        result = self._results[name]
+        if isinstance(result, PendingFit):
+            result = self._results[name] = result.complete()
+        return result
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        """Count the fits."""
+        return len(self._results)
 
 
 def _match_models(
@@ -223,30 +291,50 @@ def _check_worker_count(workers: object) -> int:
     return worker_count
 
 
-def _run_task(fit_task: FitTask) -> TaskResult:
-    """Fit one cell table; an error becomes a message, so that it does not stop the others."""
-    problem_name, cells, model, fit_options = fit_task
-    try:
-        # One bar counts the problems; bars of several fits would write over each other.
-        return problem_name, fit(cells, model, progress=False, **fit_options)
-    except ArgumentError:
-        raise  # a typo in the call says nothing of this problem
-    except HteError as error:
-        return problem_name, str(error)
+def _cut_chunks(fit_tasks: list[FitTask], worker_count: int) -> list[list[FitTask]]:
+    """Cut the work into four chunks or more per process, so that all of them finish at about the same time."""
+    size = max(1, min(MAX_PROBLEMS_IN_A_CHUNK, -(-len(fit_tasks) // (4 * worker_count))))
+    return [fit_tasks[first : first + size] for first in range(0, len(fit_tasks), size)]
 
 
-def _run_in_processes(fit_tasks: list[FitTask], worker_count: int) -> Iterator[TaskResult]:
+@isolate_call
+def _run_tasks(fit_tasks: list[FitTask], options: FitOptions) -> list[TaskResult]:
+    """Draw for cell tables, those that are alike together; an error becomes a message, and does not stop the others."""
+    draws, seed = check_sampling_request(options.sampler, options.draws, options.seed)
+    results: dict[int, TaskResult] = {}
+    problems: dict[int, Problem] = {}
+    for number, fit_task in enumerate(fit_tasks):
+        try:
+            problems[number] = build_problem(fit_task.cells, fit_task.model)
+            cell_table.check_precision(fit_task.cells)
+        except ArgumentError:
+            raise  # a typo in the call says nothing of this problem
+        except HteError as error:
+            problems.pop(number, None)
+            results[number] = str(error)
+    drawn = draw_posteriors(list(problems.values()), options.sampler, draws=draws, seeds=[seed] * len(problems))
+    for number, result in zip(problems, drawn, strict=True):
+        if isinstance(result, FitError):
+            results[number] = str(result)
+        elif result.draws.retry is None:
+            results[number] = result
+        else:
+            # Chains that fail their diagnosis are drawn once more: that is work for this process.
+            results[number] = PendingFit(fit_tasks[number], result, options).complete()
+    return [results[number] for number in range(len(fit_tasks))]
+
+
+def _run_in_processes(
+    run_chunk: Callable[[list[FitTask]], list[TaskResult]], chunks: list[list[FitTask]], worker_count: int
+) -> Iterator[list[TaskResult]]:
     """Share the work among processes that import the package once; each computes on one core."""
     # A forked copy of this process would inherit the locks of its threads; the server has none, but Windows lacks it.
     process_context = multiprocessing.get_context(
         "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     )
     process_context.set_forkserver_preload(["bayes_hte.analysis.fit_many"])
-    # Four chunks or more per process, so that all of them finish at about the same time.
     with ProcessPoolExecutor(worker_count, mp_context=process_context, initializer=_use_one_core) as process_pool:
-        yield from process_pool.map(
-            _run_task, fit_tasks, chunksize=max(1, min(16, len(fit_tasks) // (4 * worker_count)))
-        )
+        yield from process_pool.map(run_chunk, chunks)
 
 
 def _use_one_core() -> None:
@@ -255,11 +343,14 @@ def _use_one_core() -> None:
     threadpool_limits(1)
 
 
-def _track_progress(task_results: Iterator[TaskResult], task_count: int, progress: bool | None) -> Iterator[TaskResult]:
-    """Pass results on, with a progress bar on standard error for people."""
+def _track_progress(
+    chunk_results: Iterator[list[TaskResult]], task_count: int, progress: bool | None
+) -> Iterator[TaskResult]:
+    """Pass results on one by one, with a progress bar on standard error for people."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
     shows_bar = console.is_terminal if progress is None else progress
-    yield from track(task_results, "fitting", total=task_count, console=console, disable=not shows_bar)
+    results = itertools.chain.from_iterable(chunk_results)
+    yield from track(results, "fitting", total=task_count, console=console, disable=not shows_bar)

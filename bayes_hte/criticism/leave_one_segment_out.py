@@ -26,6 +26,7 @@ from bayes_hte.inference.draws import add_mean_outcome
 from bayes_hte.inference.exact import beyond, closed, direct, engine, parts
 from bayes_hte.inference.exact.estimates import Arm, Rotated, rotated
 from bayes_hte.inference.exact.latent.engine import name_shared_variables, weigh_problem
+from bayes_hte.inference.exact.latent.requests import carry_out
 from bayes_hte.inference.exact.latent.segment_evidence import compute_segment_evidence
 from bayes_hte.inference.exact.one_part import is_latent
 from bayes_hte.inference.exact.smooth import smooth
@@ -305,7 +306,7 @@ def _predict_from_others(
     """Fit all segments but one; return the log likelihood of that one at weighted points, and the weights."""
     if is_latent(problem):
         # Levels keep their columns, so that draws of the others fit the whole problem's layout.
-        density, latent_sample = weigh_problem(reduced_problem, wanted=REFIT_ESS, seed=seed)
+        density, latent_sample = carry_out(weigh_problem(reduced_problem, wanted=REFIT_ESS, seed=seed))
         shared_draws = name_shared_variables(density, latent_sample, np.arange(len(latent_sample.points)))
         log_likelihood = compute_segment_evidence(problem, shared_draws)
         log_likelihood = _add_within_cell_density(problem, log_likelihood, shared_draws)

@@ -7,8 +7,9 @@ the package are tried in this order by ``sampler="auto"``:
     nuts    NUTS on the PyMC model: everything
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from bayes_hte.errors import FitError
 from bayes_hte.inference.announcements import announce
@@ -65,6 +66,16 @@ class Engine(Protocol):
         FitError
             If it breaks down.
         """
+
+
+@runtime_checkable
+class BatchEngine(Engine, Protocol):
+    """An engine that draws from many posteriors in less time than from one after the other."""
+
+    def draw_many(
+        self, problems: Sequence[Problem], *, draws: int, seeds: Sequence[int]
+    ) -> list[Draws | EngineRefusalError]:
+        """Draw from the posterior of every problem, which the engine supports, with the numbers that `draw` gives."""
 
 
 ENGINES: Final[dict[str, Engine]] = {engine.name: engine for engine in (ExactEngine(), NutsEngine())}
@@ -149,12 +160,63 @@ def draw_posterior(problem: Problem, sampler: str, *, draws: int, seed: int, pro
             except EngineRefusalError as refusal:
                 refusal_reason = refusal.reason
             else:
-                sentence = _explain_choice(name, engine_draws, sampler, refusal_clauses)
-                return EngineResult(engine_draws, name, sentence)
-        refusal_clauses.append(f"the {name} engine cannot solve this: {refusal_reason}")
+                return _build_result(name, engine_draws, sampler, refusal_clauses)
+        refusal_clauses.append(_describe_refusal(name, refusal_reason))
     *first_names, last_name = [name for name in list_sampler_names() if name not in tried_names]
     way_out = f"; use sampler {', '.join(first_names)} or {last_name}" if first_names else ""
     raise FitError("; ".join(refusal_clauses) + way_out)
+
+
+def draw_posteriors(
+    problems: Sequence[Problem], sampler: str, *, draws: int, seeds: Sequence[int]
+) -> list[EngineResult | FitError]:
+    """Draw from many posteriors with the first engine that may be used, together where it can.
+
+    Parameters
+    ----------
+    problems : sequence of Problem
+    sampler : str
+    draws : int
+        Of each problem.
+    seeds : sequence of int
+        One for each problem.
+
+    Returns
+    -------
+    list of EngineResult or FitError
+        Of each problem, what `draw_posterior` would give or raise.
+    """
+    first_name = next(iter(ENGINES)) if sampler == AUTO_SAMPLER else sampler
+    engine = ENGINES[first_name]
+    results: dict[int, EngineResult] = {}
+    if isinstance(engine, BatchEngine):
+        supported = [number for number, problem in enumerate(problems) if engine.supports(problem) is None]
+        batch = engine.draw_many(
+            [problems[number] for number in supported], draws=draws, seeds=[seeds[number] for number in supported]
+        )
+        for number, engine_draws in zip(supported, batch, strict=True):
+            if isinstance(engine_draws, Draws):
+                results[number] = _build_result(first_name, engine_draws, sampler, [])
+    return [
+        results[number] if number in results else _draw_or_refuse(problem, sampler, draws, seed)
+        for number, (problem, seed) in enumerate(zip(problems, seeds, strict=True))
+    ]
+
+
+def _draw_or_refuse(problem: Problem, sampler: str, draws: int, seed: int) -> EngineResult | FitError:
+    try:
+        return draw_posterior(problem, sampler, draws=draws, seed=seed, progress=False)
+    except FitError as error:
+        return error
+
+
+def _build_result(name: str, engine_draws: Draws, sampler: str, refusal_clauses: list[str]) -> EngineResult:
+    sentence = _explain_choice(name, engine_draws, sampler, refusal_clauses)
+    return EngineResult(engine_draws, name, sentence)
+
+
+def _describe_refusal(name: str, reason: str) -> str:
+    return f"the {name} engine cannot solve this: {reason}"
 
 
 def _explain_choice(name: str, engine_draws: Draws, sampler: str, refusal_clauses: list[str]) -> str:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,33 @@ def test_every_fit_is_the_one_that_it_would_be_alone(counts: xr.Dataset, means: 
     assert list(fits) == ["visits", "spend"]
     assert len(fits) == 2
     assert fits["spend"].model == model
+
+
+def test_problems_of_one_shape_have_the_numbers_of_each_alone(counts: xr.Dataset) -> None:
+    # Three shapes, two of which are computed together, among them data on which sites must be moved.
+    sparse = counts.assign(n=counts["n"] // 20 + 1, events=counts["events"] // 20)
+    problems = {f"{name} {i}": cells.isel(segment=list(range(i + 3)))
+                for i in range(3) for name, cells in (("sparse", sparse), ("dense", counts))}  # fmt: skip
+    fits = hte.fit_many(problems, "conversion", draws=800)
+    for name, cells in problems.items():
+        alone = hte.fit(cells, "conversion", draws=800)
+        # Only the order of sums differs.
+        for variable, values in alone.posterior["posterior"].data_vars.items():
+            xr.testing.assert_allclose(fits[name].posterior["posterior"][variable], values, rtol=1e-7, atol=1e-9)
+        pd.testing.assert_frame_equal(fits[name].table(), alone.table(), rtol=1e-7)
+        assert fits[name].engine == alone.engine
+
+
+def test_a_fit_is_completed_once_when_it_is_looked_at(counts: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    completed: list[str] = []
+    complete = fit_many.PendingFit.complete
+    monkeypatch.setattr(
+        fit_many.PendingFit, "complete", lambda self: (completed.append(self.task.name), complete(self))[1]
+    )
+    fits = hte.fit_many({"a": counts, "b": counts.isel(segment=[0, 1, 2])}, "conversion", draws=800)
+    assert (len(fits), list(fits), completed) == (2, ["a", "b"], [])
+    assert fits["b"] is fits["b"]
+    assert completed == ["b"]
 
 
 @pytest.mark.slow
@@ -54,8 +82,14 @@ def test_a_wrong_argument_stops_all_and_marks_no_problem(
     # Checked before the first fit:
     with pytest.raises(hte.ArgumentError, match="no sampler 'exakt'"):
         hte.fit_many({"a": counts, "b": counts}, "conversion", sampler="exakt", workers=workers)  # type: ignore[arg-type]
-    # … and where a check of the first fit alone finds it:
-    monkeypatch.setattr(fit_many, "check_sampling_request", lambda _, draws, seed: (draws, seed))
+    # … and where the process that draws is the first to find it:
+    check = fit_many.check_sampling_request
+    checks = iter([lambda _, draws, seed: (draws, seed)])
+
+    def pass_first_call(sampler: str, draws: object, seed: object) -> Any:
+        return next(checks, check)(sampler, draws, seed)
+
+    monkeypatch.setattr(fit_many, "check_sampling_request", pass_first_call)
     with pytest.raises(hte.ArgumentError, match="draws=3 is too few"):
         hte.fit_many({"a": counts, "b": counts}, "conversion", draws=3, workers=workers)
 

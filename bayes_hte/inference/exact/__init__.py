@@ -11,6 +11,7 @@ Nothing here imports PyMC; `bayes_hte.model.pymc.build.build_pymc_model` remains
 two densities.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +19,9 @@ import numpy as np
 from bayes_hte._support.validation import MIN_DRAWS
 from bayes_hte.inference.draws import Draws, EngineRefusalError
 from bayes_hte.inference.exact import direct, parts
+from bayes_hte.inference.exact.latent.batch import draw_latent_posteriors
 from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
-from bayes_hte.inference.exact.one_part import draw_one_part
+from bayes_hte.inference.exact.one_part import draw_one_part, is_latent, replace_unsound_draws
 from bayes_hte.model.parameters import list_coefficients
 from bayes_hte.model.problem import Problem
 from bayes_hte.spec.distributions import Normal
@@ -51,28 +53,78 @@ class ExactEngine:
         EngineRefusalError
             If the linear algebra fails, a number is not finite, or the certificate does not hold.
         """
-        # A draw holds an effect per segment and treated arm, and a baseline per segment.
-        numbers_per_draw = len(problem.coords["segment"]) * (len(problem.coords["arm"]) + problem.family.has_baseline)
-        kept_draw_count = max(MIN_DRAWS, min(draws, int(NUMBERS / numbers_per_draw)))
+        kept_draw_count = _limit_draws(problem, draws)
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what is not finite is refused below
                 exact_draws = posterior(problem, draws=kept_draw_count, seed=seed)
         except np.linalg.LinAlgError as error:
-            raise EngineRefusalError(f"its linear algebra failed ({error})") from error
-        if not exact_draws.is_finite:
-            raise EngineRefusalError(
-                "some of its numbers are not finite, as where data lie far outside of what a prior allows"
+            raise _refuse_failed_algebra(error) from error
+        return _vouch_for_draws(exact_draws, kept_draw_count, draws)
+
+    def draw_many(
+        self, problems: Sequence[Problem], *, draws: int, seeds: Sequence[int]
+    ) -> list[Draws | EngineRefusalError]:
+        """Draw from the posterior of every problem, those of the same shape together, with the numbers of `draw`."""
+        together = [number for number, problem in enumerate(problems) if _is_joint(problem, draws)]
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            joint_draws = draw_latent_posteriors(
+                [problems[number] for number in together], draws=draws, seeds=[seeds[number] for number in together]
             )
-        certificate = exact_draws.require_certificate()
-        if certificate_warnings := certificate.list_warnings():
-            raise EngineRefusalError(" ".join(certificate_warnings).rstrip("."))
-        fewer_draws_note = ""
-        if kept_draw_count != draws:
-            fewer_draws_note = f"; {kept_draw_count:,} draws instead of {draws:,}, to fit into memory"
-        return replace(
-            exact_draws,
-            description=f"Computed by the exact engine, without MCMC: {certificate.describe()}{fewer_draws_note}",
+        draws_by_number = dict(zip(together, joint_draws, strict=True))
+        results: list[Draws | EngineRefusalError] = []
+        for number, (problem, seed) in enumerate(zip(problems, seeds, strict=True)):
+            try:
+                results.append(self._finish_draws(problem, draws_by_number.get(number), draws, seed))
+            except EngineRefusalError as refusal:
+                results.append(refusal)
+        return results
+
+    def _finish_draws(
+        self, problem: Problem, joint_draws: Draws | np.linalg.LinAlgError | None, draws: int, seed: int
+    ) -> Draws:
+        """Vouch for draws that were computed together with others, or draw those that were not."""
+        if joint_draws is None:
+            return self.draw(problem, draws=draws, seed=seed, progress=False)
+        if isinstance(joint_draws, np.linalg.LinAlgError):
+            raise _refuse_failed_algebra(joint_draws)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            sound_draws = replace_unsound_draws(problem, joint_draws, draws=draws, seed=seed)
+        return _vouch_for_draws(sound_draws, draws, draws)
+
+
+def _limit_draws(problem: Problem, draws: int) -> int:
+    """Limit draws to those that fit into memory."""
+    # A draw holds an effect per segment and treated arm, and a baseline per segment.
+    numbers_per_draw = len(problem.coords["segment"]) * (len(problem.coords["arm"]) + problem.family.has_baseline)
+    return max(MIN_DRAWS, min(draws, int(NUMBERS / numbers_per_draw)))
+
+
+def _is_joint(problem: Problem, draws: int) -> bool:
+    """Tell whether a problem may be computed together with others."""
+    is_one_part = problem.model.amount is None and not closed(problem)
+    return is_one_part and is_latent(problem) and _limit_draws(problem, draws) == draws
+
+
+def _refuse_failed_algebra(error: np.linalg.LinAlgError) -> EngineRefusalError:
+    return EngineRefusalError(f"its linear algebra failed ({error})")
+
+
+def _vouch_for_draws(exact_draws: Draws, kept_draw_count: int, draws: int) -> Draws:
+    """Describe draws whose certificate holds, or raise EngineRefusalError."""
+    if not exact_draws.is_finite:
+        raise EngineRefusalError(
+            "some of its numbers are not finite, as where data lie far outside of what a prior allows"
         )
+    certificate = exact_draws.require_certificate()
+    if certificate_warnings := certificate.list_warnings():
+        raise EngineRefusalError(" ".join(certificate_warnings).rstrip("."))
+    fewer_draws_note = ""
+    if kept_draw_count != draws:
+        fewer_draws_note = f"; {kept_draw_count:,} draws instead of {draws:,}, to fit into memory"
+    return replace(
+        exact_draws,
+        description=f"Computed by the exact engine, without MCMC: {certificate.describe()}{fewer_draws_note}",
+    )
 
 
 def beyond(task: Problem) -> str | None:

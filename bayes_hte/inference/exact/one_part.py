@@ -27,7 +27,13 @@ def draw_one_part(problem: Problem, *, draws: int, seed: int) -> Draws:
     """Draw from the posterior of an outcome of one part that has no closed form."""
     if not is_latent(problem):
         return engine.posterior(problem, draws=draws, seed=seed)
-    latent_draws = draw_latent_posterior(problem, draws=draws, seed=seed)
+    return replace_unsound_draws(
+        problem, draw_latent_posterior(problem, draws=draws, seed=seed), draws=draws, seed=seed
+    )
+
+
+def replace_unsound_draws(problem: Problem, latent_draws: Draws, *, draws: int, seed: int) -> Draws:
+    """Return the draws, or those by quadrature where they are unsound and quadrature is not."""
     if is_one_way(problem) and not _is_sound(latent_draws):
         # Cutpoints move with all baselines at once, which proposals in straight coordinates follow poorly.
         quadrature_draws = engine.posterior(problem, draws=draws, seed=seed)

@@ -8,6 +8,7 @@ import numpy as np
 from bayes_hte.inference.exact.latent.density import build_density
 from bayes_hte.inference.exact.latent.engine import compute_effects
 from bayes_hte.inference.exact.latent.peaks import Landscape, choose_start, climb_peak
+from bayes_hte.inference.exact.latent.requests import carry_out
 from bayes_hte.inference.exact.latent.sampling import sample_points
 from bayes_hte.model.normal_scores import Array
 from bayes_hte.model.problem import Problem
@@ -57,10 +58,10 @@ def average_effects_given(
     for fixed in fixed_values:
         density = build_density(problem, fixed)
         # The next value is near: its peak is where the last one was.
-        peak = climb_peak(density, choose_start(density) if start is None else start)
+        peak = carry_out(climb_peak(density, choose_start(density) if start is None else start))
         start = peak.point
         landscape = Landscape([peak], np.empty((0, len(peak.point))), np.empty(0))
-        sample = sample_points(landscape, wanted=wanted, seed=seed)
+        sample = carry_out(sample_points(landscape, wanted=wanted, seed=seed))
         effects = compute_effects(peak.density, sample).transpose(2, 1, 0)
         baseline = sample.draws.predictors[0].T if density.structure.has_baseline else np.zeros(effects.shape[:2])
         averaged = np.tensordot(sample.weights, convert_effect(baseline, effects), axes=1)

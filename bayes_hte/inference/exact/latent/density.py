@@ -28,10 +28,12 @@ from bayes_hte.inference.exact.latent.structure import NaturalValues, Structure,
 from bayes_hte.model.normal_scores import Array
 from bayes_hte.model.problem import Problem
 
-CHUNK = 24_576
+CHUNK = 12_288
 """Numbers in one array: a dozen such arrays stay in a core's cache."""
 NEWTON_STEPS = 6
 """Of η to its mode at a peak, at most."""
+LEAST_MOVE = 1e-3
+"""Of η in a Newton step, below which it has arrived."""
 SITE_STEPS = 2
 """Of expectation propagation at a peak."""
 NUISANCE_STEPS = 1
@@ -57,6 +59,10 @@ class LatentDensity:
     is_defensive : bool
         Whether some columns and offsets are drawn from wider distributions than the Gaussian, so that weights stay
         bounded where a likelihood leans to one side.
+    draws_both_signs : bool
+        Whether columns are drawn in antithetic pairs: twice the work, which even weights do not need.
+    row_counts : tuple
+        (problem, number of rows) of problems that stand side by side; empty where all rows are of `problem`.
     """
 
     problem: Problem
@@ -66,6 +72,8 @@ class LatentDensity:
     site_steps: int = 1
     newton_steps: int = 0
     is_defensive: bool = False
+    draws_both_signs: bool = True
+    row_counts: tuple[tuple[Problem, int], ...] = ()
 
     @property
     def is_gaussian(self) -> bool:
@@ -82,10 +90,11 @@ class LatentDensity:
 
     def approximate(self, points: Array) -> Array:
         """Approximate the log density at points (point, coordinate) by sites alone."""
-        chunks = [self._approximate_chunk(points[rows]) for rows in self.cut_rows(len(points))]
+        chunks = [self.approximate_rows(points[rows]) for rows in self.cut_rows(len(points))]
         return np.concatenate(chunks) if chunks else np.empty(0)
 
-    def _approximate_chunk(self, points: Array) -> Array:
+    def approximate_rows(self, points: Array) -> Array:
+        """Approximate the log density at points, all at once."""
         natural = self.structure.compute_natural(points)
         log_density = self.compute_point_density(points, natural)
         solution = self.solve_at(natural)
@@ -101,11 +110,14 @@ class LatentDensity:
         """Compute what depends on the coordinates alone: their prior, and the nuisance parameter's own part."""
         log_density = self.structure.compute_log_prior(points)
         likelihood = self.cells.likelihood
-        if likelihood.compute_nuisance_density is not None and likelihood.nuisance_name is not None:
-            log_density = log_density + likelihood.compute_nuisance_density(
-                self.problem.cell_statistics, natural[likelihood.nuisance_name]
-            )
-        return log_density
+        if likelihood.compute_nuisance_density is None or likelihood.nuisance_name is None:
+            return log_density
+        nuisance, first, parts = natural[likelihood.nuisance_name], 0, []
+        for problem, count in self.row_counts or ((self.problem, len(points)),):
+            rows = nuisance[first : first + count]
+            parts.append(likelihood.compute_nuisance_density(problem.cell_statistics, rows))
+            first += count
+        return np.asarray(log_density + np.concatenate(parts))
 
     def compute_constant(self, natural: NaturalValues) -> Array:
         """Compute Σ l at the references: what exact sites, which are 0 there, leave out; (row,) or (1,)."""
@@ -143,17 +155,27 @@ class LatentDensity:
 
     def settled(self, point: Array) -> "LatentDensity":
         """Return the density with references and sites at the mode of η given a point (coordinate,)."""
-        natural = self.structure.compute_natural(point[np.newaxis])
+        return self.settled_rows(point[np.newaxis])
+
+    def settled_rows(self, points: Array) -> "LatentDensity":
+        """Return the density with references and sites at the modes of η given a point for every row."""
+        natural = self.structure.compute_natural(points)
         density = self
+        # Every row stops when it has arrived, whatever the others do.
+        is_moving = np.ones(len(points), dtype=bool)
+        # A likelihood that is quadratic is so however far away.
+        longest = np.inf if density.is_gaussian else LONGEST_MOVE
         for _ in range(NEWTON_STEPS):
             nothing = [np.zeros_like(reference) for reference in density.cells.references]
             sites = fit_tangent_sites(density.cells, nothing, natural)
             solution = solve_gaussian(density.structure, natural, sites, density.start)
-            # A likelihood that is quadratic is so however far away.
-            longest = np.inf if density.is_gaussian else LONGEST_MOVE
-            shifts = tuple(np.clip(np.nan_to_num(mean), -longest, longest) for mean in compute_means(solution))
+            shifts = tuple(
+                np.where(is_moving, np.clip(np.nan_to_num(mean), -longest, longest), 0.0)
+                for mean in compute_means(solution)
+            )
             density = replace(density, cells=density.cells.moved(shifts))
-            if max(float(np.abs(shift).max()) for shift in shifts) < 1e-3:
+            is_moving = is_moving & (np.max([np.abs(shift).max(0) for shift in shifts], axis=0) >= LEAST_MOVE)
+            if not is_moving.any():
                 break
         nothing = [np.zeros_like(reference) for reference in density.cells.references]
         sites = fit_tangent_sites(density.cells, nothing, natural)

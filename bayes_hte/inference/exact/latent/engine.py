@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bayes_hte.inference.draws import CHAIN_COUNT, Draws
 from bayes_hte.inference.exact.latent.density import LatentDensity, build_density
 from bayes_hte.inference.exact.latent.peaks import Landscape, make_careful, survey_peaks
+from bayes_hte.inference.exact.latent.requests import Steps, carry_out
 from bayes_hte.inference.exact.latent.sampling import WeightedPoints, has_short_tail, sample_points
 from bayes_hte.inference.exact.latent.signs import compute_positive_probability
 from bayes_hte.model.normal_scores import Array
@@ -31,7 +32,12 @@ NOISY_WEIGHTS = 0.1
 
 def draw_latent_posterior(problem: Problem, *, draws: int, seed: int) -> Draws:
     """Draw from the posterior of a problem."""
-    density, sample = weigh_problem(problem, wanted=EFFECTIVE_PER_DRAW * draws, seed=seed)
+    density, sample = carry_out(weigh_problem(problem, wanted=EFFECTIVE_PER_DRAW * draws, seed=seed))
+    return summarise_sample(density, sample, draws=draws, seed=seed)
+
+
+def summarise_sample(density: LatentDensity, sample: WeightedPoints, *, draws: int, seed: int) -> Draws:
+    """Turn weighted points into draws of equal weight, P(effect > 0) and a certificate."""
     rng = np.random.default_rng([seed, 1])
     chosen = arrange_chains(resample(sample.weights, CHAIN_COUNT * -(-draws // CHAIN_COUNT), rng), rng)
     effects = compute_effects(density, sample)
@@ -45,7 +51,7 @@ def draw_latent_posterior(problem: Problem, *, draws: int, seed: int) -> Draws:
         "log_evidence": sample.log_evidence,
     }
     return Draws.from_arrays(
-        problem,
+        density.problem,
         name_variables(density, sample, effects, chosen),
         statistics,
         {"p_positive": probability, "p_positive_mcse": error},
@@ -54,11 +60,11 @@ def draw_latent_posterior(problem: Problem, *, draws: int, seed: int) -> Draws:
 
 def weigh_problem(
     problem: Problem, *, wanted: float, seed: int, fixed: Mapping[tuple[str, int], float] | None = None
-) -> tuple[LatentDensity, WeightedPoints]:
+) -> Steps[tuple[LatentDensity, WeightedPoints]]:
     """Weigh points of a problem, with more care where the first ones are noisy."""
     wanted = max(min(wanted, MAX_WORK / len(problem.coords["segment"])), LEAST_EFFECTIVE)
-    landscape = survey_peaks(build_density(problem, fixed))
-    sample = sample_points(landscape, wanted=wanted, seed=seed)
+    landscape = yield from survey_peaks(build_density(problem, fixed))
+    sample = yield from sample_points(landscape, wanted=wanted, seed=seed)
     noise = float(sample.weights @ np.nan_to_num(sample.draws.noise, posinf=1e3))
     # Exact sites cannot be bettered: there the tail is that of the proposals.
     is_noisy = noise > NOISY_WEIGHTS or not has_short_tail(sample.weights, sample.pareto_k)
@@ -68,7 +74,7 @@ def weigh_problem(
             landscape.scanned,
             landscape.scanned_density,
         )
-        again = sample_points(careful, wanted=wanted, seed=seed)
+        again = yield from sample_points(careful, wanted=wanted, seed=seed)
         if not again.pareto_k > sample.pareto_k or again.effective > sample.effective:
             return careful.peaks[0].density, again
     return landscape.peaks[0].density, sample

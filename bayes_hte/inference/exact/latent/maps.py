@@ -13,6 +13,7 @@ import numpy as np
 from scipy import special
 
 from bayes_hte.inference.exact.latent.peaks import LatentPeak
+from bayes_hte.inference.exact.latent.requests import ApproximateDensity, Steps
 from bayes_hte.model.normal_scores import Array
 
 if TYPE_CHECKING:
@@ -73,14 +74,15 @@ class CoordinateMaps:
         return straight
 
 
-def fit_maps(peak: LatentPeak) -> CoordinateMaps:
+def fit_maps(peak: LatentPeak) -> Steps[CoordinateMaps]:
     """Fit the maps to the density along rays through a peak."""
     dim = len(peak.point)
     sds = np.sqrt(np.diag(peak.covariance))
     reach = np.concatenate([-RAY[::-1], [0.0], RAY])
     directions = peak.covariance / sds  # column j: moves coordinate j by its SD, and the others with it
     points = peak.point + reach[:, np.newaxis, np.newaxis] * directions.T[np.newaxis]
-    heights = peak.density.approximate(points.reshape(len(reach) * dim, dim)).reshape(len(reach), dim)
+    flat_heights = yield ApproximateDensity(peak.density, points.reshape(len(reach) * dim, dim))
+    heights = flat_heights.reshape(len(reach), dim)
     values = np.empty((len(KNOTS), dim))
     for column in range(dim):
         values[:, column] = peak.point[column] + sds[column] * _find_quantiles(reach, heights[:, column])

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special
 
 from bayes_hte.inference.exact.latent.density import LatentDensity
+from bayes_hte.inference.exact.latent.requests import ApproximateDensity, SettleSites, Steps
 from bayes_hte.model.normal_scores import Array, compute_value_of_score, find_score_of_value
 
 USUAL_START = -0.3
@@ -89,20 +90,20 @@ def choose_start(density: LatentDensity, score: float = USUAL_START) -> Array:
     return point
 
 
-def survey_peaks(density: LatentDensity) -> Landscape:
+def survey_peaks(density: LatentDensity) -> Steps[Landscape]:
     """Find all peaks that searches and scans show."""
-    peaks = [climb_peak(density, choose_start(density))]
+    peaks = [(yield from climb_peak(density, choose_start(density)))]
     scanned, heights = [], []
     looked_at = 0
     while looked_at < len(peaks):
         peak = peaks[looked_at]
         looked_at += 1
-        points, starts = scan_around(peak, peaks)
+        points, starts = yield from scan_around(peak, peaks)
         scanned.append(points[0])
         heights.append(points[1])
         for start in starts:
             if len(peaks) < MAX_PEAKS and all(each.measure_distances(start[np.newaxis])[0] > 1.0 for each in peaks):
-                climbed = climb_peak(peak.density, start)
+                climbed = yield from climb_peak(peak.density, start)
                 if all(each.measure_distances(climbed.point[np.newaxis])[0] > 1.0 for each in peaks):
                     peaks.append(climbed)
     peaks.sort(key=lambda each: -each.log_mass)
@@ -110,12 +111,12 @@ def survey_peaks(density: LatentDensity) -> Landscape:
     return Landscape(kept, np.concatenate(scanned), np.concatenate(heights))
 
 
-def climb_peak(density: LatentDensity, start: Array) -> LatentPeak:
+def climb_peak(density: LatentDensity, start: Array) -> Steps[LatentPeak]:
     """Climb to a peak by Newton steps on the approximate log density."""
     point, dim = start.copy(), len(start)
-    density = density.settled(point)
+    density = yield SettleSites(density, point)
     if not dim:
-        height = float(density.approximate(point[np.newaxis])[0])
+        height = float((yield ApproximateDensity(density, point[np.newaxis]))[0])
         return LatentPeak(density, point, np.empty((0, 0)), height, is_converged=True)
     names = [each.name == density.structure.nuisance_name for each in density.structure.coordinates]
     difference = np.array([FIRST_DIFFERENCE[not is_nuisance] for is_nuisance in names])
@@ -123,7 +124,7 @@ def climb_peak(density: LatentDensity, start: Array) -> LatentPeak:
     height, is_converged, hessian = -np.inf, False, np.empty(0)
     for iteration in range(MAX_ITERATIONS):
         needs_hessian = dim <= FULL_HESSIAN_DIM or iteration % 3 == 0
-        height, gradient, found = differentiate(density, point, difference, with_hessian=needs_hessian)
+        height, gradient, found = yield from differentiate(density, point, difference, with_hessian=needs_hessian)
         hessian = found if found is not None else hessian
         covariance = invert_negative(hessian)
         sds = np.sqrt(np.diag(covariance))
@@ -134,27 +135,27 @@ def climb_peak(density: LatentDensity, start: Array) -> LatentPeak:
             break
         step *= min(1.0, LONGEST_STEP / max(float(np.abs(step).max()), 1e-12))
         trials = point + TRIALS[:, np.newaxis] * step
-        values = density.approximate(trials)
+        values = yield ApproximateDensity(density, trials)
         best = int(np.argmax(values))
         if not values[best] > height:
             # Differences may be too long for a narrow peak: no step is uphill, so take shorter ones.
             difference = 0.3 * difference
             continue
         point = trials[best]
-        density = density.settled(point)
+        density = yield SettleSites(density, point)
     return LatentPeak(density, point, covariance, height, is_converged)
 
 
 def differentiate(
     density: LatentDensity, point: Array, difference: Array, *, with_hessian: bool
-) -> tuple[float, Array, Array | None]:
+) -> Steps[tuple[float, Array, Array | None]]:
     """Differentiate the approximate log density: its value, gradient, and, where asked for, Hessian."""
     dim = len(point)
     moves = np.diag(difference)
     corners = [(i, j) for j in range(dim) for i in range(j)] if with_hessian else []
     places = [point, *(point + moves), *(point - moves)]
     places += [point + moves[i] + moves[j] for i, j in corners] + [point - moves[i] - moves[j] for i, j in corners]
-    values = density.approximate(np.stack(places))
+    values = yield ApproximateDensity(density, np.stack(places))
     centre, up, down = values[0], values[1 : dim + 1], values[dim + 1 : 2 * dim + 1]
     gradient = np.nan_to_num((up - down) / (2 * difference))
     if not with_hessian:
@@ -177,7 +178,7 @@ def invert_negative(hessian: Array) -> Array:
     return np.asarray(inverse / np.outer(scale, scale))
 
 
-def scan_around(peak: LatentPeak, known: list[LatentPeak]) -> tuple[tuple[Array, Array], list[Array]]:
+def scan_around(peak: LatentPeak, known: list[LatentPeak]) -> Steps[tuple[tuple[Array, Array], list[Array]]]:
     """Scan every SD through a peak, and the space around thinly; return the scan, and where to climb from."""
     dim, structure = len(peak.point), peak.density.structure
     scale_columns = [column for column, each in enumerate(structure.coordinates)
@@ -193,7 +194,7 @@ def scan_around(peak: LatentPeak, known: list[LatentPeak]) -> tuple[tuple[Array,
     cloud = _scatter_points(peak, scale_columns, lines)
     points = np.concatenate([*rays, cloud])
     careful = replace(peak.density, newton_steps=SCAN_NEWTON_STEPS)
-    heights = careful.approximate(points)
+    heights = yield ApproximateDensity(careful, points)
     starts, first = [], 0
     for ray in rays:
         mine = heights[first : first + len(ray)]
@@ -206,7 +207,7 @@ def scan_around(peak: LatentPeak, known: list[LatentPeak]) -> tuple[tuple[Array,
     if far:
         starts.append(points[max(far, key=lambda place: heights[place])])
     if len(starts) > 1:
-        order = np.argsort(-careful.approximate(np.stack(starts)))
+        order = np.argsort(-(yield ApproximateDensity(careful, np.stack(starts))))
         starts = [starts[place] for place in order]
     return (points, heights), starts
 

@@ -12,11 +12,18 @@ from scipy import special
 from bayes_hte.inference.exact.latent.density import LatentDensity
 from bayes_hte.inference.exact.latent.maps import CoordinateMaps, build_linear_maps, fit_maps
 from bayes_hte.inference.exact.latent.peaks import Landscape
-from bayes_hte.inference.exact.latent.weights import LatentDraws, join_draws, weigh_points
+from bayes_hte.inference.exact.latent.requests import Steps, WeighPoints
+from bayes_hte.inference.exact.latent.weights import LatentDraws, join_draws
 from bayes_hte.inference.exact.smooth import smooth
 from bayes_hte.model.normal_scores import Array
 
 FIRST_POINTS = 512
+LEAST_POINTS = 128
+"""Of later rounds."""
+NOISE_OF_PLAIN_SITES = 0.05
+"""Variance of log weights at a point up to which sites need not be moved to it."""
+NOISE_OF_ONE_SIGN = 0.01
+"""Up to which columns need no antithetic pairs."""
 MAX_ROUNDS = 12
 GROWTH = 2.0
 """Points of a round for every point before it, at most."""
@@ -112,17 +119,22 @@ class _Exploration:
     components: list[Component]
     counts: list[float]
 
-    def extend(self, proposal: list[Component], count: int) -> None:
+    def extend(self, proposal: list[Component], count: int) -> Steps[None]:
         """Draw points from a mixture and weigh them."""
         fresh = _draw_from(proposal, count, self.rng)
         points, log_jacobian = self.maps.evaluate(fresh)
-        draws = weigh_points(self.density, points, self.rng)
+        draws = yield WeighPoints(self.density, points, self.rng)
         self.draws = draws if self.draws is None else join_draws([self.draws, draws])
         self.straight = np.concatenate([self.straight, fresh])
         self.points = np.concatenate([self.points, points])
         self.log_jacobian = np.concatenate([self.log_jacobian, log_jacobian])
         self.components += proposal
         self.counts += [component.share * count for component in proposal]
+
+    def measure_noise(self) -> float:
+        """Measure the variance of the log weight of a point, averaged over the points by weight."""
+        weights, _ = smooth(self.compute_log_ratio())
+        return float(weights @ np.nan_to_num(self.require_draws().noise, posinf=1e3))
 
     def require_draws(self) -> LatentDraws:
         """Return the draws, of which there are some once the first round is over."""
@@ -136,19 +148,27 @@ class _Exploration:
         return np.asarray(self.require_draws().log_weight - log_proposal)
 
 
-def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> WeightedPoints:
-    """Sample weighted points until `wanted` are effective and their tail is short."""
+def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Steps[WeightedPoints]:
+    """Sample weighted points until `wanted` are effective and their tail is short.
+
+    Sites stay as they are at the peak where this leaves weights even, and are moved to every point where not.
+    """
     peaks = landscape.peaks
-    maps = fit_maps(peaks[0]) if len(peaks) == 1 else build_linear_maps(peaks[0])
-    nowhere = np.empty((0, len(peaks[0].point)))
+    maps = (yield from fit_maps(peaks[0])) if len(peaks) == 1 else build_linear_maps(peaks[0])
     rng = np.random.default_rng(seed)
-    exploration = _Exploration(peaks[0].density, maps, rng, nowhere, nowhere, np.empty(0), None, [], [])
+    density = peaks[0].density
+    plain_density = density if density.is_gaussian or density.is_defensive else replace(density, site_steps=0)
     centres, covariances = _start_components(landscape, maps)
     shares = np.full(len(centres), 1 / len(centres))
-    count, rounds = FIRST_POINTS, 0
+    exploration = _start_exploration(plain_density, maps, rng)
+    yield from exploration.extend(_propose(centres, covariances, shares), FIRST_POINTS)
+    if plain_density is not density and exploration.measure_noise() > NOISE_OF_PLAIN_SITES:
+        exploration = _start_exploration(density, maps, rng)
+        yield from exploration.extend(_propose(centres, covariances, shares), FIRST_POINTS)
+    if exploration.measure_noise() < NOISE_OF_ONE_SIGN and not density.is_defensive:
+        exploration.density = replace(exploration.density, draws_both_signs=False)
+    rounds = 1
     while True:
-        exploration.extend(_propose(centres, covariances, shares), count)
-        rounds += 1
         sample = _summarise_points(exploration)
         point_count = len(sample.points)
         is_enough = sample.effective >= wanted and has_short_tail(sample.weights, sample.pareto_k)
@@ -159,7 +179,9 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Weighted
         centres, covariances, shares = _learn_components(exploration.straight, log_ratio, centres, covariances)
         share = max(sample.effective / point_count, LEAST_SHARE)
         # What a few hundred points say of the worst quantity is rough: a round at most multiplies what there is.
-        count = int(np.clip(1.1 * (wanted - sample.effective) / share, FIRST_POINTS, GROWTH * point_count))
+        count = int(np.clip(1.1 * (wanted - sample.effective) / share, LEAST_POINTS, GROWTH * point_count))
+        yield from exploration.extend(_propose(centres, covariances, shares), count)
+        rounds += 1
     for _ in range(MAX_VISITS):
         shares = _measure_uncovered(landscape, exploration, sample)
         missed = np.flatnonzero(shares > VISITED_SHARE)
@@ -169,10 +191,15 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Weighted
         places = maps.invert(landscape.scanned[missed[np.argsort(-shares[missed])[:MAX_PLACES]]])
         spread = covariances[0] if len(centres) == 1 else np.mean(covariances, axis=0)
         visit = _propose(list(places), [spread] * len(places), np.full(len(places), 1 / len(places)))
-        exploration.extend(visit, FIRST_POINTS)
+        yield from exploration.extend(visit, FIRST_POINTS)
         sample = _summarise_points(exploration)
     shares = _measure_uncovered(landscape, exploration, sample)
     return replace(sample, uncovered=float(shares.max(initial=0.0)))
+
+
+def _start_exploration(density: LatentDensity, maps: CoordinateMaps, rng: np.random.Generator) -> _Exploration:
+    nowhere = np.empty((0, len(density.structure.coordinates)))
+    return _Exploration(density, maps, rng, nowhere, nowhere, np.empty(0), None, [], [])
 
 
 def _summarise_points(exploration: _Exploration) -> WeightedPoints:

@@ -7,7 +7,8 @@ segment has a pair of offsets of its own, averaged before the product over segme
 
     R(u) = ½ Σ_(v pair) Π_s ½ Σ_(offsets pair) exp Σ_j (l_j − site_j)
 
-The odd part of what sites miss, which would ruin a product over hundreds of segments, cancels twice.
+The odd part of what sites miss, which would ruin a product over hundreds of segments, cancels twice. Where the two of a
+pair of columns hardly differ, one of them is enough.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from bayes_hte.inference.exact.latent.density import LatentDensity
 from bayes_hte.inference.exact.latent.gaussian import Solution, compute_centre_covariance, compute_variances
 from bayes_hte.inference.exact.latent.likelihood import CellData, compute_means
+from bayes_hte.inference.exact.latent.structure import NaturalValues
 from bayes_hte.model.normal_scores import Array
 
 WIDE_SHARE, WIDE_SPREAD = 0.3, 1.7
@@ -85,40 +87,60 @@ def _weigh_chunk(density: LatentDensity, points: Array, rng: np.random.Generator
     solution = density.solve_at(natural)
     fixed_part = density.compute_point_density(points, natural) + solution.log_integral
     step, column_correction = _draw_column_step(density, solution, len(points), rng)
-    if density.is_gaussian:
-        columns = solution.column_mean + step
-        positions = _draw_positions(solution, columns, rng, signs=(1.0,))[0]
-        plain_positions = positions
-        log_ratio = np.broadcast_to(density.compute_constant(natural), fixed_part.shape)
-        noise = np.zeros(len(points))
-    else:
-        nuisances = density.cells.select_nuisances(natural)
-        candidates = [
-            _weigh_columns(density, solution, solution.column_mean + sign * step, nuisances, rng)
-            for sign in (1.0, -1.0)
-        ]
-        logs = np.stack([each.log_ratio for each in candidates])
-        total = np.logaddexp(logs[0], logs[1])
-        log_ratio = total - np.log(2.0)
-        noise = 0.5 * (logs[0] - logs[1]) ** 2
-        # One of the two v by weight: together with the choice of offsets an exact draw of the weighted point. With the
-        # same random number but even chances it is a draw of the Gaussian.
-        uniform = np.log(rng.random(len(points)))
-        takes_second = uniform + total < logs[1]
-        columns = solution.column_mean + np.where(takes_second, -1.0, 1.0)[:, np.newaxis] * step
-        first, second = candidates
-        positions = [np.where(takes_second, *pair) for pair in zip(second.positions, first.positions, strict=True)]
-        plain_positions = [
-            np.where(uniform < np.log(0.5), *pair)
-            for pair in zip(second.plain_positions, first.plain_positions, strict=True)
-        ]
+    drawn = _draw_predictors(density, solution, step, natural, rng)
     means, sds = summarise_effects(solution, density.cells)
-    predictors = np.stack([reference + x for reference, x in zip(density.cells.references, positions, strict=True)])
-    plain = np.stack([reference + x for reference, x in zip(density.cells.references, plain_positions, strict=True)])
+    predictors = np.stack(
+        [reference + x for reference, x in zip(density.cells.references, drawn.positions, strict=True)]
+    )
+    plain = np.stack(
+        [reference + x for reference, x in zip(density.cells.references, drawn.plain_positions, strict=True)]
+    )
     plain_effects = plain[1:] - plain[:1] if density.structure.has_baseline else plain
-    log_weight = fixed_part + log_ratio + column_correction
-    return LatentDraws(log_weight, noise, columns, solution.column_scales, predictors, means, sds, log_ratio,
-                       plain_effects > 0)  # fmt: skip
+    log_weight = fixed_part + drawn.log_ratio + column_correction
+    return LatentDraws(log_weight, drawn.noise, drawn.columns, solution.column_scales, predictors, means, sds,
+                       drawn.log_ratio, plain_effects > 0)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _DrawnPredictors:
+    """Columns, x of every cell drawn by weight or not, log R and its noise: one joint draw at every point."""
+
+    columns: Array
+    positions: list[Array]
+    plain_positions: list[Array]
+    log_ratio: Array
+    noise: Array
+
+
+def _draw_predictors(
+    density: LatentDensity, solution: Solution, step: Array, natural: NaturalValues, rng: np.random.Generator
+) -> _DrawnPredictors:
+    """Draw x of every cell around the mean of the columns plus a step, and average what sites miss."""
+    quiet = np.zeros(len(step))
+    columns = solution.column_mean + step
+    if density.is_gaussian:
+        positions = _draw_positions(solution, columns, rng, signs=(1.0,))[0]
+        log_ratio = np.broadcast_to(density.compute_constant(natural), quiet.shape)
+        return _DrawnPredictors(columns, positions, positions, log_ratio, quiet)
+    nuisances = density.cells.select_nuisances(natural)
+    first = _weigh_columns(density, solution, columns, nuisances, rng)
+    if not density.draws_both_signs:
+        return _DrawnPredictors(columns, first.positions, first.plain_positions, first.log_ratio, quiet)
+    opposite = solution.column_mean - step
+    second = _weigh_columns(density, solution, opposite, nuisances, rng)
+    total = np.logaddexp(first.log_ratio, second.log_ratio)
+    # One of the two v by weight: together with the choice of offsets an exact draw of the weighted point. With the
+    # same random number but even chances it is a draw of the Gaussian.
+    uniform = np.log(rng.random(len(step)))
+    takes_second = uniform + total < second.log_ratio
+    is_heads = uniform < np.log(0.5)
+    return _DrawnPredictors(
+        np.where(takes_second[:, np.newaxis], opposite, columns),
+        [np.where(takes_second, *pair) for pair in zip(second.positions, first.positions, strict=True)],
+        [np.where(is_heads, *pair) for pair in zip(second.plain_positions, first.plain_positions, strict=True)],
+        total - np.log(2.0),
+        0.5 * (first.log_ratio - second.log_ratio) ** 2,
+    )
 
 
 def _draw_column_step(
