@@ -261,6 +261,13 @@ def plan(text: str) -> Callable[[], object]:
 
 HEADER = b"device,arm,spent\n"
 
+
+def simulate(segments: Any = "tv and pc", **options: Any) -> Callable[[], object]:
+    """Simulate an experiment on two devices, unless other segments are given."""
+    population = {"device": {"tv": 0.5, "pc": 0.5}} if isinstance(segments, str) else segments
+    return lambda: hte.simulate(population, **options)
+
+
 CASES: dict[str, tuple[Case, ...]] = {
     "Files": (
         Case("a file that is not there", rows("rows.csv"), "'rows.csv'"),
@@ -437,5 +444,43 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("a number for a column of a plan", plan(
             'title = "x"\nmodel = "conversion"\n[data]\noutcome = "y"\narm = "arm"\ncontrol = "old"\nsegments = 7\n'
         ), "not 7", "should be"),
+    ),
+    "Simulated experiments": (
+        Case("shares that do not add up", simulate({"device": {"tv": 0.6, "pc": 0.6}}), "1.2"),
+        Case("shares of arms that do not add up", simulate(arms={"old": 0.5, "new": 0.6}), "1.1"),
+        Case("shares of days that do not add up", simulate(days=[0.5, 0.6]), "1.1"),
+        Case("a share of 0", simulate({"device": {"tv": 0, "pc": 1}}), "'tv'"),
+        Case("no segment to simulate", simulate(0), "segments=0"),
+        Case("neither segments nor a past", simulate(None), "neither segments"),
+        Case("a past that is none", simulate(None, like=3), "like is 3"),
+        Case("a dimension that is not there", simulate(effect={"plan": {"free": 0.1, "paid": 0.2}}), "'plan'"),
+        Case("an effect that lacks a level", simulate(effect={"tv": 0.1}), "'pc'"),
+        Case("an effect of an unknown level", simulate(effect={"tv": 0.1, "pc": 0.1, "mobile": 0.1}), "'mobile'"),
+        Case("an impossible baseline", simulate(baseline=1.2), "1.2"),
+        Case("a negative rate", simulate(family="poisson", baseline=-1.0), "-1"),
+        Case("an effect beyond 100 %", simulate(baseline=0.4, effect=2.0, scale="relative"), "leads to 1.2"),
+        Case("a loss of more than everything", simulate(family="poisson", effect=-1.5, scale="relative"), "-1.5"),
+        Case("a relative effect of nothing", simulate(family="normal", effect=0.1, scale="relative"), "baseline of 0"),
+        Case("a negative SD between segments", simulate(between=-0.1), "-0.1"),
+        Case("a single arm", simulate(arms=["old"]), "'old'"),
+        Case("nobody in a simulated experiment", simulate(n=0), "n=0"),
+        Case("half a unit", simulate(n=10.5), "10.5"),
+        Case("an unknown scale of simulated effects", simulate(scale="percent"), "'percent'"),
+        Case("an outcome of no known family", simulate(family="gamma"), "'gamma'"),
+        Case("an option that the outcome does not have", simulate(sd=2.0), "'sd'"),
+        Case("an SD of 0 over units", simulate(family="normal", sd=0.0), "sd is 0"),
+        Case("a chance of 1 or more", simulate(family="two_part", chance=0.9, effect=0.5), "1.156"),
+        Case("breaks after the follow-up", simulate(family="piecewise_exponential", breaks=[2.0]), "[2.0]"),
+        Case("a follow-up that ends before the horizon",
+             simulate(family="piecewise_exponential", horizon=2.0, follow_up=1.0), "follow_up=1"),
+        Case("an answer scale of one level", simulate(family="ordinal", answers=[1.0]), "fewer than two"),
+        Case("counts too large for a histogram", simulate(family="negative_binomial", baseline=5000.0), "5000"),
+        Case("a correlation above 1", simulate(pre_correlation=1.5), "1.5"),
+        Case("a correlation within no clusters", simulate(icc=0.1), "cluster_size"),
+        Case("clusters of counts", simulate(family="poisson", cluster_size=5), "families binomial"),
+        Case("rows of many experiments", simulate(rows=True, experiments=3), "one experiment only"),
+        Case("rows of published estimates", simulate(family="estimate", rows=True), "no units"),
+        Case("days of published estimates", simulate(family="estimate", days=3), "by day"),
+        Case("rows in something that is no database", simulate(connection=3), "connection is an int"),
     ),
 }  # fmt: skip

@@ -1,56 +1,57 @@
 """`simulate`: experiments of any outcome family with known truth, as cells or as rows."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
 
 from bayes_hte._support.validation import check_nonempty_text, check_seed, describe_value
-from bayes_hte.cells.combine.planned_shares import with_shares
-from bayes_hte.cells.simulation.drawing.cells import (
-    DAY,
-    EXPERIMENT,
-    CellNames,
-    build_simulated_cells,
-    draw_sizes,
-    pool_days,
-)
-from bayes_hte.cells.simulation.drawing.rows import draw_rows
+from bayes_hte.cells.simulation.draw_data import DataRequest, draw_data
 from bayes_hte.cells.simulation.outcomes.build import OutcomeKeywords, build_law
-from bayes_hte.cells.simulation.outcomes.law import CountGrid, FloatGrid
+from bayes_hte.cells.simulation.outcomes.law import OutcomeLaw
 from bayes_hte.cells.simulation.result import Simulation
-from bayes_hte.cells.simulation.stated.design import Design, check_count, check_sd, read_sizes
-from bayes_hte.cells.simulation.stated.segments import read_arms, read_segments
-from bayes_hte.cells.simulation.stated.values import spread_over_arms, spread_over_segments
-from bayes_hte.cells.simulation.truth import (
-    TruthDesign,
-    compute_true_effects,
-    draw_eta,
-    find_baseline_eta,
-    read_spreads,
-    tabulate_average,
-    tabulate_truth,
+from bayes_hte.cells.simulation.stated.design import Design, read_sizes
+from bayes_hte.cells.simulation.stated.numbers import check_count, check_sd
+from bayes_hte.cells.simulation.stated.past import PastDesign, TruthSource, read_past
+from bayes_hte.cells.simulation.stated.segments import (
+    ArmDesign,
+    PopulationDesign,
+    StatedValues,
+    read_arms,
+    read_segments,
 )
-from bayes_hte.cells.units.from_rows import from_rows
+from bayes_hte.cells.simulation.stated.unit_structure import read_structure
+from bayes_hte.cells.simulation.stated.values import spread_over_arms, spread_over_segments
+from bayes_hte.cells.simulation.truth import TruthDesign, draw_eta, find_baseline_eta, read_spreads
 from bayes_hte.errors import ArgumentError
-from bayes_hte.spec.cell_table import ARM, EFFECT_SCALES, EffectScale
+from bayes_hte.spec.cell_table import EFFECT_SCALES, EffectScale
+
+DEFAULT_UNIT_COUNT = 20_000
 
 
 def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
-    segments: Any,
+    segments: Any = None,
     *,
+    like: Any = None,
+    truth: TruthSource = "mean",
     effect: Any = None,
     between: Any = 0.0,
     scale: EffectScale = "link",
-    family: str = "binomial",
+    family: str | None = None,
     baseline: Any = None,
     baseline_between: float = 0.0,
-    arms: Any = ("control", "treatment"),
-    n: float = 20_000,
+    arms: Any = None,
+    n: float | None = None,
     fixed_sizes: bool = False,
     days: Any = None,
+    cluster_size: int | None = None,
+    icc: float = 0.0,
+    pre_correlation: float | None = None,
     experiments: int | None = None,
     rows: bool = False,
-    outcome: str = "outcome",
+    connection: Any = None,
+    outcome: str | None = None,
     seed: int = 1,
     **outcome_options: Unpack[OutcomeKeywords],
 ) -> Simulation:
@@ -58,48 +59,82 @@ def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
 
     Parameters
     ----------
-    segments : mapping, int or pandas.DataFrame
-        The population: the share of each level by dimension, as ``{"device": {"mobile": 0.6, "desktop": 0.4}}``, or
-        a list of levels that are equally frequent; dimensions that are given so are independent of each other. A
-        number makes so many equal segments. A table has one row per segment: the dimensions, and as far as it has
-        these columns ``share``, ``baseline`` and ``effect``.
+    segments : mapping, int or pandas.DataFrame, optional
+        The population, where `like` does not give it: the share of each level by dimension, as
+        ``{"device": {"mobile": 0.6, "desktop": 0.4}}``, or a list of levels that are equally frequent; dimensions that
+        are given so are independent of each other. A number makes so many equal segments. A table has one row per
+        segment: the dimensions, and as far as it has these columns ``share``, ``baseline`` and ``effect``.
+    like : xarray.Dataset, Fit or path, optional
+        The past that the experiment is like, in place of `segments`: a cell table, such as `hte.cells.from_rows` makes
+        of rows, or a plan whose data exist, gives dimensions, shares, baselines, arms, their planned shares, n, and
+        the spread of units; a fit gives effects besides. What is stated beside it replaces what it says.
+    truth : str
+        Which baselines and effects of a fit are true: its posterior ``mean``, or in every experiment a ``draw`` of
+        its posterior.
     effect : float, mapping or pandas.DataFrame, optional
         What the arms do, on `scale`: one number for all, a number by segment (its key is the label, or the tuple of
         the levels), by level of one or several dimensions (``{"device": {"mobile": 0.1, …}, "plan": {…}}``, which
         add up), or a table with the dimensions and ``effect``. Any of these by arm, as ``{"new": 0.1, "bold": 0.2}``.
-        By default 0, or the column of `segments`.
+        By default 0, the column of `segments`, or that of the fit.
     between : float or mapping
         SD of the segments' effects around `effect`, on `scale`: drawn anew in every experiment, for each arm. By arm;
         or by dimension, for the SD of its levels, with ``"segment"`` for that of what the levels leave.
     scale : str
         Scale of `effect` and `between`: ``link`` (log-odds, log-rate, or the outcome itself), ``absolute``
-        (difference of means) or ``relative`` (0.08 is 8 % of the control's mean).
-    family : str
-        The outcome: ``binomial``, ``normal``, ``mean`` (of measurements) or ``poisson``.
+        (difference of means) or ``relative`` (0.08 is 8 % of the control's mean; of survival, of its hazard). Effects
+        of a fit are on the link scale, and `between` beside them too.
+    family : str, optional
+        The outcome, as in a model file: ``binomial`` (by default), ``normal``, ``mean``, ``estimate``, ``poisson``,
+        ``negative_binomial``, ``two_part``, ``ordinal`` or ``piecewise_exponential``. By default that of `like`.
     baseline : float, mapping or pandas.DataFrame, optional
-        Mean outcome of the control, in the forms of `effect`: a probability, a mean, or a rate per unit of exposure.
-        By default 0.1, 0 and 1, or the column of `segments`.
+        Mean outcome of the control, in the forms of `effect`: a probability (0.1 by default), a mean (0), a rate per
+        unit of exposure, a mean count, the mean of an outcome in two parts with its zeros (1), the mean answer, or the
+        risk of the event by the horizon (0.2). By default also the column of `segments`, or what `like` says.
     baseline_between : float
         SD of the control's mean between segments, on the link scale, around `baseline`.
-    arms : sequence or mapping
-        The arms, the control first: their names, or the share of the units that each gets.
-    n : int
-        Units of one experiment, in all segments and arms.
+    arms : sequence or mapping, optional
+        The arms, the control first: their names, or the share of the units that each gets. By default control and
+        treatment, or those of `like`.
+    n : int, optional
+        Units of one experiment, in all segments and arms; 20,000 by default, or as many as `like` has.
     fixed_sizes : bool
         Give every cell its expected number of units, in place of a random one.
     days : int or sequence of float, optional
         Days on which units arrive: their number, or the share of the units on each.
+    cluster_size : int, optional
+        Units come in clusters of this size, which are assigned as a whole, as villages are; families binomial, normal
+        and mean. Cells are then means of clusters, for models of family mean.
+    icc : float
+        Correlation of the outcomes of two units of a cluster.
+    pre_correlation : float, optional
+        Correlation, within a cell, of the outcome with a covariate ``before`` that was measured before treatment. Of
+        families binomial, normal and mean, cells are then means adjusted for it (CUPED), for models of family mean.
     experiments : int, optional
         Simulate so many experiments at once: cells get the dim experiment. No rows are drawn for them.
     rows : bool
         Draw rows of units; cells are then the reduction of these.
-    outcome : str
-        Name of the outcome, and of its column.
+    connection : duckdb.DuckDBPyConnection, optional
+        Give rows as a relation of this database in place of drawing them: a hundred million, computed where they are
+        asked for. Cells are left to `hte.cells.from_rows`.
+    outcome : str, optional
+        Name of the outcome, and of its column; ``outcome`` by default, or that of `like`.
     seed : int
         The only source of randomness. With the same seed the truth is the same for cells and for rows.
     **outcome_options
-        ``sd``: SD over units, of families normal and mean (1 by default). ``exposure`` of each unit, of family
-        poisson (1 by default). In the forms of `effect`.
+        What else the units of a family have. Numbers may be stated by segment, level or arm, as `effect`.
+
+        =========================  ===========================================================================
+        ``normal``, ``mean``       ``sd``: SD over units within a cell (1)
+        ``estimate``               ``se``: standard error (0.1)
+        ``poisson``                ``exposure`` of each unit (1)
+        ``negative_binomial``      ``alpha``: a count with mean m has the variance m + m² / alpha (1)
+        ``two_part``               ``chance`` of an outcome above 0 in the control (0.1); ``log_sd``: SD of the
+                                   logarithm of these (1); ``chance_part``: the part of the effect on the log of
+                                   the mean that acts on the chance, the rest on the amounts (0.5)
+        ``ordinal``                ``answers``: share of each level, from 1 up, in the control (five equal ones)
+        ``piecewise_exponential``  ``horizon`` (1); ``follow_up``: when units without the event are censored (the
+                                   horizon); ``breaks`` and ``relative_hazards`` of the intervals between them
+        =========================  ===========================================================================
 
     Returns
     -------
@@ -110,13 +145,19 @@ def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
     ------
     ArgumentError
         If shares do not add up to 1, there is no segment, unit, day or second arm, a name is not known, a baseline is
-        impossible for the outcome, or an effect leads beyond what it can be.
+        impossible for the outcome, an effect leads beyond what it can be, or what is asked does not go together.
+    PlanError, DataError, ModelError
+        If `like` is a plan, and it or its data are wrong.
 
     Notes
     -----
     Cells are drawn from the sampling distributions of their sufficient statistics, without any unit: thousands of
     experiments take no longer than the numbers that they consist of. Sizes of cells are multinomial, as when units are
-    assigned one by one.
+    assigned one by one. Of outcomes in two parts and of times, cells with more than 1,000 positive outcomes or events
+    take the normal limit of the sums that have no distribution of their own.
+
+    Rows in DuckDB are hashes of the unit's number: the same rows for a seed and a version of DuckDB, whatever the
+    number of threads, but not those of ``rows=True``.
 
     Examples
     --------
@@ -140,77 +181,84 @@ def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
     >>> dict(many.cells.sizes)
     {'experiment': 2000, 'segment': 8, 'arm': 2}
     """
-    check_nonempty_text(outcome=outcome)
-    _check_switches(scale, experiments=experiments, rows=rows)
-    experiment_count = 1 if experiments is None else check_count(experiments, "experiments", "experiments")
-    segment_design, stated_columns = read_segments(segments)
-    arm_design = read_arms(arms)
-    law = build_law(family, outcome, (segment_design, arm_design), outcome_options)
-    design = Design(segment_design, arm_design, law, read_sizes(n, days, is_fixed=fixed_sizes))
-    stated_baseline = law.default_baseline if baseline is None else baseline
-    baseline_mean = (
-        stated_columns["baseline"]
-        if baseline is None and "baseline" in stated_columns
-        else spread_over_segments(stated_baseline, segment_design, "baseline")
-    )
-    treated = arm_design.treated
-    truth = TruthDesign(
-        find_baseline_eta(baseline_mean, law, segment_design),
-        check_sd(baseline_between, "baseline_between"),
-        np.repeat(stated_columns["effect"][:, None], len(treated), axis=1)
-        if effect is None and "effect" in stated_columns
-        else spread_over_arms(0.0 if effect is None else effect, segment_design, treated, "effect"),
-        read_spreads(between, segment_design, arm_design),
-        scale,
-    )
-    # Three streams, so that the truth stays the same whatever is drawn of it.
-    truth_rng, size_rng, data_rng = np.random.default_rng(check_seed(seed)).spawn(3)
-    eta = draw_eta(truth, law, (segment_design, arm_design), truth_rng, experiment_count)
-    counts = draw_sizes(design.sizes, segment_design, arm_design, size_rng, experiment_count)
-    return _draw_data(design, eta, counts, data_rng, wants_rows=rows, has_many=experiments is not None, seed=seed)
-
-
-def _check_switches(scale: object, *, experiments: object, rows: object) -> None:
+    if (segments is None) == (like is None):
+        raise ArgumentError(
+            f"{'both segments and like are' if like is not None else 'neither segments nor like is'} stated; state the "
+            "population by one of them"
+        )
     if scale not in EFFECT_SCALES:
         raise ArgumentError(f"scale is {describe_value(scale)}; it must be one of {', '.join(EFFECT_SCALES)}")
-    if rows and experiments is not None:
-        raise ArgumentError("rows are drawn of one experiment only; leave out rows, or experiments")
+    past = None if like is None else read_past(like, family, truth)
+    population, stated_columns = read_segments(segments) if past is None else (past.segments, {})
+    arm_design = past.arms if past is not None and arms is None else read_arms(arms or ("control", "treatment"))
+    outcome_name = outcome or ("outcome" if past is None else past.outcome_name)
+    check_nonempty_text(outcome=outcome_name)
+    law = build_law(
+        family or ("binomial" if past is None else past.family),
+        outcome_name,
+        (population, arm_design),
+        {**(past.options if past is not None else {}), **outcome_options},
+    )
+    stated_truth = _StatedTruth(effect, between, scale, baseline, check_sd(baseline_between, "baseline_between"))
+    truth_design = _design_truth(stated_truth, law, (population, arm_design), stated_columns, past)
+    unit_count = n if n is not None else (DEFAULT_UNIT_COUNT if past is None else past.unit_count)
+    design = Design(
+        population,
+        arm_design,
+        law,
+        read_sizes(unit_count, days, is_fixed=fixed_sizes),
+        read_structure(cluster_size, icc, pre_correlation),
+    )
+    experiment_count = 1 if experiments is None else check_count(experiments, "experiments", "experiments")
+    # Streams of their own, so that the truth stays the same whatever is drawn of it.
+    truth_rng, data_rng = np.random.default_rng(check_seed(seed)).spawn(2)
+    eta = draw_eta(truth_design, law, (population, arm_design), truth_rng, experiment_count)
+    request = DataRequest(rows or connection is not None, connection, experiments is not None, seed)
+    return draw_data(design, eta, request, data_rng)
 
 
-def _draw_data(
-    design: Design,
-    eta: FloatGrid,
-    counts: CountGrid,
-    rng: np.random.Generator,
-    *,
-    wants_rows: bool,
-    has_many: bool,
-    seed: int,
-) -> Simulation:
-    """Draw rows or cells, and put them beside the truth."""
-    segments, arms, law = design.segments, design.arms, design.law
-    true_effects = compute_true_effects(eta, law)
-    truth = tabulate_truth(true_effects, segments, arms)
-    average = tabulate_average(true_effects, eta, law, segments, arms)
-    if not has_many:
-        truth, average = truth.drop(columns=EXPERIMENT), average.drop(columns=EXPERIMENT)
-    columns = {**law.reader_options, ARM: ARM, "control": arms.names[0], "segments": list(segments.dims)}
-    if wants_rows:
-        unit_rows = draw_rows(counts[0], eta[0], law, (segments, arms), rng)
-        planned_shares = dict(zip(arms.names, arms.shares.tolist(), strict=True))
-        return Simulation(
-            with_shares(from_rows(unit_rows, **columns), planned_shares), truth, average, unit_rows, columns
+@dataclass(frozen=True, slots=True)
+class _StatedTruth:
+    """What a caller says of the truth."""
+
+    effect: Any
+    between: Any
+    scale: EffectScale
+    baseline: Any
+    baseline_between: float
+
+
+def _design_truth(
+    stated: _StatedTruth,
+    law: OutcomeLaw,
+    names: tuple[PopulationDesign, ArmDesign],
+    stated_columns: Mapping[str, StatedValues],
+    past: PastDesign | None,
+) -> TruthDesign:
+    """Put together what is true of baselines and effects: what is stated, else a column of segments, else the past."""
+    population, arms = names
+    fit_eta = None if past is None else past.eta_draws
+    if fit_eta is not None and fit_eta.shape[2] != len(arms.names):
+        raise ArgumentError(f"the fit has {fit_eta.shape[2]} arms, not {len(arms.names)}; leave arms out, or like")
+    if stated.baseline is None and fit_eta is not None:
+        baseline_eta = fit_eta[..., 0]
+    else:
+        stated_baseline = stated.baseline
+        if stated_baseline is None:
+            past_baseline = law.default_baseline if past is None else past.baseline
+            stated_baseline = stated_columns.get("baseline", past_baseline)
+        baseline_mean = (
+            stated_baseline
+            if isinstance(stated_baseline, np.ndarray)
+            else spread_over_segments(stated_baseline, population, "baseline")
         )
-    names = CellNames(str(law.reader_options["outcome"]), f"simulated with seed {seed}")
-    # The days of an experiment share its truth: parameters get an axis of length 1 for them.
-    parameters = {name: values[:, None] for name, values in law.find_parameters(eta).items()}
-    statistics = law.draw_statistics(counts, parameters, rng)
-    cells = build_simulated_cells(pool_days(statistics), segments, arms, names, [EXPERIMENT])
-    # The whole is pooled from its days, so that both always agree.
-    daily = None
-    if counts.shape[1] > 1:
-        daily = build_simulated_cells(statistics, segments, arms, names, [EXPERIMENT, DAY])
-    if not has_many:
-        cells = cells.isel({EXPERIMENT: 0}, drop=True)
-        daily = None if daily is None else daily.isel({EXPERIMENT: 0}, drop=True)
-    return Simulation(cells, truth, average, None, columns, daily)
+        baseline_eta = find_baseline_eta(baseline_mean, law, population)[None]
+    effect, scale = stated.effect, stated.scale
+    if effect is None and fit_eta is not None:
+        effect_draws, scale = fit_eta[..., 1:] - fit_eta[..., :1], "link"
+    elif effect is None and "effect" in stated_columns:
+        effect_draws = np.repeat(stated_columns["effect"][None, :, None], len(arms.treated), axis=2)
+    else:
+        effect_draws = spread_over_arms(0.0 if effect is None else effect, population, arms.treated, "effect")[None]
+    spreads = read_spreads(stated.between, population, arms)
+    return TruthDesign(baseline_eta, stated.baseline_between, effect_draws, spreads, scale)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bayes_hte._support.phrases import quote_names
 from bayes_hte.cells.reading.labels import format_level
 from bayes_hte.cells.simulation.outcomes.law import FloatGrid, OutcomeLaw
-from bayes_hte.cells.simulation.stated.design import check_sd
+from bayes_hte.cells.simulation.stated.numbers import check_sd
 from bayes_hte.cells.simulation.stated.segments import ArmDesign, PopulationDesign, StatedValues
 from bayes_hte.errors import ArgumentError
 from bayes_hte.spec.cell_table import ARM, SEGMENT, EffectScale
@@ -39,11 +39,11 @@ class TruthDesign:
     Attributes
     ----------
     baseline_eta : array
-        Linear predictor of the control, (segment,).
+        Linear predictor of the control, (draw, segment): a single draw where one baseline was stated.
     baseline_between : float
         SD of the control's linear predictor between segments, around that.
     effect : array
-        Effects on `scale`, (segment, treated arm).
+        Effects on `scale`, (draw, segment, treated arm), with as many draws or a single one.
     spreads : tuple of EffectSpread
         How effects vary around these, on `scale`.
     scale : str
@@ -116,12 +116,14 @@ def draw_eta(
     ArgumentError
         If an effect leads to a mean that the outcome cannot have.
     """
-    segment_count, treated_count = truth.effect.shape
+    # The draw of a fit that is true of each experiment: baselines and effects of one draw belong together.
+    draw_index = rng.integers(max(len(truth.baseline_eta), len(truth.effect)), size=size)
+    control_eta = truth.baseline_eta[draw_index % len(truth.baseline_eta)]
+    effect = truth.effect[draw_index % len(truth.effect)]
+    treated_count = effect.shape[-1]
     # eta₀ = link(baseline) + baseline_between · z,   z ~ Normal(0, 1) for each experiment and segment
-    control_eta = np.broadcast_to(truth.baseline_eta, (size, segment_count))
     if truth.baseline_between > 0:
         control_eta = control_eta + truth.baseline_between * rng.standard_normal(control_eta.shape)
-    effect = np.broadcast_to(truth.effect, (size, segment_count, treated_count))
     # effect = stated + Σ over spreads of between · z[level of the segment],   z new for each experiment and arm
     for spread in truth.spreads:
         if spread.between_sd.any():
@@ -146,10 +148,14 @@ def _find_treated_eta(
     """Find the linear predictor of treated arms, (experiment, segment, treated arm), from effects on their means."""
     if scale == "relative" and law.link == "log":
         # e^eta' / e^eta − 1 = effect; of survival these are hazards
-        _refuse_impossible(effect > -1, effect, effect, "a relative effect is above −100 %", names)
+        _refuse_impossible(
+            effect > -1, effect, np.exp(control_eta) * (1 + effect), "a relative effect is above −100 %", names
+        )
         return control_eta + np.log1p(effect)
     # mean₁ = mean₀ + effect, or mean₀ (1 + effect);   eta₁ = link(mean₁)
     control_mean = law.find_mean(control_eta)
+    if scale == "relative" and not control_mean.all():
+        raise ArgumentError("a relative effect of a baseline of 0 is none; state the baseline, or effects as absolute")
     treated_mean = control_mean + effect if scale == "absolute" else control_mean * (1 + effect)
     _refuse_impossible(law.is_possible(treated_mean), effect, treated_mean, law.range_phrase, names)
     return law.find_link(treated_mean)

@@ -9,6 +9,8 @@ import xarray as xr
 
 from bayes_hte.cells.build import NAN_WHEN_EMPTY, CellCoords, TableAttributes, build_cell_table
 from bayes_hte.cells.combine.planned_shares import with_shares
+from bayes_hte.cells.reading.labels import CellKey
+from bayes_hte.cells.simulation.outcomes.counts import EXPOSURE_COLUMN
 from bayes_hte.cells.simulation.outcomes.law import CountGrid, DrawnValues
 from bayes_hte.cells.simulation.stated.design import SizeDesign
 from bayes_hte.cells.simulation.stated.segments import ArmDesign, PopulationDesign, StatedValues
@@ -19,17 +21,27 @@ MOMENT_NAMES = (("n", "mean", "ss"), ("positive", "log_mean", "log_ss"))
 """Names of n, mean and sum of squared deviations, which pool by Chan's formula; all other statistics add up."""
 
 
-def draw_sizes(
-    sizes: SizeDesign, segments: PopulationDesign, arms: ArmDesign, rng: np.random.Generator, experiment_count: int
+def draw_sizes(  # noqa: PLR0917
+    sizes: SizeDesign,
+    segments: PopulationDesign,
+    arms: ArmDesign,
+    rng: np.random.Generator,
+    experiment_count: int,
+    cluster_size: int | None = None,
 ) -> CountGrid:
-    """Draw the number of units in every cell, (experiment, day, segment, arm); each experiment adds up to the same."""
+    """Draw the number of units in every cell, (experiment, day, segment, arm), or of clusters of a stated size.
+
+    Each experiment adds up to the same number.
+    """
+    # Clusters are assigned as a whole: as many as come nearest to the units that were asked for.
+    total = sizes.unit_count if cluster_size is None else max(round(sizes.unit_count / cluster_size), 1)
     # P(cell) = share of the day × share of the segment × share of the arm: assignment looks at nothing else
     cell_shares = np.einsum("d,s,a->dsa", sizes.day_shares, segments.shares, arms.shares)
     flat_shares = cell_shares.ravel() / cell_shares.sum()
     if sizes.is_fixed:
-        counts = np.broadcast_to(_round_shares(flat_shares, sizes.unit_count), (experiment_count, flat_shares.size))
+        counts = np.broadcast_to(_round_shares(flat_shares, total), (experiment_count, flat_shares.size))
     else:
-        counts = rng.multinomial(sizes.unit_count, flat_shares, size=experiment_count)
+        counts = rng.multinomial(total, flat_shares, size=experiment_count)
     return np.ascontiguousarray(counts, dtype=np.int64).reshape(experiment_count, *cell_shares.shape)
 
 
@@ -51,6 +63,8 @@ class CellNames:
     source_text: str
     extra_coords: CellCoords = field(default_factory=lambda: MappingProxyType({}))
     horizon: float | None = None
+    recipe_text: str | None = None
+    cluster_column: str | None = None
 
 
 def build_simulated_cells(
@@ -74,27 +88,44 @@ def build_simulated_cells(
     """
     # Labels and attributes are the same in every table: they are checked once, of the first one.
     first_table = {name: values[(0,) * len(dims)] for name, values in statistics.items()}
-    cell_keys = [(levels, arm) for levels in segments.levels_by_segment for arm in arms.names]
+    # Published estimates are of treated arms, and have no control beside them.
+    has_control = "estimate" not in statistics
+    arm_names = arms.names if has_control else arms.treated
     template = build_cell_table(
-        cell_keys,
+        list_cell_keys(segments, arm_names),
         {name: values.reshape(-1, *values.shape[2:]) for name, values in first_table.items()},
         TableAttributes(
             outcome_name=names.outcome_name,
-            control_arm=arms.names[0],
+            control_arm=arms.names[0] if has_control else "",
             dims=segments.dims,
             source_text=names.source_text,
-            level_orders={**segments.level_orders, ARM: arms.names},
+            size_unit=_name_size_unit(statistics),
+            recipe_text=names.recipe_text,
+            cluster_column=names.cluster_column,
+            level_orders={**segments.level_orders, ARM: arm_names},
             horizon=names.horizon,
         ),
         extra_coords=names.extra_coords,
     )
     # Planned shares make `check` compare the sizes of arms with what was stated.
-    template = with_shares(template, dict(zip(arms.names, arms.shares.tolist(), strict=True)))
+    if has_control:
+        template = with_shares(template, arms.name_shares())
     data = {name: ((*dims, *CELL_VARIABLES[name].dims), _blank_empty_cells(name, statistics)) for name in statistics}
     leading_shape = next(iter(statistics.values())).shape[: len(dims)]
     # Days are counted from 1, as people do; experiments from 0, as the rows of an array.
     places = {dim: np.arange(size) + (dim == DAY) for dim, size in zip(dims, leading_shape, strict=True)}
     return xr.Dataset(data, coords={**template.coords, **places}, attrs=template.attrs)
+
+
+def list_cell_keys(segments: PopulationDesign, arm_names: Sequence[str]) -> list[CellKey]:
+    """List the cells, the arms of the first segment first."""
+    return [(levels, arm) for levels in segments.levels_by_segment for arm in arm_names]
+
+
+def _name_size_unit(statistics: DrawnValues) -> str | None:
+    if "cell_size" in statistics:
+        return "rows"  # of clusters, as `from_rows` counts them
+    return EXPOSURE_COLUMN if "exposure" in statistics else None
 
 
 def _blank_empty_cells(name: str, statistics: Mapping[str, np.ndarray]) -> np.ndarray:

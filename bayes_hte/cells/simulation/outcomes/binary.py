@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bayes_hte.cells.simulation.outcomes.law import CountGrid, DrawnValues, FloatGrid, LawParameters, OutcomeLink
+from bayes_hte.cells.build import CellCoords
+from bayes_hte.cells.simulation.outcomes.law import (
+    NO_COORDS,
+    CountGrid,
+    DrawnValues,
+    FloatGrid,
+    LawParameters,
+    OutcomeLink,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,10 @@ class BinaryLaw:
         """Draw n and the binomial number of events."""
         # A sum of n independent 0s and 1s: the binomial number holds all that the units tell of p.
         return {"n": n, "events": rng.binomial(n, parameters["mean"])}
+
+    def find_coords(self, statistics: DrawnValues) -> CellCoords:
+        """Label no axis: there is none of its own."""
+        return NO_COORDS
 
     def draw_units(self, parameters: LawParameters, rng: np.random.Generator) -> DrawnValues:
         """Draw 0 or 1 for every unit."""

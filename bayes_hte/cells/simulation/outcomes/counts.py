@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayes_hte.cells.simulation.outcomes.law import CountGrid, DrawnValues, FloatGrid, LawParameters, OutcomeLink
+from bayes_hte.cells.build import CellCoords
+from bayes_hte.cells.simulation.outcomes.law import (
+    NO_COORDS,
+    CountGrid,
+    DrawnValues,
+    FloatGrid,
+    LawParameters,
+    OutcomeLink,
+)
 
 EXPOSURE_COLUMN = "exposure"
 LARGEST_RATE = 1e12
@@ -65,6 +73,10 @@ class PoissonLaw:
         # Σ exposure over the n units, all alike; events ~ Poisson(rate × exposure)
         exposure = n * parameters["exposure"]
         return {"n": n, "events": rng.poisson(parameters["mean"] * exposure), "exposure": exposure}
+
+    def find_coords(self, statistics: DrawnValues) -> CellCoords:
+        """Label no axis: there is none of its own."""
+        return NO_COORDS
 
     def draw_units(self, parameters: LawParameters, rng: np.random.Generator) -> DrawnValues:
         """Draw the count of every unit."""

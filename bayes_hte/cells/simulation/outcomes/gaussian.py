@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayes_hte.cells.simulation.outcomes.law import CountGrid, DrawnValues, FloatGrid, LawParameters, OutcomeLink
+from bayes_hte.cells.build import CellCoords
+from bayes_hte.cells.simulation.outcomes.law import (
+    NO_COORDS,
+    CountGrid,
+    DrawnValues,
+    FloatGrid,
+    LawParameters,
+    OutcomeLink,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,10 @@ class GaussianLaw:
         # χ² with 0 degrees of freedom is 0: a single unit does not deviate from its own mean.
         chi_squared = np.where(n > 1, rng.chisquare(np.maximum(n - 1, 1)), 0.0)
         return {"n": n, "mean": np.where(n > 0, drawn_mean, np.nan), "ss": parameters["sd"] ** 2 * chi_squared}
+
+    def find_coords(self, statistics: DrawnValues) -> CellCoords:
+        """Label no axis: there is none of its own."""
+        return NO_COORDS
 
     def draw_units(self, parameters: LawParameters, rng: np.random.Generator) -> DrawnValues:
         """Draw the measurement of every unit."""

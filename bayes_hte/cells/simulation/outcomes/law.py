@@ -5,10 +5,13 @@ are segment and arm, the control first, before axes of a parameter's own (such a
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bayes_hte.cells.build import CellCoords
 
 type FloatGrid = NDArray[np.float64]
 """Numbers by (experiment, day, segment, arm), or any part of these axes, in this order."""
@@ -18,6 +21,8 @@ type LawParameters = Mapping[str, FloatGrid]
 """Parameters of the law by name; each has the shape of eta, and may have an axis of its own behind."""
 type DrawnValues = dict[str, NDArray[Any]]
 """Statistics of cells by the names of the cell table, or outcomes of units by column."""
+NO_COORDS: Final[CellCoords] = MappingProxyType({})
+"""Of statistics that have no axes but segment and arm."""
 OutcomeLink = Literal["identity", "log", "logit"]
 
 
@@ -57,6 +62,9 @@ class OutcomeLaw(Protocol):
 
     def draw_statistics(self, n: CountGrid, parameters: LawParameters, rng: np.random.Generator) -> DrawnValues:
         """Draw the sufficient statistics of cells with n units each, from their sampling distributions."""
+
+    def find_coords(self, statistics: DrawnValues) -> CellCoords:
+        """Find the coordinates of the axes that statistics have besides segment and arm."""
 
     def draw_units(self, parameters: LawParameters, rng: np.random.Generator) -> DrawnValues:
         """Draw the outcome of single units, whose parameters have the axis of the units in place of the cells'."""

@@ -1,18 +1,16 @@
 """The design of a simulated experiment: who is in it, what is true of them, and how many are observed."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from bayes_hte._support.validation import describe_value, to_float, to_int
+from bayes_hte._support.validation import describe_value, to_int
 from bayes_hte.cells.simulation.outcomes.law import OutcomeLaw
+from bayes_hte.cells.simulation.stated.numbers import check_count
 from bayes_hte.cells.simulation.stated.segments import ArmDesign, PopulationDesign, StatedValues, check_shares
+from bayes_hte.cells.simulation.stated.unit_structure import UnitStructure
 from bayes_hte.errors import ArgumentError
-
-LARGEST_UNIT_COUNT = 10**15
-"""Sums of whole numbers stay exact in double precision up to nine times this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +34,13 @@ class SizeDesign:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """A simulated experiment before its truth is drawn: segments, arms, the law of the outcome, and sizes."""
+    """A simulated experiment before its truth is drawn: who is in it, the law of the outcome, and sizes."""
 
     segments: PopulationDesign
     arms: ArmDesign
     law: OutcomeLaw
     sizes: SizeDesign
+    structure: UnitStructure
 
 
 def read_sizes(n: object, days: object, *, is_fixed: bool) -> SizeDesign:
@@ -65,36 +64,3 @@ def read_sizes(n: object, days: object, *, is_fixed: bool) -> SizeDesign:
             raise ArgumentError("days is empty, so nobody would arrive; give one share per day")
         day_shares = np.array(list(check_shares(named_shares, "the days").values()))
     return SizeDesign(unit_count, day_shares, is_fixed)
-
-
-def check_count(value: object, argument_name: str, noun: str) -> int:
-    """Check that a value is a whole number of 1 or more, and return it as an int.
-
-    Raises
-    ------
-    ArgumentError
-        If it is not; the message says of what it is the number.
-    """
-    number = to_float(value)
-    # 1e8 is how people write a hundred million.
-    if number is None or not math.isfinite(number) or number != math.floor(number) or number > LARGEST_UNIT_COUNT:
-        raise ArgumentError(f"{argument_name} is {describe_value(value)}; give a whole number of {noun}")
-    if number < 1:
-        raise ArgumentError(f"{argument_name}={int(number)} leaves nothing to simulate; give 1 or more {noun}")
-    return int(number)
-
-
-def check_sd(stated_sd: object, value_name: str) -> float:
-    """Check that a value is a standard deviation, and return it as a float.
-
-    Raises
-    ------
-    ArgumentError
-        If it is no finite number of 0 or more.
-    """
-    standard_deviation = to_float(stated_sd)
-    if standard_deviation is None or not math.isfinite(standard_deviation) or standard_deviation < 0:
-        raise ArgumentError(
-            f"{value_name} is {describe_value(stated_sd)}; a standard deviation is a number of 0 or more"
-        )
-    return standard_deviation

@@ -77,6 +77,10 @@ class ArmDesign:
         """The arms that have an effect."""
         return self.names[1:]
 
+    def name_shares(self) -> dict[str, float]:
+        """Name the share of each arm."""
+        return dict(zip(self.names, self.shares.tolist(), strict=True))
+
 
 def read_segments(segments: object) -> tuple[PopulationDesign, dict[str, StatedValues]]:
     """Read segments from their number, from levels by dimension, or from a table with one row per segment.
@@ -114,7 +118,7 @@ def read_segments(segments: object) -> tuple[PopulationDesign, dict[str, StatedV
         tuple(level for level, _ in crossing): math.prod(share for _, share in crossing) for crossing in crossings
     }
     level_orders = {dim: tuple(shares) for dim, shares in zip(dims, shares_by_dim, strict=True)}
-    return _build_design(dims, share_by_levels, level_orders), {}
+    return build_population(dims, share_by_levels, level_orders), {}
 
 
 def _check_names(dims: Sequence[Any]) -> list[str]:
@@ -162,7 +166,9 @@ def check_shares(stated_shares: Mapping[str, object], role_phrase: str) -> dict[
     # Exactly rounded, so that the order of the names does not matter.
     total_share = math.fsum(shares.values())
     if abs(total_share - 1) > SHARE_TOLERANCE:
-        raise ArgumentError(f"the shares of {role_phrase} add up to {total_share:.4g}, not to 1; correct them")
+        raise ArgumentError(
+            f"the shares of {role_phrase} add up to {total_share:.4g}, not to 1; state them so that they do"
+        )
     return {name: share / total_share for name, share in shares.items()}
 
 
@@ -180,7 +186,7 @@ def _read_segment_table(table: "pd.DataFrame") -> tuple[PopulationDesign, dict[s
     level_orders = {
         dim: tuple(dict.fromkeys(levels)) for dim, levels in zip(dims, zip(*keys, strict=True), strict=True)
     }
-    design = _build_design(dims, dict(zip(keys, shares.values(), strict=True)), level_orders)
+    design = build_population(dims, dict(zip(keys, shares.values(), strict=True)), level_orders)
     # The design has its own order of segments: the columns of the table follow it.
     row_of_key = {key: row for row, key in enumerate(keys)}
     row_order = [row_of_key[key] for key in design.levels_by_segment]
@@ -197,10 +203,10 @@ def _read_numbers(values: Sequence[object], column_name: str) -> StatedValues:
     return np.array(numbers, dtype=np.float64)
 
 
-def _build_design(
+def build_population(
     dims: Sequence[str], share_by_levels: Mapping[SegmentLevels, float], level_orders: Mapping[str, tuple[str, ...]]
 ) -> PopulationDesign:
-    """Put segments in the order that the cell table will have."""
+    """Build a population whose segments stand in the order that the cell table will have; shares may be sizes."""
     # The order of `build_cell_table`: arrays of the design and of cells then need no labels to fit each other.
     ordered_segments = sort_segments(share_by_levels, dims, level_orders)
     shares = np.array([share_by_levels[levels] for levels in ordered_segments])
@@ -232,6 +238,6 @@ def read_arms(arms: object) -> ArmDesign:
         arm_shares = dict.fromkeys(names, 1 / max(len(names), 1))
     if len(arm_shares) < 2:
         raise ArgumentError(
-            f"an experiment needs a control and another arm, not {quote_names(list(arm_shares)) or 'none'}"
+            f"the arms are {quote_names(list(arm_shares)) or 'none'}; name two at least, the control first"
         )
     return ArmDesign(tuple(arm_shares), np.array(list(arm_shares.values())))
