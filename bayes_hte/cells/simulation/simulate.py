@@ -188,6 +188,7 @@ def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
         )
     if scale not in EFFECT_SCALES:
         raise ArgumentError(f"scale is {describe_value(scale)}; it must be one of {', '.join(EFFECT_SCALES)}")
+    # What is stated comes before what the past says, and that before the defaults.
     past = None if like is None else read_past(like, family, truth)
     population, stated_columns = read_segments(segments) if past is None else (past.segments, {})
     arm_design = past.arms if past is not None and arms is None else read_arms(arms or ("control", "treatment"))
@@ -240,6 +241,7 @@ def _design_truth(
     fit_eta = None if past is None else past.eta_draws
     if fit_eta is not None and fit_eta.shape[2] != len(arms.names):
         raise ArgumentError(f"the fit has {fit_eta.shape[2]} arms, not {len(arms.names)}; leave arms out, or like")
+    # Baseline and effect of one draw belong together: they are correlated in the posterior.
     if stated.baseline is None and fit_eta is not None:
         baseline_eta = fit_eta[..., 0]
     else:
@@ -254,6 +256,7 @@ def _design_truth(
         )
         baseline_eta = find_baseline_eta(baseline_mean, law, population)[None]
     effect, scale = stated.effect, stated.scale
+    # Effects of a fit are differences of its linear predictors, so they are on the link scale whatever was asked.
     if effect is None and fit_eta is not None:
         effect_draws, scale = fit_eta[..., 1:] - fit_eta[..., :1], "link"
     elif effect is None and "effect" in stated_columns:

@@ -76,6 +76,7 @@ def draw_column_moments(
             "cells of clusters, or with a covariate, are means: they are drawn for the families binomial, normal and "
             "mean; choose one of these, or leave cluster_size and pre_correlation out"
         )
+    # Totals of clusters and of their covariates would be correlated by a second icc, which nobody has stated.
     if structure.cluster_size is not None:
         if structure.pre_correlation is not None:
             raise ArgumentError("cells of clusters are drawn without a covariate; draw rows=True for both at once")
@@ -129,6 +130,7 @@ def _draw_covariate_moments(
         control_mean + slope * (mean - parameters["mean"]) + left_sd / np.sqrt(some) * rng.standard_normal(n.shape)
     )
     cross = slope * ss + left_sd * np.sqrt(ss) * rng.standard_normal(n.shape)
+    # A cell in which y does not vary says nothing of S_xy: then S_xx has a degree of freedom more.
     varies = ss > 0
     freedom = np.where(varies, n - 2, n - 1)
     chi_squared = np.where(freedom > 0, rng.chisquare(np.maximum(freedom, 1)), 0.0)
@@ -176,6 +178,7 @@ def _solve_table(
         "column_mean": moments.means[place].reshape(-1, column_count),
         "column_ss": moments.products[place].reshape(-1, column_count, column_count),
     }
+    # The same variables as `from_rows` gives of such rows, so that tables merge and models read them.
     cell_sizes = measure_sizes(columns, recipe)
     cluster_rows = {} if structure.cluster_size is None else {"n_rows": columns["n"] * structure.cluster_size}
     sizes = {} if cell_sizes is None else {"cell_size": cell_sizes}

@@ -47,6 +47,7 @@ type LawMaker = Callable[[str, DesignNames, Mapping[str, Any]], OutcomeLaw]
 def _spread_positive(keyword: str, options: Mapping[str, Any], names: DesignNames, default: float) -> StatedValues:
     """Spread an option over segments and all arms, and check that it is above 0; (segment, arm)."""
     segments, arms = names
+    # A spread may be that of the treated alone: an arm can change more than the mean.
     values = spread_over_arms(options.get(keyword, default), segments, arms.names, keyword)
     if not (values > 0).all():
         raise ArgumentError(f"{keyword} is {values.min():.4g} in some cell; it must be above 0")
@@ -87,6 +88,7 @@ def _make_ordinal(column: str, names: DesignNames, options: Mapping[str, Any]) -
             f"answers is {describe_value(stated_answers)}; give the share of every level, from 1 up, such as "
             "[0.1, 0.2, 0.4, 0.3]"
         )
+    # Named, so that the message about a wrong share says of which level it is.
     named_shares = {f"level {i + 1}": share for i, share in enumerate(stated_answers)}
     if len(named_shares) < 2:
         raise ArgumentError("answers states fewer than two levels, so nothing could differ; give a share for each")
@@ -102,6 +104,7 @@ def _make_two_part(column: str, names: DesignNames, options: Mapping[str, Any]) 
             f"chance is {chance.min() if chance.min() <= 0 else chance.max():.4g}; the chance of an outcome above 0 "
             "lies between 0 and 1"
         )
+    # Half and half unless stated: a change that sells to more people and more to each.
     chance_part = to_float(options.get("chance_part", 0.5))
     if chance_part is None or not math.isfinite(chance_part):
         raise ArgumentError(f"chance_part is {describe_value(options['chance_part'])}; give a number such as 0.5")
@@ -110,6 +113,7 @@ def _make_two_part(column: str, names: DesignNames, options: Mapping[str, Any]) 
 
 def _make_survival(column: str, names: DesignNames, options: Mapping[str, Any]) -> OutcomeLaw:
     horizon = _read_positive("horizon", options, 1.0)
+    # Everybody is followed up to the horizon unless stated: nothing is then censored before it.
     follow_up = _read_positive("follow_up", options, horizon)
     if follow_up < horizon:
         raise ArgumentError(f"follow_up={follow_up:g} ends before the horizon, {horizon:g}; follow units up to it")
@@ -162,6 +166,7 @@ def build_law(family: object, column: str, names: DesignNames, options: Mapping[
     """
     if not isinstance(family, str) or family not in LAW_MAKERS:
         raise ArgumentError(f"family is {describe_value(family)}; it must be one of {quote_names(list(LAW_MAKERS))}")
+    # An option of another family would be passed over in silence, and the data be other than their reader thinks.
     make_law, known_options = LAW_MAKERS[family]
     if unknown_options := [name for name in options if name not in known_options]:
         known_phrase = f"its options are {quote_names(known_options)}" if known_options else "leave it out"

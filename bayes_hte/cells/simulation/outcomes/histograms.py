@@ -85,6 +85,7 @@ class NegativeBinomialLaw:
 
     def draw_units(self, parameters: LawParameters, rng: np.random.Generator) -> DrawnValues:
         """Draw the count of every unit."""
+        # A Poisson count whose rate is gamma distributed with the mean m and the shape alpha.
         mean, alpha = parameters["mean"], parameters["alpha"]
         return {self.outcome_column: rng.poisson(rng.gamma(alpha, mean / alpha))}
 
@@ -169,6 +170,7 @@ class OrdinalLaw:
 
     def find_unit_sd(self, parameters: LawParameters) -> FloatGrid:
         """Find the SD of the levels' numbers."""
+        # Var y = E y² − (E y)²
         levels = np.arange(1, len(self.cutpoints) + 2)
         mean, square_mean = ((parameters["probabilities"] * levels**power).sum(axis=-1) for power in (1, 2))
         return np.asarray(np.sqrt(square_mean - mean**2))
