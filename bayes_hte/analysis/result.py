@@ -427,6 +427,51 @@ class Fit:
         chosen_rule = choose_rule(rule, self.plan, question.scale)
         return attach_verdict(self, decide_segments(self._tree, question, chosen_rule))
 
+    def multiplicity(
+        self, rule: Rule | None = None, *, scale: EffectScale | None = None, ci_prob: float | None = None
+    ) -> pd.DataFrame:
+        """Set what the posterior says of many segments beside p-values that are corrected for their number.
+
+        Parameters
+        ----------
+        rule, scale, ci_prob
+            As in `decide`; ci_prob is also the probability of the simultaneous intervals.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, raw and raw_se (the segment on its own), test ("z"; "Fisher" or "conditional
+            binomial" where counts are few), p_raw (its two-sided p-value), p_holm, p_bh (by Holm, by Benjamini and
+            Hochberg, over all rows), effect, p_positive, local_false_sign_rate (the probability that the likelier sign
+            is wrong), simultaneous_low, simultaneous_high (hold all effects together with ci_prob), decision, p_wrong,
+            reliable. ``attrs``: calls (ship and stop), expected_wrong_calls, expected_wrong_share,
+            p_all_calls_right (from joint draws), wanted_wrong_share (of the rule), simultaneous_prob.
+
+        Raises
+        ------
+        ArgumentError, PlanError
+            As in `decide`.
+
+        Notes
+        -----
+        Expected wrong calls are right if effects are like the model says. Pooling has already moved estimates toward
+        each other, so p_positive needs no correction under the model; p-values do, as each segment stands alone there.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> multiplicity = hte.example_fit().multiplicity()
+        >>> multiplicity[["p_raw", "p_holm", "p_bh"]].round(3).iloc[2].tolist()
+        [0.001, 0.004, 0.004]
+        >>> multiplicity.attrs["calls"], round(multiplicity.attrs["expected_wrong_calls"], 2)
+        (2, 0.02)
+        """
+        from bayes_hte.decisions.multiplicity import tabulate_multiplicity
+
+        question = self.question(scale, ci_prob)
+        chosen_rule = choose_rule(rule, self.plan, question.scale)
+        return attach_verdict(self, tabulate_multiplicity(self._tree, question, chosen_rule))
+
     def heterogeneity(
         self, scale: EffectScale | None = None, ci_prob: float | None = None, *, rope: float | None = None
     ) -> pd.DataFrame:

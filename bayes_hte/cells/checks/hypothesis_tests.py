@@ -87,7 +87,7 @@ def _compare_each_with_rest(counts: UnitCounts, row_totals: UnitCounts, shares: 
     return np.minimum(np.min(category_p, axis=0) * len(shares), 1.0)
 
 
-def compute_binomial_p(successes: UnitCounts, trials: UnitCounts, share: float) -> RealValues:
+def compute_binomial_p(successes: UnitCounts, trials: UnitCounts, share: RealValues | float) -> RealValues:
     """Compute two-sided p-values: the probability of all counts not more probable than `successes` of `trials`."""
     from scipy import special
 
