@@ -34,6 +34,7 @@ PYTHON_PAGES = [
     "docs/clusters.md",
     "docs/exact-engine.md",
     "docs/simulation.md",
+    "docs/policies.md",
 ]
 
 

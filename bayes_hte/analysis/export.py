@@ -215,6 +215,7 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "segments": _list_records(result_tables.segment_table.assign(verdict=segment_verdicts)),
         "decisions": _summarise_decisions(fit),
         "heterogeneity": _list_records(result_tables.heterogeneity_table),
+        **_build_policy_block(fit),
         "provenance": collect_provenance(fit.tree),
     }
 
@@ -230,6 +231,15 @@ def _summarise_decisions(fit: Fit) -> dict[str, Any] | None:
         "all_segments": decision_table.attrs["all_segments"],
         "segments": _list_records(decision_table),
     }
+
+
+def _build_policy_block(fit: Fit) -> dict[str, Any]:
+    """Build the block ``policy`` of summary.json: what policies are worth, where the plan states a rule."""
+    if fit.plan is None or fit.plan.decision is None:
+        return {}
+    policy_table = fit.policy()
+    facts = {name: policy_table.attrs[name] for name in ("gain", "population", "budget", "all")}
+    return {"policy": {**facts, "policies": _list_records(policy_table.drop(columns="reliable"))}}
 
 
 def judge_segments(fit: Fit, segment_table: pd.DataFrame) -> list[Verdict]:

@@ -637,17 +637,18 @@ class Fit:
         >>> policies = hte.example_fit().policy(hte.Rule(cost=0.005))
         >>> columns = ["policy", "share_treated", "gain", "ci_low", "ci_high", "p_beats_all"]
         >>> print(policies[columns].round(4).to_string(index=False))
-                             policy  share_treated   gain  ci_low  ci_high  p_beats_all
-                       ship to none         0.0000 0.0000  0.0000   0.0000       0.1555
-                        ship to all         1.0000 0.0024 -0.0023   0.0072       0.0000
-        ship to the chosen segments         0.7212 0.0030 -0.0009   0.0066       0.6442
+                                          policy  share_treated   gain  ci_low  ci_high  p_beats_all
+                                    ship to none         0.0000 0.0000  0.0000   0.0000       0.1555
+                                     ship to all         1.0000 0.0024 -0.0023   0.0072       0.0000
+                     ship to the chosen segments         0.7212 0.0030 -0.0009   0.0066       0.6442
+        ship to the segments that the rule calls         0.5088 0.0027 -0.0004   0.0058       0.5578
         """
         from bayes_hte.decisions.policy.comparison import tabulate_policies
-        from bayes_hte.decisions.policy.valuation import check_terms, choose_rule
+        from bayes_hte.decisions.policy.valuation import check_terms
 
         terms = check_terms(self._tree, population, budget, by, costs)
-        interval_prob = self.question(None, ci_prob).ci_prob
-        return attach_verdict(self, tabulate_policies(self._tree, choose_rule(self._tree, rule), terms, interval_prob))
+        question = self.question(None, ci_prob)
+        return attach_verdict(self, tabulate_policies(self._tree, question, choose_rule(rule, self.plan), terms))
 
     def policy_curve(
         self,
@@ -693,12 +694,12 @@ class Fit:
         desktop          1.000 0.002           0.0   0.424
         """
         from bayes_hte.decisions.policy.curve import tabulate_policy_curve
-        from bayes_hte.decisions.policy.valuation import check_terms, choose_rule
+        from bayes_hte.decisions.policy.valuation import check_terms
 
         terms = check_terms(self._tree, population, budget, by, costs)
         interval_prob = self.question(None, ci_prob).ci_prob
         return attach_verdict(
-            self, tabulate_policy_curve(self._tree, choose_rule(self._tree, rule), terms, interval_prob)
+            self, tabulate_policy_curve(self._tree, choose_rule(rule, self.plan), terms, interval_prob)
         )
 
     def plot_policy(  # noqa: PLR0913 - the choices of a figure; each is one word at the call

@@ -140,8 +140,8 @@ def draw_policy(  # noqa: PLR0913 - the choices of a figure; each is one word at
     >>> import bayes_hte as hte
     >>> table = hte.example_fit().policy_curve()
     >>> axes = draw_policy(table, dimensions=["device", "customer"], percent=True)
-    >>> axes.get_xlim()
-    (0.0, 1.0)
+    >>> axes.get_xlim() == (0.0, 1.0)
+    True
     """
     visuals = require_known_visuals(visuals, POLICY_MARKS)
     if figure is not None and ax is not None:

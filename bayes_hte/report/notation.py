@@ -110,10 +110,14 @@ def state_probability(probability: float) -> str:
 
 def isolate_name(name_from_data: str) -> str:
     """Make a name from data safe inside a sentence: printable, short, and unable to turn the sentence around."""
-    short_name = shorten_text(name_from_data).replace(f" {LEVEL_SEPARATOR}", f"{NBSP}{LEVEL_SEPARATOR}")
-    is_right_to_left = any(unicodedata.bidirectional(character) in {"R", "AL", "AN"} for character in short_name)
+    return isolate_text(shorten_text(name_from_data).replace(f" {LEVEL_SEPARATOR}", f"{NBSP}{LEVEL_SEPARATOR}"))
+
+
+def isolate_text(printable_text: str) -> str:
+    """Keep a printable text with names from data from turning around the sentence that it stands in."""
+    is_right_to_left = any(unicodedata.bidirectional(character) in {"R", "AL", "AN"} for character in printable_text)
     # FIRST STRONG ISOLATE … POP DIRECTIONAL ISOLATE: without it, Arabic letters reorder the numbers after them.
-    return f"\u2068{short_name}\u2069" if is_right_to_left else short_name
+    return f"\u2068{printable_text}\u2069" if is_right_to_left else printable_text
 
 
 def quote_outcome(outcome: str) -> str:

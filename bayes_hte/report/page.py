@@ -20,6 +20,7 @@ from bayes_hte.plot.from_fit import plot_shrinkage
 from bayes_hte.report import background, dimensions, prior_notes
 from bayes_hte.report.answer import notes, sentences
 from bayes_hte.report.answer.decisions import DecisionSection, build_decision_section
+from bayes_hte.report.answer.policy import write_policy_sentences
 from bayes_hte.report.arm_results import (
     ArmResult,
     collect_arm_results,
@@ -96,6 +97,8 @@ class ReportPage:
         Assumptions, data, reproduction, glossary.
     prior_notes : PriorNotes
         Whether the priors matter.
+    policy_sentences : list of str
+        What policies are worth; empty where no rule is stated.
     figure_css : Markup
         Styles of all figures.
     """
@@ -113,6 +116,7 @@ class ReportPage:
     pooling_sentence: str
     background: Background
     prior_notes: PriorNotes
+    policy_sentences: list[str]
     figure_css: Markup
 
 
@@ -169,6 +173,7 @@ def collect_page(
         pooling_sentence=background.POOLING_SENTENCES[get_pooling(fit_tree)],
         background=background.collect_background(fit_tree, plan),
         prior_notes=prior_notes.collect_prior_notes(fit_tree, question),
+        policy_sentences=write_policy_sentences(fit_tree, question, plan),
         figure_css=figure_styles.write_css(),
     )
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from bayes_hte._support.phrases import shorten_text
 from bayes_hte.decisions.policy.choice import GROUP, SAMPLE_DIMS, ChoiceProblem, find_best_allocations
+from bayes_hte.decisions.policy.rule_choice import find_ruled_groups
 from bayes_hte.decisions.policy.valuation import PolicyTerms, PricedChoice, price_choice
+from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.spec import Rule
 from bayes_hte.spec.cell_table import ARM
 
@@ -40,19 +42,30 @@ class Policy:
     allocation: xr.DataArray
 
 
-def tabulate_policies(fit_tree: xr.DataTree, rule: Rule, terms: PolicyTerms, ci_prob: float) -> pd.DataFrame:
-    """Tabulate what policies are worth under a rule and terms, one row each; see `Fit.policy`."""
+def tabulate_policies(fit_tree: xr.DataTree, question: EffectQuestion, rule: Rule, terms: PolicyTerms) -> pd.DataFrame:
+    """Tabulate what policies are worth under a rule and terms, one row each; see `Fit.policy`.
+
+    Parameters
+    ----------
+    fit_tree : xarray.DataTree
+    question : EffectQuestion
+        The scale of the rule's conditions, and the intervals; gains are on the absolute scale.
+    rule : Rule
+        With the smallest effect that matters settled.
+    terms : PolicyTerms
+    """
     choice = price_choice(fit_tree, rule, terms)
-    return compare_policies(choice, list_policies(choice), ci_prob)
+    policies = list_policies(choice, find_ruled_groups(fit_tree, question, rule, terms))
+    return compare_policies(choice, policies, question.ci_prob)
 
 
-def list_policies(choice: PricedChoice, rule_ships: xr.DataArray | None = None) -> list[Policy]:
+def list_policies(choice: PricedChoice, ruled_groups: xr.DataArray) -> list[Policy]:
     """List the policies that are compared: nobody, all, the chosen groups, where the rule ships, each its best arm.
 
     Parameters
     ----------
     choice : PricedChoice
-    rule_ships : xarray.DataArray, optional
+    ruled_groups : xarray.DataArray
         Dims (group, arm): where the rule says ship.
     """
     problem = choice.problem
@@ -67,14 +80,13 @@ def list_policies(choice: PricedChoice, rule_ships: xr.DataArray | None = None) 
         Policy(f"{ships[arm]} to the chosen {role}", arm, problem.allocate_best(_allow_arms(problem, [arm])))
         for arm in arms
     ]
-    if rule_ships is not None:
-        policies.append(
-            Policy(
-                f"ship to the {role} that the rule ships to",
-                arms[0] if len(arms) == 1 else BEST_ARM,
-                problem.allocate_best(rule_ships),
-            )
+    policies.append(
+        Policy(
+            f"ship to the {role} that the rule calls",
+            arms[0] if len(arms) == 1 else BEST_ARM,
+            problem.allocate_best(ruled_groups),
         )
+    )
     # Of one arm the best for each is the same as the chosen segments.
     if len(arms) > 1:
         policies.append(Policy(f"ship the best arm for each of the {role}", BEST_ARM, problem.allocate_best()))

@@ -87,7 +87,7 @@ def compute_simultaneous_band(
     --------
     Of one row the band is its interval, of two that depend on nothing it is wider.
 
-    >>> samples = np.random.default_rng(1).standard_normal((2, 40_000))
+    >>> samples = np.random.default_rng(1).standard_normal((2, 400_000))
     >>> [round(float(compute_simultaneous_band(samples[:rows], 0.95)[1][0]), 1) for rows in (1, 2)]
     [2.0, 2.2]
     """

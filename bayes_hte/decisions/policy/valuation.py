@@ -84,22 +84,6 @@ class PricedChoice:
         return f"levels of {LEVEL_SEPARATOR.join(map(str, self.group_levels.columns))}"
 
 
-def choose_rule(fit_tree: xr.DataTree, rule: object = None) -> Rule:
-    """Choose the rule that is given; else that of the plan, else the defaults.
-
-    Raises
-    ------
-    ArgumentError
-        If what is given is no rule.
-    """
-    if rule is None:
-        plan = get_plan(fit_tree)
-        return Rule() if plan is None or plan.decision is None else plan.decision
-    if not isinstance(rule, Rule):
-        raise ArgumentError(f"rule is {describe_value(rule)}; give an hte.Rule, such as hte.Rule(cost=0.001)")
-    return rule
-
-
 def check_terms(
     fit_tree: xr.DataTree,
     population: StatedPopulation | None = None,
