@@ -1,4 +1,4 @@
-"""The command line: run, aggregate, check, show, schema. Heavy libraries are imported inside the commands.
+"""The command line: run, aggregate, check, init, show, schema. Heavy libraries are imported inside the commands.
 
 argparse and plain print, because --help must answer at once: cyclopts and rich alone take longer than that to import.
 
@@ -89,6 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_plan_arguments(_add_command(subparsers, "check", check_plan, "validate plan, model and data, without fitting"))
 
+    _add_init_arguments(
+        _add_command(subparsers, "init", write_initial_plan, "write a commented plan, with what a data file lets guess")
+    )
+
     command_parser = _add_command(
         subparsers, "show", show_model, "show a model as mathematics, in words and as PyMC text"
     )
@@ -135,6 +139,17 @@ def _add_plan_arguments(command_parser: argparse.ArgumentParser) -> None:
     )
     command_parser.add_argument("--drop-missing", action="store_true", help="drop units without a finite outcome")
     command_parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
+
+
+def _add_init_arguments(command_parser: argparse.ArgumentParser) -> None:
+    command_parser.add_argument(
+        "--from", dest="data", metavar="DATA", help="data file, folder, pattern, or - (default: a template)"
+    )
+    command_parser.add_argument(
+        "--out", type=Path, metavar="PLAN.toml", default=Path("plan.toml"), help="file to write (default: plan.toml)"
+    )
+    command_parser.add_argument("--table", metavar="NAME", help="table of a database, or sheet of a workbook")
+    command_parser.add_argument("--encoding", metavar="NAME", help="of a text file, such as latin-1 (default: UTF-8)")
 
 
 def run_plan(arguments: Namespace) -> int:
@@ -244,6 +259,17 @@ def check_plan(arguments: Namespace) -> int:
     # What may make everything wrong comes first, then what is asked.
     for line in (*(f"- {warning}" for warning in data_warnings), *_format_question(restated)):
         print(_replace_control_characters(line))
+    return 0
+
+
+def write_initial_plan(arguments: Namespace) -> int:
+    """Write a plan with what can be guessed from a data file, or a template."""
+    from bayes_hte.analysis.plan_proposal.init_plan import init_plan
+
+    initial = init_plan(arguments.data, arguments.out, table=arguments.table, encoding=arguments.encoding)
+    for line in initial.lines:
+        print(_replace_control_characters(line))
+    print(_replace_control_characters(f"written: {arguments.out}; next: bayes-hte check {arguments.out}"))
     return 0
 
 

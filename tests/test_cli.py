@@ -644,7 +644,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = """
 import sys, contextlib, io
 from bayes_hte.cli import main
-for words in ([], ["run"], ["aggregate"], ["check"], ["show"], ["schema"]):
+for words in ([], ["run"], ["aggregate"], ["check"], ["init"], ["show"], ["schema"]):
     sys.argv = ["bayes-hte", *words, "--help"]
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
         main()
@@ -720,6 +720,34 @@ def test_ctrl_c_while_sampling_writes_nothing(tmp_path: Path) -> None:
     assert running.returncode == 130
     assert err.splitlines()[-1] == "stopped; nothing was written"
     assert snapshot(tmp_path) == before
+
+
+def test_init_writes_a_plan_that_check_takes_and_never_replaces_one(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = str(ROOT / "examples" / "forms" / "rows.csv")
+    answer = call("init", "--from", data)
+    assert answer.code == 0
+    assert 'guessed outcome           "bought": it is 0 or 1, and its name sounds like one' in answer.out
+    assert answer.out.endswith("written: plan.toml; next: bayes-hte check plan.toml\n")
+    assert call("check", "plan.toml").code == 0
+    again = call("init", "--from", data)
+    assert (again.code, again.out) == (1, "")
+    assert again.err.startswith("error: there is a file plan.toml already, and nothing is overwritten")
+    assert call("init", "--out", "template.toml").out.startswith("a template: fill in what is empty")
+    blank = call("check", "template.toml")
+    assert blank.code == 1
+    assert 'data.outcome: should hold text, not ""' in blank.err
+
+
+def test_standard_input_takes_the_place_of_the_plans_data(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ROOT / "examples" / "forms"
+    content = (folder / "rows.csv").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    piped = call("aggregate", str(folder / "rows.toml"), "--data", "-")
+    assert piped.code == 0
+    assert piped.out == call("aggregate", str(folder / "rows.toml")).out
 
 
 @pytest.mark.parametrize("kind", ["plan", "model"])

@@ -1,6 +1,7 @@
 """Every command that a document shows runs as it is printed, or is one whose parts are all there."""
 
 import argparse
+import io
 import re
 import shlex
 import tomllib
@@ -69,6 +70,9 @@ def test_a_command_of_the_documents_runs_as_printed(
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
     words, _, file_name = command.partition(" > ")
+    words, _, input_name = words.partition(" < ")
+    if input_name:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((tmp_path / input_name).read_bytes())))
     monkeypatch.setattr("sys.argv", strip_uv(shlex.split(words)))
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -87,6 +91,9 @@ def test_every_other_command_names_what_is_there(command: str) -> None:
     match words:
         case ["pip", "install", "uv"]:
             return
+        case ["pip", "install", package] if "[" in package:
+            name, extra = package.removesuffix("]").split("[")
+            assert (name, extra in PROJECT["project"]["optional-dependencies"]) == (PROJECT["project"]["name"], True)
         case ["pip", "install", package] | ["uv", "add", package]:
             assert package == PROJECT["project"]["name"]
         case ["pytest", *options]:

@@ -97,6 +97,7 @@ def locate_data(place: DataPlace, folder: Path, data: Any = None) -> Any:
     options = {} if is_replaced_server else place.model_dump(include={"table", "query", "encoding"}, exclude_none=True)
     if data is None and place.connection is not None:
         return DataSource(connection=place.connection, **options)
+    # A path alone stays one: small plain files are then read without DuckDB.
     path = locate_file(str(place.path), folder) if data is None else data
     return DataSource(path, **options) if options else path
 

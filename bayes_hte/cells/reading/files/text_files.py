@@ -155,6 +155,7 @@ def _begins_with_mark(file_path: str) -> bool:
 
 
 def _recode_file(file_path: str, encoding: str, folder: Path) -> str:
+    # A folder for each file: parts in two folders may have one name.
     folder.mkdir()
     copy_path = folder / re.sub(r"\.gz$", "", Path(file_path).name, flags=re.IGNORECASE)
     try:
