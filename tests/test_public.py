@@ -32,8 +32,8 @@ FUNCTIONS: list[Any] = [
 METHODS = [
     "ate", "best_arm", "compare_tests", "contrasts", "decide", "draws", "effects", "given_tau", "heterogeneity",
     "marginal", "multiplicity", "plot_forest", "plot_policy", "plot_prior", "plot_shrinkage", "plot_tau_trace",
-    "policy", "policy_curve", "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks", "report",
-    "save", "sensitivity", "survival", "table", "variance_shares",
+    "policy", "policy_curve", "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks",
+    "replication", "report", "save", "sensitivity", "survival", "table", "variance_shares",
 ]  # fmt: skip
 PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "tree"]
 

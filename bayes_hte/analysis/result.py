@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from bayes_hte.decisions.policy.population import StatedPopulation
+    from bayes_hte.decisions.repetition.standard_errors import SecondTestSize
     from bayes_hte.plot.drawing.theme import Theme
     from bayes_hte.plot.drawing.visuals import Visuals
     from bayes_hte.plot.rows import RowOrder
@@ -810,6 +811,71 @@ class Fit:
                 covariates=covariates,
             ),
         )
+
+    def replication(
+        self,
+        n: "SecondTestSize | None" = None,
+        rule: Rule | None = None,
+        *,
+        scale: EffectScale | None = None,
+        ci_prob: float | None = None,
+    ) -> pd.DataFrame:
+        """Predict what a second test would show: the same sign, the same decision; and how far raw estimates err.
+
+        Parameters
+        ----------
+        n : number, mapping or pandas.Series, optional
+            Units of the second test in all arms, divided among segments as in this one; or those of each segment by its
+            label. By default as many as in this test.
+        rule : Rule, optional
+            By default as in `decide`.
+        scale, ci_prob
+            As in `table`; an estimate is clear where its interval of `ci_prob` leaves 0 out.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, raw and raw_se (this test's own estimate), next_se (standard error of the
+            second test's), p_same_sign (probability that the second test's own estimate has the sign of this one's),
+            p_significant (that it is clear besides), power (probability that it is clear, on whichever side), type_s
+            and type_m (of clear raw estimates: the probability of a wrong sign, and how many times as large as the
+            effect they are on average), decision (of `decide`), p_same_decision (probability that the second test,
+            analysed on its own with the same model, leads to the same), reliable. NaN where a segment was not tested.
+
+        Raises
+        ------
+        ArgumentError
+            If `n`, `rule`, scale or ci_prob make no sense.
+        DataError
+            If `n` is given, and nobody has said how large this test was.
+        PlanError
+            If the rule names the smallest effect that matters, and nobody states it.
+
+        Notes
+        -----
+        The second test differs from this one by chance alone: its effects are those of this posterior. Of a fit that
+        combines two tests, they are those of a further test, which differs as these two do. The second test's analysis
+        is the normal approximation of the joint posterior with this test's own estimates taken out.
+
+        References
+        ----------
+        Gelman & Carlin (2014), Perspectives on Psychological Science 9:641.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> second = hte.example_fit().replication()
+        >>> print(second[["device", "customer", "p_same_sign", "type_m"]].head(3).round(2).to_string(index=False))
+         device  customer  p_same_sign  type_m
+        desktop       new         0.82    1.56
+        desktop returning         0.35    1.76
+         mobile       new         0.98    1.11
+        """
+        from bayes_hte.decisions.repetition.replication import tabulate_replication
+
+        question = self.question(scale, ci_prob)
+        chosen_rule = choose_rule(rule, self.plan, question.scale)
+        return attach_verdict(self, tabulate_replication(self._tree, question, chosen_rule, n))
 
     def compare_tests(self, scale: EffectScale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
         """Compare the two tests of a combined fit: each segment's effect in either, and what a third would show.
