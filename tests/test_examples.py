@@ -11,6 +11,7 @@ import nbclient
 import numpy as np
 import pandas as pd
 import pytest
+from example_pages import EXAMPLES, readme, readme_tables
 from paths import ROOT
 
 import bayes_hte as hte
@@ -18,7 +19,6 @@ from bayes_hte.analysis.run import prepare_analysis
 from bayes_hte.cells.from_plan import MAKER_BY_FORM
 from bayes_hte.estimands.effects import compute_effects
 
-EXAMPLES = ROOT / "examples"
 PLANS = sorted(path for path in EXAMPLES.glob("*/*.toml") if path.name != "model.toml")
 FOLDERS = [
     "eight_schools",
@@ -138,17 +138,6 @@ def test_notebooks_are_committed_as_sources_without_outputs() -> None:
 MEAN_MOVES, BOUND_MOVES = 0.3, 0.75
 """Posterior SDs that two runs may differ by. A passed diagnosis means 400 effective draws or more: the error of a mean
 is SD / 20, of a 2.5 % bound 0.13 SD (sqrt(.025 · .975) / .0584 / 20); four of those, times sqrt(2) for two runs."""
-
-
-def readme(name: str) -> str:
-    return (EXAMPLES / name / "README.md").read_text(encoding="utf-8").replace("−", "-")
-
-
-def readme_tables(name: str) -> list[list[list[str]]]:
-    """Cells of the tables in an example's README, without the headings."""
-    blocks = re.findall(r"(?:^\|.*\n)+", readme(name), re.MULTILINE)
-    rows = [[[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks]
-    return [table[2:] for table in rows]
 
 
 def said(pattern: str, name: str) -> list[float]:

@@ -1,0 +1,28 @@
+"""Who orders more for points, and what that costs in margin. Writes into results/loyalty_campaign/."""
+
+from pathlib import Path
+
+import bayes_hte as hte
+from bayes_hte.plot import save
+
+HERE = Path(__file__).parent
+OUT = Path("results/loyalty_campaign")
+
+
+def main() -> None:
+    """Decide by orders, look at the margin in the same segments, and compare policies in euros."""
+    orders, margin = hte.run(HERE / "plan.toml"), hte.run(HERE / "margin.toml")
+    print(orders.decide()[["frequency", "geography", "decision", "why"]].to_string(index=False))
+    print(margin.table()[["frequency", "geography", "effect", "ci_low", "ci_high"]].round(2).to_string(index=False))
+    print(
+        orders.policy()[["policy", "share_treated", "gain", "ci_low", "ci_high", "treats"]]
+        .round(2)
+        .to_string(index=False)
+    )
+    orders.report(OUT / "report.html")
+    save(orders.plot_policy(), OUT / "policy.png")
+    print(f"diagnosis {orders.diagnosis}")
+
+
+if __name__ == "__main__":
+    main()
