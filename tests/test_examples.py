@@ -239,3 +239,33 @@ def test_counts_in_the_thornton_readme_are_those_of_the_rows() -> None:
     assert int((n == 0).any("arm").sum()) == 13
     assert int(n.sel(segment="(missing)").sum()) == 4
     assert f"{4820 - int(n.sum()):,} of 4,820 people" in readme("thornton")
+
+
+def test_the_worth_of_the_e_mails_in_the_hillstrom_readme_is_that_of_a_run() -> None:
+    fit = hte.run(EXAMPLES / "hillstrom" / "spend.toml")
+    names = {
+        "the men's e-mail to all": 'ship "Men\'s e-mail" to all',
+        "the women's e-mail to all": 'ship "Women\'s e-mail" to all',
+        "the segments that the rule calls": "ship to the segments that the rule calls",
+        "the best arm for each segment": "ship the best arm for each of the segments",
+    }
+    policies = fit.policy().set_index("policy")
+    rows = readme_tables("hillstrom")[2]
+    assert len(rows) == 4
+    for name, gain, interval, p_best in rows:
+        found = policies.loc[names[name]].rename({"gain": "effect"})
+        found["sd"] = (found["ci_high"] - found["ci_low"]) / 4
+        check_effect([float(gain), *map(float, interval.split(" to "))], found, factor=1, unit=0.01)
+        assert abs(float(p_best) - found["p_best"]) < 0.05
+    shipped = fit.decide().query("decision == 'ship'").groupby("arm").size()
+    assert shipped.to_dict() == {"Men's e-mail": 8, "Women's e-mail": 2}  # the seed of the plan is fixed
+    added = said(r"adds four cents per customer, and adds anything with a probability of (\d+) %", "hillstrom")
+    assert abs(added[0] / 100 - policies.loc[names["the best arm for each segment"], "p_beats_all"]) < 0.05
+
+
+@pytest.mark.slow
+def test_no_village_of_thornton_is_called_on_its_own() -> None:
+    fit = hte.run(EXAMPLES / "thornton" / "plan.toml")
+    decisions = fit.decide()
+    assert (decisions["decision"] == "undecided").all()
+    assert "ship" in str(decisions.attrs["all_segments"])
