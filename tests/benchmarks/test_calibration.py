@@ -58,7 +58,7 @@ def suspicious(record: dict[str, Any]) -> dict[str, float]:
         ("strata", 40),
         pytest.param("poisson", 80, marks=SLOW),
         pytest.param("two parts", 60, marks=SLOW),
-        pytest.param("heavy tails", 50, marks=SLOW),
+        pytest.param("heavy tails", 30, marks=SLOW),
         pytest.param("correlation", 80, marks=SLOW),
         pytest.param("covariate", 80, marks=SLOW),
         ("crossed", 60),

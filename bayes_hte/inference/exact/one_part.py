@@ -7,7 +7,7 @@ from bayes_hte.inference.exact.latent.structure import find_unsupported_reason
 from bayes_hte.model.parameters import list_coefficients
 from bayes_hte.model.problem import Problem
 
-MAX_ONE_WAY_SEGMENTS = 100
+MAX_ONE_WAY_SEGMENTS = 1000
 """Beyond it quadrature takes less time and memory where segments share no levels: it holds few points at once."""
 
 
