@@ -26,7 +26,11 @@ FIRST_DIFFERENCE = {True: 0.15, False: 0.01}
 RELATIVE_DIFFERENCE = 0.3
 """Of a coordinate, in its SDs, once they are known."""
 FULL_HESSIAN_DIM = 5
-"""Up to so many coordinates every step has a Hessian of its own; beyond, every third."""
+"""Up to so many coordinates every step has a Hessian of its own; beyond, the last ones."""
+CLOSE_STEP = 0.5
+"""In SDs: after a step so short the next one has a Hessian of its own."""
+NEAR = 1.0
+"""Mahalanobis distance from a peak within which a point belongs to it."""
 LEAST_CURVATURE = 0.5
 """Of the negative Hessian: that of the prior is 1."""
 TRIALS = np.array([1.0, 0.5, 0.25, 0.1, 1.6])
@@ -102,17 +106,30 @@ def survey_peaks(density: LatentDensity) -> Steps[Landscape]:
         scanned.append(points[0])
         heights.append(points[1])
         for start in starts:
-            if len(peaks) < MAX_PEAKS and all(each.measure_distances(start[np.newaxis])[0] > 1.0 for each in peaks):
-                climbed = yield from climb_peak(peak.density, start)
-                if all(each.measure_distances(climbed.point[np.newaxis])[0] > 1.0 for each in peaks):
+            if len(peaks) < MAX_PEAKS and not _is_near(peaks, start):
+                climbed = yield from climb_peak(peak.density, start, known=peaks)
+                if not _is_near(peaks, climbed.point):
                     peaks.append(climbed)
     peaks.sort(key=lambda each: -each.log_mass)
     kept = [each for each in peaks if each.log_mass > peaks[0].log_mass - MAX_DEPTH]
     return Landscape(kept, np.concatenate(scanned), np.concatenate(heights))
 
 
-def climb_peak(density: LatentDensity, start: Array) -> Steps[LatentPeak]:
-    """Climb to a peak by Newton steps on the approximate log density."""
+def _is_near(peaks: list[LatentPeak], point: Array) -> bool:
+    return any(each.measure_distances(point[np.newaxis])[0] <= NEAR for each in peaks)
+
+
+def climb_peak(density: LatentDensity, start: Array, known: list[LatentPeak] | None = None) -> Steps[LatentPeak]:
+    """Climb to a peak by Newton steps on the approximate log density, or until a known peak is near.
+
+    Parameters
+    ----------
+    density : LatentDensity
+    start : ndarray
+        (coordinate,).
+    known : list of LatentPeak, optional
+        Peaks that need not be climbed again.
+    """
     point, dim = start.copy(), len(start)
     density = yield SettleSites(density, point)
     if not dim:
@@ -121,35 +138,80 @@ def climb_peak(density: LatentDensity, start: Array) -> Steps[LatentPeak]:
     names = [each.name == density.structure.nuisance_name for each in density.structure.coordinates]
     difference = np.array([FIRST_DIFFERENCE[not is_nuisance] for is_nuisance in names])
     covariance = np.diag(difference**2)
-    height, is_converged, hessian = -np.inf, False, np.empty(0)
-    for iteration in range(MAX_ITERATIONS):
-        needs_hessian = dim <= FULL_HESSIAN_DIM or iteration % 3 == 0
-        height, gradient, found = yield from differentiate(density, point, difference, with_hessian=needs_hessian)
-        hessian = found if found is not None else hessian
+    height, is_converged, needs_hessian = -np.inf, False, dim <= FULL_HESSIAN_DIM
+    hessian, gradient, step = np.zeros((dim, dim)), np.zeros(dim), np.zeros(dim)
+    for _ in range(MAX_ITERATIONS):
+        old_gradient = gradient
+        slopes = yield from differentiate(density, point, difference, with_hessian=needs_hessian)
+        height, gradient = slopes.height, slopes.gradient
+        if slopes.hessian is not None:
+            hessian = slopes.hessian
+        else:
+            hessian = _learn_hessian(hessian, step, gradient - old_gradient, slopes.curvature)
         covariance = invert_negative(hessian)
         sds = np.sqrt(np.diag(covariance))
         step = covariance @ gradient
         difference = np.clip(RELATIVE_DIFFERENCE * sds, 1e-5, 0.15)
-        if np.abs(step / sds).max() < SETTLED_STEP and found is not None:
+        longest = float(np.abs(step / sds).max())
+        if longest < SETTLED_STEP and slopes.hessian is not None:
             is_converged = True
             break
+        # All second derivatives take d² evaluations: they are worth it near the top.
+        needs_hessian = dim <= FULL_HESSIAN_DIM or longest < CLOSE_STEP
         step *= min(1.0, LONGEST_STEP / max(float(np.abs(step).max()), 1e-12))
         trials = point + TRIALS[:, np.newaxis] * step
         values = yield ApproximateDensity(density, trials)
         best = int(np.argmax(values))
         if not values[best] > height:
             # Differences may be too long for a narrow peak: no step is uphill, so take shorter ones.
-            difference = 0.3 * difference
+            difference, needs_hessian, step = 0.3 * difference, True, np.zeros(dim)
             continue
-        point = trials[best]
+        point, step = trials[best], trials[best] - point
         density = yield SettleSites(density, point)
+        if known and _is_near(known, point):
+            break
     return LatentPeak(density, point, covariance, height, is_converged)
 
 
-def differentiate(
-    density: LatentDensity, point: Array, difference: Array, *, with_hessian: bool
-) -> Steps[tuple[float, Array, Array | None]]:
-    """Differentiate the approximate log density: its value, gradient, and, where asked for, Hessian."""
+def _learn_hessian(hessian: Array, step: Array, change: Array, curvature: Array) -> Array:
+    """Learn second derivatives from the change of the gradient over a step (BFGS), and from those along each axis."""
+    # B + y y' / (y's) − B s s' B / (s'B s),  B = −H,  y = −(change of the gradient)
+    negative, fall = -hessian, -change
+    if step @ fall > 1e-10 and step @ negative @ step > 0:
+        pulled = negative @ step
+        learnt = negative + np.outer(fall, fall) / (fall @ step) - np.outer(pulled, pulled) / (step @ pulled)
+    else:
+        learnt = negative
+    # Off the diagonal as correlations, so that the diagonal may be replaced by what is known of it.
+    scale = np.sqrt(np.maximum(np.diag(learnt), 1e-12))
+    known_scale = np.sqrt(np.maximum(-curvature, LEAST_CURVATURE))
+    correlation = np.where(np.eye(len(step)) > 0, 1.0, learnt / np.outer(scale, scale) if hessian.any() else 0.0)
+    return np.asarray(-correlation * np.outer(known_scale, known_scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Slopes:
+    """Derivatives of the approximate log density at a point.
+
+    Attributes
+    ----------
+    height : float
+    gradient : ndarray
+        (coordinate,).
+    curvature : ndarray
+        Second derivatives along each axis, (coordinate,).
+    hessian : ndarray or None
+        (coordinate, coordinate), where it was asked for.
+    """
+
+    height: float
+    gradient: Array
+    curvature: Array
+    hessian: Array | None
+
+
+def differentiate(density: LatentDensity, point: Array, difference: Array, *, with_hessian: bool) -> Steps[Slopes]:
+    """Differentiate the approximate log density."""
     dim = len(point)
     moves = np.diag(difference)
     corners = [(i, j) for j in range(dim) for i in range(j)] if with_hessian else []
@@ -158,15 +220,17 @@ def differentiate(
     values = yield ApproximateDensity(density, np.stack(places))
     centre, up, down = values[0], values[1 : dim + 1], values[dim + 1 : 2 * dim + 1]
     gradient = np.nan_to_num((up - down) / (2 * difference))
+    curvature = np.nan_to_num((up + down - 2 * centre) / difference**2, nan=0.0, posinf=0.0, neginf=-1e8)
     if not with_hessian:
-        return float(centre), gradient, None
+        return Slopes(float(centre), gradient, curvature, None)
     # F_ij ≈ (F(+i+j) − F(+i) − F(+j) + 2 F − F(−i) − F(−j) + F(−i−j)) / (2 h_i h_j)
-    hessian = np.diag((up + down - 2 * centre) / difference**2)
+    hessian = np.diag(curvature)
     both_up, both_down = values[2 * dim + 1 :][: len(corners)], values[2 * dim + 1 + len(corners) :]
     for number, (i, j) in enumerate(corners):
         total = both_up[number] + both_down[number] - up[i] - up[j] - down[i] - down[j] + 2 * centre
         hessian[i, j] = hessian[j, i] = total / (2 * difference[i] * difference[j])
-    return float(centre), gradient, np.nan_to_num(hessian, nan=0.0, posinf=0.0, neginf=-1e8)
+    hessian = np.nan_to_num(hessian, nan=0.0, posinf=0.0, neginf=-1e8)
+    return Slopes(float(centre), gradient, curvature, hessian)
 
 
 def invert_negative(hessian: Array) -> Array:
