@@ -1,7 +1,8 @@
 """Sample weighted points of the coordinates by adaptive importance sampling with mixtures of normals and t.
 
 Every point is weighted by the mixture of all proposals (Owen & Zhou 2000, JASA 95:135), and the weights are
-Pareto-smoothed (Vehtari et al. 2024, JMLR 25:72).
+Pareto-smoothed (Vehtari et al. 2024, JMLR 25:72). Where their tail alone is too long, points are added around the
+heaviest one (Raftery & Bao 2010, Biometrics 66:1162).
 """
 
 from dataclasses import dataclass, replace
@@ -180,7 +181,12 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Steps[We
         share = max(sample.effective / point_count, LEAST_SHARE)
         # What a few hundred points say of the worst quantity is rough: a round at most multiplies what there is.
         count = int(np.clip(1.1 * (wanted - sample.effective) / share, LEAST_POINTS, GROWTH * point_count))
-        yield from exploration.extend(_propose(centres, covariances, shares), count)
+        proposal = _propose(centres, covariances, shares)
+        if sample.effective >= wanted:
+            # Only the tail is too long: points are lacking where weights are largest.
+            heaviest = exploration.straight[np.argmax(log_ratio)]
+            proposal, count = _propose([heaviest], [np.mean(covariances, axis=0)], np.ones(1)), FIRST_POINTS
+        yield from exploration.extend(proposal, count)
         rounds += 1
     for _ in range(MAX_VISITS):
         shares = _measure_uncovered(landscape, exploration, sample)
