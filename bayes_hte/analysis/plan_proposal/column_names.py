@@ -32,6 +32,7 @@ _CONTROL_LABELS = (
     "0",
 )  # fmt: skip
 """Labels of controls, the surest first."""
+_CONTROL_BEGINNINGS = ("control", "kontroll", "contrôle", "témoin", "no ", "not ", "ohne ", "sans ", "sin ")
 _ID_WORDS = _parse_words("id ids uuid guid key hash email mail phone cookie token session visitor")
 _UNIT_WORDS = _parse_words("user customer client visitor patient subject person member account household order")
 _EARLIER_WORDS = _parse_words("pre before prior previous past history historical baseline lag former age tenure")
@@ -71,7 +72,7 @@ def rate_arm_name(name: str) -> int:
 def rate_arm_labels(labels: Iterable[str]) -> int:
     """Rate how much labels sound like arms: 3 where one is a control or a treatment, 1 for old and new, a and b."""
     simple = {label.strip().casefold() for label in labels}
-    if simple & _STRONG_ARM_LABELS or any(label.startswith(("control", "no ")) for label in simple):
+    if simple & _STRONG_ARM_LABELS or any(label.startswith(_CONTROL_BEGINNINGS) for label in simple):
         return 3
     return 1 if len(simple & _WEAK_ARM_LABELS) == len(simple) else 0
 
@@ -89,9 +90,7 @@ def find_control(labels: Iterable[str]) -> str | None:
     for known in _CONTROL_LABELS:
         if known in label_by_simple:
             return label_by_simple[known]
-    return next(
-        (label for simple, label in label_by_simple.items() if simple.startswith(("control", "no ", "not "))), None
-    )
+    return next((label for simple, label in label_by_simple.items() if simple.startswith(_CONTROL_BEGINNINGS)), None)
 
 
 def names_units(name: str) -> bool:

@@ -227,7 +227,8 @@ def _find_why_no_dimension(column: ColumnProfile, profile: TableProfile) -> str:
         f"it names units, {column.n_distinct:,} of them": names_units(name) and not level_count,
         'it holds dates; cut them by bins = { … = "week" } if time matters': column.is_date,
         "it has one level": level_count == 1,
-        "it sounds like something that came after treatment": sounds_later(name) or _sounds_like_outcome(column),
+        "it sounds like another outcome, or like something that came after treatment": sounds_later(name)
+        or _sounds_like_outcome(column),
         "it holds numbers; cut them by bins = { … = 4 } if they matter, or name it if they are codes": column.is_number
         and not (1 <= level_count <= MAX_NUMBER_LEVELS and column.is_whole),
         f"it has {column.n_distinct:,} levels or so, too many to compare": not 1 <= level_count <= MAX_DIMENSION_LEVELS,

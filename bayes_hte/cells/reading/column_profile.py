@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bayes_hte.cells.reading.engines import make_no_rows_error, open_table
 from bayes_hte.cells.reading.files.data_source import DataSource
 from bayes_hte.cells.reading.labels import format_label
-from bayes_hte.cells.reading.text_numbers import MISSING_WORDS
+from bayes_hte.cells.reading.text_numbers import GROUPED_NUMBER, MISSING_WORDS
 from bayes_hte.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class ColumnProfile:
     n_distinct : int
         Distinct values: exact of names of units, else to a few percent.
     n_numbers, n_comma_numbers, n_booleans, n_dates : int
-        Values that are numbers, numbers with or without a decimal comma, true or false, dates in ISO form.
+        Values that are numbers, numbers with or without a decimal comma, true or false, dates in ISO form. No comma is
+        taken for a decimal one where all may separate thousands.
     minimum, maximum : float or None
         Of the numbers.
     is_whole : bool
@@ -163,7 +164,9 @@ def _profile_columns(
             f"count({text})",
             f"approx_count_distinct({text})",
             f"count(*) filter (isfinite(try_cast({text} as double)))",
-            rf"count(*) filter (regexp_full_match({text}, '[-+]?\d+(,\d+)?'))",
+            # Commas that may all separate thousands, as in 1,234, are no decimal ones: nothing is guessed then.
+            rf"if(bool_or(contains({text}, ',') and not regexp_full_match({text}, '{GROUPED_NUMBER}')), "
+            rf"count(*) filter (regexp_full_match({text}, '[-+]?\d+(,\d+)?')), 0)",
             f"count(*) filter (lower({text}) in ('true', 'false', 'yes', 'no'))",
             rf"count(*) filter ({text} ~ '\d{{4}}-\d\d-\d\d.*' and try_cast({text} as timestamp) is not null)",
             f"min({number}) filter (isfinite({number}))",

@@ -37,7 +37,7 @@ FILE_COLUMN = "file_of_row"
 MAX_SHOWN_WORDS = 4
 """Words that a message quotes: more would hide what it says."""
 _COMMA_NUMBER = r"[-+]?(\d+(,\d*)?|,\d+)([eE][-+]?\d+)?"
-_GROUPED_NUMBER = r"[-+]?[1-9]\d{0,2}(,\d{3})+"
+GROUPED_NUMBER = r"[-+]?[1-9]\d{0,2}(,\d{3})+"
 _BOOLEAN_WORDS = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}
 
 
@@ -294,7 +294,7 @@ def _count_readings(table: "duckdb.DuckDBPyRelation", column: str) -> _ColumnCen
         f"try_cast({text} as double) is not null",
         f"regexp_full_match({text}, '{_COMMA_NUMBER}')",
         f"contains({text}, ',')",
-        f"regexp_full_match({text}, '{_GROUPED_NUMBER}')",
+        f"regexp_full_match({text}, '{GROUPED_NUMBER}')",
         f"{_write_number_sql(column, 'boolean')} is not null",
     ]
     counts = ", ".join(f"count(*) filter ({condition})" for condition in conditions)

@@ -112,8 +112,8 @@ def from_levels(
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
-        file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, the path of a file, or a
+        `DataSource`.
     arm
         Column that names the arm.
     control

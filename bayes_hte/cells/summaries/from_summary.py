@@ -63,8 +63,8 @@ def from_summary(  # noqa: PLR0913, one keyword per column
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
-        file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, the path of a file, or a
+        `DataSource`.
     arm
         Column that names the arm.
     control
@@ -234,8 +234,8 @@ def from_estimates(  # noqa: PLR0913, one keyword per column
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
-        file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, the path of a file, or a
+        `DataSource`.
     segments
         Columns that define the segments: the dimensions.
     estimate
@@ -251,7 +251,7 @@ def from_estimates(  # noqa: PLR0913, one keyword per column
         Confidence level of these limits.
     covariance
         Covariance matrix of the estimates, rows and columns in the order of the table's rows; for one arm only. Or the
-        path of a .csv, .csv.gz, .tsv or .parquet file with the square matrix, whose header names the segments (the
+        path of a file with the square matrix, whose header names the segments (the
         levels of several dimensions joined by " · "); so may one more column before these, for the rows, which else
         have the header's order. Any order will do.
     arm

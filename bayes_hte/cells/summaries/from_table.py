@@ -62,8 +62,8 @@ def from_table(
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
-        file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, the path of a file, or a
+        `DataSource`.
     control
         The arm that the others are compared with; may be left out if an arm is called control or placebo.
     segments

@@ -56,8 +56,8 @@ def from_wide(
     Parameters
     ----------
     table
-        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, or a path to a .csv, .csv.gz, .tsv or .parquet
-        file.
+        A pandas, Polars, PyArrow, DuckDB, PySpark, Dask or Ibis table, the path of a file, or a
+        `DataSource`.
     segments
         Columns that define the segments: the dimensions.
     arms

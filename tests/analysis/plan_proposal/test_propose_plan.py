@@ -133,6 +133,7 @@ def test_names_and_labels_of_arms_are_known():
     assert find_control(["B", "A"]) == "A"
     assert find_control(["1", "0"]) == "0"
     assert find_control(["Womens E-Mail", "No E-Mail"]) == "No E-Mail"
+    assert find_control(["Test", "Kontrollgruppe"]) == "Kontrollgruppe"
     assert find_control(["red", "blue"]) is None
     assert [names_units(name) for name in ("userId", "customers", "e-mail", "device", "")] == [
         True,

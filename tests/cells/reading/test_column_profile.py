@@ -49,6 +49,7 @@ def test_kinds_of_columns_are_told_from_every_row(tmp_path):
             "arm": ["old", "new"] * 20_000,
             "late": ["1"] * 39_999 + ["2.0-rc1"],  # a word far down: no column of numbers
             "spent": ["1,5", "2"] * 20_000,
+            "grouped": ["1,500", "2"] * 20_000,  # thousands, or thousandths: nobody can tell
             "lacking": ["NA", "3"] * 20_000,
             "told": ["none", "some"] * 20_000,
             "flag": ["True", "False"] * 20_000,
@@ -64,7 +65,8 @@ def test_kinds_of_columns_are_told_from_every_row(tmp_path):
     }
     assert kinds == {
         "arm": (False, False, False, 40_000), "late": (False, False, False, 40_000),
-        "spent": (True, False, False, 40_000), "lacking": (True, False, False, 20_000),
+        "grouped": (False, False, False, 40_000), "spent": (True, False, False, 40_000),
+        "lacking": (True, False, False, 20_000),
         "told": (False, False, False, 40_000), "flag": (False, True, False, 40_000),
         "day": (False, False, True, 40_000), "nothing": (False, False, False, 0), "user": (True, False, False, 40_000),
     }  # fmt: skip
