@@ -31,7 +31,8 @@ FUNCTIONS: list[Any] = [
 ]  # fmt: skip
 METHODS = [
     "ate", "best_arm", "compare_tests", "contrasts", "decide", "draws", "effects", "given_tau", "heterogeneity",
-    "marginal", "multiplicity", "plot_forest", "plot_policy", "plot_prior", "plot_shrinkage", "plot_tau_trace",
+    "marginal", "multiplicity", "next_test",
+    "plot_forest", "plot_policy", "plot_prior", "plot_shrinkage", "plot_tau_trace",
     "policy", "policy_curve", "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks",
     "replication", "report", "save", "sensitivity", "survival", "table", "variance_shares",
 ]  # fmt: skip

@@ -877,6 +877,68 @@ class Fit:
         chosen_rule = choose_rule(rule, self.plan, question.scale)
         return attach_verdict(self, tabulate_replication(self._tree, question, chosen_rule, n))
 
+    def next_test(
+        self,
+        assurance: float = 0.8,
+        rule: Rule | None = None,
+        *,
+        n: float | None = None,
+        scale: EffectScale | None = None,
+    ) -> pd.DataFrame:
+        """Find how many more units each segment needs until a decision is likely, and what a follow-up is worth.
+
+        Parameters
+        ----------
+        assurance : float
+            How probable it must be that the decision is reached, by what is known now.
+        rule : Rule, optional
+            By default as in `decide`.
+        n : number, optional
+            Further units of the follow-up whose worth is computed; by default as many as the segment has.
+        scale : {"absolute", "relative", "link"}, optional
+            As in `table`: that of the numbers in the rule.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column per dimension, arm, decision (now), units_now (of the arm and the control), units_needed (further
+            ones, split as now; 0 where it is decided, missing where no number is enough), p_decision (probability of a
+            decision then), evsi_units (`n`), evsi, evsi_own (worth of that follow-up: the expected value of sample
+            information, for decisions on all segments and on this one alone), evpi (of knowing this segment's effect),
+            all per person of the population; why, reliable. ``attrs["gain_units"]`` says in what, ``attrs["units"]``
+            of what.
+
+        Raises
+        ------
+        ArgumentError
+            If assurance is no probability, `n` no number above 0, or `rule` no rule.
+        DataError
+            If nobody has said how large the cells are.
+        PlanError
+            If the rule names the smallest effect that matters, and nobody states it.
+
+        Notes
+        -----
+        A preposterior analysis: a follow-up in one segment alone, whose estimate is normal with the precision that its
+        units have had so far; posteriors are updated as normal ones. Each arm is compared with the control by itself.
+
+        References
+        ----------
+        Raiffa & Schlaifer (1961), Applied Statistical Decision Theory.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> plan = hte.example_fit().next_test(0.8, hte.Rule(matters=0.005))
+        >>> print(plan["why"][2])
+        Decided: ship.
+        """
+        from bayes_hte.decisions.repetition.next_test import tabulate_next_test
+
+        question = self.question(scale)
+        chosen_rule = choose_rule(rule, self.plan, question.scale)
+        return attach_verdict(self, tabulate_next_test(self._tree, question, chosen_rule, assurance, n))
+
     def compare_tests(self, scale: EffectScale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
         """Compare the two tests of a combined fit: each segment's effect in either, and what a third would show.
 
