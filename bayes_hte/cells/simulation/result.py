@@ -9,7 +9,10 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.phrases import write_count
+from bayes_hte.cells.combine.split import split
 from bayes_hte.cells.simulation.drawing.cells import DAY, EXPERIMENT
+from bayes_hte.cells.units.from_rows import from_rows
+from bayes_hte.cells.units.from_times import from_times
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -33,7 +36,7 @@ class Simulation:
         What the columns of `rows` are, as keywords: ``hte.cells.from_rows(rows, **columns)``.
     daily : xarray.Dataset or None
         The cells of every day, dims (day, segment, arm) or (experiment, day, segment, arm), which merge into `cells`;
-        None where all units arrive at once.
+        None where all units arrive at once, or rows were drawn, which have a column ``day``.
     """
 
     cells: xr.Dataset | None
@@ -55,7 +58,11 @@ class Simulation:
             yield self.cells.isel({EXPERIMENT: experiment}, drop=True)
 
     def days(self) -> list[xr.Dataset]:
-        """List the cell tables of the days in their order; of one experiment, that is what `merge` puts together."""
+        """List the cell tables of the days in their order, which `merge` puts together; of rows, their reduction."""
+        if self.rows is not None and DAY in self.rows.columns:
+            by_day = {**self.columns, "segments": [DAY, *self.columns["segments"]]}
+            read_rows = from_times if "time" in by_day else from_rows
+            return list(split(read_rows(self.rows, **by_day), DAY).values())
         if self.daily is None:
             return [] if self.cells is None else [self.cells]
         return [self.daily.isel({DAY: day}, drop=True) for day in range(self.daily.sizes[DAY])]

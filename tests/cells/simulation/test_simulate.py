@@ -255,6 +255,16 @@ def test_days_merge_into_the_whole() -> None:
     np.testing.assert_allclose(merged["ss"], simulation.cells["ss"], rtol=1e-9)
 
 
+@pytest.mark.parametrize("family", ["binomial", "piecewise_exponential"])
+def test_days_of_rows_merge_into_the_whole(family: str) -> None:
+    simulation = hte.simulate(2, family=family, n=900, days=3, rows=True)
+    days = simulation.days()
+    assert [int(day["n"].sum()) for day in days] == simulation.rows["day"].value_counts(
+        sort=False
+    ).sort_index().tolist()
+    assert hte.cells.merge(*days)["n"].equals(simulation.cells["n"])
+
+
 def test_days_so_far_are_the_merged_days() -> None:
     daily = hte.simulate(3, family="normal", n=60, days=4, experiments=2).daily
     so_far = pool_days({name: daily[name].values for name in ("n", "mean", "ss")}, cumulative=True)
