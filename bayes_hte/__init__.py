@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bayes_hte.analysis.fit_many import Fits, fit_many
     from bayes_hte.analysis.from_posterior import from_posterior
     from bayes_hte.analysis.load import load
+    from bayes_hte.analysis.plans.analysis import Analysis
+    from bayes_hte.analysis.plans.lock_files import register
     from bayes_hte.analysis.priors.learned import learn_prior, prior_from_fit
     from bayes_hte.analysis.priors.predictive import plot_prior, prior_predictive
     from bayes_hte.analysis.priors.sweep import prior_sweep
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "Analysis": "analysis.plans.analysis",
+    "register": "analysis.plans.lock_files",
     "Fit": "analysis.result",
     "Simulation": "cells.simulation.result",
     "simulate": "cells.simulation.simulate",
@@ -73,6 +77,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Analysis",
     "ArgumentError",
     "DataError",
     "Fit",
@@ -106,6 +111,7 @@ __all__ = [
     "prior_sweep",
     "read_model",
     "read_plan",
+    "register",
     "run",
     "simulate",
 ]

@@ -1,10 +1,10 @@
-"""The command line: run, aggregate, check, init, show, schema. Heavy libraries are imported inside the commands.
+"""The command line. Heavy libraries are imported inside the commands.
 
 argparse and plain print, because --help must answer at once: cyclopts and rich alone take longer than that to import.
 
 Exit codes: 0 done; 1 the data, plan or model is wrong (one message, nothing written); 2 wrong usage, an option with
 a value that it cannot take included;
-3 the fit did not pass its own diagnosis (results written and marked so); 130 stopped by Ctrl-C.
+3 a fit did not pass its own diagnosis, or one of several failed (results written and marked so); 130 stopped by Ctrl-C.
 """
 
 import argparse
@@ -23,7 +23,10 @@ from bayes_hte._support import validation
 from bayes_hte.errors import ArgumentError, HteError
 
 if TYPE_CHECKING:
-    from bayes_hte.analysis.run import PreparedAnalysis
+    import pandas as pd
+
+    from bayes_hte.analysis.plans.analysis import Analysis
+    from bayes_hte.analysis.run import PreparedPlan
     from bayes_hte.spec import Model
 
 # argparse itself ends with 2 for wrong usage; 130 is 128 + SIGINT, as shells count.
@@ -50,42 +53,26 @@ def build_parser() -> argparse.ArgumentParser:
         description="For whom does it work, and how sure are we? "
         "Bayesian hierarchical models of heterogeneous treatment effects.",
         epilog="exit codes: 0 done; 1 the data, plan or model is wrong; 2 wrong usage; "
-        "3 the fit did not pass its own diagnosis (results written and marked so)",
+        "3 a fit did not pass its own diagnosis, or one of several failed (results written and marked so)",
     )
     top_parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     subparsers = top_parser.add_subparsers(metavar="COMMAND", required=True)
 
-    command_parser = _add_command(
-        subparsers, "run", run_plan, "carry out a plan: report.html, effects.csv, summary.json, fit.nc"
+    _add_run_arguments(
+        _add_command(subparsers, "run", run_plan, "carry out a plan: report.html, effects.csv, summary.json, fit.nc")
     )
-    _add_plan_arguments(command_parser)
-    command_parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the results (default: results/<plan>)"
-    )
-    command_parser.add_argument(
-        "--draws",
-        type=_make_option_parser(validation.check_draw_count),
-        metavar="N",
-        help="posterior draws in all, in place of the plan's",
-    )
-    command_parser.add_argument(
-        "--seed", type=_make_option_parser(validation.check_seed), metavar="N", help="seed, in place of the plan's"
-    )
-    command_parser.add_argument(
-        "--no-report", action="store_true", help="leave out report.html, and remove that of an earlier run: faster"
-    )
-    command_parser.add_argument(
-        "--excel",
-        action="store_true",
-        help="mark effects.csv as UTF-8, without which Excel misreads names with accents",
-    )
-    command_parser.add_argument("--quiet", action="store_true", help="show no progress")
 
     command_parser = _add_command(
         subparsers, "aggregate", aggregate_data, "reduce the data to the cell table, and print it as CSV"
     )
     _add_plan_arguments(command_parser)
     command_parser.add_argument("--out", type=Path, metavar="FILE", help="write to a .csv or .json file instead")
+
+    _add_register_arguments(
+        _add_command(
+            subparsers, "register", register_plan, "write what a plan declares to a lock file beside it, before a test"
+        )
+    )
 
     _add_plan_arguments(_add_command(subparsers, "check", check_plan, "validate plan, model and data, without fitting"))
 
@@ -132,6 +119,36 @@ def _make_option_parser(check_number: Callable[[object], int]) -> Callable[[str]
     return parse_number
 
 
+def _add_run_arguments(command_parser: argparse.ArgumentParser) -> None:
+    _add_plan_arguments(command_parser)
+    command_parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the results (default: results/<plan>)"
+    )
+    command_parser.add_argument(
+        "--draws",
+        type=_make_option_parser(validation.check_draw_count),
+        metavar="N",
+        help="posterior draws in all, in place of the plan's",
+    )
+    command_parser.add_argument(
+        "--seed", type=_make_option_parser(validation.check_seed), metavar="N", help="seed, in place of the plan's"
+    )
+    command_parser.add_argument(
+        "--no-report", action="store_true", help="leave out report.html, and remove that of an earlier run: faster"
+    )
+    command_parser.add_argument(
+        "--excel",
+        action="store_true",
+        help="mark effects.csv as UTF-8, without which Excel misreads names with accents",
+    )
+    command_parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _add_register_arguments(command_parser: argparse.ArgumentParser) -> None:
+    command_parser.add_argument("plan", type=Path, metavar="PLAN.toml", help="the plan file")
+    command_parser.add_argument("--force", action="store_true", help="write anew where a lock is there already")
+
+
 def _add_plan_arguments(command_parser: argparse.ArgumentParser) -> None:
     command_parser.add_argument("plan", type=Path, metavar="PLAN.toml", help="the plan file")
     command_parser.add_argument(
@@ -162,18 +179,16 @@ def run_plan(arguments: Namespace) -> int:
     with _time_stage("reading", quiet=quiet):
         from bayes_hte._support import csv_json
         from bayes_hte.analysis import export, run
+        from bayes_hte.analysis.plans.analysis import Analysis
 
         _check_folder_writable(results_folder)
-        prepared = run.prepare_analysis(plan_file, data=arguments.data, drop_missing=arguments.drop_missing)
-        _show_question(prepared, quiet=quiet)
+        options = run.RunOptions(drop_missing=arguments.drop_missing, draws=arguments.draws, seed=arguments.seed)
+        prepared = run.prepare_plan(plan_file, data=arguments.data, options=options, counts_look=True)
+        _show_questions(prepared, quiet=quiet)
     with _time_stage("fitting", quiet=quiet):
-        fit = run.fit_prepared_analysis(
-            prepared,
-            draws=arguments.draws,
-            seed=arguments.seed,
-            progress=False if quiet else None,
-            command=_write_command(arguments),
-        )
+        fit = run.fit_prepared_plan(prepared, progress=False if quiet else None, command=_write_command(arguments))
+    if isinstance(fit, Analysis):
+        return _report_analysis(fit, results_folder, arguments)
     with _time_stage("reporting", quiet=quiet):
         result_tables = export.build_result_tables(fit)
         written_files = export.write_results(
@@ -192,6 +207,41 @@ def run_plan(arguments: Namespace) -> int:
             written_files,
         )
     return 0 if fit.diagnosis.ok else EXIT_UNRELIABLE
+
+
+def _report_analysis(analysis: "Analysis", results_folder: Path, arguments: Namespace) -> int:
+    """Write and print the results of a plan with several questions."""
+    from bayes_hte._support import csv_json
+    from bayes_hte.analysis.plans import write_analysis
+
+    with _time_stage("reporting", quiet=arguments.quiet or arguments.json):
+        written_files = write_analysis.write_analysis(
+            analysis, results_folder, report=not arguments.no_report, excel=arguments.excel
+        )
+    if arguments.json:
+        sys.stdout.write(csv_json.to_strict_json(write_analysis.build_summary(analysis)))
+    else:
+        brief_table = write_analysis.tabulate_briefly(analysis)
+        _print_result(
+            brief_table.to_string(index=False, max_rows=60, float_format=lambda number: f"{number:.3g}"),
+            "\n".join(write_analysis.list_notes(analysis)),
+            written_files,
+        )
+    # A question that failed is as little to be relied on as a fit whose draws are wrong.
+    return 0 if analysis.reliable else EXIT_UNRELIABLE
+
+
+def register_plan(arguments: Namespace) -> int:
+    """Write what a plan declares to a lock file beside it."""
+    from bayes_hte.analysis.plans.lock_files import register
+    from bayes_hte.spec import read_plan
+    from bayes_hte.spec.questions.registration import list_declaration_doubts
+
+    lock_file = register(arguments.plan, force=arguments.force)
+    for doubt in list_declaration_doubts(read_plan(arguments.plan)):
+        _print_to_stderr(f"  note: {doubt}", YELLOW_STYLE, quiet=False)
+    print(_replace_control_characters(f"written: {lock_file}; commit it before the data are looked at"))
+    return 0
 
 
 def _write_command(arguments: Namespace) -> str:
@@ -217,10 +267,16 @@ def aggregate_data(arguments: Namespace) -> int:
     from bayes_hte._support.csv_json import to_safe_csv, to_strict_json
     from bayes_hte.cells import from_plan
     from bayes_hte.spec.files import read_plan
+    from bayes_hte.spec.questions.list_questions import asks_several
 
     plan = read_plan(arguments.plan)
-    cells = from_plan.from_plan(plan, arguments.plan.parent, data=arguments.data, drop_missing=arguments.drop_missing)
-    cell_rows = from_plan.tabulate_cells(cells)
+    if asks_several(plan):
+        cell_rows = _aggregate_questions(arguments)
+    else:
+        cells = from_plan.from_plan(
+            plan, arguments.plan.parent, data=arguments.data, drop_missing=arguments.drop_missing
+        )
+        cell_rows = from_plan.tabulate_cells(cells)
     as_json = arguments.json or (arguments.out is not None and arguments.out.suffix == ".json")
     file_text = to_strict_json(cell_rows.to_dict(orient="records")) if as_json else to_safe_csv(cell_rows)
     # A pipe gets the file as it would be written; a terminal shows CR and control characters.
@@ -233,33 +289,36 @@ def aggregate_data(arguments: Namespace) -> int:
     return 0
 
 
+def _aggregate_questions(arguments: Namespace) -> "pd.DataFrame":
+    """Reduce the data to the cells of every question, one table under the other."""
+    from bayes_hte.analysis import run
+    from bayes_hte.analysis.plans.describe_plan import tabulate_all_cells
+
+    options = run.RunOptions(drop_missing=arguments.drop_missing)
+    prepared = run.prepare_plan(arguments.plan, data=arguments.data, options=options)
+    for title, reason in prepared.list_failures():
+        _print_to_stderr(f"  note: {title} has no cells: {reason}", YELLOW_STYLE, quiet=False)
+    return tabulate_all_cells({key: question.cells for key, question in prepared.questions.items()})
+
+
 def check_plan(arguments: Namespace) -> int:
     """Validate a plan, its model and its data, without fitting."""
     from bayes_hte._support import csv_json
-    from bayes_hte._support.phrases import write_count
     from bayes_hte.analysis import run
-    from bayes_hte.decisions.restated_question import restate_question
+    from bayes_hte.analysis.plans import describe_plan
 
-    prepared = run.prepare_analysis(arguments.plan, data=arguments.data, drop_missing=arguments.drop_missing)
-    data_warnings, dim_sizes = _list_warnings(prepared), prepared.cells.sizes
-    restated = restate_question(prepared.plan, prepared.model, prepared.cells)
+    options = run.RunOptions(drop_missing=arguments.drop_missing)
+    prepared = run.prepare_plan(arguments.plan, data=arguments.data, options=options)
+    exit_code = EXIT_UNRELIABLE if prepared.failed else 0
     if arguments.json:
-        json_answer = {
-            "ok": True,
-            "segments": dim_sizes["segment"],
-            "arms": dim_sizes["arm"],
-            "question": restated | {"higher_is_better": prepared.plan.report.higher_is_better},
-            "warnings": data_warnings,
-        }
-        sys.stdout.write(csv_json.to_strict_json(json_answer))
-        return 0
-    segment_count = write_count(dim_sizes["segment"], "segment", "segments")
-    arm_count = write_count(dim_sizes["arm"], "arm", "arms")
-    print(f"The plan, the model and the data fit together: {segment_count}, {arm_count}.")
+        sys.stdout.write(csv_json.to_strict_json(describe_plan.summarise_check(prepared)))
+        return exit_code
+    print(f"The plan, the model and the data fit together: {describe_plan.count_contents(prepared)}.")
     # What may make everything wrong comes first, then what is asked.
-    for line in (*(f"- {warning}" for warning in data_warnings), *_format_question(restated)):
+    warnings = describe_plan.list_plan_warnings(prepared)
+    for line in (*(f"- {warning}" for warning in warnings), *_format_questions(prepared)):
         print(_replace_control_characters(line))
-    return 0
+    return exit_code
 
 
 def write_initial_plan(arguments: Namespace) -> int:
@@ -304,28 +363,23 @@ def _check_folder_writable(results_folder: Path) -> None:
     make_staging_folder(results_folder).rmdir()
 
 
-def _show_question(prepared: "PreparedAnalysis", *, quiet: bool) -> None:
+def _show_questions(prepared: "PreparedPlan", *, quiet: bool) -> None:
     """Print what is asked, and what is doubtful about the data, while there is time to stop."""
-    from bayes_hte.decisions.restated_question import restate_question
+    from bayes_hte.analysis.plans.describe_plan import list_plan_warnings
 
-    restated = restate_question(prepared.plan, prepared.model, prepared.cells)
-    for question_line in _format_question(restated):
+    for question_line in _format_questions(prepared):
         _print_to_stderr(question_line, DIM_STYLE, quiet=quiet)
-    for warning in _list_warnings(prepared):
+    for warning in list_plan_warnings(prepared):
         _print_to_stderr(f"  note: {warning}", YELLOW_STYLE, quiet=quiet)
 
 
-def _format_question(restated: dict[str, str]) -> list[str]:
-    return [f"  {f'{name}:':<10}{phrase}" for name, phrase in restated.items()]
+def _format_questions(prepared: "PreparedPlan") -> Iterator[str]:
+    from bayes_hte.analysis.plans.describe_plan import restate_questions
 
-
-def _list_warnings(prepared: "PreparedAnalysis") -> list[str]:
-    """List what is doubtful: first which direction is better, then the question, the data and the priors."""
-    from bayes_hte.analysis.run import list_prepared_findings
-    from bayes_hte.decisions.direction import ask_about_direction
-
-    direction_question = ask_about_direction(prepared.cells, prepared.plan.report.higher_is_better)
-    return [*([direction_question] if direction_question else []), *list_prepared_findings(prepared)]
+    for title, phrases in restate_questions(prepared):
+        if title:
+            yield title
+        yield from (f"  {f'{name}:':<10}{phrase}" for name, phrase in phrases.items())
 
 
 @contextmanager

@@ -10,6 +10,8 @@ HteError (a ValueError)
 └── OutputError    a result could not be written or read back
 """
 
+from collections.abc import Sequence
+
 
 class HteError(ValueError):
     """Root of every error that bayes_hte raises on purpose."""
@@ -26,7 +28,18 @@ class ArgumentError(HteError):
 
 
 class DataError(HteError):
-    """The data cannot be analysed as asked."""
+    """The data cannot be analysed as asked.
+
+    Attributes
+    ----------
+    missing_columns : tuple of str
+        Columns that were named and are not there: more likely the fault of who named them.
+    """
+
+    def __init__(self, message: str = "", *, missing_columns: Sequence[str] = ()) -> None:
+        """Keep the message, and the columns that are not there."""
+        super().__init__(message)
+        self.missing_columns = tuple(missing_columns)
 
 
 class SpecError(HteError):

@@ -22,6 +22,7 @@ from bayes_hte.spec.files import build_json_schema
 FORMS_FOLDER = HERE.parent / "examples" / "forms"
 SHOWN_DATA_LINES = 5
 TABLE_BY_HEADER = {
+    "metrics": "PlannedMetric",
     "report": "Reporting",
     "decision": "Rule",
     "sampling": "Sampling",
@@ -96,7 +97,8 @@ def write_page() -> str:
         page += _write_form(form, schema)
     for header, name in TABLE_BY_HEADER.items():
         table = schema["$defs"][name]
-        page += [f"## `[{header}]`", "", table["description"].partition("\n\n")[0], "", *_write_keys(table, schema)]
+        heading = f"[[{header}]]" if header == "metrics" else f"[{header}]"
+        page += [f"## `{heading}`", "", table["description"].partition("\n\n")[0], "", *_write_keys(table, schema)]
         if header == "decision":
             page += _write_conditions(schema)
     return "\n".join(page).rstrip("\n") + "\n"
@@ -150,7 +152,7 @@ def _write_block(language: str, text: str) -> list[str]:
 def _write_keys(table: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     lines = ["| key | type | if left out | meaning | example |", "|---|---|---|---|---|"]
     for key, of_key in table["properties"].items():
-        cells = (f"`{key}`", _name_type(of_key, schema), _name_default(key, table), of_key["description"])
+        cells = (f"`{key}`", _name_type(of_key, schema), _name_default(key, table, schema), of_key["description"])
         shown = [f"`{key} = {_write_toml(example)}`" for example in of_key.get("examples", ())]
         lines.append("| " + " | ".join(map(_escape, (*cells, "<br>".join(shown) or NOTHING))) + " |")
     return [*lines, ""]
@@ -160,9 +162,26 @@ def _escape(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
-def _name_default(key: str, table: dict[str, Any]) -> str:
+def _find_other_key(key: str, table: dict[str, Any], schema: dict[str, Any]) -> str | None:
+    """Find the list of several questions that stands in for a key which a plan with one needs."""
+    form = table["properties"].get("form", {}).get("const")
+    for alternative in schema["allOf"]:
+        if "anyOf" in alternative:
+            keys = [each["required"][0] for each in alternative["anyOf"]]
+            found = table is schema and key == keys[0]
+        else:
+            keys, of_form = alternative["if"]["required"], alternative["else"]["properties"]["data"]
+            found = form in of_form["if"]["properties"]["form"]["enum"] and key in of_form["then"]["required"]
+        if found:
+            return f"`{keys[-1]}`"
+    return None
+
+
+def _name_default(key: str, table: dict[str, Any], schema: dict[str, Any]) -> str:
     if key in table.get("required", ()):
         return "**needed**"
+    if other_key := _find_other_key(key, table, schema):
+        return f"**needed**, or {other_key}"
     default = table["properties"][key].get("default")
     return NOTHING if default in (None, "") else f"`{_write_toml(default)}`"
 

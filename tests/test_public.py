@@ -13,18 +13,17 @@ from bayes_hte import cells
 HEAVY = {"arviz", "duckdb", "matplotlib", "narwhals", "numpy", "pandas", "pydantic", "pymc", "scipy", "xarray"}
 
 PUBLIC = [
-    "ArgumentError", "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError", "OutputError", "Plan",
-    "PlanError", "Rule", "Simulation", "SpecError", "cells", "check",
-    "combine",
-    "compare", "example_cells", "example_fit", "fit",
-    "fit_many", "fit_table", "from_posterior", "learn_prior", "load", "loso", "plot_prior", "prior_from_fit",
-    "prior_predictive", "prior_sweep", "read_model", "read_plan", "run", "simulate",
+    "Analysis", "ArgumentError", "DataError", "Fit", "FitError", "Fits", "HteError", "Model", "ModelError",
+    "OutputError", "Plan", "PlanError", "Rule", "Simulation", "SpecError", "cells", "check", "combine",
+    "compare", "example_cells", "example_fit", "fit", "fit_many", "fit_table", "from_posterior", "learn_prior", "load",
+    "loso", "plot_prior", "prior_from_fit", "prior_predictive", "prior_sweep", "read_model", "read_plan", "register",
+    "run", "simulate",
 ]  # fmt: skip
 FUNCTIONS: list[Any] = [
     hte.combine,
     hte.compare, hte.fit, hte.fit_many, hte.fit_table, hte.from_posterior, hte.learn_prior, hte.load, hte.loso,
-    hte.plot_prior, hte.prior_from_fit, hte.prior_predictive, hte.prior_sweep, hte.read_model, hte.read_plan, hte.run,
-    hte.simulate,
+    hte.plot_prior, hte.prior_from_fit, hte.prior_predictive, hte.prior_sweep, hte.read_model, hte.read_plan,
+    hte.register, hte.run, hte.simulate,
     cells.check, cells.from_estimates, cells.from_levels, cells.from_rows, cells.from_rows_many, cells.from_summary,
     cells.from_times, cells.from_table, cells.from_wide, cells.merge, cells.protect, cells.sample_ratio, cells.split,
     cells.with_covariates, cells.with_shares,
@@ -36,7 +35,7 @@ METHODS = [
     "policy", "policy_curve", "predict_new_segment", "predictive_checks", "pymc_model", "question", "ranks",
     "replication", "report", "save", "sensitivity", "survival", "table", "variance_shares",
 ]  # fmt: skip
-PROPERTIES = ["cells", "diagnosis", "engine", "model", "plan", "posterior", "tree"]
+PROPERTIES = ["cells", "diagnosis", "engine", "fits", "model", "plan", "posterior", "registered", "tree"]
 
 
 def test_the_public_names_are_exactly_these() -> None:

@@ -22,7 +22,8 @@ from bayes_hte.estimands.effects import get_fitted_family
 from bayes_hte.estimands.result_tables import ResultTables, compute_result_tables, mark_reliability
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import EffectScale
-from bayes_hte.spec.fit_tree import collect_provenance, get_plan, get_stated_direction
+from bayes_hte.spec.fit_tree import collect_provenance, get_plan, get_registration, get_stated_direction
+from bayes_hte.spec.questions.registration import RegistrationStatus
 
 REPORT_FILE = "report.html"
 SIGNIFICANT_DIGITS = 6
@@ -119,13 +120,18 @@ def _map_file_writers(fit: Fit, result_tables: ResultTables, csv_start: str) -> 
 
 
 def _write_effects(fit: Fit, result_tables: ResultTables) -> str:
-    """Write the table of segments as CSV, with what its numbers are and what they say, for who has only the file."""
+    return to_safe_csv(build_effects_table(fit, result_tables), significant_digits=SIGNIFICANT_DIGITS)
+
+
+def build_effects_table(fit: Fit, result_tables: ResultTables) -> pd.DataFrame:
+    """Build the table of segments with what its numbers are and what they say, for who has only the file."""
     segment_table, scale = result_tables.segment_table, fit.question().scale
     dimension_names = cell_table.list_dimensions(fit.cells)
     added_columns: dict[str, Any] = {
         "scale": scale,
         "units": describe_effect_units(fit.tree, scale),
         "reading": _read_effects(fit, segment_table),
+        "registered": bool(fit.registered),
     }
     # Only a rule that was stated before is acted on by programs; without one there is nothing to copy.
     if (decision_table := decide_by_plan(fit)) is not None:
@@ -134,8 +140,7 @@ def _write_effects(fit: Fit, result_tables: ResultTables) -> str:
     renamed_columns = {
         f"effect_{name}" if name in dimension_names else name: values for name, values in added_columns.items()
     }
-    effects_table = mark_reliability(segment_table.assign(**renamed_columns), reliable=fit.diagnosis.ok)
-    return to_safe_csv(effects_table, significant_digits=SIGNIFICANT_DIGITS)
+    return mark_reliability(segment_table.assign(**renamed_columns), reliable=fit.diagnosis.ok)
 
 
 def decide_by_plan(fit: Fit) -> pd.DataFrame | None:
@@ -196,6 +201,7 @@ def build_summary(fit: Fit, result_tables: ResultTables | None = None) -> dict[s
         "ci_prob": question.ci_prob,
         "call_prob": choose_verdict_rule(plan, question.ci_prob).call_prob,
         "reliable": diagnosis.ok,
+        "registration": describe_registration(get_registration(fit.tree)),
         "diagnosis": {
             "problems": list(diagnosis.problems),
             "notes": list(diagnosis.notes),
@@ -240,6 +246,16 @@ def _build_policy_block(fit: Fit) -> dict[str, Any]:
     policy_table = fit.policy()
     facts = {name: policy_table.attrs[name] for name in ("gain", "population", "budget", "all")}
     return {"policy": {**facts, "policies": _list_records(policy_table.drop(columns="reliable"))}}
+
+
+def describe_registration(status: RegistrationStatus) -> dict[str, Any]:
+    """Describe whether a finding was registered, as plain values for JSON."""
+    return {
+        "registered": status.registered,
+        "why": list(status.reasons),
+        "changes": list(status.changes),
+        "registered_on": status.registered_on or None,
+    }
 
 
 def judge_segments(fit: Fit, segment_table: pd.DataFrame) -> list[Verdict]:

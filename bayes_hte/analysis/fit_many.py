@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from bayes_hte._support.numerics import isolate_call
 from bayes_hte._support.phrases import shorten_text
+from bayes_hte._support.progress import track_progress
 from bayes_hte._support.validation import describe_type, describe_value, to_int
 from bayes_hte.analysis.fit import check_sampling_request, complete_fit_tree
 from bayes_hte.analysis.result import Fit
@@ -183,9 +184,12 @@ def fit_many(
     chunks = _cut_chunks(fit_tasks, 1 if uses_this_process else worker_count)
     run_chunk = partial(_run_tasks, options=options)
     results = map(run_chunk, chunks) if uses_this_process else _run_in_processes(run_chunk, chunks, worker_count)
+    each_result = itertools.chain.from_iterable(results)
     result_by_name: dict[str, Fit | PendingFit] = {}
     error_by_name: dict[str, str] = {}
-    for fit_task, result in zip(fit_tasks, _track_progress(results, len(fit_tasks), progress), strict=True):
+    for fit_task, result in zip(
+        fit_tasks, track_progress(each_result, len(fit_tasks), shows_bar=progress), strict=True
+    ):
         if isinstance(result, str):
             error_by_name[fit_task.name] = result
         elif isinstance(result, EngineResult):
@@ -341,16 +345,3 @@ def _use_one_core() -> None:
     """Keep the linear algebra of a worker process to one core; the exact engine sees itself that it is in a worker."""
     # Threads of linear algebra, spinning in several processes at once, would take two thirds of the time.
     threadpool_limits(1)
-
-
-def _track_progress(
-    chunk_results: Iterator[list[TaskResult]], task_count: int, progress: bool | None
-) -> Iterator[TaskResult]:
-    """Pass results on one by one, with a progress bar on standard error for people."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    shows_bar = console.is_terminal if progress is None else progress
-    results = itertools.chain.from_iterable(chunk_results)
-    yield from track(results, "fitting", total=task_count, console=console, disable=not shows_bar)

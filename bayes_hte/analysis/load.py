@@ -1,6 +1,7 @@
-"""`load`: read a saved fit back from its file."""
+"""`load`: read a saved fit back from its file, or a saved analysis from its folder."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bayes_hte._support.validation import check_path
 from bayes_hte.analysis.netcdf import read_tree
@@ -8,18 +9,21 @@ from bayes_hte.analysis.result import Fit
 from bayes_hte.errors import DataError, OutputError
 from bayes_hte.spec.fit_tree import check_fit_tree
 
+if TYPE_CHECKING:
+    from bayes_hte.analysis.plans.analysis import Analysis
 
-def load(path: str | Path) -> Fit:
-    """Read a saved fit; runs no code from the file and needs no PyMC.
+
+def load(path: str | Path) -> "Fit | Analysis":
+    """Read a saved fit, or an analysis of several; runs no code from the file and needs no PyMC.
 
     Parameters
     ----------
     path : str or Path
-        A file that `Fit.save` or the command line wrote.
+        A file that `Fit.save` or the command line wrote; or a folder that `Analysis.save` did.
 
     Returns
     -------
-    Fit
+    Fit or Analysis
 
     Raises
     ------
@@ -27,6 +31,22 @@ def load(path: str | Path) -> Fit:
         If the file is missing, damaged, or was not written by `Fit.save`.
     """
     fit_path = check_path(path, "the saved fit")
+    if fit_path.is_dir():
+        # An analysis is made of fits, which this file reads.
+        from bayes_hte.analysis.plans.write_analysis import load_analysis
+
+        return load_analysis(fit_path)
+    return load_fit(fit_path)
+
+
+def load_fit(fit_path: Path) -> Fit:
+    """Read one saved fit.
+
+    Raises
+    ------
+    OutputError
+        If the file is missing, damaged, or was not written by `Fit.save`.
+    """
     if not fit_path.is_file():
         raise OutputError(f"no file {fit_path}")
     try:

@@ -14,6 +14,7 @@ from bayes_hte._support.atomic_files import write_file_atomically, write_text_at
 from bayes_hte._support.numerics import isolate_methods
 from bayes_hte._support.phrases import write_count
 from bayes_hte._support.validation import check_path
+from bayes_hte.analysis.plans.by_question import ByQuestion, RegisteredQuestions
 from bayes_hte.criticism.arviz_groups import add_arviz_groups, add_log_densities
 from bayes_hte.criticism.diagnostics import Diagnosis, read_diagnosis
 from bayes_hte.decisions.decide import decide_segments
@@ -36,10 +37,12 @@ from bayes_hte.spec.fit_tree import (
     get_fitted_cells,
     get_fitted_model,
     get_plan,
+    get_registration,
     get_seed,
     is_higher_better,
     require_known_model,
 )
+from bayes_hte.spec.questions.list_questions import QuestionKey
 
 # PyMC, matplotlib and what needs them are imported on use: most questions need neither, and take less time.
 if TYPE_CHECKING:
@@ -140,6 +143,38 @@ class Fit:
     def plan(self) -> Plan | None:
         """What was asked, if the fit came from a plan."""
         return get_plan(self._tree)
+
+    @property
+    def registered(self) -> RegisteredQuestions:
+        """Whether what was asked was registered before the test, and why not; of one question, as `Analysis` has it.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> bool(hte.example_fit().registered)
+        False
+        """
+        return RegisteredQuestions({self._question_key: get_registration(self._tree)})
+
+    @property
+    def fits(self) -> "ByQuestion[Fit]":
+        """The fit by its metric and breakdown: what `Analysis` has of several.
+
+        Examples
+        --------
+        >>> import bayes_hte as hte
+        >>> fit = hte.example_fit()
+        >>> fit.fits["outcome", "device × customer"] is fit
+        True
+        """
+        return ByQuestion({self._question_key: self})
+
+    @property
+    def _question_key(self) -> QuestionKey:
+        """The metric and the dimensions, as a plan with several questions names them."""
+        plan, cells = self.plan, self.cells
+        metric_name = plan.metrics[0].name if plan is not None and plan.metrics else str(cells.attrs["outcome"])
+        return metric_name, tuple(cell_table.list_dimensions(cells))
 
     def pymc_model(self) -> "pm.Model":
         """Build the PyMC model of this fit anew.
@@ -1211,13 +1246,7 @@ class Fit:
         """
         from bayes_hte.report import render
 
-        report_path = check_path(path, "the report")
-        # A page under another ending would be opened by a program that cannot read it.
-        if report_path.suffix.lower() not in {".html", ".htm", ""}:
-            raise ArgumentError(
-                f"the report is an HTML page, and {report_path.name} ends in {report_path.suffix}: name it "
-                f"{report_path.stem}.html, and print it from a browser to get a PDF"
-            )
+        report_path = check_report_path(path)
         return write_text_atomically(
             report_path,
             render(self._tree_with_log_densities, self.question(), self.diagnosis, self.plan),
@@ -1280,6 +1309,23 @@ class Fit:
             f"<br>{html.escape(self.engine)}</p>"
             + self.table().to_html(index=False, max_rows=60, escape=True, float_format=lambda x: f"{x:.4g}")
         )
+
+
+def check_report_path(path: str | Path) -> Path:
+    """Check where a report is to be written: a page under another ending would be opened by the wrong program.
+
+    Raises
+    ------
+    ArgumentError
+        If the name has the ending of another kind of file, such as .pdf.
+    """
+    report_path = check_path(path, "the report")
+    if report_path.suffix.lower() not in {".html", ".htm", ""}:
+        raise ArgumentError(
+            f"the report is an HTML page, and {report_path.name} ends in {report_path.suffix}: name it "
+            f"{report_path.stem}.html, and print it from a browser to get a PDF"
+        )
+    return report_path
 
 
 def _keep_given(max_segments: int | Literal["auto"] | None = "auto", **options: Any) -> dict[str, Any]:

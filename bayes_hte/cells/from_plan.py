@@ -1,7 +1,8 @@
 """Make the cell table that a plan asks for, and write a cell table as a data frame. Needs no model."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -60,15 +61,38 @@ def from_plan(plan: Plan, folder: Path, *, data: Any = None, drop_missing: bool 
     DataError
         If the data cannot be analysed as asked.
     """
+    with speak_of_plan():
+        cells = _make_cells(plan, find_data(plan, folder, data), folder, drop_missing=drop_missing)
+    return translate_notes(cells)
+
+
+def find_data(plan: Plan, folder: Path, data: Any) -> Any:
+    """Find the data: those given, else what the plan names; see `locate_data`.
+
+    Raises
+    ------
+    PlanError
+        If neither the plan nor the caller names the data.
+    """
     if data is None and plan.data.path is None and plan.data.connection is None:
         raise PlanError("the plan names no data: add data.path, or pass --data FILE")
+    return locate_data(plan.data, folder, data)
+
+
+@contextmanager
+def speak_of_plan() -> Iterator[None]:
+    """Say what is wrong with a call in the words of plans, as the arguments are the plan's keys."""
     try:
-        cells = _make_cells(plan, folder, data=data, drop_missing=drop_missing)
-    except ArgumentError as error:  # the arguments are the plan's keys
+        yield
+    except ArgumentError as error:
         raise PlanError(f"[data]: {translate_call_words(str(error), DATA_KEYS)}") from error
     except DataError as error:
-        raise DataError(translate_call_words(str(error), DATA_KEYS)) from error
-    # Notes that name keywords of the call are read by people who wrote a plan.
+        message = translate_call_words(str(error), DATA_KEYS)
+        raise DataError(message, missing_columns=error.missing_columns) from error
+
+
+def translate_notes(cells: xr.Dataset) -> xr.Dataset:
+    """Translate notes that name keywords of the call, for people who wrote a plan."""
     translated_texts = {
         name: encode_text_list([translate_call_words(text, DATA_KEYS) for text in texts])
         for name, texts in (("notes", list_notes(cells)), ("doubts", list_validity_warnings(cells)))
@@ -102,9 +126,8 @@ def locate_data(place: DataPlace, folder: Path, data: Any = None) -> Any:
     return DataSource(path, **options) if options else path
 
 
-def _make_cells(plan: Plan, folder: Path, *, data: Any, drop_missing: bool) -> xr.Dataset:
+def _make_cells(plan: Plan, table: Any, folder: Path, *, drop_missing: bool) -> xr.Dataset:
     data_options = plan.data
-    table = locate_data(data_options, folder, data)
     # The sections of the plan have the keywords of these functions as keys.
     call_options = data_options.model_dump(exclude={"form", "shares", *PLACE_KEYS} - {"decimal"}, exclude_none=True)
     if data_options.segments is not None:
@@ -113,10 +136,14 @@ def _make_cells(plan: Plan, folder: Path, *, data: Any, drop_missing: bool) -> x
         call_options["drop_missing"] = data_options.drop_missing or drop_missing
     if isinstance(data_options, Estimates) and data_options.covariance is not None:
         call_options["covariance"] = locate_file(data_options.covariance, folder)
-    cells = MAKER_BY_FORM[data_options.form](table, **call_options)
+    return complete_cells(MAKER_BY_FORM[data_options.form](table, **call_options), plan, folder)
+
+
+def complete_cells(cells: xr.Dataset, plan: Plan, folder: Path) -> xr.Dataset:
+    """Complete cells by what a plan says beside its data: covariates, planned shares, and privacy last."""
     if plan.covariates is not None:
         cells = with_covariates(cells, folder / plan.covariates.path, plan.covariates.columns)
-    shares = getattr(data_options, "shares", None)  # published estimates have none
+    shares = getattr(plan.data, "shares", None)  # published estimates have none
     if shares is not None:
         cells = with_shares(cells, shares)
     return cells if plan.privacy is None else protect(cells, plan.privacy.min_units, plan.privacy.small)

@@ -133,18 +133,6 @@ def _describe_combination(fit_tree: xr.DataTree) -> str:
     )
 
 
-def describe_status(plan: Plan | None) -> str:
-    """Describe what is known of when the segments were chosen: a plan states them, and proves nothing."""
-    if plan is None:
-        return "No plan file says that these segments were chosen before the test: treat them as exploratory."
-    if plan.exploratory:
-        return "Exploratory: the segments were chosen after seeing the data. Replicate before acting on one of them."
-    return (
-        "The plan file states the segments. It does not prove that they were chosen before the data were seen: a "
-        "record from before the test would."
-    )
-
-
 def describe_diagnosis(diagnosis: Diagnosis) -> list[str]:
     """Describe the diagnosis: the verdict, the problems, the notes, and the numbers behind it."""
     certificate = diagnosis.certificate

@@ -44,7 +44,13 @@ from bayes_hte.report.segment_table import (
     write_effect_heading,
 )
 from bayes_hte.spec import Plan, cell_table
-from bayes_hte.spec.fit_tree import get_fitted_cells, get_fitted_model, get_seed, is_from_posterior
+from bayes_hte.spec.fit_tree import (
+    get_fitted_cells,
+    get_fitted_model,
+    get_registration,
+    get_seed,
+    is_from_posterior,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class ReportPage:
     title, plan_question : str
         As the plan states them; the title else from the names, the question else "".
     status_sentence : str
-        What is known of when the segments were chosen.
+        Whether what was asked was registered before the test.
     comparison_facts : list of pairs
         What was compared, under the title.
     diagnosis : Diagnosis
@@ -137,11 +143,16 @@ def collect_page(
     diagnosis: Diagnosis,
     plan: Plan | None,
     result_tables: ResultTables | None = None,
+    *,
+    figure_styles: FigureStyles | None = None,
 ) -> ReportPage:
-    """Collect the content of the whole page; tables that are given are not computed again."""
+    """Collect the content of the whole page; tables that are given are not computed again.
+
+    Pages that become one share `figure_styles`: their figures then have different ids.
+    """
     fit_tree = hold_common_results(fit_tree, question)
     result_tables = result_tables or compute_result_tables(fit_tree, question)
-    cells, figure_styles = get_fitted_cells(fit_tree), FigureStyles()
+    cells, figure_styles = get_fitted_cells(fit_tree), figure_styles or FigureStyles()
     is_known = is_direction_known(fit_tree, question)
     page_material = PageMaterial(
         fit_tree, plan, result_tables, _predict_new_segments(fit_tree, question), figure_styles
@@ -153,7 +164,7 @@ def collect_page(
     return ReportPage(
         title=clean_text(plan.title) if plan is not None else _write_title(cells),
         plan_question=clean_text(plan.question) if plan is not None else "",
-        status_sentence=background.describe_status(plan),
+        status_sentence=clean_text(get_registration(fit_tree).describe()),
         comparison_facts=_list_comparison_facts(cells, question, direction_is_known=is_known),
         diagnosis=diagnosis,
         diagnosis_sentences=background.describe_diagnosis(diagnosis),

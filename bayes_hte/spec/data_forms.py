@@ -153,6 +153,86 @@ DimensionBins = Annotated[
 ]
 
 
+# What is said of a column of units: the keys of [data] with rows, and of [[metrics]].
+OutcomeColumn = Annotated[
+    NonEmptyText,
+    Field(description="Column of the outcome: numbers, or true and false, or 0 and 1.", examples=["bought"]),
+]
+StatisticKind = Annotated[
+    Literal["mean", "histogram", "two_part"] | None,
+    Field(
+        description="What to keep of the outcome: its `mean` (if nothing is said), the units by value (`histogram`: "
+        "counts, ratings), or the share above 0 and the logarithms above it (`two_part`: revenue).",
+        examples=["two_part"],
+    ),
+]
+ExposureColumn = Annotated[
+    NonEmptyText | None,
+    Field(
+        description="Column of the time, visits or area over which the outcome counts events: makes rates.",
+        examples=["hours"],
+    ),
+]
+DenominatorColumn = Annotated[
+    NonEmptyText | None,
+    Field(
+        description="Column that the outcome is divided by: the sum of one over the sum of the other.",
+        examples=["views"],
+    ),
+]
+WeightsColumn = Annotated[
+    NonEmptyText | None,
+    Field(description="Column that says how many units a row stands for.", examples=["weight"]),
+]
+ClusterColumn = Annotated[
+    NonEmptyText | None,
+    Field(
+        description="Column that names what was assigned to an arm, if that is not the row: a household, a school, a "
+        "user with several visits.",
+        examples=["school"],
+    ),
+]
+CupedColumns = Annotated[
+    ColumnNames | None,
+    Field(
+        description="Columns of numbers measured before treatment that the mean is adjusted for.",
+        examples=["pretest", ["pretest", "age"]],
+    ),
+]
+OutcomeCap = Annotated[
+    _OutcomeCap | None,
+    Field(
+        description="Largest outcome, or smallest and largest; what is beyond counts as this.",
+        examples=[100, [0, 100]],
+    ),
+]
+OutcomeCapQuantiles = Annotated[
+    _OutcomeCap | None,
+    Field(description="The same, as quantiles of all outcomes together.", examples=[0.99, [0.01, 0.99]]),
+]
+RareLevels = Annotated[
+    _RareThreshold | None,
+    Field(
+        description="Levels with fewer rows than this form the level (other), in all dimensions or by dimension.",
+        examples=[50, {"country": 50}],
+    ),
+]
+UnitColumn = Annotated[
+    NonEmptyText | None,
+    Field(
+        description="Column that names the unit: units with several rows, or in several arms, are reported.",
+        examples=["user"],
+    ),
+]
+BalanceColumns = Annotated[
+    ColumnNames | None,
+    Field(
+        description="Columns of numbers measured before treatment: it is reported if they differ between the arms.",
+        examples=["age", ["age", "visits_before"]],
+    ),
+]
+
+
 def _describe_column(meaning: str, example: str) -> Any:
     """Describe the key of a column that may be left out."""
     return Field(default=None, description=meaning, examples=[example])
@@ -253,61 +333,24 @@ class Rows(DataPlace):
     """One row per unit; what is meant if `form` is left out."""
 
     form: Literal["rows"] = Field(default="rows", description="One row per unit; may be left out.")
-    outcome: NonEmptyText = Field(
-        description="Column of the outcome: numbers, or true and false, or 0 and 1.", examples=["bought"]
-    )
+    outcome: OutcomeColumn
     arm: ArmColumn
     control: ControlArm
     segments: SegmentColumns
     drop_missing: DropMissing = False
-    metric: Literal["mean", "histogram", "two_part"] | None = Field(
-        default=None,
-        description="What to keep of the outcome: its `mean` (if nothing is said), the units by value (`histogram`: "
-        "counts, ratings), or the share above 0 and the logarithms above it (`two_part`: revenue).",
-        examples=["two_part"],
-    )
+    metric: StatisticKind = None
     levels: StatedLevels = None
-    exposure: NonEmptyText | None = _describe_column(
-        "Column of the time, visits or area over which the outcome counts events: makes rates.", "hours"
-    )
-    denominator: NonEmptyText | None = _describe_column(
-        "Column that the outcome is divided by: the sum of one over the sum of the other.", "views"
-    )
-    weights: NonEmptyText | None = _describe_column("Column that says how many units a row stands for.", "weight")
-    cluster: NonEmptyText | None = _describe_column(
-        "Column that names what was assigned to an arm, if that is not the row: a household, a school, a "
-        "user with several visits.",
-        "school",
-    )
-    cuped: ColumnNames | None = Field(
-        default=None,
-        description="Columns of numbers measured before treatment that the mean is adjusted for.",
-        examples=["pretest", ["pretest", "age"]],
-    )
-    cap: _OutcomeCap | None = Field(
-        default=None,
-        description="Largest outcome, or smallest and largest; what is beyond counts as this.",
-        examples=[100, [0, 100]],
-    )
-    cap_quantile: _OutcomeCap | None = Field(
-        default=None,
-        description="The same, as quantiles of all outcomes together.",
-        examples=[0.99, [0.01, 0.99]],
-    )
+    exposure: ExposureColumn = None
+    denominator: DenominatorColumn = None
+    weights: WeightsColumn = None
+    cluster: ClusterColumn = None
+    cuped: CupedColumns = None
+    cap: OutcomeCap = None
+    cap_quantile: OutcomeCapQuantiles = None
     bins: DimensionBins = None
-    rare: _RareThreshold | None = Field(
-        default=None,
-        description="Levels with fewer rows than this form the level (other), in all dimensions or by dimension.",
-        examples=[50, {"country": 50}],
-    )
-    unit: NonEmptyText | None = _describe_column(
-        "Column that names the unit: units with several rows, or in several arms, are reported.", "user"
-    )
-    balance: ColumnNames | None = Field(
-        default=None,
-        description="Columns of numbers measured before treatment: it is reported if they differ between the arms.",
-        examples=["age", ["age", "visits_before"]],
-    )
+    rare: RareLevels = None
+    unit: UnitColumn = None
+    balance: BalanceColumns = None
     fold_labels: FoldLabels = False
     shares: ArmShares = None
 

@@ -16,6 +16,8 @@ from bayes_hte.errors import SpecError
 
 WRONG_KEY_MARK = "[key]"
 """Last part of an error's path where the key itself is wrong, not its value."""
+FIRST_ENTRY = "0"
+"""Part of an error's path: all entries of a list of tables have the keys of the first."""
 EXPECTED_BY_ERROR_TYPE = MappingProxyType(
     {
         "tuple": "should be a list: values between [ and ]",
@@ -147,6 +149,8 @@ def _find_key_place(schema_class: type[BaseModel], key: str, file_content: Mappi
     for table in top_keys:
         if key in _list_known_keys(schema_class, [table, *form] if table == "data" else [table]):
             return f"under [{table}]"
+        if key in _list_known_keys(schema_class, [table, FIRST_ENTRY]):
+            return f"under [[{table}]]"
     return None
 
 
@@ -309,8 +313,10 @@ def _follow_schema_step(json_schema: dict[str, Any], schema_node: dict[str, Any]
         next_node = schema_node["items"]
     # An optional value is a union with null: the other member has the keys.
     for union_member in next_node.get("anyOf", []):
-        if "$ref" in union_member or "discriminator" in union_member:
+        if "$ref" in union_member or "discriminator" in union_member or union_member.get("type") == "array":
             next_node = union_member
+    if path_part.isdigit() and "items" in next_node:
+        next_node = next_node["items"]
     reference_by_tag = next_node.get("discriminator", {}).get("mapping", {})
     schema_reference = reference_by_tag.get(path_part, next_node.get("$ref"))
     if schema_reference:

@@ -9,6 +9,7 @@ import os
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -208,9 +209,37 @@ def build_json_schema(schema_class: type[BaseModel]) -> dict[str, Any]:
     'One line at the top of the report.'
     """
     json_schema = schema_class.model_json_schema(schema_generator=_TomlSchemaGenerator)
+    if schema_class is Plan:
+        json_schema = _require_either(json_schema)
     # Of a docstring only the first paragraph: its examples are of Python.
     first_paragraph = json_schema["description"].split("\n\n")[0]
     return {"$schema": GenerateJsonSchema.schema_dialect, **json_schema, "description": first_paragraph}
+
+
+QUESTION_KEYS = MappingProxyType({"model": "metrics", "outcome": "metrics", "segments": "breakdowns"})
+"""Keys that a plan needs unless it has the other one, which says it for several questions."""
+
+
+def _require_either(json_schema: dict[str, Any]) -> dict[str, Any]:
+    """Require outcome, model and segments of the schema of plans only where no list of metrics or breakdowns has them.
+
+    JSON Schema can say this of a whole plan only: so the requirement moves there from the tables.
+    """
+    alternatives: list[dict[str, Any]] = []
+    for key, other_key in QUESTION_KEYS.items():
+        if key in json_schema["required"]:
+            json_schema["required"].remove(key)
+            alternatives.append({"anyOf": [{"required": [key]}, {"required": [other_key]}]})
+        forms = []
+        for table in json_schema["$defs"].values():
+            if "form" in table["properties"] and key in table.get("required", ()):
+                table["required"].remove(key)
+                forms.append(table["properties"]["form"]["const"])
+        if forms:
+            # Without the key `form` the condition holds: such data are rows, which are among the forms.
+            of_form = {"if": {"properties": {"form": {"enum": forms}}}, "then": {"required": [key]}}
+            alternatives.append({"if": {"required": [other_key]}, "else": {"properties": {"data": of_form}}})
+    return {**json_schema, "allOf": alternatives}
 
 
 def write_json_schema(file_kind: Literal["plan", "model"]) -> str:

@@ -24,6 +24,7 @@ Attributes of the root. netCDF holds numbers and text, so structures are JSON an
     data_sha256, model_sha256, plan_sha256    text, hexadecimal
     command           text    the command or call that made the fit, where it is known
     higher_is_better, lower_is_better    flags    effects above 0, below 0 help; neither where nobody has said so
+    registration      JSON    fields of `bayes_hte.spec.questions.registration.RegistrationStatus`, where a plan was run
     own               flag    only draws are known, not the model behind them
     tests             JSON    names of the tests that a fit combines, where it does
 """
@@ -31,7 +32,7 @@ Attributes of the root. netCDF holds numbers and text, so structures are JSON an
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -42,6 +43,7 @@ from bayes_hte.errors import DataError, ModelError, SpecError
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.model import Model
 from bayes_hte.spec.plan import Plan
+from bayes_hte.spec.questions.registration import NO_PLAN, RegistrationStatus, RunCircumstances, judge_registration
 
 FIT_FORMAT: Final = "bayes_hte fit 1"
 """Written into every saved fit, so that a file of another kind or time is recognised."""
@@ -88,6 +90,8 @@ class FitRecord:
         Whether only draws are known, not the model behind them.
     test_names : tuple of str
         What the tests are called that a fit combines; empty for a fit of one test.
+    registration : RegistrationStatus or None
+        Whether what was asked was registered before the test, where a plan was run.
     """
 
     model: Model
@@ -106,6 +110,7 @@ class FitRecord:
     higher_is_better: bool | None = None
     is_from_posterior: bool = False
     test_names: tuple[str, ...] = ()
+    registration: RegistrationStatus | None = None
 
     def encode(self) -> dict[str, str | int]:
         """Encode the record as attributes of a tree; what is None is left out."""
@@ -127,6 +132,7 @@ class FitRecord:
             "command": self.command,
             "higher_is_better": 1 if self.higher_is_better is True else None,
             "lower_is_better": 1 if self.higher_is_better is False else None,
+            "registration": None if self.registration is None else json.dumps(asdict(self.registration)),
             "own": "1" if self.is_from_posterior else None,
             "tests": cell_table.encode_text_list(self.test_names) if self.test_names else None,
         }
@@ -275,6 +281,19 @@ def get_plan(fit_tree: xr.DataTree) -> Plan | None:
     """Return the plan that the fit came from; None if there was none."""
     plan_json = fit_tree.attrs.get("plan")
     return None if plan_json is None else Plan.model_validate_json(plan_json)
+
+
+def get_registration(fit_tree: xr.DataTree) -> RegistrationStatus:
+    """Return whether what was asked was registered before the test; nothing shows it where no plan was run."""
+    if "registration" in fit_tree.attrs:
+        fields = json.loads(fit_tree.attrs["registration"])
+        return RegistrationStatus(
+            bool(fields["registered"]), tuple(fields["reasons"]), tuple(fields["changes"]), str(fields["registered_on"])
+        )
+    plan = get_plan(fit_tree)
+    if plan is None:
+        return NO_PLAN
+    return next(iter(judge_registration(plan, None, RunCircumstances()).values()))
 
 
 def get_command(fit_tree: xr.DataTree) -> str:

@@ -1,9 +1,11 @@
 """`Plan`: what one experiment asks. The data, the arms, the declared segments, the model, the reporting."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bayes_hte._support.phrases import quote_names
 from bayes_hte._support.validation import holds_password
 from bayes_hte.errors import PlanError
 from bayes_hte.spec.cell_table import EffectScale
@@ -16,11 +18,19 @@ from bayes_hte.spec.data_forms import (
     FiniteNumber,
     NonEmptyText,
     PlanTable,
+    Rows,
     TrueOrFalse,
     WholeNumber,
 )
 from bayes_hte.spec.error_messages import ExplainedTable
 from bayes_hte.spec.family_rules import UnitVariance
+from bayes_hte.spec.questions.planned_metric import (
+    BreakdownList,
+    PlannedMetric,
+    build_metric_rule,
+    check_breakdowns,
+    check_metrics,
+)
 from bayes_hte.spec.rule import Rule, settle_call_prob, settle_matters
 
 SamplerName = Literal["auto", "exact", "nuts"]
@@ -160,7 +170,13 @@ class Plan(ExplainedTable, PlanTable):
         "whether the cells of an arm share one variance over units.",
         examples=["per_cell"],
     )
+    breakdowns: BreakdownList | None = None
     data: DataTable = Field(description="Where the data are, and what their columns mean.")
+    metrics: Annotated[tuple[PlannedMetric, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="The outcomes, where there are several: goals and guardrails, each with its model and options. "
+        "Without it `data.outcome` and `model` are the one goal.",
+    )
     covariates: SegmentTable | None = Field(
         default=None,
         description="Numbers known of each segment as a whole, in a file of their own; nothing without it.",
@@ -196,9 +212,36 @@ class Plan(ExplainedTable, PlanTable):
             return {**content, "data": {"form": DEFAULT_FORM, **content["data"]}}
         return content
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_first_question(cls, content: Any) -> Any:
+        """Let the first metric and breakdown stand where a plan with one question names outcome, model and segments."""
+        if not isinstance(content, dict):
+            return content
+        metrics, breakdowns = (_list_entries(content.get(key)) for key in ("metrics", "breakdowns"))
+        metric_tables = [dict(metric) for metric in metrics if isinstance(metric, Mapping | PlannedMetric)]
+        # One metric without a model needs the plan's: that of another metric is no default for it.
+        models = [table.get("model") for table in metric_tables]
+        if content.get("model") is None and models and None not in models:
+            content = {**content, "model": models[0]}
+        if isinstance(data := content.get("data"), Mapping):
+            implied = {
+                "outcome": metric_tables[0].get("outcome") if metric_tables else None,
+                "segments": breakdowns[0] if breakdowns else None,
+            }
+            implied = {key: value for key, value in implied.items() if value is not None and data.get(key) is None}
+            content = {**content, "data": {**data, **implied}}
+        return content
+
     @model_validator(mode="after")
     def _settle_rule(self) -> Self:
-        if self.decision is not None:
+        if self.decision is None:
+            return self
+        if self.metrics is not None:
+            # Each metric has a size of its own, so the rule is settled where its question is made: here for its errors.
+            for metric in self.metrics:
+                build_metric_rule(self.decision, metric, self.matters, self.report.call_prob)
+        else:
             # Nothing but the validation of this very plan may write to it.
             settled_rule = settle_matters(self.decision, self.report.rope)
             settled_rule = settle_call_prob(settled_rule, self.report.call_prob, self.decision.model_fields_set)
@@ -211,3 +254,38 @@ class Plan(ExplainedTable, PlanTable):
         if isinstance(self.data, Estimates) and self.report.scale == "relative":
             raise ValueError('report.scale = "relative" needs the control\'s mean, which published estimates lack')
         return self
+
+    @model_validator(mode="after")
+    def _check_questions(self) -> Self:
+        if self.metrics is not None:
+            if not isinstance(self.data, Rows):
+                raise ValueError(
+                    f'[[metrics]] are measured on rows of units, and data.form = "{self.data.form}" has one outcome: '
+                    "write a plan for each outcome, or give the rows"
+                )
+            check_metrics(self.metrics)
+        if self.breakdowns is not None:
+            check_breakdowns(self.breakdowns)
+        self._check_cut_dimensions()
+        return self
+
+    def _check_cut_dimensions(self) -> None:
+        """Raise ValueError if a cut is of no dimension of any breakdown: each breakdown takes those of its own."""
+        dimensions = {name for names in self.breakdowns or () for name in names} | {*(self.data.segments or ())}
+        for table_name, table in [
+            ("data", self.data),
+            *((f"metric {each.name!r}", each) for each in self.metrics or ()),
+        ]:
+            for key in ("bins", "rare"):
+                cuts = getattr(table, key, None)
+                unknown = [name for name in cuts if name not in dimensions] if isinstance(cuts, Mapping) else []
+                if unknown and (self.breakdowns is not None or table is not self.data):
+                    raise ValueError(
+                        f"{key} of {table_name} names {unknown[0]!r}, which is in no breakdown; dimensions are "
+                        f"{quote_names(sorted(dimensions))}"
+                    )
+
+
+def _list_entries(toml_value: Any) -> list[Any]:
+    """List the entries of what should be a list; that a single text is none is told by the key's own check."""
+    return list(toml_value) if isinstance(toml_value, list | tuple) else [toml_value] if toml_value else []

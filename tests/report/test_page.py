@@ -240,9 +240,12 @@ def test_mostly_borrowed_segments_are_named() -> None:
 @pytest.mark.parametrize(
     ("plan", "status"),
     [
-        (None, "No plan file says that these segments were chosen before the test"),
-        (example_plan(), "It does not prove that they were chosen before the data were seen"),
-        (example_plan(exploratory=True), "Exploratory: the segments were chosen after seeing the data"),
+        (None, "Exploratory: there is no plan file that says what was asked before the test"),
+        (example_plan(), "Exploratory: no lock shows that this was asked before the data were seen"),
+        (
+            example_plan(exploratory=True),
+            "Exploratory: the plan itself says that the segments were chosen after the data",
+        ),
     ],
 )
 def test_the_status_of_the_segments_is_always_said(plan: object, status: str) -> None:
@@ -441,4 +444,4 @@ def test_the_page_prints_what_was_given_and_the_model_as_a_file_that_can_be_read
     text = Page(report(Fit(tree))).text
     assert "bayes-hte run 'my plans/shop.toml' --seed 3" in text
     assert 'family = "binomial"' in text
-    assert '{dist = "Normal"' in text
+    assert '{ dist = "Normal"' in text

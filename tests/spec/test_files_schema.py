@@ -50,6 +50,7 @@ def test_every_key_but_tables_and_tags_shows_an_example(schema_class: type[BaseM
         if not of_key.get("examples") and "const" not in of_key and name.split(".")[0] not in distributions
     ]
     tables = {"Plan.data", "Plan.covariates", "Plan.privacy", "Plan.sampling", "Plan.report", "Plan.decision"}
+    tables |= {"Plan.metrics"}
     tables |= {"Amount.effect", "Amount.baseline", *(f"Model.{key}" for key in ("effect", "baseline", "amount"))}
     assert set(without) <= tables | {"Model.nuisance"}, "give Field(examples=[…]) to these keys"
 

@@ -5,6 +5,7 @@ Every case runs in a folder of its own, so that files have relative names.
 
 import contextlib
 import html
+import re
 import sqlite3
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from example_plans import GOAL, GUARDRAIL, make_plan, write_plan
 
 import bayes_hte as hte
 from bayes_hte.cells import (
@@ -259,6 +261,27 @@ def plan(text: str) -> Callable[[], object]:
     return run
 
 
+def several(**changes: Any) -> Callable[[], object]:
+    return lambda: make_plan(**changes)
+
+
+def several_run(**changes: Any) -> Callable[[], object]:
+    return lambda: hte.run(write_plan(Path(), **changes))
+
+
+def locked(was: str = "", now: str = "", **changes: Any) -> Callable[[], object]:
+    def run() -> object:
+        lock = hte.register(write_plan(Path()))
+        # The page must not hang on the day on which it is made.
+        text = re.sub("registered_on = .*", "registered_on = 2026-03-01T09:30:00Z", lock.read_text("utf-8"))
+        lock.write_text(text.replace(was, now, 1), encoding="utf-8")
+        # What is said of the lock itself is what a run meets; of a changed plan, what registering it again does.
+        plan_file = write_plan(Path(), **changes)
+        return hte.run(plan_file) if was else hte.register(plan_file)
+
+    return run
+
+
 HEADER = b"device,arm,spent\n"
 
 
@@ -455,6 +478,32 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("a policy by a dimension that is not there", lambda: hte.example_fit().policy(by="country"), "'country'"),
         Case("costs of some arms only", lambda: hte.example_fit().policy(costs={"long": 0.1}), "'long'"),
         Case("probabilities in place of a rule", lambda: hte.example_fit().policy(0.95), "0.95"),
+    ),
+    "Plans with several questions": (
+        Case("a guardrail without a direction", several(metrics=[GOAL, {**GUARDRAIL, "higher_is_better": None}]),
+             "'returns' lacks its direction", "say"),
+        Case("a guardrail without a margin", several(metrics=[GOAL, {**GUARDRAIL, "margin": None}]),
+             "'returns' lacks its margin", "say"),
+        Case("a goal with a margin", several(metrics=[{**GOAL, "margin": 0.1}]), "'bought' has a margin", "say"),
+        Case("goals that want opposite things",
+             several(metrics=[GOAL, {**GOAL, "name": "b", "higher_is_better": False}]), "'bought' and 'b' disagree"),
+        Case("guardrails without a goal", several(metrics=[GUARDRAIL, {**GUARDRAIL, "name": "b"}]), "every metric"),
+        Case("two metrics of one name", several(metrics=[GOAL, GOAL]), "'bought'"),
+        Case("metrics of data that are no rows",
+             several(data={"form": "summary", "arm": "arm", "control": "old", "n": "n", "events": "events"}),
+             '"summary"', "write"),
+        Case("a breakdown twice", several(breakdowns=[["a", "b"], ["b", "a"]]), "'b × a'"),
+        Case("a dimension twice in a breakdown", several(breakdowns=[["a", "a"]]), "'a' twice"),
+        Case("cuts of what is in no breakdown", several(metrics=[{**GOAL, "bins": {"age": 4}}]), "'age'"),
+        Case("a rule about a size that nobody states",
+             several(metrics=[{**GOAL, "matters": None}], decision={"ship": [{"above": "matters", "p": 0.9}]}), "ship",
+             "add"),
+        Case("a dimension that the data lack", several_run(breakdowns=[["devise"]]), "'devise'", "did you mean"),
+        Case("a plan registered twice", locked(), "nothing differs", "`register --force`"),
+        Case("a plan registered and changed", locked(report={"ci_prob": 0.9}), "report.ci_prob: 0.95 → 0.9",
+             "`register --force`"),
+        Case("the lock of another plan", locked('"plan.toml"', '"other.toml"'), "other.toml", "register"),
+        Case("a lock changed by hand", locked("looks = 1", "looks = 9"), "looks", "restore"),
     ),
     "Plans": (
         Case("a plan that is not there", lambda: hte.read_plan("plan.toml"), "plan.toml"),

@@ -336,7 +336,10 @@ def pick_columns(source: Source, column_names: Sequence[str]) -> "nw.LazyFrame[A
             if len(missing_names) == 1
             else f"the columns {quote_names(missing_names)}"
         )
-        raise DataError(f"{source.table_name} lacks {lacking_phrase}{hint}; columns are {quote_names(known_names)}")
+        raise DataError(
+            f"{source.table_name} lacks {lacking_phrase}{hint}; columns are {quote_names(known_names)}",
+            missing_columns=list(map(str, missing_names)),
+        )
     implementation = source.frame.implementation
     if implementation.is_duckdb():
         return to_lazy_frame(_pick_in_duckdb(source.frame.to_native(), column_names))

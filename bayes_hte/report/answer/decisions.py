@@ -6,7 +6,7 @@ import xarray as xr
 
 from bayes_hte._support.phrases import clean_text, format_percent_probability, shorten_text
 from bayes_hte.decisions.decide import build_context, decide_segments
-from bayes_hte.decisions.rules.evidence import Decision, choose_rule
+from bayes_hte.decisions.rules.evidence import choose_rule
 from bayes_hte.decisions.rules.reasons import write_rule_sentence
 from bayes_hte.estimands.tables import EffectQuestion
 from bayes_hte.report.notation import isolate_name
@@ -14,7 +14,7 @@ from bayes_hte.spec import Plan, cell_table
 from bayes_hte.spec.fit_tree import get_fitted_cells
 
 # Words that ask for nothing have no colour, as among verdicts.
-_TONES: dict[Decision, str] = {"ship": "good", "stop": "bad"}
+DECISION_TONES: dict[str, str] = {"ship": "good", "stop": "bad"}
 MAX_OPEN_DECISIONS = 40
 """More decisions than these are folded: the answer above must stay on the first screens."""
 
@@ -69,7 +69,7 @@ def build_decision_section(
             segment_name=shorten_text(clean_text(labels[position // len(average_by_arm)])),
             arm_name=isolate_name(str(row["arm"])) if has_several_arms else "",
             decision=row["decision"],
-            tone=_TONES.get(row["decision"], "open"),
+            tone=DECISION_TONES.get(row["decision"], "open"),
             reason=clean_text(row["why"]),
             wrong_text="" if row["decision"] == "undecided" else format_percent_probability(row["p_wrong"]),
         )

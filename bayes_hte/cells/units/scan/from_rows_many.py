@@ -11,15 +11,13 @@ from bayes_hte.cells.units.binning import BinSpec
 from bayes_hte.cells.units.metrics import METRIC_CLASSES, Metric, resolve_metric
 from bayes_hte.cells.units.scan.reduce_rows import PairKey, RowOptions, name_place, reduce_rows
 from bayes_hte.errors import ArgumentError
+from bayes_hte.spec.questions.planned_metric import name_breakdown
 
 if TYPE_CHECKING:
     from bayes_hte.cells.reading.engines import Table
 
 type MetricSpec = Metric | str | Mapping[str, Any]
 """A metric, the column that a plain mean is of, or the keywords of `from_rows` that are short for a metric."""
-
-DIMENSION_JOINER = " × "
-"""What stands between the dimensions in the name of a breakdown that was given none."""
 
 
 def from_rows_many(  # noqa: PLR0913, one keyword per column or decision, as from_rows
@@ -165,7 +163,7 @@ def _name_breakdowns(
     else:
         listed = [[dims] if isinstance(dims, str) else dims for dims in breakdowns]
         # What is no list of columns is refused where each is looked at, under whatever name.
-        names = [DIMENSION_JOINER.join(map(str, dims)) if hasattr(dims, "__iter__") else str(dims) for dims in listed]
+        names = [name_breakdown(list(map(str, dims))) if hasattr(dims, "__iter__") else str(dims) for dims in listed]
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ArgumentError(f"breakdowns has {repeated[0]!r} twice; name each once")
