@@ -8,6 +8,7 @@ counts: they hold on other machines, seconds do not.
 """
 
 import argparse
+import itertools
 import json
 import platform
 import shutil
@@ -15,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -29,8 +29,8 @@ import xarray as xr
 
 import bayes_hte as hte
 from bayes_hte.inference import exact
-from bayes_hte.inference.exact import accuracy, draw, engine, sign
-from bayes_hte.model.problem import build_problem
+from bayes_hte.inference.exact.latent import requests
+from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.model.pymc.build import build_pymc_model
 
 RESULTS = Path(__file__).parent / "results"
@@ -207,64 +207,105 @@ def many() -> dict[str, Any]:
     problems = {f"metric {i}": cells_of(counts(20, seed=i)) for i in range(1000)}
     begun = perf_counter()
     fits = hte.fit_many(problems, "conversion")
-    return {"problems": len(fits), "failed": len(fits.failed), "seconds": perf_counter() - begun,
-            "reliable": sum(fit.diagnosis.ok for fit in fits.values())}  # fmt: skip
-
-
-STAGES = {
-    "search for the peak": (engine, "find_peak"), "quadrature orders": (accuracy, "with_orders"),
-    "weighted points": (engine, "explore"), "certificate": (engine, "refined"),
-    "draws": (draw, "coefficients"), "signs": (sign, "positive"),
-}  # fmt: skip
+    seconds = perf_counter() - begun
+    begun = perf_counter()
+    reliable = sum(fit.diagnosis.ok for fit in fits.values())
+    return {"problems": len(fits), "failed": len(fits.failed), "seconds": seconds, "reliable": reliable,
+            "completion_seconds": perf_counter() - begun}  # fmt: skip
 
 
 def stages() -> dict[str, Any]:
-    """Where the time goes: milliseconds of each step, binomial, 50 and 5,000 segments."""
+    """Where the time goes: milliseconds of each kind of evaluation, binomial, 50 and 1,000 segments."""
     found = {}
-    for segments in (50, 5000):
+    names = {
+        requests.SettleSites: "sites at a peak",
+        requests.ApproximateDensity: "densities for searches, scans and maps",
+        requests.WeighPoints: "weighted points with their draws",
+    }
+    answer_request = requests.answer_request
+    for segments in (50, 1000):
         task = build_problem(cells_of(counts(segments)), hte.read_model("conversion"))
-        spent: dict[str, list[float]] = {name: [] for name in STAGES}
+        runs: list[dict[str, float]] = []
 
-        def watched(name: str, work: Callable[..., Any], spent: dict[str, list[float]]) -> Callable[..., Any]:
-            def run(*given: Any, **named: Any) -> Any:
-                begun = perf_counter()
-                answer = work(*given, **named)
-                spent[name].append(1e3 * (perf_counter() - begun))
-                return answer
+        def answer_and_time(request: requests.Request, runs: list[dict[str, float]] = runs) -> Any:
+            begun = perf_counter()
+            answer = answer_request(request)
+            runs[-1][names[type(request)]] += 1e3 * (perf_counter() - begun)
+            return answer
 
-            return run
+        def run(task: Problem = task, runs: list[dict[str, float]] = runs) -> None:
+            runs.append(dict.fromkeys(names.values(), 0.0))
+            begun = perf_counter()
+            exact.posterior(task, draws=4000, seed=1)
+            runs[-1]["all"] = 1e3 * (perf_counter() - begun)
 
-        with ExitStack() as stack:
-            for name, (module, function) in STAGES.items():
-                stack.enter_context(
-                    mock.patch.object(module, function, watched(name, getattr(module, function), spent))
-                )
-            seconds, _ = timed(lambda task=task: exact.posterior(task, draws=4000, seed=1), 15 if segments == 50 else 3)
-        each = {name: median(times) for name, times in spent.items()}
-        found[str(segments)] = {**each, "everything else": 1e3 * seconds - sum(each.values()), "all": 1e3 * seconds}
+        with mock.patch.object(requests, "answer_request", answer_and_time):
+            timed(run, 15 if segments == 50 else 3)
+        each = {name: median(one[name] for one in runs) for name in runs[0]}
+        whole = each.pop("all")
+        found[str(segments)] = {**each, "everything else": whole - sum(each.values()), "all": whole}
     return found
 
 
-def parts() -> dict[str, Any]:
-    """What the engine's parts cost, in nanoseconds per number, and how many points it takes: 50 segments."""
-    task = build_problem(cells_of(counts(50)), hte.read_model("conversion"))
-    target, sample = engine.points(task, wanted=engine.EFFICIENCY * 4000, seed=1)
-    points = sample.points[sample.resampled(4000, np.random.default_rng(1))]
-    numbers, segments = np.random.default_rng(1).normal(size=(490, 50)), target.segments
-    place = np.empty_like(numbers)
-    jobs: dict[str, tuple[Callable[[], Any], int]] = {
-        "exponential": (lambda: np.exp(numbers, out=place), numbers.size),
-        "logarithm": (lambda: np.log(place, out=np.empty_like(place)), numbers.size),
-        "likelihood of a cell": (
-            lambda: segments.curve.compute_log_density(segments.arms[0], numbers, None),
-            numbers.size,
-        ),
-        "predicted density, per segment": (lambda: target.log_quadratic(points), 50 * len(points)),
-        "integrated density, per segment": (lambda: target.log_density(points), 50 * len(points)),
-        "draw of a segment's coefficients": (lambda: draw.coefficients(target, points, seed=1), 50 * len(points)),
-    }
-    costs = {name: 1e9 * timed(work, 25)[0] / size for name, (work, size) in jobs.items()}
-    return {"nanoseconds": costs, "points": sample.values.size, "integrated": int(sample.values.computed.sum())}
+CROSSED = {
+    "18 segments × 2 arms, 3 dimensions, 400,000 units": ((3, 3, 2), 2, None, 400_000, 0.2),
+    "Hillstrom-like: 10 segments × 3 arms, 3 dimensions, 64,000 units": ((5, 3, 4), 3, 10, 64_000, 0.3),
+    "192 segments × 2 arms, 4 dimensions, 400,000 units": ((4, 4, 4, 3), 2, None, 400_000, 0.7),
+    "the same, 6,000 units": ((4, 4, 4, 3), 2, None, 6_000, 1.0),
+    "400 sparse segments × 2 arms, 5 dimensions (n 2 to 2,000)": ((5, 5, 5, 5, 5), 2, 400, None, 1.5),
+    "1,000 segments × 3 arms, 5 dimensions of 10 levels": ((10,) * 5, 3, 1000, 2_000_000, 10.0),
+    "2,000 segments × 2 arms, 5 dimensions of 10 levels": ((10,) * 5, 2, 2000, 2_000_000, 6.0),
+}
+"""Name -> levels of the dimensions, arms, segments kept, units in all, seconds that must not be exceeded."""
+
+
+def crossed_cells(levels: tuple[int, ...], arms: int, kept: int | None, units: int | None) -> xr.Dataset:
+    """Counts of a seeded experiment whose effects differ by the levels of every dimension."""
+    rng = np.random.default_rng(0)
+    places = np.array(list(itertools.product(*map(range, levels))))
+    if kept is not None:
+        places = places[rng.permutation(len(places))[:kept]]
+    if units is None:
+        sizes = np.exp(rng.uniform(np.log(2), np.log(2000), len(places))).astype(int)
+    else:
+        sizes = np.maximum(rng.dirichlet(np.full(len(places), 2.0)) * units / arms, 1).astype(int)
+    names = [f"d{number}" for number in range(len(levels))]
+    labels = pd.DataFrame({name: [f"{name}_{level}" for level in places[:, i]] for i, name in enumerate(names)})
+
+    def draw(sd: float) -> np.ndarray:
+        return sum(rng.normal(0, sd, count)[places[:, i]] for i, count in enumerate(levels)) + rng.normal(
+            0, 0.1, len(places)
+        )
+
+    baseline = -2 + draw(0.4)
+    tables = []
+    for arm in range(arms):
+        eta = baseline + (0.1 * arm + draw(0.2) if arm else 0.0)
+        tables.append(labels.assign(arm=f"a{arm}", n=sizes, events=rng.binomial(sizes, 1 / (1 + np.exp(-eta)))))
+    return hte.cells.from_summary(pd.concat(tables), arm="arm", control="a0", segments=names, n="n", events="events")
+
+
+def crossed() -> list[dict[str, Any]]:
+    """Crossed dimensions, effects and baselines by every one: seconds of `fit`, and its certificate."""
+    model = hte.read_model("conversion")
+    model = hte.Model.model_validate(model.model_dump(exclude_unset=True) | {
+        name: {**getattr(model, name).model_dump(exclude_unset=True), "by": ["*"],
+               "by_between": {"dist": "HalfNormal", "sigma": sd}}
+        for name, sd in (("effect", 0.5), ("baseline", 1.0))
+    })  # fmt: skip
+    found = []
+    for name, (levels, arms, kept, units, most) in CROSSED.items():
+        cells = crossed_cells(levels, arms, kept, units)
+        runs = 5 if len(cells["segment"]) <= 400 else 1
+        hte.fit(cells, model, sampler="exact", draws=2400)
+        seconds, fit = timed(lambda cells=cells: hte.fit(cells, model, sampler="exact", draws=2400), runs)
+        statistics = fit.tree["sample_stats"]
+        found.append({
+            "work": name, "must_reach": most, "seconds": seconds, "peak_gb": peak_gb(),
+            "effective_points": float(statistics["effective_points"]), "pareto_k": float(statistics["pareto_k"]),
+        })  # fmt: skip
+        print(found[-1], flush=True)
+    return found
 
 
 def command() -> dict[str, Any]:
@@ -338,18 +379,19 @@ def tables(known: dict[str, Any]) -> str:
          f"{sizes_[10_000]['fit_seconds']:.1f} s, {sizes_[10_000]['peak_gb']:.1f} GB"),
         ("100,000 segments", "≤ 60 s, 6 GB",
          f"{sizes_[100_000]['fit_seconds']:.0f} s, {sizes_[100_000]['peak_gb']:.1f} GB"),
-        ("`fit_many`: 1,000 problems of 20 segments", "≤ 60 s", f"{known['many']['seconds']:.0f} s"),
+        ("`fit_many`: 1,000 problems of 20 segments; completing every fit", "≤ 6 s",
+         f"{known['many']['seconds']:.0f} s; {known['many']['completion_seconds']:.0f} s more"),
         ("`bayes-hte run` on a cell table; with `--no-report`", "≤ 3.5 s; 2 s",
          f"{known['command']['report_seconds']:.1f} s; {known['command']['no_report_seconds']:.1f} s"),
     ]  # fmt: skip
     lines = ["| work | must reach | measured |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), ""]
-    small, large = known["stages"]["50"], known["stages"]["5000"]
-    lines += ["| step, binomial, 4,000 draws | 50 segments | 5,000 segments |", "|---|---|---|"]
+    lines += ["| crossed dimensions, effects and baselines by every one | must reach | `fit` | effective points | k |"]
+    lines += ["|---|---|---|---|---|"]
+    lines += [f"| {each['work']} | ≤ {each['must_reach']:g} s | {each['seconds']:.2f} s | "
+              f"{each['effective_points']:,.0f} | {each['pareto_k']:.2f} |" for each in known["crossed"]]  # fmt: skip
+    small, large = known["stages"]["50"], known["stages"]["1000"]
+    lines += ["", "| step, binomial, 4,000 draws | 50 segments | 1,000 segments |", "|---|---|---|"]
     lines += [f"| {name} | {small[name]:.0f} ms | {large[name]:,.0f} ms |" for name in small]
-    costs = known["parts"]
-    lines += ["", "| part, 50 segments | ns |", "|---|---|"]
-    lines += [f"| {name} | {cost:.1f} |" for name, cost in costs["nanoseconds"].items()]
-    lines += ["", f"Of {costs['points']:,} weighted points {costs['integrated']:,} were integrated."]
     return "\n".join(lines)
 
 
@@ -361,7 +403,7 @@ def renewed(page: str, known: dict[str, Any]) -> str:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    "one_way": one_way, "stages": stages, "parts": parts, "schools": schools, "command": command, "many": many,
+    "one_way": one_way, "stages": stages, "crossed": crossed, "schools": schools, "command": command, "many": many,
     "sizes": sizes, "bambi": bambi,
 }  # fmt: skip
 
