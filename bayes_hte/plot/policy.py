@@ -46,6 +46,7 @@ _CURVE_HEIGHT, _BARS_HEIGHT, _GAP_HEIGHT, _AXIS_HEIGHT = 230.0, 74.0, 40.0, 46.0
 _DASH_PATTERN = (0, (4.0, 2.6))
 _KEY_MARK_WIDTH, _KEY_GAP = 26.0, 16.0
 _MAX_NAME_SHARE = 0.45  # of the panel's width: a longer name finds no place beside its point
+_BAR_NAME_AIR = 8.0  # points that a name in a bar leaves on both sides together
 _CURVE_OBSTACLES = 60  # points along the curve that no name may cover
 REQUIRED_COLUMNS = (
     *("share_treated", "gain", "ci_low", "ci_high", "band_low", "band_high", "part_treated", "p_optimal"),
@@ -70,6 +71,16 @@ class _PolicyCurve:
         widths, rises = np.diff(self.shares), np.diff(self.gains)
         # Groups are treated in the order of the curve; the last one in part.
         return float(widths @ self.treated_parts), float(rises @ self.treated_parts)
+
+    def rank_names(self, max_names: int) -> list[int]:
+        """Rank the segments that move the curve most, as many as are named."""
+        order = np.argsort(-abs(np.diff(self.gains)), kind="stable")[: max(max_names, 0)]
+        return [int(index) for index in order]
+
+    def fits_in_bar(self, index: int, panel_width: float) -> bool:
+        """Tell whether the name of a segment fits into its bar."""
+        bar_width = float(self.shares[index + 1] - self.shares[index]) * panel_width
+        return measure_width(shorten_text(self.names[index]), _SMALL_SIZE) + _BAR_NAME_AIR <= bar_width
 
     @property
     def value_limits(self) -> tuple[float, float]:
@@ -176,7 +187,7 @@ def draw_policy(  # noqa: PLR0913 - the choices of a figure; each is one word at
     curve_axes = _draw_curve_panel(canvas, curve, curve_box, budget, labels)
     bars_label = cut_to_width("probability that treating the segment is best", text_width, _TEXT_SIZE)
     canvas.write_line(_MARGIN, bars_top - 14, bars_label, label_style)
-    _draw_bars_panel(canvas, curve, (left, bars_top, panel_width, _BARS_HEIGHT))
+    _draw_bars_panel(canvas, curve, (left, bars_top, panel_width, _BARS_HEIGHT), labels)
     canvas.write_line(left, bars_top + _BARS_HEIGHT + 30, "share of the population that is treated", label_style)
     _draw_key(canvas, key_rows, footer_top)
     notes_middle = footer_top + (len(key_rows) + 0.5) * compute_leading(_SMALL_SIZE)
@@ -277,7 +288,7 @@ def _draw_names(
     budget: float,
     max_names: int,
 ) -> None:
-    """Name the segments that move the curve most, where nothing runs through a name."""
+    """Name the segments that move the curve most and have no name in their bar, where nothing runs through a name."""
     left, top, width, height = panel_box
     low, high = curve.value_limits
 
@@ -289,10 +300,12 @@ def _draw_names(
     ends = [locate(*point) for point in zip(curve.shares[1:], curve.gains[1:], strict=True)]
     shares = np.linspace(0.0, 1.0, _CURVE_OBSTACLES)
     obstacles = [locate(share, float(np.interp(share, curve.shares, curve.gains))) for share in shares]
-    largest_first = np.argsort(-abs(np.diff(curve.gains)), kind="stable")[: max(max_names, 0)]
+    # The line of those who are drawn by chance.
+    obstacles += [locate(share, float(share * curve.gains[-1])) for share in shares]
     named_moves = [
         (cut_to_width(shorten_text(curve.names[index]), _MAX_NAME_SHARE * width, _SMALL_SIZE), ends[index])
-        for index in largest_first
+        for index in curve.rank_names(max_names)
+        if not curve.fits_in_bar(index, width)
     ]
     # The budget stands from the bottom to the top.
     obstacles += [Move(left + budget * width, top, top + height)] if budget < 1 else []
@@ -301,8 +314,8 @@ def _draw_names(
         canvas.write_line(name.x, name.y, name.text, TextStyle(_SMALL_SIZE, mark="label"), name.align)
 
 
-def _draw_bars_panel(canvas: Canvas, curve: _PolicyCurve, panel_box: DesignBox) -> None:
-    """Draw each segment's probability of belonging to the best policy, as wide as its share."""
+def _draw_bars_panel(canvas: Canvas, curve: _PolicyCurve, panel_box: DesignBox, max_names: int) -> None:
+    """Draw each segment's probability of belonging to the best policy, as wide as its share, and names that fit."""
     theme, shrink_factor = canvas.theme, canvas.shrink_factor
     axes = canvas.add_inset_axes(panel_box)
     axes.set_xlim(0.0, 1.0)
@@ -330,6 +343,17 @@ def _draw_bars_panel(canvas: Canvas, curve: _PolicyCurve, panel_box: DesignBox) 
         for patch in axes.patches:
             if not patch.get_gid():
                 patch.set_gid(mark)
+    left, top, width, height = panel_box
+    for index in curve.rank_names(max_names):
+        if not curve.fits_in_bar(index, width):
+            continue
+        x = left + width * float(curve.shares[index] + curve.shares[index + 1]) / 2
+        # At the foot of its bar; white only where the bar is dark and reaches over the name.
+        is_on_dark = is_treated[index] and curve.p_optimal[index] * height > 2 * compute_leading(_SMALL_SIZE)
+        color = theme.paper_color if is_on_dark else theme.ink_color
+        style = TextStyle(_SMALL_SIZE, color, mark="label")
+        middle = top + height - compute_leading(_SMALL_SIZE)
+        canvas.write_line(x, middle, shorten_text(curve.names[index]), style, "center")
 
 
 def _list_key_items(curve: _PolicyCurve, budget: float, ci_prob: float) -> list[tuple[str, str]]:
