@@ -97,6 +97,9 @@ def test_the_page_of_the_pricing_page_is_that_of_a_run() -> None:
         compare_figures(row, [4], [100 * result["effect"]], 400 * result["effect_mcse"])
         assert row[5] == result["decision"]
     gains = fit.policy().set_index("policy")["gain"]
+    needed = fit.next_test(assurance=0.8).set_index("device")["units_needed"]
+    # P(decision) rises slowly there: a Monte-Carlo error of .01 moves the number of units by some 5 %.
+    assert abs(needed["tablet"] / 206_000 - 1) < 0.15
     # 11 and 14 cents per visitor
     assert [round(100 * gains[policy]) for policy in ("ship to all", "ship to the chosen segments")] == [11, 14]
 
@@ -150,6 +153,8 @@ def test_the_page_of_the_loyalty_campaign_is_that_of_a_run() -> None:
         compare_figures(row, [3], [orders[levels]["effect"]], 4 * orders[levels]["effect_mcse"])
         compare_figures(row, [6], [margin[levels]["effect"]], 4 * margin[levels]["effect_mcse"])
         assert row[4] == orders[levels]["decision"]
+    follow_up = hte.run(EXAMPLES / "loyalty_campaign" / "plan.toml").next_test(assurance=0.8).set_index(dims)
+    assert abs(follow_up.loc[("occasional", "urban"), "units_needed"] / 14_000 - 1) < 0.15
 
 
 def test_the_tour_names_every_simulated_example() -> None:

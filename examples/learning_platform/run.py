@@ -17,6 +17,7 @@ def main() -> None:
         .round(2)
         .to_string(index=False)
     )
+    print(first.next_test(assurance=0.8)[["self_regulation", "year", "units_needed", "why"]].to_string(index=False))
     both = hte.combine(first, second)
     compared = both.compare_tests()
     print(

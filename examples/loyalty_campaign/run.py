@@ -19,6 +19,8 @@ def main() -> None:
         .round(2)
         .to_string(index=False)
     )
+    follow_up = orders.next_test(assurance=0.8)
+    print(follow_up[["frequency", "geography", "units_now", "units_needed", "evsi"]].round(3).to_string(index=False))
     orders.report(OUT / "report.html")
     save(orders.plot_policy(), OUT / "policy.png")
     print(f"diagnosis {orders.diagnosis}")
