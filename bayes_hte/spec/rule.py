@@ -283,8 +283,9 @@ def settle_matters(rule: Rule, matters: float | None) -> Rule:
     if (settled := rule.matters if matters is None else matters) is not None:
         return Rule(**{**stated_rule, "matters": settled})
     if nameless := find_size_conditions(rule, stated_only=True):
+        verb = "names" if len(nameless) == 1 else "name"
         raise PlanError(
-            f"{' and '.join(nameless)} of the rule speak of the smallest effect that matters, and none is stated: add "
+            f"{' and '.join(nameless)} of the rule {verb} the smallest effect that matters, and none is stated: add "
             "matters = …, the number"
         )
     # The defaults of ship and equivalent name it; that of stop does not.

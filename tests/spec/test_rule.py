@@ -106,7 +106,7 @@ def test_the_smallest_effect_that_matters_has_one_number() -> None:
         settle_matters(hte.Rule(matters=0.01), 0.02)
     for stated in ({"ship": [(0.0, 0.95), ("matters", 0.5)]}, {"equivalent": ("matters", 0.9)}):
         with pytest.raises(
-            hte.PlanError, match=f"{next(iter(stated))} of the rule speak.* none is stated: add matters"
+            hte.PlanError, match=f"{next(iter(stated))} of the rule names.* none is stated: add matters"
         ):
             settle_matters(hte.Rule(**stated), None)
 
@@ -142,7 +142,7 @@ def test_a_plan_says_once_how_probable_a_sign_must_be() -> None:
     ("changes", "sentence"),
     [
         ({"decision": {"matters": 0.02}, "report": {"rope": 0.01}}, "matters is stated twice, as 0.01 and as 0.02"),
-        ({"decision": {"ship": [{"above": "matters", "p": 0.9}]}}, "ship of the rule speak.* none is stated"),
+        ({"decision": {"ship": [{"above": "matters", "p": 0.9}]}}, "ship of the rule names.* none is stated"),
         (
             {"decision": {"stop": [{"below": 0.0, "p": 0.95}]}, "report": {"call_prob": 0.99}},
             r"report.call_prob is 0.99, and stop of the rule calls a sign at 0.95.* state one of them",

@@ -43,7 +43,9 @@ from bayes_hte.cells import (
     with_covariates,
     with_shares,
 )
+from bayes_hte.decisions.rules.guardrails import GoalMetric, GuardrailMetric, decide_with_guardrails
 from bayes_hte.errors import HteError
+from bayes_hte.spec.rule import settle_matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,27 @@ def locked(was: str = "", now: str = "", **changes: Any) -> Callable[[], object]
     return run
 
 
+def ruled(decision: str, report: str = "") -> Callable[[], object]:
+    """A plan with a rule, and lines for its report."""
+    return plan(
+        'title = "x"\nmodel = "conversion"\n[data]\noutcome = "y"\narm = "arm"\ncontrol = "old"\n'
+        f'segments = ["device"]\n[report]\n{report}\n[decision]\n{decision}\n'
+    )
+
+
+def decide_metrics(goals: int = 1, margin: float = 0.001, *, is_smaller: bool = False) -> Callable[[], object]:
+    """Decide over a goal and a guardrail, of one segment where it is the smaller one."""
+
+    def run() -> object:
+        fit = hte.example_fit()
+        goal = GoalMetric("bought", fit.tree, fit.question(), settle_matters(hte.Rule(), None))
+        guarded = hte.fit(fit.cells.isel(segment=[0]), "conversion", sampler="exact") if is_smaller else fit
+        guardrail = GuardrailMetric("returned", guarded.tree, guarded.question(), margin)
+        return decide_with_guardrails([goal] * goals, [guardrail])
+
+    return run
+
+
 HEADER = b"device,arm,spent\n"
 
 
@@ -511,6 +534,31 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("a number for a column of a plan", plan(
             'title = "x"\nmodel = "conversion"\n[data]\noutcome = "y"\narm = "arm"\ncontrol = "old"\nsegments = 7\n'
         ), "not 7", "should be"),
+    ),
+    "Rules and decisions": (
+        Case("ship and stop that can both hold", ruled("ship = [{ above = -0.1, p = 0.9 }]"), "both hold", "let stop"),
+        Case("a smallest effect below 0, or a ROPE upside down", ruled("matters = -0.002"), "-0.002", "should be"),
+        Case("a width of what is equivalent below 0", ruled("equivalent = { within = -0.1, p = 0.9 }"), "-0.1",
+             "should be"),
+        Case("a probability outside 0 to 1", ruled("ship = [{ above = 0.0, p = 95 }]"), "not 95", "should be"),
+        Case("an action that is less probable than not", ruled("stop = [{ below = 0.0, p = 0.2 }]"), "not 0.2",
+             "should be"),
+        Case("a condition of stopping under ship", ruled("ship = [{ below = 0.0, p = 0.9 }]"),
+             "'decision.ship, entry 1.below'", "Known keys"),
+        Case("a pair that is no list of conditions", lambda: hte.Rule(ship=(0.0, 0.95)), "0.95", "should be"),
+        Case("a threshold in words of one's own", ruled('ship = [{ above = "much", p = 0.9 }]'), '"much"', "should be"),
+        Case("a size that matters without its number", ruled('ship = [{ above = "matters", p = 0.9 }]'),
+             "none is stated", "add matters"),
+        Case("two smallest effects that matter", ruled("matters = 0.002", "rope = 0.01"), "0.01 and as 0.002"),
+        Case("two probabilities for a sign", ruled("stop = [{ below = 0.0, p = 0.9 }]", "call_prob = 0.99"), "0.99",
+             "so state one"),
+        Case("a guardrail without a probability", ruled("guardrail = {}"), "guardrail.p", "the key"),
+        Case("a cost below 0 without a value in money", ruled("cost = -2.0"), "-2"),
+        Case("a number in place of a rule", lambda: hte.example_fit().decide(0.95), "0.95"),  # type: ignore[arg-type]
+        Case("a decision without a goal", decide_metrics(goals=0), "a goal", "a metric"),
+        Case("a margin below 0", decide_metrics(margin=-0.1), "-0.1", "0 or more"),
+        Case("a guardrail in other segments", decide_metrics(is_smaller=True), "'returned'",
+             "make the cells"),
     ),
     "Simulated experiments": (
         Case("shares that do not add up", simulate({"device": {"tv": 0.6, "pc": 0.6}}), "1.2"),
