@@ -24,6 +24,7 @@ import xarray as xr
 from example_plans import GOAL, GUARDRAIL, make_plan, write_plan
 
 import bayes_hte as hte
+from bayes_hte.analysis.plan_proposal.init_plan import init_plan
 from bayes_hte.cells import (
     DataSource,
     Histogram,
@@ -305,6 +306,11 @@ def decide_metrics(goals: int = 1, margin: float = 0.001, *, is_smaller: bool = 
     return run
 
 
+def init_twice() -> object:
+    Path("plan.toml").write_text("", encoding="utf-8")
+    return init_plan(None, Path("plan.toml"))
+
+
 HEADER = b"device,arm,spent\n"
 
 
@@ -530,6 +536,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "Plans": (
         Case("a plan that is not there", lambda: hte.read_plan("plan.toml"), "plan.toml"),
+        Case("init where there is a plan already", init_twice, "plan.toml"),
+        Case("what init could not find, left blank", plan(
+            'title = "x"\nmodel = "metric"\n[data]\noutcome = ""\narm = "arm"\ncontrol = "old"\nsegments = ["tv"]\n'
+        ), "data.outcome", "should hold"),
         Case("a misspelt key", plan('title = "x"\nmodle = "conversion"\n'), "modle"),
         Case("a number for a column of a plan", plan(
             'title = "x"\nmodel = "conversion"\n[data]\noutcome = "y"\narm = "arm"\ncontrol = "old"\nsegments = 7\n'
