@@ -617,6 +617,7 @@ class Fit:
         *,
         by: str | Sequence[str] | None = None,
         costs: Mapping[str, float] | None = None,
+        scale: EffectScale | None = None,
         ci_prob: float | None = None,
     ) -> pd.DataFrame:
         """Compare policies, who gets what: what each is worth, which is best, and what targeting adds.
@@ -636,6 +637,8 @@ class Fit:
             to mobile*. By default among segments.
         costs : mapping, optional
             Cost of one treated unit by arm, in place of the rule's for all.
+        scale : {"absolute", "relative", "link"}, optional
+            Of the numbers in the rule's conditions, as in `decide`; gains are absolute on every scale.
         ci_prob : float, optional
             As in `table`.
 
@@ -671,20 +674,21 @@ class Fit:
 
         >>> import bayes_hte as hte
         >>> policies = hte.example_fit().policy(hte.Rule(cost=0.005))
-        >>> columns = ["policy", "share_treated", "gain", "ci_low", "ci_high", "p_beats_all"]
-        >>> print(policies[columns].round(4).to_string(index=False))
-                                          policy  share_treated   gain  ci_low  ci_high  p_beats_all
-                                    ship to none         0.0000 0.0000  0.0000   0.0000       0.1555
-                                     ship to all         1.0000 0.0024 -0.0023   0.0072       0.0000
-                     ship to the chosen segments         0.7212 0.0030 -0.0009   0.0066       0.6442
-        ship to the segments that the rule calls         0.5088 0.0027 -0.0004   0.0058       0.5578
+        >>> columns = ["policy", "share_treated", "gain", "ci_low", "ci_high"]
+        >>> print(policies[columns].round(3).to_string(index=False))
+                                          policy  share_treated  gain  ci_low  ci_high
+                                    ship to none          0.000 0.000   0.000    0.000
+                                     ship to all          1.000 0.002  -0.002    0.007
+                     ship to the chosen segments          0.721 0.003  -0.001    0.007
+        ship to the segments that the rule calls          0.509 0.003  -0.000    0.006
         """
         from bayes_hte.decisions.policy.comparison import tabulate_policies
         from bayes_hte.decisions.policy.valuation import check_terms
 
         terms = check_terms(self._tree, population, budget, by, costs)
-        question = self.question(None, ci_prob)
-        return attach_verdict(self, tabulate_policies(self._tree, question, choose_rule(rule, self.plan), terms))
+        question = self.question(scale, ci_prob)
+        chosen_rule = choose_rule(rule, self.plan, question.scale)
+        return attach_verdict(self, tabulate_policies(self._tree, question, chosen_rule, terms))
 
     def policy_curve(
         self,
@@ -723,11 +727,11 @@ class Fit:
         --------
         >>> import bayes_hte as hte
         >>> curve = hte.example_fit().policy_curve(hte.Rule(cost=0.005), by="device")
-        >>> print(curve[["device", "share_treated", "gain", "part_treated", "p_flip"]].round(3).to_string(index=False))
-         device  share_treated  gain  part_treated  p_flip
-         mobile          0.509 0.003           1.0   0.045
-         tablet          0.525 0.003           1.0   0.246
-        desktop          1.000 0.002           0.0   0.424
+        >>> print(curve[["device", "share_treated", "gain", "part_treated"]].round(3).to_string(index=False))
+         device  share_treated  gain  part_treated
+         mobile          0.509 0.003           1.0
+         tablet          0.525 0.003           1.0
+        desktop          1.000 0.002           0.0
         """
         from bayes_hte.decisions.policy.curve import tabulate_policy_curve
         from bayes_hte.decisions.policy.valuation import check_terms
