@@ -1062,11 +1062,18 @@ class Fit:
 
         return attach_verdict(self, tabulate_sensitivity(self._tree_with_log_densities, self.question(scale)))
 
-    def given_tau(self, scale: EffectScale | None = None) -> pd.DataFrame:
+    def given_tau(self, scale: EffectScale | None = None, *, dimension: str | None = None) -> pd.DataFrame:
         """Tabulate every segment's effect if the between-segment SD were known: the numbers behind `plot_tau_trace`.
 
         The scale is that of the report, unless it needs parameters that all segments share, as counts, ordered scales
         and survival do on the absolute one: then it is the link scale.
+
+        Parameters
+        ----------
+        scale : {"absolute", "relative", "link"}, optional
+        dimension : str, optional
+            A dimension of the model's ``effect.by``: tau is then the SD between its levels, in place of the SD between
+            segments beyond their levels.
 
         Returns
         -------
@@ -1076,19 +1083,21 @@ class Fit:
 
         Raises
         ------
+        ArgumentError
+            If effects do not differ by the levels of `dimension`.
         ModelError
             If effects are not partially pooled, or the structure is beyond the exact engine.
         """
         from bayes_hte.criticism.tau_profile import choose_profile_scale, profile_tau
 
-        return attach_verdict(
-            self, profile_tau(self._tree, scale or choose_profile_scale(self._tree, self.question(scale).scale))
-        )
+        scale = scale or choose_profile_scale(self._tree, self.question(scale).scale)
+        return attach_verdict(self, profile_tau(self._tree, scale, dimension))
 
     def plot_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
         self,
         scale: EffectScale | None = None,
         *,
+        dimension: str | None = None,
         arm: str | None = None,
         ci_prob: float | None = None,
         labels: int | None = None,
@@ -1109,9 +1118,13 @@ class Fit:
         The single picture of partial pooling: on the left all segments have the common effect, on the right each
         has its own estimate, and the posterior beneath says which part matters. Options are those of
         `bayes_hte.plot.draw_tau_trace`; what is not given is as the fit and its plan say. `given_tau` has the numbers.
+        With a `dimension` of the model's ``effect.by`` it is the SD between the levels of that dimension: on the left
+        they have the same effect, and segments differ by what is left.
 
         Raises
         ------
+        ArgumentError
+            If effects do not differ by the levels of `dimension`, or an option makes no sense.
         ModelError
             If effects are not partially pooled, or the structure is beyond the exact engine.
         """
@@ -1124,7 +1137,10 @@ class Fit:
         )  # fmt: skip
         # Chosen once, so that the figure and its numbers are on the same scale.
         scale = scale or choose_profile_scale(self._tree, self.question(scale).scale)
-        return from_fit.plot_tau_trace(self._tree, self.question(scale), self.plan, self.given_tau(scale), **options)
+        tau_profile = self.given_tau(scale, dimension=dimension)
+        return from_fit.plot_tau_trace(
+            self._tree, self.question(scale), self.plan, tau_profile, dimension=dimension, **options
+        )
 
     def plot_forest(  # noqa: PLR0913 - the choices of a figure; each is one word at the call
         self,

@@ -11,7 +11,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_hte.errors import ModelError
+from bayes_hte._support.validation import describe_value
+from bayes_hte.errors import ArgumentError, ModelError
 from bayes_hte.estimands.effects import convert_to_scale
 from bayes_hte.inference.exact import beyond, closed, direct, engine
 from bayes_hte.inference.exact.estimates import Arm, effects_given
@@ -19,6 +20,7 @@ from bayes_hte.inference.exact.latent.conditioning import average_effects_given
 from bayes_hte.inference.exact.one_part import is_latent
 from bayes_hte.inference.exact.target import mean_of
 from bayes_hte.model.families import FAMILIES, Family
+from bayes_hte.model.parameters import collect_hyperparameters, list_coefficients, name_term_variable
 from bayes_hte.model.priors import compute_log_prior
 from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import cell_table
@@ -42,11 +44,20 @@ COARSE_GRID_SIZE, MAX_FINE_SEGMENTS = 13, 200
 """Values of τ that are computed for more segments than these; a cubic spline fills in the others."""
 
 
-def profile_tau(fit_tree: xr.DataTree, scale: EffectScale) -> pd.DataFrame:
+def profile_tau(fit_tree: xr.DataTree, scale: EffectScale, dimension: str | None = None) -> pd.DataFrame:
     """Tabulate effects given τ in long form, one row per arm, segment and τ; see `Fit.given_tau`.
+
+    Parameters
+    ----------
+    fit_tree : xarray.DataTree
+    scale : {"absolute", "relative", "link"}
+    dimension : str, optional
+        A term of ``effect.by``: τ is then the SD between its levels, in place of that between segments.
 
     Raises
     ------
+    ArgumentError
+        If effects do not differ by the levels of `dimension`.
     ModelError
         If effects are not partially pooled, or the fast engine does not apply.
     """
@@ -58,17 +69,20 @@ def profile_tau(fit_tree: xr.DataTree, scale: EffectScale) -> pd.DataFrame:
     unsupported_reason = beyond(problem)
     if unsupported_reason is not None:
         raise ModelError(f"effects given tau need the exact engine: {unsupported_reason}")
+    between_name = _name_between(problem, dimension)
     arm_tables = []
     for arm_index, arm in enumerate(problem.coords["arm"]):
-        between_draws = fit_tree["posterior"].to_dataset()["effect_between"]
+        between_draws = fit_tree["posterior"].to_dataset()[between_name]
         # Arms may share one between-segment SD, which then has no dim arm.
         tau_draws = between_draws.isel(arm=arm_index) if "arm" in between_draws.dims else between_draws
         tau_values = build_tau_grid(tau_draws.values)
         if closed(problem):
             effect_profile, log_evidence = _profile_estimates(problem, arm_index, tau_values, scale)
         else:
-            effect_profile, log_evidence = _profile_cells_by_spline(problem, arm_index, tau_values, scale)
-        tau_density = _compute_tau_density(problem, tau_values, log_evidence)
+            effect_profile, log_evidence = _profile_cells_by_spline(
+                problem, (between_name, arm_index), tau_values, scale
+            )
+        tau_density = _compute_tau_density(problem, between_name, tau_values, log_evidence)
         arm_tables.append(_build_profile_table(cells, arm, tau_values, effect_profile, tau_density))
     return pd.concat(arm_tables, ignore_index=True)
 
@@ -118,13 +132,22 @@ def build_tau_grid(tau_draws: NDArray[np.float64]) -> NDArray[np.float64]:
     return tau_values
 
 
+def _name_between(problem: Problem, dimension: str | None) -> str:
+    """Name the variable of the SD between segments, or between the levels of a dimension."""
+    if dimension is None:
+        return "effect_between"
+    terms = next(each.pool_priors.by for each in list_coefficients(problem.model) if each.name == "effect")
+    if dimension not in terms:
+        found = f"they differ by those of {', '.join(terms)}" if terms else "the model has no effect.by"
+        raise ArgumentError(f"effects do not differ by the levels of {describe_value(dimension)}; {found}")
+    return f"{name_term_variable('effect', dimension)}_between"
+
+
 def _compute_tau_density(
-    problem: Problem, tau_values: NDArray[np.float64], log_evidence: NDArray[np.float64]
+    problem: Problem, between_name: str, tau_values: NDArray[np.float64], log_evidence: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Compute the posterior density of τ on its grid: evidence times prior, normalised by the trapezoid rule."""
-    between_prior = problem.model.effect.between
-    if between_prior is None:
-        raise AssertionError("partial pooling without a prior for the between-segment SD passed validation")
+    between_prior = collect_hyperparameters(problem.model)[between_name].prior
     # p(τ | D) ∝ p(D | τ) p(τ); the maximum is taken out so that exp() does not overflow
     log_posterior = log_evidence + compute_log_prior(between_prior, tau_values)
     relative_density = np.exp(log_posterior - log_posterior.max())
@@ -150,22 +173,25 @@ def _profile_estimates(
 
 
 def _profile_cells_by_spline(
-    problem: Problem, arm_index: int, tau_values: NDArray[np.float64], scale: EffectScale
+    problem: Problem, tau_place: tuple[str, int], tau_values: NDArray[np.float64], scale: EffectScale
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute effects of cells at every τ; of many segments at some values, with a spline between them."""
+    """Compute effects of cells at every τ; of many segments at some values, with a spline between them.
+
+    `tau_place` is the variable of τ, and the arm.
+    """
     if len(problem.coords["segment"]) <= MAX_FINE_SEGMENTS:
-        return _profile_cells(problem, arm_index, tau_values, scale)
+        return _profile_cells(problem, tau_place, tau_values, scale)
     from scipy.interpolate import CubicSpline
 
     # The grid is even in τ^(1 / power), in which lines bend little: so is every third of its values.
     steps = np.linspace(0, len(tau_values) - 1, COARSE_GRID_SIZE).round().astype(int)
-    effect_profile, log_evidence = _profile_cells(problem, arm_index, tau_values[steps], scale)
+    effect_profile, log_evidence = _profile_cells(problem, tau_place, tau_values[steps], scale)
     all_steps = np.arange(len(tau_values))
     return CubicSpline(steps, effect_profile)(all_steps), CubicSpline(steps, log_evidence)(all_steps)
 
 
 def _profile_cells(
-    problem: Problem, arm_index: int, tau_values: NDArray[np.float64], scale: EffectScale
+    problem: Problem, tau_place: tuple[str, int], tau_values: NDArray[np.float64], scale: EffectScale
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute effects of cells at every τ, other hyperparameters sampled: (τ, segment), and log evidence (τ,)."""
 
@@ -173,12 +199,13 @@ def _profile_cells(
         parameter_draws = {"baseline": xr.DataArray(baseline), "effect": xr.DataArray(effect)}
         return np.asarray(convert_to_scale(problem.family, parameter_draws, scale, problem.cell_statistics).values)
 
+    between_name, arm_index = tau_place
     between_index = 0 if problem.model.effect.shared_between else arm_index
     # E[effect | τ, D], averaged over the other hyperparameters by weighted points at every τ
     if is_latent(problem):
         conditional = average_effects_given(
             problem,
-            [{("effect_between", between_index): float(tau)} for tau in tau_values],
+            [{(between_name, between_index): float(tau)} for tau in tau_values],
             lambda baseline, effect: _convert_draws(problem, scale, baseline, effect),
             wanted=TARGET_ESS_PER_TAU,
             seed=1,
@@ -190,7 +217,7 @@ def _profile_cells(
     effect_profile, log_evidence = [], []
     for tau in tau_values:
         # The same seed at every τ: Monte-Carlo error shifts the lines, but does not make them rough.
-        fixed_values: Mapping[tuple[str, int], float] = {("effect_between", between_index): float(tau)}
+        fixed_values: Mapping[tuple[str, int], float] = {(between_name, between_index): float(tau)}
         target_density, weighted_sample = engine.points(problem, wanted=TARGET_ESS_PER_TAU, seed=1, held=fixed_values)
         resampled_points = weighted_sample.points[weighted_sample.resampled(averaged_points, np.random.default_rng(1))]
         mean_effects = np.empty(target_density.segments.size)

@@ -144,6 +144,7 @@ def plot_tau_trace(
     plan: Plan | None,
     tau_profile: pd.DataFrame,
     *,
+    dimension: str | None = None,
     arm: str | None = None,
     **options: Any,
 ) -> "Figure | SubFigure":
@@ -155,6 +156,8 @@ def plot_tau_trace(
         As for `plot_forest`.
     tau_profile : pandas.DataFrame
         From `bayes_hte.criticism.tau_profile.profile_tau`, on the scale of the question.
+    dimension : str, optional
+        Whose levels tau is the SD of.
     **options
         Those of `bayes_hte.plot.draw_tau_trace`; what is given here wins over what the fit says.
 
@@ -175,7 +178,11 @@ def plot_tau_trace(
     figure_options = choose_wording(fit_tree, question, plan)
     figure_options.pop("pooled")
     ratio_name = get_fitted_family(fit_tree).ratio_name
-    figure_options["tau_label"] = f"between-segment SD (tau){f', log {ratio_name}' if ratio_name else ''}"
+    sd_name = "between-segment SD (tau)"
+    if dimension is not None:
+        sd_name = f"SD between levels of {shorten_text(dimension)} (tau)"
+        figure_options["end_labels"] = ("← levels alike", "levels apart →")
+    figure_options["tau_label"] = f"{sd_name}{f', log {ratio_name}' if ratio_name else ''}"
     # The profile repeats the density for every segment.
     density_table = tau_profile[["arm", "tau", "density"]].drop_duplicates(["arm", "tau"])
     dimension_names = cell_table.list_dimensions(get_fitted_cells(fit_tree))

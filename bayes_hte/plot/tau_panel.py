@@ -57,11 +57,12 @@ class TracePanel:
 
 @dataclass(frozen=True, slots=True)
 class SharedAxes:
-    """Measures that all panels share: limits of effects, the largest weight, and the width of names in points."""
+    """What all panels share: limits of effects, the largest weight, the width of names in points, words at the ends."""
 
     effect_limits: AxisLimits
     max_weight: float
     name_width: float
+    end_labels: tuple[str, str] = ("", "")
 
 
 def rank_curves(arm: str, curves: Sequence[EffectCurve], posterior: TauPosterior, max_names: int) -> TracePanel:
@@ -117,8 +118,8 @@ def draw_trace_panel(
         panel_top - ENDS_HEIGHT / 2,
         TextStyle(SMALL_SIZE, canvas.theme.quiet_color, mark="end_label"),
     )
-    canvas.write_line(LEFT_WIDTH, ends_middle, "← fully pooled", ends_style)
-    canvas.write_line(LEFT_WIDTH + axes_width, ends_middle, "not pooled →", ends_style, "right")
+    canvas.write_line(LEFT_WIDTH, ends_middle, shared_axes.end_labels[0], ends_style)
+    canvas.write_line(LEFT_WIDTH + axes_width, ends_middle, shared_axes.end_labels[1], ends_style, "right")
     _draw_tau_summary(canvas, posterior, (axes_width, panel_top), tau_end, posterior.describe_interval(interval_name))
 
 

@@ -1,6 +1,7 @@
 """The tau trace: every segment's effect as a function of how much segments are assumed to differ."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,7 @@ def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word
     percent: bool = False,
     axis_label: str | None = None,
     tau_label: str = "between-segment SD (tau)",
+    end_labels: tuple[str, str] = ("← fully pooled", "not pooled →"),
     ci_prob: float = 0.95,
     labels: int = 8,
     max_segments: int | None = MAX_POINT_SEGMENTS,
@@ -107,6 +109,8 @@ def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word
         Columns that hold the levels of a segment.
     tau_label : str
         Label of the horizontal axis.
+    end_labels : tuple of str
+        What the left and the right end mean.
     ci_prob : float
         Probability of the central interval of tau that is shaded.
     labels : int
@@ -194,7 +198,7 @@ def draw_tau_trace(  # noqa: PLR0913 - the choices of a figure; each is one word
     canvas.write_lines(
         MARGIN, label_middle, label_lines, TextStyle(_TEXT_SIZE, canvas.theme.quiet_color, mark="axis_label")
     )
-    shared_axes = _choose_shared_axes(panels, figure_width)
+    shared_axes = replace(_choose_shared_axes(panels, figure_width), end_labels=end_labels)
     for panel_index, panel in enumerate(panels):
         panel_top = panels_top + panel_index * panel_height + heading_height + ENDS_HEIGHT
         if heading_height:
