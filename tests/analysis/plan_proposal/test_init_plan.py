@@ -17,6 +17,7 @@ from bayes_hte.analysis.plan_proposal.template import TEMPLATE
 from bayes_hte.analysis.run import prepare_analysis
 
 DATA_FILES = sorted((ROOT / "examples").rglob("*.csv"))
+WELL_KNOWN = {"eight_schools", "forms", "hillstrom", "thornton"}
 INCOMPLETE = {"wide.csv": {"arm", "control"}, "thornton.csv": {"segments"}}
 """Files whose columns do not say everything: arms in the names of columns, villages by number."""
 
@@ -36,13 +37,14 @@ def invent_rows(count: int = 400) -> pd.DataFrame:
 @pytest.mark.parametrize("data", DATA_FILES, ids=lambda path: str(path.relative_to(ROOT / "examples")))
 def test_the_plan_of_every_example_is_checked_or_says_what_is_missing(data, tmp_path):
     initial = init_plan(str(data), tmp_path / "plan.toml")
-    expected = INCOMPLETE.get(data.name, set())
-    assert {line.split()[2] for line in initial.lines if line.startswith("FILL IN")} == expected
-    assert not [line for line in initial.lines if "does not run" in line]
-    if expected:
-        with pytest.raises(PlanError) as raised:
+    blanks = {line.split()[2] for line in initial.lines if line.startswith("FILL IN")}
+    faults = [line for line in initial.lines if line.startswith("it does not run yet")]
+    if data.parent.name in WELL_KNOWN:
+        assert (blanks, faults) == (INCOMPLETE.get(data.name, set()), [])
+    if blanks or faults:
+        with pytest.raises((PlanError, DataError)) as raised:
             prepare_analysis(tmp_path / "plan.toml")
-        assert all(f"data.{key}: should " in str(raised.value) for key in expected)
+        assert all(f"data.{key}: should " in str(raised.value) for key in blanks)
     else:
         assert prepare_analysis(tmp_path / "plan.toml").cells.sizes["segment"] > 1
 
