@@ -15,7 +15,8 @@ from bayes_hte.cells.units.from_rows import from_rows
 from bayes_hte.cells.units.from_times import from_times
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+# Tables have no truth value, so two simulations are equal only if they are the same one.
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Simulation:
     """Data of one or many simulated experiments, and the truth behind them.
 
