@@ -10,18 +10,17 @@ OUT = Path("results/loyalty_campaign")
 
 
 def main() -> None:
-    """Decide by orders, look at the margin in the same segments, and compare policies in euros."""
-    orders, margin = hte.run(HERE / "plan.toml"), hte.run(HERE / "margin.toml")
-    print(orders.decide()[["frequency", "geography", "decision", "why"]].to_string(index=False))
+    """Decide by orders with the margin as guardrail, compare policies in euros, and plan the next test."""
+    analysis = hte.run(HERE / "plan.toml")
+    print(analysis.decide()[["breakdown", "segment", "decision", "why"]].to_string(index=False))
+    orders = analysis.fits["orders", ("frequency", "geography")]
+    margin = analysis.fits["margin", ("frequency", "geography")]
     print(margin.table()[["frequency", "geography", "effect", "ci_low", "ci_high"]].round(2).to_string(index=False))
-    print(
-        orders.policy()[["policy", "share_treated", "gain", "ci_low", "ci_high", "treats"]]
-        .round(2)
-        .to_string(index=False)
-    )
+    policies = orders.policy()[["policy", "share_treated", "gain", "ci_low", "ci_high", "treats"]]
+    print(policies.round(2).to_string(index=False))
     follow_up = orders.next_test(assurance=0.8)
     print(follow_up[["frequency", "geography", "units_now", "units_needed", "evsi"]].round(3).to_string(index=False))
-    orders.report(OUT / "report.html")
+    analysis.report(OUT / "report.html")
     save(orders.plot_policy(), OUT / "policy.png")
     print(f"diagnosis {orders.diagnosis}")
 
