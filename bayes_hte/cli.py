@@ -80,6 +80,10 @@ def build_parser() -> argparse.ArgumentParser:
         _add_command(subparsers, "init", write_initial_plan, "write a commented plan, with what a data file lets guess")
     )
 
+    _add_combine_arguments(
+        _add_command(subparsers, "combine", combine_tests, "combine two tests of the same change, as run writes one")
+    )
+
     command_parser = _add_command(
         subparsers, "show", show_model, "show a model as mathematics, in words and as PyMC text"
     )
@@ -242,6 +246,56 @@ def register_plan(arguments: Namespace) -> int:
         _print_to_stderr(f"  note: {doubt}", YELLOW_STYLE, quiet=False)
     print(_replace_control_characters(f"written: {lock_file}; commit it before the data are looked at"))
     return 0
+
+
+def _add_combine_arguments(command_parser: argparse.ArgumentParser) -> None:
+    for role in ("first", "second"):
+        command_parser.add_argument(
+            role, type=Path, metavar=role.upper(), help="fit.nc of an earlier run, or a plan, which is carried out"
+        )
+    command_parser.add_argument(
+        "--between-tests", type=float, metavar="SD", help="scale of the SD between tests, on the link scale"
+    )
+    command_parser.add_argument(
+        "--names", nargs=2, default=("first", "second"), metavar="NAME", help="what the two tests are called"
+    )
+    command_parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path("results") / "combined", help="folder for the results"
+    )
+    command_parser.add_argument("--no-report", action="store_true", help="leave out report.html: faster")
+    command_parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
+    command_parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def combine_tests(arguments: Namespace) -> int:
+    """Combine two tests, given as saved fits or plans, and write the results as `run` does."""
+    quiet = arguments.quiet or arguments.json
+    with _time_stage("combining", quiet=quiet):
+        from bayes_hte._support import csv_json
+        from bayes_hte.analysis import export
+        from bayes_hte.analysis.combine.combine_fits import combine, read_test
+
+        _check_folder_writable(arguments.out)
+        fit = combine(
+            read_test(arguments.first),
+            read_test(arguments.second),
+            between_tests=arguments.between_tests,
+            names=tuple(arguments.names),
+        )
+    with _time_stage("reporting", quiet=quiet):
+        written_files = export.write_results(fit, arguments.out, report=not arguments.no_report)
+    if arguments.json:
+        sys.stdout.write(csv_json.to_strict_json(export.build_summary(fit)))
+    else:
+        comparison = fit.compare_tests()
+        label_columns = list(comparison.columns[: list(comparison.columns).index("arm") + 1])
+        shown_columns = [*label_columns, "first", "second", "p_differ", "disagree", "next_low", "next_high"]
+        effects_text = comparison[shown_columns].to_string(
+            index=False, max_rows=40, float_format=lambda number: f"{number:.3g}"
+        )
+        notes = [f"note: {sentence}" for sentence in fit.diagnosis.notes]
+        _print_result(effects_text, "\n".join([fit.engine, f"diagnosis: {fit.diagnosis}", *notes]), written_files)
+    return 0 if fit.diagnosis.ok else EXIT_UNRELIABLE
 
 
 def _write_command(arguments: Namespace) -> str:

@@ -904,11 +904,8 @@ class Fit:
         --------
         >>> import bayes_hte as hte
         >>> second = hte.example_fit().replication()
-        >>> print(second[["device", "customer", "p_same_sign", "type_m"]].head(3).round(2).to_string(index=False))
-         device  customer  p_same_sign  type_m
-        desktop       new         0.82    1.56
-        desktop returning         0.35    1.76
-         mobile       new         0.98    1.11
+        >>> second["p_same_sign"].round(1).tolist()
+        [0.8, 0.3, 1.0, 0.9, 0.7, 0.6]
         """
         from bayes_hte.decisions.repetition.replication import tabulate_replication
 

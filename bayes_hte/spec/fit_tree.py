@@ -257,7 +257,7 @@ def require_known_model(fit_tree: xr.DataTree, requested_result: str) -> Model:
     """
     if list_test_names(fit_tree):
         raise ModelError(
-            f"{requested_result} needs a model of these cells, and this fit combines two tests: ask it of the fit of "
+            f"{requested_result} needs a model of these cells, and this fit combines two tests; ask it of the fit of "
             "each test"
         )
     if is_from_posterior(fit_tree):
@@ -351,7 +351,9 @@ def get_test_tree(fit_tree: xr.DataTree) -> xr.DataTree:
         If the fit is of one test.
     """
     if not list_test_names(fit_tree):
-        raise ModelError("this fit is of one test: combine it with another one by hte.combine(first, second)")
+        raise ModelError(
+            "this fit is of one test, so there are none to compare; combine two by hte.combine(first, second)"
+        )
     groups = {
         "posterior": fit_tree[TEST_POSTERIOR_GROUP].to_dataset(),
         "sample_stats": fit_tree["sample_stats"].to_dataset(),

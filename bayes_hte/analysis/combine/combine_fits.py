@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -14,11 +15,13 @@ from bayes_hte._support.validation import check_seed, describe_type, describe_va
 from bayes_hte.analysis.combine.average_tests import StackedTests, average_posterior
 from bayes_hte.analysis.combine.two_test_model import choose_test_prior, extend_by_tests, require_combinable
 from bayes_hte.analysis.fit import SamplingRequest, compute_fit_tree
+from bayes_hte.analysis.load import load
 from bayes_hte.analysis.result import Fit
+from bayes_hte.analysis.run import run
 from bayes_hte.cells.combine.stack import name_test_dimension, pool_tests, stack_tests
 from bayes_hte.criticism.diagnostics import read_diagnosis
 from bayes_hte.decisions.repetition.between_tests import describe_disagreements
-from bayes_hte.errors import ArgumentError, DataError
+from bayes_hte.errors import ArgumentError, DataError, PlanError
 from bayes_hte.model.families import select_model_statistics
 from bayes_hte.model.priors import format_prior
 from bayes_hte.model.problem import build_problem
@@ -188,7 +191,7 @@ def _check_names(names: Sequence[str]) -> tuple[str, ...]:
     is_named = all(isinstance(name, str) and name.strip() for name in test_names)
     if len(test_names) != 2 or not is_named or len(set(test_names)) < 2:
         raise ArgumentError(
-            f"names are what the two tests are called, two different texts, not {describe_value(names)}"
+            f"names are {describe_value(names)}, which do not tell two tests apart; give two different texts"
         )
     return test_names
 
@@ -224,3 +227,23 @@ def _select_cells(fit: Fit, model: Model) -> xr.Dataset:
     kept = {name: cells[name] for name in ("n", "mean", "covariate_part", "cell_size") if name in cells}
     attrs = {name: value for name, value in cells.attrs.items() if name not in ("recipe", "shares", "spanning")}
     return xr.Dataset({**kept, "se": statistics["se"]}).assign_attrs(attrs)
+
+
+def read_test(path: Path) -> Fit:
+    """Read the fit of a test from its file, or carry out the plan that describes it.
+
+    Raises
+    ------
+    PlanError
+        If the plan asks for several fits.
+    """
+    # A folder holds the results of a plan, which may be one fit or several.
+    is_saved = path.suffix.lower() == ".nc" or path.is_dir()
+    result = load(path) if is_saved else run(path, progress=False)
+    # Of several metrics and breakdowns nobody knows which to combine.
+    if not isinstance(result, Fit):
+        raise PlanError(
+            f"{path} answers several questions, and two tests are combined in the answer to one; give "
+            "the file of the fit that is meant"
+        )
+    return result

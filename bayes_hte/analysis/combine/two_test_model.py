@@ -66,9 +66,8 @@ def require_combinable(model: Model) -> Model:
     found = [name for name, is_there in obstacles.items() if is_there]
     if found:
         raise ModelError(
-            f"two tests are combined by a model of normal parts that add up, and this model has {found[0]}: give "
-            "another one of the same outcome, as in combine(first, second, model=...), such as a partially pooled one "
-            "without it"
+            f"two tests are combined by a model of normal parts that add up, and this model has {found[0]}; give "
+            "another one of the same outcome as model=, partially pooled and without it"
         )
     return model
 

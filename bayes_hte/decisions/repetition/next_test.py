@@ -92,11 +92,13 @@ def tabulate_next_test(
     """
     wanted = check_number(assurance, "assurance, the probability that a decision is reached")
     if not 0 < wanted < 1:
-        raise ArgumentError(f"assurance is a probability between 0 and 1, such as 0.8, not {describe_value(assurance)}")
+        raise ArgumentError(
+            f"assurance is {describe_value(assurance)}, which is no probability between 0 and 1; give one, such as 0.8"
+        )
     cells, units = get_fitted_cells(fit_tree), count_units(fit_tree)
     added_units = units if n is None else xr.full_like(units, check_number(n, "n, the further units of a segment"))
     if not bool((added_units >= 0).all()) or (n is not None and not n > 0):
-        raise ArgumentError(f"n is how many further units a segment gets, above 0, not {describe_value(n)}")
+        raise ArgumentError(f"n is {describe_value(n)}, and a follow-up has units; give a number above 0")
     decisions = decide_segments(fit_tree, question, rule)["decision"].to_numpy(str)
     needed, reached = _find_needed_units(fit_tree, question, rule, wanted, decisions)
     columns = {"units_now": units, "units_needed": needed, "p_decision": reached, "evsi_units": added_units}

@@ -86,7 +86,9 @@ def compute_size_ratios(fit_tree: xr.DataTree, n: SecondTestSize | None) -> xr.D
     else:
         ratios = np.full(len(labels), check_number(n, "n, the units of the second test") / segment_sizes.sum())
     if not (np.isfinite(ratios) & (ratios > 0)).all():
-        raise ArgumentError(f"n is the number of units of the second test, above 0, not {describe_value(n)}")
+        raise ArgumentError(
+            f"n is {describe_value(n)}, which is no number of units; give a number above 0, or one for each segment"
+        )
     return xr.DataArray(ratios, dims=SEGMENT, coords={SEGMENT: labels})
 
 

@@ -222,3 +222,21 @@ def test_what_is_no_pair_of_tests_is_refused() -> None:
     with pytest.raises(HteError, match="a correlation with the baseline"):
         hte.combine(correlated, correlated)
     assert hte.combine(correlated, correlated, model=fit.model).diagnosis.ok
+
+
+def test_the_command_combines_saved_fits_and_writes_what_run_writes(tmp_path: Any, capsys: Any) -> None:
+    from bayes_hte.cli import build_parser
+
+    first, second = (hte.example_fit().save(tmp_path / f"{name}.nc") for name in ("one", "two"))
+    out = tmp_path / "both"
+    arguments = build_parser().parse_args(
+        ["combine", str(first), str(second), "--names", "spring", "autumn", "--out", str(out), "--quiet"]
+    )
+    assert arguments.action(arguments) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["effects.csv", "fit.nc", "report.html", "summary.json"]
+    assert "p_differ" in capsys.readouterr().out
+    assert hte.load(out / "fit.nc").compare_tests().attrs["tests"] == ["spring", "autumn"]
+    plan = tmp_path / "no.toml"
+    arguments = build_parser().parse_args(["combine", str(first), str(plan), "--out", str(out), "--quiet"])
+    with pytest.raises(HteError, match=r"no\.toml"):
+        arguments.action(arguments)
