@@ -503,7 +503,7 @@ CASES: dict[str, tuple[Case, ...]] = {
              lambda: hte.example_fit().policy(population={"customer": {"new": 1.2, "returning": -0.2}}), "-0.2"),
         Case("a table of a population without shares",
              lambda: hte.example_fit().policy(population=pd.DataFrame({"device": ["mobile"], "n": [90]})), "'n'"),
-        Case("a budget in percent", lambda: hte.example_fit().policy(budget=30), "30", "budget is"),
+        Case("a budget in percent", lambda: hte.example_fit().policy(budget=30), "30", "such as"),
         Case("a policy by a dimension that is not there", lambda: hte.example_fit().policy(by="country"), "'country'"),
         Case("costs of some arms only", lambda: hte.example_fit().policy(costs={"long": 0.1}), "'long'"),
         Case("probabilities in place of a rule", lambda: hte.example_fit().policy(0.95), "0.95"),

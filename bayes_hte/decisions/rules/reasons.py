@@ -8,6 +8,7 @@ from bayes_hte._support.phrases import (
     NBSP,
     choose_decimals,
     clean_text,
+    format_interval,
     format_number,
     format_percent_probability,
     format_percentage,
@@ -125,11 +126,14 @@ def write_interval_note(row: Mapping[str, Any], question: EffectQuestion, sizes:
     """Explain why a sign may be called though the interval holds 0; "" where there is nothing to explain."""
     if not holds_zero_against_sign({name: float(row[name]) for name in _INTERVAL_COLUMNS}, question.ci_prob):
         return ""
-    low, high = sizes.format_size(row["ci_low"]), sizes.format_size(row["ci_high"])
+    low, high = (sizes.display_factor * row[name] for name in ("ci_low", "ci_high"))
+    # Enough digits to show on which side of 0 each end lies.
+    interval = format_interval(low, high, choose_decimals([high - low]), sign=False)
+    unit_text = f" {sizes.plural_unit}" if sizes.plural_unit else ""
     ci_text, tail_text = format_percentage(question.ci_prob), format_percentage((1 - question.ci_prob) / 2)
     return (
-        f"The {ci_text} interval, {low} to {high}, holds 0 all the same: the probability counts one side of 0, and the "
-        f"interval leaves out {tail_text} on each side."
+        f"The {ci_text} interval, {interval}{unit_text}, holds 0 all the same: the probability counts one side of 0, "
+        f"and the interval leaves out {tail_text} on each side."
     )
 
 
