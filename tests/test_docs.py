@@ -37,6 +37,7 @@ PYTHON_PAGES = [
     "docs/policies.md",
     "docs/decisions.md",
     "docs/replication.md",
+    "docs/plans-and-registration.md",
 ]
 
 

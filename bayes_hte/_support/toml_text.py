@@ -78,7 +78,9 @@ def _write_table(
     lines += [f"{write_toml_key(key)} = {write_toml_value(value)}" for key, value in values.items()]
     for key, table in nested.items():
         if isinstance(table, Mapping):
-            lines += ["", *_write_table(table, (*path, key), stays_inline)]
+            inner_lines = _write_table(table, (*path, key), stays_inline)
+            # A table without a head begins with the empty line of the first one in it.
+            lines += inner_lines if inner_lines[:1] == [""] else ["", *inner_lines]
             continue
         for entry in table:
             lines += ["", f"[[{write_toml_key(key)}]]"]

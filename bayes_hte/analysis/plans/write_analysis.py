@@ -177,7 +177,8 @@ BRIEF_COLUMNS: Final = (
 def tabulate_briefly(analysis: Analysis) -> pd.DataFrame:
     """Tabulate what fits on a terminal of every effect."""
     table = analysis.table()
-    return table[[name for name in BRIEF_COLUMNS if name in table.columns]].fillna("")
+    # A question without a fit has no effect to show: the notes below the table say why.
+    return table.loc[table["segment"].notna(), [name for name in BRIEF_COLUMNS if name in table.columns]]
 
 
 def build_summary(analysis: Analysis, tables: dict[QuestionKey, ResultTables] | None = None) -> dict[str, Any]:
