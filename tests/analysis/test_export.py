@@ -124,7 +124,7 @@ def test_the_csv_says_what_its_numbers_are_and_ends_with_whether_to_trust_them(t
     fit = example_fit(3, plan=example_plan(report={"scale": "relative"}), outcome="bought")
     write_results(fit, tmp_path, report=False)
     found, table = pd.read_csv(tmp_path / "effects.csv"), fit.table(detail=True)
-    assert list(found.columns) == [*table.columns[:-1], "scale", "units", "reading", "reliable"]
+    assert list(found.columns) == [*table.columns[:-1], "scale", "units", "reading", "registered", "reliable"]
     assert set(found["scale"]) == {"relative"}
     assert set(found["units"]) == {"share of the control's mean (0.01 is 1 %)"}
     verdicts = [row["verdict"] for row in export.build_summary(fit)["segments"]]

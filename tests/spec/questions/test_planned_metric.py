@@ -35,7 +35,7 @@ SUMMARY = {"form": "summary", "arm": "arm", "control": "old", "n": "n", "events"
         ({"metrics": [{**SPENT, "bins": {"age": 4}}]}, "bins of metric 'spent' names 'age', which is in no breakdown"),
         (
             {"metrics": [{**GOAL, "matters": None}], "decision": {"ship": [{"above": "matters", "p": 0.9}]}},
-            "metric 'bought': ship of the rule speak",
+            "metric 'bought': ship of the rule names the smallest",
         ),
     ],
 )  # fmt: skip
