@@ -54,7 +54,9 @@ def compare_hazards(cells: xr.Dataset, arm: str) -> HazardComparison:
     treated, total = (np.where(is_compared, each, 0.0) for each in (failures[:, 1], failures.sum(1)))
     control_time, treated_time = (np.where(is_compared, time_at_risk[:, arm_index], 1.0) for arm_index in (0, 1))
     ratio = _solve_common_ratio(treated, total, control_time, treated_time)
-    share = ratio * treated_time / (control_time + ratio * treated_time)
+    # ratio treated / (control + ratio treated), also where one arm has all the failures and the ratio is 0 or infinite
+    with np.errstate(divide="ignore"):
+        share = special.expit(np.log(ratio) + np.log(treated_time / control_time))
     excess, variance = (treated - total * share).sum(0), (total * share * (1 - share)).sum(0)
     groups = _join_small_intervals(variance)
     joined_excess, joined_variance = (np.bincount(groups, values) for values in (excess, variance))

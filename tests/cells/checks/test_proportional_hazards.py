@@ -53,6 +53,14 @@ def test_too_few_failures_say_nothing(units: int) -> None:
     assert describe_changing_hazards(follow([0.01, 1.0, 100.0], units, 3)) == []
 
 
+@pytest.mark.parametrize("emptied_arm", [0, 1])
+def test_failures_in_one_arm_alone_say_nothing_of_their_times(emptied_arm: int) -> None:
+    cells = follow([1.0, 1.0, 1.0], 50, 3)
+    cells["failures"][:, emptied_arm] = 0
+    assert compare_hazards(cells, "new").p_value == 1.0
+    assert describe_changing_hazards(cells) == []
+
+
 def test_an_arm_without_failures_is_no_error() -> None:
     cells = follow([1.0] * 3, 50, 4)
     cells["failures"].loc[{"arm": "new"}] = 0
