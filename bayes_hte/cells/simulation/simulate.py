@@ -66,8 +66,9 @@ def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
         segment: the dimensions, and as far as it has these columns ``share``, ``baseline`` and ``effect``.
     like : xarray.Dataset, Fit or path, optional
         The past that the experiment is like, in place of `segments`: a cell table, such as `hte.cells.from_rows` makes
-        of rows, or a plan whose data exist, gives dimensions, shares, baselines, arms, their planned shares, n, and
-        the spread of units; a fit gives effects besides. What is stated beside it replaces what it says.
+        of rows, or a plan whose data exist (its first question, where it asks several), gives dimensions, shares,
+        baselines, arms, their planned shares, n, and the spread of units; a fit gives effects besides. What is stated
+        beside it replaces what it says.
     truth : str
         Which baselines and effects of a fit are true: its posterior ``mean``, or in every experiment a ``draw`` of
         its posterior.

@@ -91,3 +91,17 @@ def test_a_plan_gives_its_data_and_its_family(tmp_path: Path) -> None:
     assert simulation.cells.attrs["shares"] == '{"old": 0.25, "new": 0.75}'
     assert "events" in simulation.cells
     assert int(simulation.cells["n"].sum()) == 900
+
+
+def test_a_plan_of_several_questions_gives_its_first(tmp_path: Path) -> None:
+    simulate = {"arms": ["old", "new"], "n": 900, "rows": True, "outcome": "bought"}
+    rows = hte.simulate({**SEGMENTS, "plan": ["free", "paid"]}, **simulate).rows
+    rows.to_csv(tmp_path / "orders.csv", index=False)
+    (tmp_path / "plan.toml").write_text(
+        'title = "t"\nbreakdowns = [["plan"], ["device", "plan"]]\n[data]\npath = "orders.csv"\narm = "arm"\n'
+        'control = "old"\n[[metrics]]\nname = "sales"\noutcome = "bought"\nmodel = "conversion"\n',
+        encoding="utf-8",
+    )
+    cells = hte.simulate(like=tmp_path / "plan.toml").cells
+    assert cells["segment"].values.tolist() == ["free", "paid"]
+    assert "events" in cells
