@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from example_plans import make_plan
 from example_posterior import example_fit, example_plan
 from hostile_text import HOSTILE
 
+from bayes_hte.analysis.plans.analysis import Analysis
+from bayes_hte.analysis.plans.by_question import ByQuestion, RegisteredQuestions
 from bayes_hte.analysis.result import Fit
+from bayes_hte.spec.questions.registration import RegistrationStatus
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 
@@ -43,7 +47,7 @@ def browser() -> Iterator["playwright.Browser"]:
         running.close()
 
 
-def fits() -> dict[str, Fit]:
+def fits() -> dict[str, Fit | Analysis]:
     hostile = {"arms": (HOSTILE[0], HOSTILE[1], HOSTILE[4]), "outcome": HOSTILE[2], "ok": False}
     mixed = [(name, other) for name, other in zip(HOSTILE, reversed(HOSTILE), strict=True)]
     rope = example_plan(title="T" * 200, question="Q" * 500, source="S" * 300, report={"unit": "U" * 60, "rope": 0.01})
@@ -53,10 +57,25 @@ def fits() -> dict[str, Fit]:
         "long words": example_fit(4, family="mean", dimensions=("device", "customer"), plan=rope, one_armed=(3,)),
         "sixty": example_fit(60, arms=("control", "email", "push"), dimensions=("device", "customer")),
         "estimates": example_fit(8, family="estimate", known_n=False),
+        "several": several_fits(),
     }
 
 
-@pytest.fixture(scope="module", params=["plain", "hostile", "long words", "sixty", "estimates"])
+def several_fits() -> Analysis:
+    """Two metrics by one breakdown with hostile names: one fit, and one that failed."""
+    names, dimensions = (HOSTILE[0], HOSTILE[4]), ("device",)
+    plan = make_plan(
+        title=HOSTILE[1], breakdowns=[dimensions], decision={},
+        metrics=[{"name": name, "outcome": name, "model": "conversion", "matters": 0.01} for name in names],
+    )  # fmt: skip
+    keys = [(name, dimensions) for name in names]
+    failed = {keys[1]: HOSTILE[2]}
+    fit = example_fit(list(HOSTILE[:5]), dimensions=dimensions, plan=example_plan(decision={"matters": 0.01}))
+    registered = RegisteredQuestions(dict.fromkeys(keys, RegistrationStatus(True)))
+    return Analysis(plan, ByQuestion({keys[0]: fit}, failed), ByQuestion(failed), registered)
+
+
+@pytest.fixture(scope="module", params=["plain", "hostile", "long words", "sixty", "estimates", "several"])
 def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fits()[request.param].report(tmp_path_factory.mktemp("report") / "report.html")
 
