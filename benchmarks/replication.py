@@ -40,7 +40,7 @@ def write_table(repeats: int = REPEATS) -> str:
         "# Second tests, predicted and refitted",
         "",
         f"{repeats} second tests of the example, drawn as counts from the posterior and fitted by the exact engine.",
-        f"Shares have a standard error of up to {0.5 / repeats**0.5:.3f}. `python benchmarks/replication.py` renews.",
+        f"Shares have a standard error of up to {0.5 / repeats**0.5:.3f}. Script: `benchmarks/replication.py`.",
         "",
         "| segment | decision | same sign, predicted | refitted | same decision, predicted | refitted |",
         "|---|---|---|---|---|---|",
