@@ -130,7 +130,7 @@ def loso(fit: Fit) -> pd.DataFrame:
     >>> import bayes_hte as hte
     >>> scores = hte.loso(hte.example_fit())
     >>> scores["elpd"].round(2).tolist()
-    [-11.0, -14.9, -13.12, -11.0, -6.65, -5.08]
+    [-11.0, -14.86, -13.04, -11.02, -6.64, -5.09]
     """
     _require_fit(fit)
     score_table = score_segments(fit)

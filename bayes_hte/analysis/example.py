@@ -61,11 +61,11 @@ def example_fit() -> Fit:
     >>> table = fit.table("relative")[["device", "customer", "effect", "p_positive", "pooling"]]
     >>> print(table.round(3).to_string(index=False))
      device  customer  effect  p_positive  pooling
-    desktop       new   0.088       0.924    0.441
-    desktop returning   0.026       0.718    0.313
-     mobile       new   0.168       0.999    0.361
-     mobile returning   0.116       0.981    0.430
-     tablet       new   0.143       0.912    0.868
-     tablet returning   0.113       0.854    0.925
+    desktop       new   0.087       0.924    0.440
+    desktop returning   0.027       0.718    0.313
+     mobile       new   0.169       0.999    0.361
+     mobile returning   0.114       0.980    0.430
+     tablet       new   0.147       0.910    0.866
+     tablet returning   0.109       0.855    0.923
     """
     return fit(example_cells(), "conversion", sampler="exact", seed=1)

@@ -80,7 +80,7 @@ class Fit:
     >>> fit = hte.example_fit()
     >>> table = fit.table("relative")
     >>> table["effect"].round(2).tolist()
-    [0.09, 0.03, 0.17, 0.12, 0.14, 0.11]
+    [0.09, 0.03, 0.17, 0.11, 0.15, 0.11]
     """
 
     _tree: xr.DataTree
@@ -406,7 +406,7 @@ class Fit:
         >>> fit = hte.example_fit()
         >>> total, segments = fit.ate("relative"), fit.ate("relative", of="segments")
         >>> round(float(total["effect"].iloc[0]), 3), round(float(segments["effect"].iloc[0]), 3)
-        (0.088, 0.104)
+        (0.089, 0.104)
         >>> total.attrs["average"], total.attrs["population"]
         ("change in the mean of all, relative to the control's", '52,906 units')
         """
@@ -498,7 +498,7 @@ class Fit:
         >>> import bayes_hte as hte
         >>> multiplicity = hte.example_fit().multiplicity()
         >>> multiplicity[["p_raw", "p_holm", "p_bh"]].round(3).iloc[2].tolist()
-        [0.001, 0.004, 0.004]
+        [0.001, 0.003, 0.003]
         >>> multiplicity.attrs["calls"], round(multiplicity.attrs["expected_wrong_calls"], 2)
         (2, 0.02)
         """
