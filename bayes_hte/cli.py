@@ -12,6 +12,7 @@ import gc
 import os
 import shlex
 import sys
+import unicodedata
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bayes_hte.analysis.plans.analysis import Analysis
+    from bayes_hte.analysis.result import Fit
     from bayes_hte.analysis.run import PreparedPlan
     from bayes_hte.spec import Model
 
@@ -206,11 +208,28 @@ def run_plan(arguments: Namespace) -> int:
                 index=False, max_rows=40, float_format=lambda number: f"{number:.3g}"
             ),
             "\n".join(
-                [fit.engine, f"diagnosis: {fit.diagnosis}", *(f"note: {sentence}" for sentence in fit.diagnosis.notes)]
+                [
+                    *_list_fit_decisions(fit),
+                    fit.engine,
+                    f"diagnosis: {fit.diagnosis}",
+                    *(f"note: {sentence}" for sentence in fit.diagnosis.notes),
+                ]
             ),
             written_files,
         )
     return 0 if fit.diagnosis.ok else EXIT_UNRELIABLE
+
+
+def _list_fit_decisions(fit: "Fit") -> list[str]:
+    """List the decisions of a plan with a rule, with an empty line after them."""
+    from bayes_hte.analysis import export
+    from bayes_hte.decisions.decision_lines import list_decision_lines
+    from bayes_hte.spec import cell_table
+
+    decision_table = export.decide_by_plan(fit)
+    if decision_table is None:
+        return []
+    return [*list_decision_lines(decision_table, [*cell_table.list_dimensions(fit.cells), "arm"]), ""]
 
 
 def _report_analysis(analysis: "Analysis", results_folder: Path, arguments: Namespace) -> int:
@@ -228,11 +247,20 @@ def _report_analysis(analysis: "Analysis", results_folder: Path, arguments: Name
         brief_table = write_analysis.tabulate_briefly(analysis)
         _print_result(
             brief_table.to_string(index=False, max_rows=60, float_format=lambda number: f"{number:.3g}"),
-            "\n".join(write_analysis.list_notes(analysis)),
+            "\n".join([*_list_analysis_decisions(analysis), *write_analysis.list_notes(analysis)]),
             written_files,
         )
     # A question that failed is as little to be relied on as a fit whose draws are wrong.
     return 0 if analysis.reliable else EXIT_UNRELIABLE
+
+
+def _list_analysis_decisions(analysis: "Analysis") -> list[str]:
+    """List the decisions over goals and guardrails of a plan with a rule, with an empty line after them."""
+    from bayes_hte.decisions.decision_lines import list_decision_lines
+
+    if analysis.plan.decision is None:
+        return []
+    return [*list_decision_lines(analysis.decide(), ["breakdown", "segment", "arm"]), ""]
 
 
 def register_plan(arguments: Namespace) -> int:
@@ -519,7 +547,12 @@ def script() -> NoReturn:
 
 def _replace_control_characters(message: str) -> str:
     """Replace control characters in a message: hostile names must not command the terminal."""
+    # A space that keeps a number and its unit on one line is no command: it becomes a plain one.
     return "".join(
-        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+        character
+        if character.isprintable() or character == "\n"
+        else " "
+        if unicodedata.category(character) == "Zs"
+        else "\N{REPLACEMENT CHARACTER}"
         for character in message
     )

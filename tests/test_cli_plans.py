@@ -43,6 +43,10 @@ def test_a_run_writes_one_page_one_table_one_summary_and_the_fits(call: Call, tm
     assert len(list((tmp_path / "out" / "fits").glob("*.nc"))) == 2
     assert "0 of 2 questions were registered before the test." in out
     assert "bought by device" in err
+    # The rule of the plan is carried out where people look first.
+    decisions = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["decisions"]
+    assert decisions
+    assert all(f"{row['segment']} · {row['arm']}: {row['decision']}. {row['why']}" in out for row in decisions)
 
 
 def test_json_is_the_summary_that_is_written(call: Call, tmp_path: Path) -> None:
