@@ -149,15 +149,18 @@ def compute_raw_p_values(fit_tree: xr.DataTree, raw_estimates: xr.Dataset) -> tu
     # p = 2 Φ(−|raw| / se)
     p_values = raw.copy(data=2 * special.ndtr(-abs(raw / raw_se.where(has_estimate)))).reset_coords(drop=True)
     tests = p_values.copy(data=np.where(has_estimate, "z", ""))
-    if family.name not in ("binomial", "poisson") or "events" not in cells:
+    statistic_names = set(map(str, family.select_statistics(cells)))
+    if "events" not in statistic_names:
         return p_values, tests
+    # Events are of units, or of time and the like that units were observed for.
+    is_binomial = "exposure" not in statistic_names
     is_tested = find_tested_cells(cells)
     for arm in list_treated_arms(cells):
         counts = cells.sel({ARM: [str(cells.attrs["control"]), arm]}).transpose(SEGMENT, ARM)
-        exact_p, is_exact = _test_few_counts(counts, is_binomial=family.name == "binomial")
+        exact_p, is_exact = _test_few_counts(counts, is_binomial=is_binomial)
         is_exact &= is_tested.sel({ARM: arm}).values
         p_values.loc[{ARM: arm}] = np.where(is_exact, exact_p, p_values.sel({ARM: arm}).values)
-        test_name = "Fisher" if family.name == "binomial" else "conditional binomial"
+        test_name = "Fisher" if is_binomial else "conditional binomial"
         tests = tests.astype(object)
         tests.loc[{ARM: arm}] = np.where(is_exact, test_name, tests.sel({ARM: arm}).values)
     return p_values, tests

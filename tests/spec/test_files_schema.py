@@ -14,7 +14,12 @@ from pydantic import BaseModel, TypeAdapter
 from bayes_hte import Model, Plan, PlanError
 from bayes_hte.spec.files import build_json_schema, find_models_folder, write_json_schema
 
-PLANS = sorted(path for path in (ROOT / "examples").glob("*/*.toml") if path.name != "model.toml")
+# Locks and looks stand beside plans; the package writes them, and people do not.
+PLANS = sorted(
+    path
+    for path in (ROOT / "examples").glob("*/*.toml")
+    if path.name != "model.toml" and not path.name.endswith((".lock.toml", ".looks.toml"))
+)
 FILES = [
     *((Plan, path) for path in PLANS),
     *((Model, path) for path in sorted(find_models_folder().glob("*.toml"))),
