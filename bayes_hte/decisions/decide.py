@@ -217,14 +217,35 @@ def call_segments(records: Sequence[EvidenceRecord], context: DecisionContext) -
         Of `list_records`: the arms of a segment stand together.
     context : DecisionContext
     """
-    calls = [_call_record(record, context) for record in records]
-    arm_count = len(context.average_by_arm)
+    return choose_best_arms(records, call_arms(records, context), len(context.average_by_arm))
+
+
+def call_arms(records: Sequence[EvidenceRecord], context: DecisionContext) -> list[SegmentCall]:
+    """Decide for every record on its own: several arms of a segment may be shipped."""
+    return [_call_record(record, context) for record in records]
+
+
+def choose_best_arms(
+    records: Sequence[EvidenceRecord], calls: Sequence[SegmentCall], arm_count: int, *, measure: str = ""
+) -> list[SegmentCall]:
+    """Ship to every segment only the arm that gains most among those that may be shipped.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        With arm, expected_gain and p_best; the arms of a segment stand together.
+    calls : sequence of SegmentCall
+        Of every record on its own.
+    arm_count : int
+    measure : str
+        Metric by which arms are compared, where there are several.
+    """
     if arm_count == 1:
-        return calls
-    called = []
+        return list(calls)
+    chosen = []
     for segment_records, segment_calls in zip(batched(records, arm_count), batched(calls, arm_count), strict=True):
-        called += _choose_best_arm(segment_records, segment_calls)
-    return called
+        chosen += _choose_best_arm(segment_records, segment_calls, measure)
+    return chosen
 
 
 def _call_record(record: EvidenceRecord, context: DecisionContext) -> SegmentCall:
@@ -256,7 +277,7 @@ def _call_record(record: EvidenceRecord, context: DecisionContext) -> SegmentCal
 
 
 def _choose_best_arm(
-    segment_records: Sequence[EvidenceRecord], segment_calls: Sequence[SegmentCall]
+    segment_records: Sequence[EvidenceRecord], segment_calls: Sequence[SegmentCall], measure: str
 ) -> list[SegmentCall]:
     """Ship to a segment only the arm that gains most among those that may be shipped."""
     arm_count = len(segment_records)
@@ -266,7 +287,7 @@ def _choose_best_arm(
     shipped_index = max(ship_indexes, key=lambda index: segment_records[index]["expected_gain"], default=best_index)
     # Where nothing may be shipped, the reason still says which arm would be the one.
     shipped = segment_records[shipped_index]
-    note = write_arm_note(shipped["arm"], shipped["p_best"], arm_count)
+    note = write_arm_note(shipped["arm"], shipped["p_best"], arm_count, measure)
     chosen_calls = []
     for index, call in enumerate(segment_calls):
         decision, why = call.decision, call.why

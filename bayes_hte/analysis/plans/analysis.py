@@ -83,7 +83,9 @@ class Analysis:
         """Decide for every segment and arm of every breakdown, over goals and guardrails together.
 
         Shipped is what at least one goal says ship to and none says stop to, and where every guardrail's harm is below
-        its margin with the probability of the rule. A guardrail that is broken stops the change, whatever it gains.
+        its margin with the probability of the rule. A guardrail that is broken stops the change, whatever it gains. Of
+        several arms that may be shipped to a segment it gets the one that gains most: in money over all goals where
+        each has a value, else by the first goal.
 
         Parameters
         ----------
@@ -95,9 +97,9 @@ class Analysis:
         -------
         pandas.DataFrame
             A row per breakdown, segment, arm and goal: metric, breakdown, segment, arm, decision and why (of all
-            metrics together, the same in the rows of each goal), the numbers of `Fit.decide` of the goal, p_guardrail
-            (the least probability of a guardrail that its harm is below its margin), registered (only if every metric
-            by this breakdown was), reliable.
+            metrics together, the same in the rows of each goal), the numbers of `Fit.decide` of the goal (p_wrong only
+            where the goal alone says the same), p_guardrail (the least probability of a guardrail that its harm is
+            below its margin), registered (only if every metric by this breakdown was), reliable.
 
         Raises
         ------

@@ -15,7 +15,16 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.phrases import format_percentage, quote_names, shorten_text
-from bayes_hte.decisions.decide import SegmentCall, decide_segments
+from bayes_hte.decisions.decide import (
+    EvidenceRecord,
+    SegmentCall,
+    build_context,
+    build_decision_table,
+    build_evidence_table,
+    call_arms,
+    choose_best_arms,
+    list_records,
+)
 from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.decisions.rules.evidence import Decision, turn_to_benefit
 from bayes_hte.decisions.rules.reasons import choose_size_format, write_probability
@@ -84,7 +93,8 @@ def decide_with_guardrails(goals: Sequence[GoalMetric], guardrails: Sequence[Gua
     Shipped is what at least one goal says ship to and none says stop to, and where every guardrail's harm is below its
     margin with the probability that the first goal's rule needs. A guardrail whose harm exceeds the margin with that
     probability stops the change, whatever the goals say. Goals that say ship and stop of the same segment disagree:
-    nothing is decided, and the reason says so.
+    nothing is decided, and the reason says so. Of several arms that all metrics let pass, a segment gets the one that
+    gains most: in money over all goals where each has a value, else by the first goal.
 
     Parameters
     ----------
@@ -98,7 +108,8 @@ def decide_with_guardrails(goals: Sequence[GoalMetric], guardrails: Sequence[Gua
     pandas.DataFrame
         One row per segment, arm and goal: the columns of `Fit.decide` with metric after arm, and at the end p_guardrail
         (the least probability of a guardrail that its harm is below its margin; NaN without guardrails). Numbers are
-        those of the goal; decision and why are those of all metrics together, the same in each goal's row.
+        those of the goal; decision and why are those of all metrics together, the same in each goal's row; p_wrong is
+        NaN where the goal alone would say something else.
 
     Raises
     ------
@@ -109,19 +120,63 @@ def decide_with_guardrails(goals: Sequence[GoalMetric], guardrails: Sequence[Gua
     """
     if not goals:
         raise PlanError("a decision needs a goal: a metric that the change should improve, beside its guardrails")
-    tables = [decide_segments(goal.fit_tree, goal.question, goal.rule) for goal in goals]
     others: list[GoalMetric | GuardrailMetric] = [*goals[1:], *guardrails]
     for metric in others:
         _check_segments(metric, goals[0])
     readings = [_read_guardrail(guardrail, goals[0].rule.guardrail.p) for guardrail in guardrails]
-    calls_by_goal = {goal.name: _map_calls(goal, table) for goal, table in zip(goals, tables, strict=True)}
-    combined = []
-    for key in _list_keys(goals[0].fit_tree):
+    evidence = [_weigh_goal(goal) for goal in goals]
+    keys, calls, p_guardrail = _list_keys(goals[0].fit_tree), [], []
+    for key in keys:
         segment_readings = [reading_by_key[key] for reading_by_key in readings]
-        call = combine_metrics({name: calls[key] for name, calls in calls_by_goal.items()}, segment_readings)
-        p_guardrail = min((reading.p_kept for reading in segment_readings), default=float("nan"))
-        combined.append({"decision": call.decision, "why": call.why, "p_guardrail": p_guardrail})
-    return _stack_goals(goals, tables, pd.DataFrame(combined))
+        goal_calls = {goal.name: each.calls[key] for goal, each in zip(goals, evidence, strict=True)}
+        calls.append(combine_metrics(goal_calls, segment_readings))
+        p_guardrail.append(min((reading.p_kept for reading in segment_readings), default=float("nan")))
+    # The arm is chosen last: one that breaks a guardrail must not keep the others from being shipped.
+    measure = goals[0].name if len(goals) > 1 else ""
+    arm_count = goals[0].fit_tree["posterior"].to_dataset().sizes[ARM]
+    chosen = choose_best_arms(_add_up_gains(goals, evidence, keys), calls, arm_count, measure=measure)
+    combined = pd.DataFrame(
+        {
+            "decision": [call.decision for call in chosen],
+            "why": [call.why for call in chosen],
+            "p_guardrail": p_guardrail,
+        }
+    )
+    return _stack_goals(goals, [each.table for each in evidence], combined)
+
+
+@dataclass(frozen=True, slots=True)
+class _GoalEvidence:
+    """What one goal says alone, of every arm by itself: a table of decisions, and records and calls by segment, arm."""
+
+    table: pd.DataFrame
+    records: Mapping[tuple[str, str], EvidenceRecord]
+    calls: Mapping[tuple[str, str], SegmentCall]
+
+
+def _weigh_goal(goal: GoalMetric) -> _GoalEvidence:
+    """Weigh one goal in every segment and arm."""
+    context = build_context(goal.fit_tree, goal.question, goal.rule)
+    evidence_table = build_evidence_table(goal.fit_tree, goal.question, goal.rule)
+    records, keys = list_records(evidence_table, goal.rule), _list_keys(goal.fit_tree)
+    calls = call_arms(records, context)
+    return _GoalEvidence(
+        build_decision_table(evidence_table, calls, context),
+        dict(zip(keys, records, strict=True)),
+        dict(zip(keys, calls, strict=True)),
+    )
+
+
+def _add_up_gains(
+    goals: Sequence[GoalMetric], evidence: Sequence[_GoalEvidence], keys: Sequence[tuple[str, str]]
+) -> list[EvidenceRecord]:
+    """Take the records of the first goal, with the gain of all goals where all are in money."""
+    # Purchases and minutes do not add up. A cost, which each goal takes off, is the same for every arm.
+    counted = evidence if all(goal.rule.value is not None for goal in goals) else evidence[:1]
+    return [
+        {**evidence[0].records[key], "expected_gain": sum(each.records[key]["expected_gain"] for each in counted)}
+        for key in keys
+    ]
 
 
 def _list_keys(fit_tree: xr.DataTree) -> list[tuple[str, str]]:
@@ -182,12 +237,6 @@ def _read_guardrail(guardrail: GuardrailMetric, needed: float) -> dict[tuple[str
     }
 
 
-def _map_calls(goal: GoalMetric, decision_table: pd.DataFrame) -> dict[tuple[str, str], SegmentCall]:
-    """Map segment and arm to what one goal says alone."""
-    calls = map(SegmentCall, decision_table["decision"], decision_table["why"])
-    return dict(zip(_list_keys(goal.fit_tree), calls, strict=True))
-
-
 def combine_metrics(goal_calls: Mapping[str, SegmentCall], readings: Sequence[GuardrailReading]) -> SegmentCall:
     """Combine what goals and guardrails say of one segment and arm into one decision with its reason.
 
@@ -230,10 +279,14 @@ def _stack_goals(goals: Sequence[GoalMetric], tables: Sequence[pd.DataFrame], co
     labelled_tables = []
     for goal, table in zip(goals, tables, strict=True):
         rank = [positions[key] for key in _list_keys(goal.fit_tree)]
-        labelled = table.drop(columns=["decision", "why"]).assign(metric=goal.name, _rank=rank)
+        labelled = table.drop(columns="why").rename(columns={"decision": "_alone"})
+        labelled = labelled.assign(metric=goal.name, _rank=rank)
         labelled_tables.append(labelled)
     stacked = pd.concat(labelled_tables).sort_values("_rank", kind="stable", ignore_index=True)
-    stacked = stacked.join(combined, on="_rank").drop(columns="_rank")
+    stacked = stacked.join(combined, on="_rank")
+    # How probably "ship" is wrong says nothing of a "stop" for another metric's sake.
+    stacked["p_wrong"] = stacked["p_wrong"].where(stacked["_alone"] == stacked["decision"])
+    stacked = stacked.drop(columns=["_rank", "_alone"])
     label_columns = [*list_dimensions(get_fitted_cells(goals[0].fit_tree)), ARM, "metric", "decision", "why"]
     number_columns = [name for name in stacked.columns if name not in (*label_columns, "p_guardrail")]
     return stacked[[*label_columns, *number_columns, "p_guardrail"]]

@@ -188,10 +188,11 @@ def write_gain_note(expected_gain: float, expected_loss: float, rule: Rule, size
     return f"{gain_sentence}; the chance that it loses costs {loss_text} of that."
 
 
-def write_arm_note(arm: str, best_probability: float, arm_count: int) -> str:
-    """Write how probably an arm is the best of all, control included."""
+def write_arm_note(arm: str, best_probability: float, arm_count: int, measure: str = "") -> str:
+    """Write how probably an arm is the best of all, control included; by which metric, where there are several."""
+    measure_text = f" by {shorten_text(measure)!r}" if measure else ""
     return (
-        f"Of {arm_count} arms and the control, {shorten_text(arm)!r} is the best with probability "
+        f"Of {arm_count} arms and the control, {shorten_text(arm)!r} is the best{measure_text} with probability "
         f"{write_probability(best_probability)}."
     )
 

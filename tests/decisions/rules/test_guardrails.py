@@ -111,6 +111,48 @@ def test_the_order_of_a_metrics_segments_does_not_matter() -> None:
     np.testing.assert_allclose(after["p_benefit"], before["p_benefit"])
 
 
+ARMS = ("control", "sms", "email")
+
+
+def set_effects(fit: Fit, effect_by_arm: dict[str, float]) -> Fit:
+    """Give every segment the same effect of an arm, link scale, with draws that stay as wide as they are."""
+    tree = fit.tree.copy()
+    effect = tree["posterior"].to_dataset()["effect"]
+    wanted = xr.DataArray(list(effect_by_arm.values()), dims="arm", coords={"arm": list(effect_by_arm)})
+    tree["posterior"] = tree["posterior"].to_dataset().assign(effect=effect - effect.mean(("chain", "draw")) + wanted)
+    return Fit(tree)
+
+
+def test_an_arm_that_breaks_a_guardrail_leaves_the_segment_to_the_next_best() -> None:
+    goal = set_effects(example_fit(4, arms=ARMS, units=50_000, pooling="none"), {"sms": 0.5, "email": 0.9})
+    guardrail = set_effects(returns(0.0, arms=ARMS), {"sms": 0.0, "email": 3.0})
+    # By the goal alone the e-mail gains more, and it is what the guardrail forbids.
+    assert goal.decide()["decision"].tolist() == ["undecided", "ship"] * 4
+    found = decide_with_guardrails([goal_of(goal)], [guard_of(guardrail, 0.1)])
+    assert found["decision"].tolist() == ["ship", "stop"] * 4
+    # How probably the e-mail does not help is no number of a stop that spares returns.
+    assert found["p_wrong"].isna().tolist() == [False, True] * 4
+
+
+@pytest.mark.parametrize("worth", [None, (1.0, 1.0), (1.0, 10.0)])
+def test_goals_that_prefer_different_arms_ship_one_of_them(worth: tuple[float, float] | None) -> None:
+    first = set_effects(example_fit(4, arms=ARMS, units=50_000, pooling="none"), {"sms": 0.9, "email": 0.6})
+    second = set_effects(example_fit(4, arms=ARMS, units=50_000, pooling="none", seed=2), {"sms": 0.6, "email": 0.8})
+    rules = [RULE if worth is None else RULE.model_copy(update={"value": value}) for value in worth or (1.0, 1.0)]
+    goals = [
+        GoalMetric(name, fit.tree, fit.question(), rule)
+        for name, fit, rule in zip(("first", "other"), (first, second), rules, strict=True)
+    ]
+    found = decide_with_guardrails(goals).drop_duplicates(["device", "arm"])
+    # In money over both goals where both have a value, else by the first.
+    means = [compute_effects(fit.tree).mean(("chain", "draw")).transpose("segment", "arm") for fit in (first, second)]
+    gains = means[0] if worth is None else worth[0] * means[0] + worth[1] * means[1]
+    best = gains["arm"].values[gains.argmax("arm").values]
+    assert found.loc[found["decision"] == "ship", "arm"].tolist() == best.tolist()
+    assert set(best) == ({"email"} if worth == (1.0, 10.0) else {"sms"})
+    assert found["why"].str.contains("is the best by 'first' with probability").all()
+
+
 def test_metrics_that_do_not_fit_are_refused() -> None:
     goal = goal_of(example_fit(4, effect=0.9))
     with pytest.raises(hte.PlanError, match="a decision needs a goal"):
