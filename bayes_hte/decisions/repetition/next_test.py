@@ -36,6 +36,7 @@ from bayes_hte._support.phrases import format_percentage
 from bayes_hte._support.validation import check_number, describe_value
 from bayes_hte.decisions.decide import decide_segments
 from bayes_hte.decisions.direction import is_direction_known
+from bayes_hte.decisions.repetition.normal_decisions import estimate_gains
 from bayes_hte.decisions.repetition.standard_errors import count_units, measure_standard_errors
 from bayes_hte.decisions.rules.evidence import get_size_that_matters, turn_to_benefit
 from bayes_hte.decisions.verdicts import MOSTLY_BORROWED_FACTOR, find_tested_cells
@@ -70,12 +71,15 @@ class SegmentOutlook:
         Share of the estimate that is borrowed now; NaN where nobody knows it.
     is_pooled : bool
         Whether a segment that borrows too much is not called.
+    pays_from : float
+        Mean benefit above which shipping pays its cost; −∞ where it costs nothing.
     """
 
     benefits: FloatArray
     variance: float
     pooling: float
     is_pooled: bool
+    pays_from: float = -np.inf
 
 
 def tabulate_next_test(
@@ -125,6 +129,7 @@ def _find_needed_units(
     is_tested = find_tested_cells(get_fitted_cells(fit_tree)).transpose(SEGMENT, ARM)
     can_be_called = is_tested & is_direction_known(fit_tree, question)
     is_one_effect = get_fitted_model(fit_tree).pooling == "complete" and not is_from_posterior(fit_tree)
+    pays_from = find_paying_benefit(fit_tree, question, rule)
     needed, reached = np.full(errors.shape, np.nan), np.full(errors.shape, np.nan)
     now = decisions.reshape(errors.shape)
     for segment, arm in np.ndindex(*errors.shape):
@@ -136,6 +141,7 @@ def _find_needed_units(
                 float(errors.values[segment, arm]) ** 2,
                 float(pooling.values[segment, arm]),
                 not is_one_effect,
+                float(pays_from.values[segment, arm]),
             )
             ratio, reached[segment, arm] = find_size_ratio(outlook, rule, wanted)
             needed[segment, arm] = ratio * units.values[segment, arm]
@@ -181,7 +187,7 @@ def compute_decision_probability(outlook: SegmentOutlook, rule: Rule, ratio: flo
     sd_after = sd * np.sqrt(1 - weight)
     centres, spread = mean + weight * (outlook.benefits - mean), weight * np.sqrt(variance)
     probability = 0.0
-    for low, high in find_decision_ranges(rule, sd_after):
+    for low, high in find_decision_ranges(rule, sd_after, outlook.pays_from):
         # P(low < M < high) over the noise of y, then over draws
         probability += float((special.ndtr((high - centres) / spread) - special.ndtr((low - centres) / spread)).mean())
     return probability
@@ -193,8 +199,27 @@ def _compute_pooling_after(pooling: float, ratio: float) -> float:
     return pooling / (pooling + (1 - pooling) * (1 + ratio))
 
 
-def find_decision_ranges(rule: Rule, sd: float) -> list[tuple[float, float]]:
+def find_paying_benefit(fit_tree: xr.DataTree, question: EffectQuestion, rule: Rule) -> xr.DataArray:
+    """Find the mean benefit, on the rule's scale, above which shipping pays its cost; dims (segment, arm)."""
+    zero = compute_effects(fit_tree, question.scale).isel(chain=0, draw=0, drop=True).transpose(SEGMENT, ARM) * 0.0
+    if rule.cost <= 0:
+        return zero - np.inf
+    # gain = slope · benefit − cost, and −cost where the benefit is 0; never where more benefit gains no more
+    cost_alone = estimate_gains(fit_tree, question, rule, zero)
+    slope = estimate_gains(fit_tree, question, rule, zero + 1.0) - cost_alone
+    paying: xr.DataArray = (-cost_alone / slope.where(slope > 0)).fillna(np.inf)
+    return paying.transpose(SEGMENT, ARM)
+
+
+def find_decision_ranges(rule: Rule, sd: float, pays_from: float = -np.inf) -> list[tuple[float, float]]:
     """Find the posterior means from which a normal benefit with an SD is shipped, stopped or called equivalent.
+
+    Parameters
+    ----------
+    rule : Rule
+    sd : float
+    pays_from : float
+        Means below it are not shipped, as that costs more than it brings.
 
     Returns
     -------
@@ -207,11 +232,11 @@ def find_decision_ranges(rule: Rule, sd: float) -> list[tuple[float, float]]:
     # P(b > c) ≥ p  ⇔  M ≥ c + z_p sd
     ship_from = max(resolve_threshold(each.above, size) + float(special.ndtri(each.p)) * sd for each in rule.ship)
     stop_to = min(resolve_threshold(each.below, size) - float(special.ndtri(each.p)) * sd for each in rule.stop)
-    ranges = [(ship_from, np.inf), (-np.inf, stop_to)]
+    ranges = [(max(ship_from, pays_from), np.inf), (-np.inf, stop_to)]
     if rule.equivalent is not None:
         width = resolve_threshold(rule.equivalent.within, size)
         reach = _find_equivalence_reach(width, rule.equivalent.p, sd)
-        # Shipping and stopping go before being equivalent.
+        # Shipping and stopping go before being equivalent, also where shipping does not pay.
         low, high = max(-reach, stop_to), min(reach, ship_from)
         ranges += [(low, high)] if high > low else []
     return ranges

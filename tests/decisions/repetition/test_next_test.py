@@ -102,6 +102,24 @@ def test_decision_ranges_are_where_the_rule_decides() -> None:
     assert not decides.all()
 
 
+def test_what_does_not_pay_is_no_decision_however_sure_it_is() -> None:
+    """Its benefit is sure, and shipping costs more: more units make no decision of that, but a benefit that pays."""
+    fit, assurance = known_fit(np.array([0.8, 0.9, 0.8, 0.7])), 0.3
+    dear = fit.next_test(assurance, hte.Rule(cost=20.0, value=10.0))
+    assert set(dear["decision"]) == {"undecided"}
+    assert dear["units_needed"].isna().all()
+    close = fit.next_test(assurance, hte.Rule(cost=8.3, value=10.0))
+    benefits = fit.effects().transpose("segment", "arm", "chain", "draw").values[:, 0].reshape(4, -1)
+    undecided = close.index[close["decision"] == "undecided"]
+    assert len(undecided) > 0
+    for segment in undecided:
+        needed = close["units_needed"][segment]
+        # With all units in the world it is the probability that the benefit pays.
+        p_pays = (benefits[segment] > 0.83).mean()
+        assert pd.isna(needed) == bool(p_pays < assurance)
+        assert close["p_decision"][segment] <= p_pays + 4 * np.sqrt(0.25 / benefits.shape[1])
+
+
 def test_more_assurance_takes_more_units_and_more_units_are_worth_more() -> None:
     fit, rule = known_fit(), hte.Rule(matters=0.1)
     low, high = fit.next_test(0.6, rule), fit.next_test(0.9, rule)
