@@ -34,7 +34,7 @@ import xarray as xr
 
 from bayes_hte._support.phrases import format_percentage
 from bayes_hte._support.validation import check_number, describe_value
-from bayes_hte.decisions.decide import decide_segments
+from bayes_hte.decisions.decide import decide_segments, weigh_segments
 from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.decisions.repetition.normal_decisions import estimate_gains
 from bayes_hte.decisions.repetition.standard_errors import count_units, measure_standard_errors
@@ -132,8 +132,11 @@ def _find_needed_units(
     pays_from = find_paying_benefit(fit_tree, question, rule)
     needed, reached = np.full(errors.shape, np.nan), np.full(errors.shape, np.nan)
     now = decisions.reshape(errors.shape)
+    # An arm that may be shipped and gains less than the one that is: no more units of it are needed.
+    may_ship = weigh_segments(fit_tree, question, rule)["decision"].transpose(SEGMENT, ARM).values == "ship"
+    is_outdone = may_ship & (now == "undecided") & (now == "ship").any(axis=1, keepdims=True)
     for segment, arm in np.ndindex(*errors.shape):
-        if now[segment, arm] != "undecided":
+        if now[segment, arm] != "undecided" or is_outdone[segment, arm]:
             needed[segment, arm], reached[segment, arm] = 0.0, 1.0
         elif bool(can_be_called.values[segment, arm]):
             outlook = SegmentOutlook(
@@ -310,7 +313,8 @@ def _write_reason(row: Mapping[Hashable, Any], wanted: float) -> str:
     """Write in a sentence what the segment still needs."""
     needed, probability = float(row["units_needed"]), float(row["p_decision"])
     if needed == 0:
-        return f"Decided: {row['decision']}."
+        settled = row["decision"] if row["decision"] != "undecided" else "another arm is shipped to this segment"
+        return f"Decided: {settled}."
     if np.isnan(probability):
         return "Not tested, or its better direction is not known: no follow-up of this segment is planned."
     if np.isnan(needed):

@@ -136,6 +136,16 @@ def test_a_segment_that_is_decided_needs_nothing() -> None:
     assert table["why"].str.startswith("Decided: ship").all()
 
 
+def test_an_arm_that_another_one_outdoes_needs_nothing() -> None:
+    """Sure of both, a segment gets the better one: more units of the other would decide nothing."""
+    fit = example_fit(3, arms=("control", "sms", "email"), effect=1.0, units=50_000, pooling="none")
+    table = fit.next_test()
+    assert sorted(table["decision"]) == ["ship"] * 3 + ["undecided"] * 3
+    assert (table["units_needed"] == 0).all()
+    outdone = table[table["decision"] == "undecided"]
+    assert set(outdone["why"]) == {"Decided: another arm is shipped to this segment."}
+
+
 def test_where_no_number_of_units_is_enough_it_says_so() -> None:
     """Without a size that is too small to matter, an effect near 0 is never decided: here it would be half of it."""
     rule = hte.Rule(ship=[(1.0, 0.95)], stop=[(-1.0, 0.95)])
