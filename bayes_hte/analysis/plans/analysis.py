@@ -99,7 +99,8 @@ class Analysis:
             A row per breakdown, segment, arm and goal: metric, breakdown, segment, arm, decision and why (of all
             metrics together, the same in the rows of each goal), the numbers of `Fit.decide` of the goal (p_wrong only
             where the goal alone says the same), p_guardrail (the least probability of a guardrail that its harm is
-            below its margin), registered (only if every metric by this breakdown was), reliable.
+            below its margin), registered (only if every metric by this breakdown was, and none that was registered is
+            left out), reliable.
 
         Raises
         ------
@@ -111,7 +112,7 @@ class Analysis:
         Where a guardrail could not be fitted nothing is shipped; `why` says so. Breakdowns are decided one by one, and
         may disagree about a unit that is in segments of several: a crossed breakdown says more than its parts.
         """
-        return decide_questions(self.plan, self.fits, self.failed, self.registered, rule)
+        return decide_questions(self.plan, self.fits, self.registered, rule, failed=self.failed, dropped=self.dropped)
 
     def stack_tables(self, tabulate: Callable[[QuestionKey, Fit], pd.DataFrame]) -> pd.DataFrame:
         """Put the tables that a function makes of every fit one under the other.

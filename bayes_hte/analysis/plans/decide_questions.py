@@ -1,6 +1,6 @@
 """Decide over the metrics of a plan, breakdown by breakdown: what is shipped must help and break no guardrail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,16 +14,31 @@ from bayes_hte.decisions.rules.guardrails import GoalMetric, GuardrailMetric, de
 from bayes_hte.errors import DataError
 from bayes_hte.spec import Plan, Rule
 from bayes_hte.spec.cell_table import list_dimensions
-from bayes_hte.spec.questions.list_questions import list_breakdowns, list_metrics
+from bayes_hte.spec.questions.list_questions import QuestionKey, list_breakdowns, list_metrics
 from bayes_hte.spec.questions.planned_metric import PlannedMetric, name_breakdown
 
 GOAL, GUARDRAIL = "goal", "guardrail"
 
 
 def decide_questions(
-    plan: Plan, fits: ByQuestion[Fit], failed: Mapping[Any, str], registered: Mapping[Any, Any], rule: Rule | None
+    plan: Plan,
+    fits: ByQuestion[Fit],
+    registered: Mapping[Any, Any],
+    rule: Rule | None,
+    *,
+    failed: Mapping[Any, str],
+    dropped: Collection[QuestionKey],
 ) -> pd.DataFrame:
     """Decide for every segment and arm of every breakdown over all metrics; see `Analysis.decide`.
+
+    Parameters
+    ----------
+    plan : Plan
+    fits, registered, failed : mapping
+        By metric and breakdown, as an `Analysis` has them.
+    rule : Rule, optional
+    dropped : collection of QuestionKey
+        Questions that were registered and are not asked any more.
 
     Raises
     ------
@@ -43,10 +58,12 @@ def decide_questions(
             table = _hold_back(table, missing, metrics)
         table.attrs = {}  # pandas compares attributes when it joins tables, and these differ
         table.insert(1, "breakdown", name_breakdown(dimensions))
-        # A decision is as registered as the least registered of what it rests on, guardrails included.
+        # A decision is as registered as the least registered of what it rests on, guardrails included; and without a
+        # metric that was to have a say in it, it is another one.
+        lacks_metric = any(set(names) == set(dimensions) for _, names in dropped)
         tables.append(
             table.assign(
-                registered=all(bool(registered[key]) for key in keys),
+                registered=not lacks_metric and all(bool(registered[key]) for key in keys),
                 reliable=not missing and all(fit.diagnosis.ok for _, fit in present),
             )
         )

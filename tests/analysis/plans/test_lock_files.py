@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from example_plans import GOAL, make_rows, write_plan
+from example_plans import GOAL, GUARDRAIL, make_rows, write_plan
 from hostile_text import HOSTILE
 
 import bayes_hte as hte
@@ -21,6 +21,20 @@ def test_a_registered_run_says_so_in_every_table(tmp_path: Path) -> None:
     assert result.registered
     assert result.table()["registered"].all()
     assert result.fits["bought", "device"].registered
+
+
+def test_a_decision_without_a_registered_guardrail_is_exploratory(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path, metrics=[GOAL, GUARDRAIL], breakdowns=[["device"]])
+    hte.register(plan)
+    full = hte.run(plan)
+    assert isinstance(full, hte.Analysis)
+    assert full.decide()["registered"].all()
+    # Left out, the guardrail can stop nothing: the goal's effects are those that were asked for, the decision is not.
+    result = hte.run(write_plan(tmp_path, **ONE))
+    assert isinstance(result, hte.Analysis)
+    assert result.dropped == (("returns", ("device",)),)
+    assert result.registered["bought", "device"]
+    assert not result.decide()["registered"].any()
 
 
 def test_a_plan_with_one_question_is_held_to_its_lock_as_well(tmp_path: Path) -> None:
