@@ -62,15 +62,17 @@ class Analysis:
         Returns
         -------
         pandas.DataFrame
-            metric, breakdown, segment (its levels joined), the columns of `Fit.table` from arm on, registered, problem
-            ("" where there is none) and reliable. A question without a fit has one row that says why.
+            metric, breakdown, segment (its levels joined), the columns of `Fit.table` from arm on (but for decision:
+            `decide` has that of all metrics together), registered, problem ("" where there is none) and reliable. A
+            question without a fit has one row that says why.
 
         Raises
         ------
         ArgumentError, ModelError
             As `Fit.table`.
         """
-        return self.stack_tables(lambda _, fit: fit.table(scale, ci_prob))
+        # What one goal says alone, a guardrail may forbid.
+        return self.stack_tables(lambda _, fit: fit.table(scale, ci_prob).drop(columns="decision", errors="ignore"))
 
     def ate(self, scale: EffectScale | None = None, ci_prob: float | None = None) -> pd.DataFrame:
         """Tabulate the average effect on every metric, by every breakdown: `Fit.ate` of each, as `table` does.

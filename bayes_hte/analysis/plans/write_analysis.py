@@ -196,7 +196,8 @@ def build_summary(analysis: Analysis, tables: dict[QuestionKey, ResultTables] | 
         }
         if key in analysis.fits:
             summary = export.build_summary(analysis.fits[key], None if tables is None else tables[key])
-            entry |= {"file": f"{FITS_FOLDER}/{files[key]}", "fit": summary}
+            # What one goal says alone, a guardrail may forbid: decisions stand once, over all metrics.
+            entry |= {"file": f"{FITS_FOLDER}/{files[key]}", "fit": {**summary, "decisions": None}}
         questions.append(entry)
     return {
         "format": ANALYSIS_FORMAT,

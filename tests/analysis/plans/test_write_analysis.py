@@ -93,6 +93,9 @@ def test_one_summary_holds_all_fits(analysis: hte.Analysis, folder: Path) -> Non
     assert not by_metric["bought"]["registration"]["registered"]
     assert (folder / by_metric["bought"]["file"]).is_file()
     assert {row["decision"] for row in summary["decisions"]} <= {"ship", "stop", "equivalent", "undecided"}
+    # What one metric says alone is no decision, there and in the table.
+    assert by_metric["bought"]["fit"]["decisions"] is None
+    assert "decision" not in analysis.table().columns
     assert build_summary(analysis)["title"] == "New checkout"
 
 
