@@ -941,8 +941,8 @@ class Fit:
             ones, split as now; 0 where it is decided, missing where no number is enough), p_decision (probability of a
             decision then), evsi_units (`n`), evsi, evsi_own (worth of that follow-up: the expected value of sample
             information, for decisions on all segments and on this one alone), evpi (of knowing this segment's effect),
-            all per person of the population; why, reliable. ``attrs["gain_units"]`` says in what, ``attrs["units"]``
-            of what.
+            all per person of the population, the first two missing where the arm was not tested; why, reliable.
+            ``attrs["gain_units"]`` says in what, ``attrs["units"]`` of what.
 
         Raises
         ------

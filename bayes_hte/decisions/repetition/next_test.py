@@ -53,6 +53,8 @@ from bayes_hte.spec.rule import resolve_threshold
 
 MAX_SIZE_RATIO: Final = 1e4
 """Times the units of now that are looked through: nobody runs a larger follow-up."""
+MAX_EXACT_COUNT: Final = 2.0**53
+"""Units up to which a floating-point number still counts one by one."""
 GRID_POINTS: Final = 81
 """Sizes on the first grid, 12 % apart in the logarithm; bisection goes on from there."""
 
@@ -111,7 +113,7 @@ def tabulate_next_test(
     table.insert(list(table.columns).index("units_now"), "decision", decisions)
     table["why"] = [_write_reason(row, wanted) for row in table.to_dict("records")]
     for name in ("units_now", "units_needed", "evsi_units"):
-        table[name] = np.ceil(table[name]).where(np.isfinite(table[name])).astype("Int64")
+        table[name] = np.ceil(table[name]).where(table[name] <= MAX_EXACT_COUNT).astype("Int64")
     table.attrs["gain_units"] = "money per person" if rule.value is not None else "outcome per person"
     # Clusters, views and hours are counted as they are.
     table.attrs["units"] = "units" if "n" in cells else name_size_unit(cells)
@@ -275,20 +277,28 @@ def compute_information_value(
     gains = gains.reshape(-1, *gains.shape[2:])
     # On the absolute scale, on which gains are benefits but for value and cost: v in its square
     variance = measure_standard_errors(fit_tree, "absolute") ** 2 * count_units(fit_tree) / added_units
+    is_tested = find_tested_cells(get_fitted_cells(fit_tree)).transpose(SEGMENT, ARM).values
     shares = compute_population_shares(get_fitted_cells(fit_tree)).values
     results = {name: np.full(variance.shape, np.nan) for name in ("evsi", "evsi_own", "evpi")}
     for arm in range(gains.shape[2]):
         arm_gains = gains[:, :, arm]
         mean, covariance = arm_gains.mean(0), np.atleast_2d(np.cov(arm_gains, rowvar=False))
+        # Without an estimate of its own nobody knows how precise another one would be: it is taken to teach nothing.
+        noise = np.where(is_tested[:, arm], value**2 * variance.values[:, arm], np.inf)
+        own_variance = np.diag(covariance)
         # σ_r = |Cov(g_r, b_s)| / √(Var b_s + v), with b_s = g_s / value
-        signal_sd = np.sqrt(np.diag(covariance) + value**2 * np.nan_to_num(variance.values[:, arm], nan=np.inf))
-        shifts = np.abs(covariance) / signal_sd
+        shifts = np.abs(covariance) / np.sqrt(own_variance + noise)
         # Information is never worth less than nothing; rounding may say so.
         benefit = np.maximum(expect_best_choice(mean[:, None], shifts) - np.maximum(mean, 0.0)[:, None], 0.0)
-        benefit = shares[:, None] * benefit
+        # Of the segment itself all draws are at hand, which are skewed where it is small. Its mean then is
+        # m + ρ (g − m) of a draw g, with ρ² = Var b / (Var b + v): never worth more than g itself, which is evpi.
+        centres = mean + np.sqrt(own_variance / (own_variance + noise)) * (arm_gains - mean)
+        worth_now = np.maximum(mean, 0.0)
+        np.fill_diagonal(benefit, np.maximum(np.maximum(centres, 0.0).mean(0) - worth_now, 0.0))
+        benefit = np.where(is_tested[:, arm], shares[:, None] * benefit, np.nan)
         results["evsi"][:, arm] = benefit.sum(0)
         results["evsi_own"][:, arm] = np.diag(benefit)
-        results["evpi"][:, arm] = shares * (np.maximum(arm_gains, 0.0).mean(0) - np.maximum(mean, 0.0))
+        results["evpi"][:, arm] = shares * np.maximum(np.maximum(arm_gains, 0.0).mean(0) - worth_now, 0.0)
     return {name: variance.copy(data=values) for name, values in results.items()}
 
 

@@ -130,6 +130,30 @@ def test_more_assurance_takes_more_units_and_more_units_are_worth_more() -> None
     assert (many["evsi_own"] < many["evpi"] * 1.02).all()
 
 
+def counted_fit(rows: list[tuple[str, str, int, int]]) -> hte.Fit:
+    """Fit buyers among units, by device and arm."""
+    table = pd.DataFrame(rows, columns=["device", "arm", "n", "bought"])
+    cells = hte.cells.from_summary(table, arm="arm", control="old", segments=["device"], n="n", events="bought")
+    return hte.fit(cells, "conversion", seed=1, higher_is_better=True)
+
+
+def test_no_follow_up_is_worth_more_to_its_segment_than_knowing_the_effect() -> None:
+    """Effects of rare events are skewed, and the draws that lose are fewer than those of a normal with their SD."""
+    rare = counted_fit([("a", "old", 400, 4), ("a", "new", 400, 12), ("b", "old", 300, 3), ("b", "new", 300, 9)])
+    for n in (100.0, 1e9, 1e30, np.inf):
+        table = rare.next_test(n=n)
+        assert (table["evpi"] > 0).all()
+        assert (table["evsi_own"] <= table["evpi"] * (1 + 1e-9)).all()
+    np.testing.assert_allclose(table["evsi_own"], table["evpi"])
+
+
+def test_a_follow_up_in_an_arm_that_was_not_tested_has_no_stated_worth() -> None:
+    rows = [("a", "old", 900, 90), ("a", "new", 900, 130), ("b", "old", 800, 80), ("c", "old", 500, 30)]
+    table = counted_fit([*rows, ("c", "new", 500, 60)]).next_test(rule=hte.Rule(matters=0.005, value=10.0))
+    assert table["evsi"].isna().tolist() == table["evsi_own"].isna().tolist() == [False, True, False]
+    assert table["evpi"].notna().all()
+
+
 def test_a_segment_that_is_decided_needs_nothing() -> None:
     table = known_fit(np.array([2.0, 2.0, 2.0, 2.0])).next_test()
     assert (table["units_needed"] == 0).all()
