@@ -95,6 +95,17 @@ def test_ship_stop_equivalent_and_undecided_each_say_why_with_numbers() -> None:
     assert harmful.startswith("To stop, the benefit must be below 0 with probability 95 %, and is with 8")
 
 
+@pytest.mark.parametrize(("p_above", "text"), [(0.9497, "just below 95 %"), (0.9494, "94.9 %"), (0.95, None)])
+def test_what_falls_just_short_of_what_is_needed_does_not_read_as_if_it_were_met(
+    p_above: float, text: str | None
+) -> None:
+    draws = np.where(np.arange(10_000) < round(10_000 * p_above), 0.1, -0.01)
+    row = own_fit(np.random.default_rng(1).permutation(draws)[:, None, None]).decide().iloc[0]
+    assert row["decision"] == ("ship" if text is None else "undecided")
+    if text is not None:
+        assert row["why"] == f"To ship, the benefit must be above 0 with probability 95 %, and is with {text}."
+
+
 def test_a_segment_that_mostly_borrows_is_never_called_on_its_own() -> None:
     # se² / (se² + tau²) = .01 / (.01 + .0016) = .86
     found = decided([0.5, -0.5, 0.6], spread=0.04)

@@ -27,7 +27,7 @@ from bayes_hte.decisions.decide import (
 )
 from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.decisions.rules.evidence import Decision, turn_to_benefit
-from bayes_hte.decisions.rules.reasons import choose_size_format, write_probability
+from bayes_hte.decisions.rules.reasons import choose_size_format, write_missed_probability, write_probability
 from bayes_hte.errors import DataError, PlanError
 from bayes_hte.estimands.effects import compute_effects, get_fitted_family
 from bayes_hte.estimands.tables import EffectQuestion
@@ -231,7 +231,8 @@ def _read_guardrail(guardrail: GuardrailMetric, needed: float) -> dict[tuple[str
             kept >= needed,
             broken >= needed,
             kept,
-            f"{harm_text} {write_probability(kept)} ({format_percentage(needed)} needed).",
+            f"{harm_text} {write_probability(kept) if kept >= needed else write_missed_probability(kept, needed)} "
+            f"({format_percentage(needed)} needed).",
         )
         for key, kept, broken in zip(_list_keys(tree), p_kept, p_broken, strict=True)
     }
@@ -249,21 +250,20 @@ def combine_metrics(goal_calls: Mapping[str, SegmentCall], readings: Sequence[Gu
     SegmentCall(decision='undecided', why="Goals disagree. 'bought' says ship: It helps. 'spent' says stop: It harms.")
     """
     decisions = [call.decision for call in goal_calls.values()]
-    if len(goal_calls) == 1:
-        goal_text = next(iter(goal_calls.values())).why
-    else:
-        goal_text = " ".join(
-            f"{shorten_text(name)!r} says {call.decision}: {call.why}" for name, call in goal_calls.items()
-        )
+    said_text = " ".join(
+        f"{shorten_text(name)!r} says {call.decision}: {call.why}" for name, call in goal_calls.items()
+    )
     # A guardrail is broken whatever the goals gain: that is what makes it one.
     if broken := [reading.sentence for reading in readings if reading.is_broken]:
-        return SegmentCall("stop", f"A guardrail is broken. {' '.join(broken)} {goal_text}")
+        return SegmentCall("stop", f"A guardrail is broken. {' '.join(broken)} {said_text}")
     if "ship" in decisions and "stop" in decisions:
-        return SegmentCall("undecided", f"Goals disagree. {goal_text}")
+        return SegmentCall("undecided", f"Goals disagree. {said_text}")
     decision: Decision = "equivalent" if set(decisions) == {"equivalent"} else "undecided"
     decision = next((action for action in _ACTIONS if action in decisions), decision)
     if decision == "ship" and (unsure := [reading.sentence for reading in readings if not reading.is_kept]):
-        return SegmentCall("undecided", f"A guardrail is in the way. {' '.join(unsure)} {goal_text}")
+        return SegmentCall("undecided", f"A guardrail is in the way. {' '.join(unsure)} {said_text}")
+    # One goal that has its way needs no name; where something else decides, the reader must see whose words these are.
+    goal_text = said_text if len(goal_calls) > 1 else next(iter(goal_calls.values())).why
     kept_text = " ".join(reading.sentence for reading in readings) if decision == "ship" else ""
     return SegmentCall(decision, f"{goal_text} {kept_text}".strip())
 

@@ -64,6 +64,19 @@ def write_probability(probability: float) -> str:
     return format_percent_probability(probability).replace(NBSP, " ")
 
 
+def write_missed_probability(probability: float, needed: float) -> str:
+    """Write a probability that is less than what is needed so that it reads as less.
+
+    Examples
+    --------
+    >>> write_missed_probability(0.912, 0.95), write_missed_probability(0.9497, 0.95)
+    ('91.2 %', 'just below 95 %')
+    """
+    # Rounded to one decimal, 94.97 % would read as if the 95 % were met.
+    rounds_up = round(100 * probability, 1) >= round(100 * needed, 6)
+    return f"just below {format_percentage(needed)}" if rounds_up else write_probability(probability)
+
+
 def write_rule_reason(decision: Decision, row: Mapping[str, Any], rule: Rule, sizes: SizeFormat) -> str:
     """Write why the rule alone says what it says.
 
@@ -115,7 +128,8 @@ def _list_met(texts: Sequence[str], probabilities: Iterable[float], needs: Itera
 def _list_unmet(texts: Sequence[str], probabilities: Iterable[float], needs: Iterable[float]) -> str:
     # What already holds is left out: the reader wants to know what is missing.
     unmet = [
-        f"{text} with probability {format_percentage(needed)}, and is with {write_probability(probability)}"
+        f"{text} with probability {format_percentage(needed)}, and is with "
+        f"{write_missed_probability(probability, needed)}"
         for text, probability, needed in zip(texts, probabilities, needs, strict=True)
         if not probability >= needed
     ]

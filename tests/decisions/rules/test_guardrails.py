@@ -32,8 +32,10 @@ BROKEN = GuardrailReading(False, True, 0.02, "Broken.")
     [
         (["ship"], [], "ship", "ship by the rule."),
         (["ship"], [KEPT], "ship", "ship by the rule. Kept."),
-        (["ship"], [KEPT, UNSURE], "undecided", "A guardrail is in the way. Unsure. ship by the rule."),
-        (["ship"], [KEPT, BROKEN], "stop", "A guardrail is broken. Broken. ship by the rule."),
+        (["ship"], [KEPT, UNSURE], "undecided", "A guardrail is in the way. Unsure. 'm0' says ship: ship by"),
+        (["ship"], [KEPT, BROKEN], "stop", "A guardrail is broken. Broken. 'm0' says ship: ship by"),
+        # Whose words these are must be told: a change that is stopped is not undecided.
+        (["undecided"], [BROKEN], "stop", "A guardrail is broken. Broken. 'm0' says undecided: undecided by the rule."),
         (["undecided"], [UNSURE], "undecided", "undecided by the rule."),
         (["stop"], [KEPT], "stop", "stop by the rule."),
         (["ship", "stop"], [KEPT], "undecided", "Goals disagree. 'm0' says ship: ship by the rule. 'm1' says stop"),
