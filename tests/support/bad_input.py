@@ -595,6 +595,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("shares of days that do not add up", simulate(days=[0.5, 0.6]), "1.1"),
         Case("a share of 0", simulate({"device": {"tv": 0, "pc": 1}}), "'tv'"),
         Case("no segment to simulate", simulate(0), "segments=0"),
+        Case("more segments than a table holds", simulate(10**30), "1,000,000 can be simulated"),
         Case("neither segments nor a past", simulate(None), "neither segments"),
         Case("a past that is none", simulate(None, like=3), "like is 3"),
         Case("a dimension that is not there", simulate(effect={"plan": {"free": 0.1, "paid": 0.2}}), "'plan'"),

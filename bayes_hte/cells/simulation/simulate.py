@@ -252,7 +252,7 @@ def _design_truth(
             stated_baseline = stated_columns.get("baseline", past_baseline)
         baseline_mean = (
             stated_baseline
-            if isinstance(stated_baseline, np.ndarray)
+            if isinstance(stated_baseline, np.ndarray) and stated_baseline.shape == population.shares.shape
             else spread_over_segments(stated_baseline, population, "baseline")
         )
         baseline_eta = find_baseline_eta(baseline_mean, law, population)[None]

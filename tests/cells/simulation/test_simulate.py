@@ -327,3 +327,13 @@ def test_fits_of_simulated_cells_recover_the_truth() -> None:
     held = (table["ci_low"].to_numpy() < truth) & (truth < table["ci_high"].to_numpy())
     # 240 intervals, of which those of one experiment share its hyperparameters: as sure as half as many, an SE of .027.
     assert abs(held.mean() - 0.9) < 3 * 0.027
+
+
+def test_a_baseline_for_another_number_of_segments_is_refused() -> None:
+    with pytest.raises(hte.ArgumentError, match=r"baseline is .*; give a number, a number by segment"):
+        hte.simulate({"device": ["mobile", "desktop"]}, baseline=np.array([0.5]))
+
+
+def test_too_many_crossings_are_refused_before_memory_is_asked_for_them() -> None:
+    with pytest.raises(hte.ArgumentError, match="segments are 4000000, and 1,000,000 can be simulated; give fewer"):
+        hte.simulate({"street": [f"s{i}" for i in range(2000)], "shop": [f"s{i}" for i in range(2000)]})

@@ -26,6 +26,8 @@ COUNTED_DIMENSION = "group"
 """The dimension of segments that are given by their number alone."""
 TABLE_COLUMNS = ("share", "baseline", "effect")
 """Columns of a table of segments that are numbers of the design; all others are dimensions."""
+MAX_SEGMENT_COUNT = 1_000_000
+"""More segments than this fit neither into a table that anybody reads nor, some day, into memory."""
 SHARE_TOLERANCE = 1e-3
 """By how much shares may miss 1: they are written with three digits, as 0.333."""
 ROW_COLUMNS = frozenset({"day", "cluster", "before", "exposure", "time", "event", "experiment"})
@@ -99,6 +101,7 @@ def read_segments(segments: object) -> tuple[PopulationDesign, dict[str, StatedV
     if (segment_count := to_int(segments)) is not None:
         if segment_count < 1:
             raise ArgumentError(f"segments={segment_count} leaves nobody to simulate; give 1 segment or more")
+        _check_segment_count(segment_count)
         segments = {COUNTED_DIMENSION: [str(i + 1) for i in range(segment_count)]}
     # By the name of its class: importing pandas here would slow down all that needs no table.
     if type(segments).__name__ == "DataFrame":
@@ -112,6 +115,7 @@ def read_segments(segments: object) -> tuple[PopulationDesign, dict[str, StatedV
         raise ArgumentError("segments is empty, so nobody would be simulated; name one dimension and its levels")
     dims = _check_names(list(segments))
     shares_by_dim = [_read_level_shares(dim, segments[dim]) for dim in segments]
+    _check_segment_count(math.prod(map(len, shares_by_dim)))
     # Dimensions that are given one by one are independent: the share of a crossing is the product of its levels'.
     crossings = itertools.product(*(shares.items() for shares in shares_by_dim))
     share_by_levels = {
@@ -119,6 +123,15 @@ def read_segments(segments: object) -> tuple[PopulationDesign, dict[str, StatedV
     }
     level_orders = {dim: tuple(shares) for dim, shares in zip(dims, shares_by_dim, strict=True)}
     return build_population(dims, share_by_levels, level_orders), {}
+
+
+def _check_segment_count(segment_count: int) -> None:
+    """Raise ArgumentError where there are more segments than a table holds, before memory is asked for them."""
+    if segment_count > MAX_SEGMENT_COUNT:
+        raise ArgumentError(
+            f"segments are {describe_value(segment_count)}, and {MAX_SEGMENT_COUNT:,} can be simulated; give fewer "
+            "segments or levels"
+        )
 
 
 def _check_names(dims: Sequence[Any]) -> list[str]:
