@@ -99,7 +99,8 @@ def list_notes(analysis: Analysis) -> list[str]:
     reasons = list(dict.fromkeys(reason for status in statuses for reason in status.reasons))
     notes = [f"{registered_count} of {len(statuses)} questions were registered before the test."]
     if reasons:
-        notes.append(f"Exploratory are the others, because: {'; '.join(reasons)}.")
+        exploratory = "The others are" if registered_count else "All are"
+        notes.append(f"{exploratory} exploratory, because: {'; '.join(reasons)}.")
     if changes := next((status.changes for status in statuses), ()):
         notes.append(f"Changed in the plan since it was registered: {'; '.join(changes)}.")
     if analysis.dropped:

@@ -133,6 +133,12 @@ def test_what_was_registered_and_dropped_is_told(tmp_path: Path) -> None:
     hte.register(write_plan(tmp_path, metrics=[GOAL, GUARDRAIL], breakdowns=[["device"], ["country"]]))
     notes = list_notes(run(tmp_path, metrics=[GOAL], breakdowns=[["device"], ["customer"]]))
     assert notes[0] == "1 of 2 questions were registered before the test."
-    assert "Exploratory are the others, because: the lock has no breakdown 'customer'" in notes[1]
+    assert "The others are exploratory, because: the lock has no breakdown 'customer'" in notes[1]
     assert notes[2].startswith("Changed in the plan since it was registered: breakdowns: ")
     assert notes[3].startswith("Registered, and not asked any more: bought by country, returns by device, returns by")
+
+
+def test_where_nothing_was_registered_nothing_is_called_the_others(tmp_path: Path) -> None:
+    notes = list_notes(run(tmp_path, metrics=[GOAL], breakdowns=[["device"], ["customer"]]))
+    assert notes[0] == "0 of 2 questions were registered before the test."
+    assert notes[1].startswith("All are exploratory, because: no lock")
