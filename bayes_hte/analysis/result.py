@@ -217,13 +217,13 @@ class Fit:
         plan = self.plan
         if plan is None:
             return EffectQuestion(
-                scale or "absolute",
+                "absolute" if scale is None else scale,
                 0.95 if ci_prob is None else ci_prob,
                 rope,
                 higher_is_better=is_higher_better(self._tree),
             )
         report_options = plan.report
-        chosen_scale = scale or report_options.scale
+        chosen_scale = report_options.scale if scale is None else scale
         return EffectQuestion(
             scale=chosen_scale,
             ci_prob=report_options.ci_prob if ci_prob is None else ci_prob,
