@@ -132,7 +132,8 @@ def compute_raw_p_values(fit_tree: xr.DataTree, raw_estimates: xr.Dataset) -> tu
     """Compute two-sided p-values of each segment's own estimate, and name the test of each.
 
     z tests of raw / raw_se, as the table shows them. Where counts are too few for it, the exact test of the counts:
-    Fisher's of units with the event, the conditional binomial test of events over exposures.
+    Fisher's of units with the event, the conditional binomial test of events over exposures; times to an event have z
+    tests only.
 
     Returns
     -------
@@ -149,14 +150,17 @@ def compute_raw_p_values(fit_tree: xr.DataTree, raw_estimates: xr.Dataset) -> tu
     # p = 2 Φ(−|raw| / se)
     p_values = raw.copy(data=2 * special.ndtr(-abs(raw / raw_se.where(has_estimate)))).reset_coords(drop=True)
     tests = p_values.copy(data=np.where(has_estimate, "z", ""))
-    statistic_names = set(map(str, family.select_statistics(cells)))
-    if "events" not in statistic_names:
+    statistics = family.select_statistics(cells)
+    # Of times to an event, who was at risk for how long matters as much as the number of events.
+    if "events" not in statistics or "at_risk" in statistics:
         return p_values, tests
     # Events are of units, or of time and the like that units were observed for.
-    is_binomial = "exposure" not in statistic_names
+    is_binomial = "exposure" not in statistics
     is_tested = find_tested_cells(cells)
+    # Covariates of segments have dims of their own.
+    count_cells = statistics[["events", "n" if is_binomial else "exposure"]]
     for arm in list_treated_arms(cells):
-        counts = cells.sel({ARM: [str(cells.attrs["control"]), arm]}).transpose(SEGMENT, ARM)
+        counts = count_cells.sel({ARM: [str(cells.attrs["control"]), arm]}).transpose(SEGMENT, ARM)
         exact_p, is_exact = _test_few_counts(counts, is_binomial=is_binomial)
         is_exact &= is_tested.sel({ARM: arm}).values
         p_values.loc[{ARM: arm}] = np.where(is_exact, exact_p, p_values.sel({ARM: arm}).values)

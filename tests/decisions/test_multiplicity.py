@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from example_cells import example
 from example_posterior import example_fit, example_plan
+from example_structures import stated
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
@@ -19,6 +21,7 @@ from bayes_hte.decisions.multiplicity import (
     compute_simultaneous_intervals,
 )
 from bayes_hte.estimands.effects import compute_effects, estimate_without_pooling
+from bayes_hte.model.families import FAMILIES as MODEL_FAMILIES
 
 COLUMNS = [
     "arm", "raw", "raw_se", "test", "p_raw", "p_holm", "p_bh", "effect", "p_positive", "local_false_sign_rate",
@@ -97,6 +100,21 @@ def test_few_events_over_exposures_have_the_conditional_binomial_test() -> None:
     found = hte.from_posterior(posterior, cells, link="log").multiplicity()
     assert found["test"].tolist() == ["conditional binomial", "z"]
     assert found["p_raw"][0] == pytest.approx(stats.binomtest(6, 9, 700 / 1600).pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize("family", list(MODEL_FAMILIES))
+def test_every_family_has_p_values_also_with_covariates_of_segments(family: Any) -> None:
+    fit = hte.fit(example(family, segments=4, seed=3), stated(family, {}), seed=1, draws=400, higher_is_better=True)
+    assert "covariate" in fit.cells.dims
+    found = fit.multiplicity(scale="link")
+    raw = fit.table("link")[["raw", "raw_se"]]
+    # A p-value takes an estimate of its own, or counts: without any event in an arm there is no log ratio.
+    is_exact = ~found["test"].isin(["z", ""])
+    assert (found["p_raw"].notna() == (is_exact | (raw.notna().all(axis=1) & (raw["raw_se"] > 0)))).all()
+    assert ((found["test"] == "") == found["p_raw"].isna()).all()
+    # Units that are censored early are no units without the event.
+    if family == "piecewise_exponential":
+        assert set(found["test"]) <= {"z", ""}
 
 
 @pytest.mark.parametrize("count", [1, 3, 12])
