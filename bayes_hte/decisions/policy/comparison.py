@@ -121,7 +121,7 @@ def compare_policies(choice: PricedChoice, policies: Sequence[Policy], ci_prob: 
             "share_treated": [problem.compute_treated_share(policy.allocation) for policy in policies],
             **_summarise_samples("gain", "ci", gains, ci_prob),
             "p_positive": (gains > 0).mean(axis=1),
-            "p_best": _compute_best_probabilities(policies, gains),
+            "p_best": _compute_best_probabilities([policy.allocation * problem.shares for policy in policies], gains),
             **_summarise_samples("versus_all", "versus_all", differences, ci_prob),
             "p_beats_all": (differences > 0).mean(axis=1),
             "raw_gain": [_compute_raw_gain(choice, policy) for policy in policies],
@@ -135,10 +135,13 @@ def compare_policies(choice: PricedChoice, policies: Sequence[Policy], ci_prob: 
     return table
 
 
-def _compute_best_probabilities(policies: Sequence[Policy], gains: NDArray[np.float64]) -> NDArray[np.float64]:
+def _compute_best_probabilities(
+    treated_shares: Sequence[xr.DataArray], gains: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Compute how probably each policy gains most: those that treat the same people are one policy, and have one."""
-    allocations = np.stack([policy.allocation.values.ravel() for policy in policies])
-    _, first_positions, distinct_index = np.unique(allocations, axis=0, return_index=True, return_inverse=True)
+    # Shares of the population: what a policy says of groups without anybody makes it no other one.
+    treated = np.stack([shares.transpose(GROUP, ARM).values.ravel() for shares in treated_shares])
+    _, first_positions, distinct_index = np.unique(treated, axis=0, return_index=True, return_inverse=True)
     distinct_gains = gains[first_positions]
     # Different people may gain the same, as nobody and those whom nothing changes: they share the draw.
     is_best = distinct_gains == distinct_gains.max(axis=0)

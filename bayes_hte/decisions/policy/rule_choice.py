@@ -1,8 +1,9 @@
 """Find the groups that a rule ships to: segments as they are decided one by one, levels by their average effect."""
 
+import numpy as np
 import xarray as xr
 
-from bayes_hte.decisions.decide import decide_segments
+from bayes_hte.decisions.decide import build_context, build_evidence_table, call_arms, list_records
 from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.decisions.policy.choice import GROUP
 from bayes_hte.decisions.policy.population import read_population
@@ -17,7 +18,9 @@ from bayes_hte.spec.fit_tree import get_fitted_cells
 
 
 def find_ruled_groups(fit_tree: xr.DataTree, question: EffectQuestion, rule: Rule, terms: PolicyTerms) -> xr.DataArray:
-    """Find where a rule ships: True in the groups and arms that it calls, dims (group, arm).
+    """Find where a rule lets ship: True in the groups and arms that it calls, dims (group, arm).
+
+    Costs and the choice among several arms are left to the allocation, which knows the cost of each arm.
 
     Parameters
     ----------
@@ -32,10 +35,13 @@ def find_ruled_groups(fit_tree: xr.DataTree, question: EffectQuestion, rule: Rul
     groups = SegmentGroups.collect(cells, terms.choice_dimensions)
     effects = compute_effects(fit_tree, question.scale).reset_coords(drop=True)
     if groups.is_every_segment:
-        decisions = decide_segments(fit_tree, question, rule)["decision"].to_numpy()
+        free_rule = rule.model_copy(update={"cost": 0.0})
+        records = list_records(build_evidence_table(fit_tree, question, free_rule), free_rule)
+        calls = call_arms(records, build_context(fit_tree, question, free_rule))
         # Rows of the table: the arms of a segment stand together.
         template = effects.isel(chain=0, draw=0, drop=True).transpose(SEGMENT, ARM)
-        ships = template.copy(data=(decisions == "ship").reshape(template.shape))
+        is_called = np.array([call.decision == "ship" for call in calls])
+        ships = template.copy(data=is_called.reshape(template.shape))
         return ships.rename({SEGMENT: GROUP})
     # Levels have no decisions of their own: their average effect is held against the rule, draw by draw.
     shares = read_population(cells, terms.population)

@@ -171,6 +171,15 @@ def test_policies_that_treat_the_same_people_have_one_probability_of_being_best(
     assert (chosen["versus_all"], chosen["p_beats_all"]) == (0.0, 0.0)
 
 
+def test_groups_without_anybody_make_no_policy_another_one() -> None:
+    phones = {"device": {"mobile": 1.0, "desktop": 0.0, "tablet": 0.0}}
+    policies = FIT.policy(hte.Rule(), phones).set_index("policy")
+    everyone, ruled = policies.loc["ship to all"], policies.loc["ship to the segments that the rule calls"]
+    assert (everyone["treats"], ruled["treats"]) == ("all", "mobile · new, mobile · returning")
+    assert ruled["share_treated"] == pytest.approx(1.0)
+    assert ruled["p_best"] == everyone["p_best"] > 0.9
+
+
 def test_the_raw_gain_values_the_same_policy_without_pooling() -> None:
     policies, table = FIT.policy(RULE).set_index("policy"), FIT.table("absolute")
     chosen = (table["effect"] > 0.005).to_numpy()
@@ -235,6 +244,18 @@ def test_of_several_arms_the_rule_ships_the_one_it_calls() -> None:
     assert treated == ", ".join(shipped["device"])
 
 
+def test_costs_by_arm_decide_which_of_the_called_arms_is_shipped() -> None:
+    fit = example_fit(3, arms=("control", "email", "letter"), effect=0.6, units=50_000, pooling="none")
+    costs = {"email": 0.0, "letter": 1.0}
+    # Both arms surely help; by costs of 0 a letter may be the one that gains more.
+    for names in (costs, dict(zip(costs, reversed(costs.values()), strict=True))):
+        free_arm = min(names, key=lambda arm: names[arm])
+        policies = fit.policy(costs=names).set_index("policy")
+        ruled = policies.loc["ship to the segments that the rule calls"]
+        assert ruled["treats"] == "all"
+        assert ruled["gain"] == pytest.approx(policies.loc[f"ship {free_arm!r} to all", "gain"], abs=1e-12)
+
+
 def test_a_rule_is_held_against_the_average_of_a_level() -> None:
     """On the relative scale, with another population: by hand, from draws of both arms' means."""
     population = {"device": {"mobile": 0.2, "desktop": 0.7, "tablet": 0.1}}
@@ -261,7 +282,7 @@ def test_nothing_is_called_before_the_direction_is_known() -> None:
 def test_the_page_shows_what_its_first_example_prints(capsys: pytest.CaptureFixture[str]) -> None:
     """Within 5 Monte-Carlo errors of a probability, for engines that draw other numbers: 5 · √(.25 / 4,000) = .04."""
     page = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
-    code, shown = re.findall(r"^```python\n(.*?)^```\n\n^```\n(.*?)^```", page, flags=re.M | re.S)[0]
+    code, shown = re.findall(r"^```python\n(.*?)^```\n\n^```text\n(.*?)^```", page, flags=re.M | re.S)[0]
     exec(compile(code, "docs/policies.md", "exec"), {})  # noqa: S102 (the project's own documents)
     printed = capsys.readouterr().out
     number = r"-?\d+\.\d+"
