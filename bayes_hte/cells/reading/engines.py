@@ -326,6 +326,9 @@ def pick_columns(source: Source, column_names: Sequence[str]) -> "nw.LazyFrame[A
     known_names = source.frame.collect_schema().names()
     missing_names = [column for column in column_names if column not in known_names]
     if missing_names:
+        # The reader of text files adds a column of its own, which nobody can mean.
+        own_column = None if source.text_numbers is None else source.text_numbers.flag_column
+        known_names = [name for name in known_names if name != own_column]
         known_texts = [str(name) for name in known_names]  # pandas has columns that are no text
         near_names = [
             name for column in missing_names for name in difflib.get_close_matches(str(column), known_texts, n=1)

@@ -155,6 +155,12 @@ def test_a_parquet_file_cut_short_is_named(tmp_path):
         read(path)
 
 
+def test_only_columns_of_the_file_itself_are_said_to_be_there(tmp_path):
+    small().to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(DataError, match=r"lacks the column 'colour'; columns are 'device', 'arm', 'spent'$"):
+        read(tmp_path / "rows.csv", segments="colour")
+
+
 def test_a_near_file_name_is_suggested(tmp_path):
     small().to_csv(tmp_path / "hillstrom.csv", index=False)
     with pytest.raises(DataError, match=r"did you mean 'hillstrom.csv'\?"):
