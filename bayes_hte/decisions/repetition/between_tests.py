@@ -9,13 +9,14 @@ import pandas as pd
 import xarray as xr
 
 from bayes_hte._support.phrases import format_percent_probability, shorten_text
+from bayes_hte.decisions.rules.reasons import SizeFormat, choose_size_format
 from bayes_hte.decisions.verdicts import VerdictRule, find_tested_cells
 from bayes_hte.estimands.effects import compute_effects, convert_to_scale, estimate_without_pooling, get_fitted_family
 from bayes_hte.estimands.tables import EffectQuestion, build_effect_table
 from bayes_hte.model.parameters import name_term_variable
 from bayes_hte.spec import cell_table
 from bayes_hte.spec.cell_table import ARM, SEGMENT, EffectScale
-from bayes_hte.spec.fit_tree import get_fitted_cells, get_seed, get_test_tree, list_test_names
+from bayes_hte.spec.fit_tree import get_fitted_cells, get_plan, get_seed, get_test_tree, list_test_names
 
 TEST: Final = "test"
 """Dim of draws of several tests side by side."""
@@ -84,6 +85,7 @@ def tabulate_test_comparison(fit_tree: xr.DataTree, question: EffectQuestion) ->
     for prefix, draws in (("first", first), ("second", second), ("difference", difference), ("next", next_effect)):
         columns |= _summarise(draws, prefix, question.ci_prob)
     p_larger = (difference > 0).mean(("chain", "draw"))
+    columns["p_larger"] = p_larger
     columns["p_differ"] = p_larger.where(p_larger > 0.5, 1 - p_larger).where(is_in_both)
     columns["p_opposite"] = (first * second < 0).mean(("chain", "draw")).where(is_in_both)
     columns["raw_difference"], columns["raw_p"] = _test_raw_difference(effects)
@@ -93,7 +95,10 @@ def tabulate_test_comparison(fit_tree: xr.DataTree, question: EffectQuestion) ->
     # As signs are called everywhere: where the 95 % interval of the difference leaves 0 out.
     rule = VerdictRule()
     table["disagree"] = [rule.calls(p) for p in table["p_differ"]]
-    table["why"] = [_write_sentence(row, names, disagree=row["disagree"]) for row in table.to_dict("records")]
+    plan = get_plan(fit_tree)
+    sizes = choose_size_format(get_fitted_family(fit_tree), question.scale, "" if plan is None else plan.report.unit)
+    table["why"] = [_write_sentence(row, names, sizes) for row in table.to_dict("records")]
+    table = table.drop(columns="p_larger")
     table.attrs |= {"tests": names, "between_tests": summarise_between_tests(fit_tree, question.ci_prob)}
     return table
 
@@ -116,19 +121,21 @@ def _test_raw_difference(effects: TestEffects) -> tuple[xr.DataArray, xr.DataArr
     return raw_difference, p_value
 
 
-def _write_sentence(row: dict[Hashable, Any], names: list[str], *, disagree: bool) -> str:
+def _write_sentence(row: dict[Hashable, Any], names: list[str], sizes: SizeFormat) -> str:
     """Write in a sentence what both tests say of a segment."""
-    values = {key: float(row[key]) for key in ("first", "second", "p_differ", "p_opposite")}
+    values = {key: float(row[key]) for key in ("first", "second", "p_larger", "p_differ", "p_opposite")}
     first_name, second_name = (shorten_text(name) for name in names)
     lacking = [name for name, key in ((first_name, "first"), (second_name, "second")) if np.isnan(values[key])]
     if len(lacking) == 2:
         return "Neither test had both arms in this segment."
     if lacking:
         return f"The test {lacking[0]!r} did not have both arms in this segment: its effect is that of the other one."
-    effects_text = f"{values['first']:.3g} in {first_name!r}, {values['second']:.3g} in {second_name!r}"
-    side = "larger" if values["second"] > values["first"] else "smaller"
+    first_text, second_text = (sizes.format_size(float(f"{values[key]:.3g}")) for key in ("first", "second"))
+    effects_text = f"{first_text} in {first_name!r}, {second_text} in {second_name!r}"
+    # The side that is the more probable one: of skewed draws the means may stand on the other.
+    side = "larger" if values["p_larger"] > 0.5 else "smaller"
     p_text = format_percent_probability(values["p_differ"])
-    if not disagree:
+    if not row["disagree"]:
         return f"No clear disagreement: {effects_text}; the second is {side} with probability {p_text}."
     opposite = format_percent_probability(values["p_opposite"])
     return (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import bayes_hte as hte
 from bayes_hte.analysis.combine.two_test_model import extend_by_tests
 from bayes_hte.cells.combine.stack import stack_tests
+from bayes_hte.decisions.repetition.between_tests import collect_test_effects
 from bayes_hte.errors import HteError
 from bayes_hte.spec.distributions import HalfNormal, Uniform
 
@@ -169,6 +170,19 @@ def test_tests_that_disagree_are_named_and_agreeing_ones_are_not() -> None:
     again = hte.combine(fit_estimates(FIRST, errors), fit_estimates(FIRST, errors))
     assert not again.compare_tests()["disagree"].any()
     assert again.compare_tests().attrs["between_tests"]["sd"] < table.attrs["between_tests"]["sd"]
+
+
+def test_what_two_tests_say_is_written_in_the_units_of_the_effects_and_on_the_probable_side() -> None:
+    first, second = (
+        hte.fit(example("binomial", segments=3, seed=seed), stated("binomial", {}), seed=1) for seed in (1, 2)
+    )
+    both = hte.combine(first, second)
+    by_test = collect_test_effects(both.tree, "absolute").by_test
+    is_larger = (by_test[1] > by_test[0]).mean(("chain", "draw")).values.ravel() > 0.5
+    for row, larger in zip(both.compare_tests().dropna().to_dict("records"), is_larger, strict=False):
+        assert f"{100 * row['first']:.3g} percentage points in 'first', ".replace("-", "−") in row["why"]
+        assert f"the second is {'larger' if larger else 'smaller'} with probability" in row["why"]
+    assert not both.compare_tests("link")["why"].str.contains("percentage").any()
 
 
 def test_other_shares_of_the_arms_in_the_second_test_move_no_raw_estimate() -> None:
