@@ -30,6 +30,7 @@ from bayes_hte.spec.questions.planned_metric import (
     build_metric_rule,
     check_breakdowns,
     check_metrics,
+    find_cost_doubt,
 )
 from bayes_hte.spec.rule import Rule, settle_call_prob, settle_matters
 
@@ -264,10 +265,19 @@ class Plan(ExplainedTable, PlanTable):
                     "write a plan for each outcome, or give the rows"
                 )
             check_metrics(self.metrics)
+            self._check_cost()
         if self.breakdowns is not None:
             check_breakdowns(self.breakdowns)
         self._check_cut_dimensions()
         return self
+
+    def _check_cost(self) -> None:
+        """Raise ValueError if the rule's cost has no one unit for all goals."""
+        rule = self.decision or Rule()
+        goals = [metric for metric in self.metrics or () if metric.role == "goal"]
+        values = {goal.name: rule.value if goal.value is None else goal.value for goal in goals}
+        if doubt := find_cost_doubt(rule.cost, values):
+            raise ValueError(doubt)
 
     def _check_cut_dimensions(self) -> None:
         """Raise ValueError if a cut is of no dimension of any breakdown: each breakdown takes those of its own."""

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from example_plans import GOAL, GUARDRAIL, make_plan, write_plan
+from example_plans import GOAL, GUARDRAIL, SPENT, make_plan, write_plan
 
 import bayes_hte as hte
 from bayes_hte.analysis.plan_proposal.init_plan import init_plan
@@ -516,6 +516,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("a goal with a margin", several(metrics=[{**GOAL, "margin": 0.1}]), "'bought' has a margin", "say"),
         Case("goals that want opposite things",
              several(metrics=[GOAL, {**GOAL, "name": "b", "higher_is_better": False}]), "'bought' and 'b' disagree"),
+        Case("a cost of two goals without a value",
+             several(metrics=[{**GOAL, "value": None}, SPENT], decision={"cost": 0.1}), "per treated unit is in money"),
         Case("guardrails without a goal", several(metrics=[GUARDRAIL, {**GUARDRAIL, "name": "b"}]), "every metric"),
         Case("two metrics of one name", several(metrics=[GOAL, GOAL]), "'bought'"),
         Case("metrics of data that are no rows",

@@ -35,6 +35,7 @@ from bayes_hte.inference.draw_blocks import SAMPLE_DIMS
 from bayes_hte.spec import Rule
 from bayes_hte.spec.cell_table import ARM, SEGMENT, list_dimensions
 from bayes_hte.spec.fit_tree import get_fitted_cells, get_plan
+from bayes_hte.spec.questions.planned_metric import find_cost_doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,14 @@ def decide_with_guardrails(goals: Sequence[GoalMetric], guardrails: Sequence[Gua
     Raises
     ------
     PlanError
-        If there is no goal, or a margin is below 0.
+        If there is no goal, a margin is below 0, or a cost has no one unit for all goals.
     DataError
         If metrics are of different segments or arms.
     """
     if not goals:
         raise PlanError("a decision needs a goal: a metric that the change should improve, beside its guardrails")
+    if doubt := find_cost_doubt(goals[0].rule.cost, {goal.name: goal.rule.value for goal in goals}):
+        raise PlanError(doubt)
     others: list[GoalMetric | GuardrailMetric] = [*goals[1:], *guardrails]
     for metric in others:
         _check_segments(metric, goals[0])

@@ -1,10 +1,11 @@
 """`PlannedMetric`: one outcome of a plan that has several, the table [[metrics]]; and the breakdowns of a plan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bayes_hte._support.phrases import quote_names
 from bayes_hte.errors import PlanError
 from bayes_hte.spec.data_forms import (
     BalanceColumns,
@@ -184,6 +185,26 @@ def check_metrics(metrics: Sequence[PlannedMetric]) -> None:
                     "is better in one and worse in the other; nothing could improve both, so delete one, or make it a "
                     "guardrail"
                 )
+
+
+def find_cost_doubt(cost: float, goal_values: Mapping[str, float | None]) -> str:
+    """Find out why a cost has no one unit for several goals: some have a value in money, or none has; "" where it has.
+
+    Parameters
+    ----------
+    cost : float
+        Of one treated unit.
+    goal_values : mapping
+        Name of a goal -> what one unit of it is worth in money, None where nobody has said.
+    """
+    worthless = [name for name, value in goal_values.items() if value is None]
+    # Of one goal without a value the cost is in units of its outcome; two outcomes have different ones.
+    if not cost or len(goal_values) < 2 or not worthless:
+        return ""
+    return (
+        f"a cost of {cost:g} per treated unit is in money, or in units of one outcome, and there are "
+        f"{len(goal_values)} goals: say value = …, what one unit is worth in money, of {quote_names(worthless)}"
+    )
 
 
 def choose_matters(metric: PlannedMetric, plan_matters: float | None) -> float | None:

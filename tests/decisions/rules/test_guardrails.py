@@ -159,6 +159,9 @@ def test_metrics_that_do_not_fit_are_refused() -> None:
     goal = goal_of(example_fit(4, effect=0.9))
     with pytest.raises(hte.PlanError, match="a decision needs a goal"):
         decide_with_guardrails([])
+    dear = GoalMetric("visit", goal.fit_tree, goal.question, RULE.model_copy(update={"cost": 0.1}))
+    with pytest.raises(hte.PlanError, match=r"a cost of 0.1 per treated unit .* of 'visit'"):
+        decide_with_guardrails([dear, goal_of(example_fit(4), "other")])
     with pytest.raises(hte.DataError, match=r"'visit' and 'other' have different segments.*'device 4 \(email\)'"):
         decide_with_guardrails([goal, goal_of(example_fit(3), "other")])
     with pytest.raises(hte.DataError, match="'visit' and 'returns' have different segments"):
