@@ -89,15 +89,14 @@ def propose_initial_plan(source: DataSource, folder: Path) -> InitialPlan:
         f"Proposed by bayes-hte init for {profile.table_name}: {profile.n_rows:,} rows, {column_phrase}.",
         "Nothing was compared between arms: names and levels of columns were looked at. Read every line.",
     ]
-    fault = ""
-    for proposal in _list_proposals(source, profile, _choose_title(source)):
-        text = write_plan(proposal, place, heading)
-        fault = "" if proposal.blanks else _find_fault(text, folder)
-        if not fault:
+    attempts: list[tuple[PlanProposal, str]] = []
+    for tried in _list_proposals(source, profile, _choose_title(source)):
+        attempts.append((tried, "" if tried.blanks else _find_fault(write_plan(tried, place, heading), folder)))
+        if not attempts[-1][1]:
             break
-    if fault:
-        # The first proposal is the fullest, and its fault the one that was in the way.
-        text = write_plan(proposal, place, [*heading, f"It does not run yet: {fault}"])
+    # Where none runs, the first proposal is the fullest, and its fault the one that was in the way.
+    proposal, fault = attempts[0] if attempts[-1][1] else attempts[-1]
+    text = write_plan(proposal, place, [*heading, f"It does not run yet: {fault}"] if fault else heading)
     lines = describe_proposal(proposal)
     lines += [f"besides {remark}" for remark in proposal.remarks]
     lines += [f"it does not run yet: {fault}"] * bool(fault)

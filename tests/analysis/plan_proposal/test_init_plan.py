@@ -124,6 +124,16 @@ def test_any_name_and_any_levels_give_a_valid_file(name, levels, tmp_path):
     assert set(content) <= {"title", "model", "data", "report"}
 
 
+def test_where_no_proposal_runs_the_fullest_is_written(tmp_path):
+    rows = invent_rows().assign(bought=lambda table: table["bought"].where(table["arm"] == "new"))
+    rows["country"] = np.random.default_rng(2).choice(["AT", "DE"], len(rows))
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    init_plan(str(tmp_path / "rows.csv"), tmp_path / "plan.toml")
+    content = tomllib.loads((tmp_path / "plan.toml").read_text(encoding="utf-8"))
+    # One dimension alone was tried after both: it runs no better, and would leave the other out for nothing.
+    assert content["data"]["segments"] == ["device", "country"]
+
+
 def test_a_fault_that_shows_only_when_tried_is_said_in_the_plan(tmp_path):
     rows = invent_rows().assign(bought=lambda table: table["bought"].where(table["arm"] == "new"))
     rows.to_csv(tmp_path / "rows.csv", index=False)
