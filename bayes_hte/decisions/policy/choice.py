@@ -17,11 +17,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayes_hte.inference.draw_blocks import SAMPLE_DIMS
 from bayes_hte.spec.cell_table import ARM
 
 GROUP: Final = "group"
 """Dim of what a policy treats alike."""
-SAMPLE_DIMS: Final = ("chain", "draw")
 MAX_BLOCK_NUMBERS: Final = 4_000_000
 """Numbers of one block of draws: 32 megabytes, of which a few copies are held at once."""
 

@@ -10,10 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayes_hte._support.phrases import shorten_text
-from bayes_hte.decisions.policy.choice import GROUP, SAMPLE_DIMS, ChoiceProblem, find_best_allocations
+from bayes_hte.decisions.policy.choice import GROUP, ChoiceProblem, find_best_allocations
 from bayes_hte.decisions.policy.rule_choice import find_ruled_groups
 from bayes_hte.decisions.policy.valuation import PolicyTerms, PricedChoice, price_choice
 from bayes_hte.estimands.tables import EffectQuestion
+from bayes_hte.inference.draw_blocks import SAMPLE_DIMS
 from bayes_hte.spec import Rule
 from bayes_hte.spec.cell_table import ARM
 

@@ -5,9 +5,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayes_hte.decisions.policy.choice import GROUP, SAMPLE_DIMS, find_best_allocations
+from bayes_hte.decisions.policy.choice import GROUP, find_best_allocations
 from bayes_hte.decisions.policy.comparison import describe_choice
 from bayes_hte.decisions.policy.valuation import PolicyTerms, PricedChoice, price_choice
+from bayes_hte.inference.draw_blocks import SAMPLE_DIMS
 from bayes_hte.spec import Rule
 from bayes_hte.spec.cell_table import ARM
 
