@@ -517,7 +517,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case("goals that want opposite things",
              several(metrics=[GOAL, {**GOAL, "name": "b", "higher_is_better": False}]), "'bought' and 'b' disagree"),
         Case("a cost of two goals without a value",
-             several(metrics=[{**GOAL, "value": None}, SPENT], decision={"cost": 0.1}), "per treated unit is in money"),
+             several(metrics=[{**GOAL, "value": None}, SPENT], decision={"cost": 0.1}), "2 goals", "say value"),
         Case("guardrails without a goal", several(metrics=[GUARDRAIL, {**GUARDRAIL, "name": "b"}]), "every metric"),
         Case("two metrics of one name", several(metrics=[GOAL, GOAL]), "'bought'"),
         Case("metrics of data that are no rows",
