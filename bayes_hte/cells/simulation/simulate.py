@@ -28,6 +28,8 @@ from bayes_hte.errors import ArgumentError
 from bayes_hte.spec.cell_table import EFFECT_SCALES, EffectScale
 
 DEFAULT_UNIT_COUNT = 20_000
+MAX_CELL_COUNT = 200_000_000
+"""Cells, or rows in memory: each has a few numbers, and these are some ten gigabytes."""
 
 
 def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
@@ -212,11 +214,27 @@ def simulate(  # noqa: PLR0913, one keyword per thing that an experiment has
         read_structure(cluster_size, icc, pre_correlation),
     )
     experiment_count = 1 if experiments is None else check_count(experiments, "experiments", "experiments")
+    _check_size(design, experiment_count, has_rows_in_memory=bool(rows) and connection is None)
     # Streams of their own, so that the truth stays the same whatever is drawn of it.
     truth_rng, data_rng = np.random.default_rng(check_seed(seed)).spawn(2)
     eta = draw_eta(truth_design, law, (population, arm_design), truth_rng, experiment_count)
     request = DataRequest(rows or connection is not None, connection, experiments is not None, seed)
     return draw_data(design, eta, request, data_rng)
+
+
+def _check_size(design: Design, experiment_count: int, *, has_rows_in_memory: bool) -> None:
+    """Raise ArgumentError where the data would not fit into memory, before it is asked for."""
+    cell_count = experiment_count * len(design.segments.shares) * len(design.arms.names) * len(design.sizes.day_shares)
+    if cell_count > MAX_CELL_COUNT:
+        raise ArgumentError(
+            f"the simulation has {cell_count:,} cells (experiments × segments × arms × days), and {MAX_CELL_COUNT:,} "
+            "can be held; simulate a part at a time, with a seed of its own"
+        )
+    if has_rows_in_memory and design.sizes.unit_count > MAX_CELL_COUNT:
+        raise ArgumentError(
+            f"n is {design.sizes.unit_count:,}, and {MAX_CELL_COUNT:,} rows can be held; give a connection, where the "
+            "database computes them, or leave rows out"
+        )
 
 
 @dataclass(frozen=True, slots=True)

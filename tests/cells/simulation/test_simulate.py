@@ -337,3 +337,17 @@ def test_a_baseline_for_another_number_of_segments_is_refused() -> None:
 def test_too_many_crossings_are_refused_before_memory_is_asked_for_them() -> None:
     with pytest.raises(hte.ArgumentError, match="segments are 4000000, and 1,000,000 can be simulated; give fewer"):
         hte.simulate({"street": [f"s{i}" for i in range(2000)], "shop": [f"s{i}" for i in range(2000)]})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"experiments": 10**12}, "has 4,000,000,000,000 cells .* a part at a time"),
+        ({"experiments": 10**6, "days": 1000}, "has 4,000,000,000 cells"),
+        ({"n": 10**13, "rows": True}, "n is 10,000,000,000,000, and .* rows can be held; give a connection"),
+        ({"days": 10**9}, "days is 1,000,000,000, and an experiment has 100,000 at most"),
+    ],
+)
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_asked_for(options: Any, message: str) -> None:
+    with pytest.raises(hte.ArgumentError, match=message):
+        hte.simulate({"device": ["mobile", "desktop"]}, **options)

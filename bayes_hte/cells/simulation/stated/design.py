@@ -12,6 +12,9 @@ from bayes_hte.cells.simulation.stated.segments import ArmDesign, PopulationDesi
 from bayes_hte.cells.simulation.stated.unit_structure import UnitStructure
 from bayes_hte.errors import ArgumentError
 
+MAX_DAY_COUNT = 100_000
+"""Days of an experiment: 273 years."""
+
 
 @dataclass(frozen=True, slots=True)
 class SizeDesign:
@@ -54,6 +57,8 @@ def read_sizes(n: object, days: object, *, is_fixed: bool) -> SizeDesign:
     unit_count = check_count(n, "n", "units")
     if days is None or (day_count := to_int(days)) is not None:
         day_count = 1 if days is None else check_count(days, "days", "days")
+        if day_count > MAX_DAY_COUNT:
+            raise ArgumentError(f"days is {day_count:,}, and an experiment has {MAX_DAY_COUNT:,} at most; give fewer")
         day_shares = np.full(day_count, 1 / day_count)
     elif isinstance(days, str) or not isinstance(days, Iterable):
         raise ArgumentError(f"days is {describe_value(days)}; give their number, or the share of units on each day")
