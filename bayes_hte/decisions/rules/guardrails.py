@@ -28,6 +28,7 @@ from bayes_hte.decisions.decide import (
 from bayes_hte.decisions.direction import is_direction_known
 from bayes_hte.decisions.rules.evidence import Decision, turn_to_benefit
 from bayes_hte.decisions.rules.reasons import choose_size_format, write_missed_probability, write_probability
+from bayes_hte.decisions.verdicts import find_tested_cells
 from bayes_hte.errors import DataError, PlanError
 from bayes_hte.estimands.effects import compute_effects, get_fitted_family
 from bayes_hte.estimands.tables import EffectQuestion
@@ -94,7 +95,8 @@ def decide_with_guardrails(goals: Sequence[GoalMetric], guardrails: Sequence[Gua
     Shipped is what at least one goal says ship to and none says stop to, and where every guardrail's harm is below its
     margin with the probability that the first goal's rule needs. A guardrail whose harm exceeds the margin with that
     probability stops the change, whatever the goals say. Goals that say ship and stop of the same segment disagree:
-    nothing is decided, and the reason says so. Of several arms that all metrics let pass, a segment gets the one that
+    nothing is decided, and the reason says so. A guardrail without data in a segment and arm lets nothing be shipped
+    there. Of several arms that all metrics let pass, a segment gets the one that
     gains most: in money over all goals where each has a value, else by the first goal.
 
     Parameters
@@ -229,16 +231,15 @@ def _read_guardrail(guardrail: GuardrailMetric, needed: float) -> dict[tuple[str
     plan = get_plan(tree)
     sizes = choose_size_format(get_fitted_family(tree), question.scale, "" if plan is None else plan.report.unit)
     harm_text = f"The harm to {shorten_text(guardrail.name)!r} is below {sizes.format_size(margin)} with probability"
-    return {
-        key: GuardrailReading(
-            kept >= needed,
-            broken >= needed,
-            kept,
-            f"{harm_text} {write_probability(kept) if kept >= needed else write_missed_probability(kept, needed)} "
-            f"({format_percentage(needed)} needed).",
-        )
-        for key, kept, broken in zip(_list_keys(tree), p_kept, p_broken, strict=True)
-    }
+    untested_text = f"There are no data on {shorten_text(guardrail.name)!r} in this segment and arm."
+    is_tested = find_tested_cells(get_fitted_cells(tree)).transpose(SEGMENT, ARM).values.ravel().tolist()
+    readings = {}
+    for key, kept, broken, tested in zip(_list_keys(tree), p_kept, p_broken, is_tested, strict=True):
+        probability_text = write_probability(kept) if kept >= needed else write_missed_probability(kept, needed)
+        sentence = f"{harm_text} {probability_text} ({format_percentage(needed)} needed)." if tested else untested_text
+        # What other segments say of harm neither keeps a guardrail nor breaks it here.
+        readings[key] = GuardrailReading(tested and kept >= needed, tested and broken >= needed, kept, sentence)
+    return readings
 
 
 def combine_metrics(goal_calls: Mapping[str, SegmentCall], readings: Sequence[GuardrailReading]) -> SegmentCall:

@@ -113,6 +113,18 @@ def test_the_order_of_a_metrics_segments_does_not_matter() -> None:
     np.testing.assert_allclose(after["p_benefit"], before["p_benefit"])
 
 
+def test_a_guardrail_without_data_in_a_segment_is_neither_kept_nor_broken_there() -> None:
+    goal = set_effects(example_fit(4, units=50_000, pooling="none"), {"email": 0.9})
+    kept = set_effects(returns(0.0, one_armed=(1,)), {"email": -1.0})
+    broken = set_effects(returns(0.0, one_armed=(1,)), {"email": 4.0})
+    assert set(goal.decide()["decision"]) == {"ship"}
+    for guardrail, elsewhere in ((kept, "ship"), (broken, "stop")):
+        found = decide_with_guardrails([goal_of(goal)], [guard_of(guardrail, 0.1)])
+        # What is estimated there comes from the other segments alone.
+        assert found["decision"].tolist() == [elsewhere, "undecided", elsewhere, elsewhere]
+        assert "There are no data on 'returns' in this segment and arm." in found["why"][1]
+
+
 ARMS = ("control", "sms", "email")
 
 
