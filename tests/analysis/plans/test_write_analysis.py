@@ -142,3 +142,13 @@ def test_where_nothing_was_registered_nothing_is_called_the_others(tmp_path: Pat
     notes = list_notes(run(tmp_path, metrics=[GOAL], breakdowns=[["device"], ["customer"]]))
     assert notes[0] == "0 of 2 questions were registered before the test."
     assert notes[1].startswith("All are exploratory, because: no lock")
+
+
+def test_the_answers_for_several_arms_are_paragraphs_of_their_own(tmp_path: Path) -> None:
+    rows = make_rows()
+    rows.loc[::3, "arm"] = "bold"
+    result = hte.run(write_plan(tmp_path, rows, metrics=[GOAL], breakdowns=[["device"]]))
+    assert isinstance(result, hte.Analysis)
+    page = result.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    for arm in ("bold", "new"):
+        assert f"<p><b>{arm} against old:</b> On average" in re.sub(r"</?bdi>|[\u2066-\u2069]", "", page)
