@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from bayes_hte._support.phrases import format_percentage, shorten_text
+from bayes_hte._support.validation import describe_value, to_int
 from bayes_hte.cells.reading.labels import LEVEL_SEPARATOR
 from bayes_hte.errors import ArgumentError, DataError
 from bayes_hte.plot.drawing.axis import choose_fitting_ticks, choose_round_ticks, label_effect_axis, strip_axes
@@ -157,6 +158,8 @@ def draw_policy(  # noqa: PLR0913 - the choices of a figure; each is one word at
     visuals = require_known_visuals(visuals, POLICY_MARKS)
     if figure is not None and ax is not None:
         raise ArgumentError("both figure and ax are given; give the one to draw into")
+    if (label_count := to_int(labels)) is None or label_count < 0:
+        raise ArgumentError(f"labels is {describe_value(labels)}; give the number of segments to name, 0 or more")
     curve = _read_curve(table, dimensions, 100.0 if percent else 1.0)
     drawing_target = ax if ax is not None else figure
     target_size = measure_target(drawing_target)

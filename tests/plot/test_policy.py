@@ -1,5 +1,7 @@
 """The figure of a policy: its curve is the table's, it returns axes, its marks have names, hostile names stay text."""
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -97,3 +99,19 @@ def test_a_table_of_something_else_is_refused() -> None:
         draw_policy(FIT.table(), dimensions=["device"])
     with pytest.raises(hte.DataError, match="no rows"):
         draw_policy(FIT.policy_curve().iloc[:0], dimensions=["device"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": "x"}, "labels is 'x'; give the number of segments to name"),
+        ({"labels": 1.5}, "labels is 1.5"),
+        ({"labels": -1}, "labels is -1"),
+        ({"title": 5}, "words of a figure are 5; give a title, caption or label as text"),
+        ({"caption": ["a"]}, r"words of a figure are \['a'\]"),
+        ({"axis_label": b"x"}, "words of a figure are b'x'"),
+    ],
+)
+def test_options_of_another_type_are_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(hte.ArgumentError, match=message):
+        example_fit(3).plot_policy(**options)

@@ -11,6 +11,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from bayes_hte._support.phrases import MAX_NAME_COLUMNS, clean_text, shorten_text
+from bayes_hte._support.validation import describe_value
+from bayes_hte.errors import ArgumentError
 from bayes_hte.plot.drawing.fonts import FONT_FAMILY, read_font_characters
 
 
@@ -25,7 +27,15 @@ def cut_to_width(text: str, max_width: float, font_size: float) -> str:
 
 
 def wrap_text(text: str, max_width: float, font_size: float) -> list[str]:
-    """Break a text at spaces into lines at most `max_width` points wide; an endless word is cut."""
+    """Break a text at spaces into lines at most `max_width` points wide; an endless word is cut.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no text: titles, captions and labels of axes come from callers.
+    """
+    if not isinstance(text, str):
+        raise ArgumentError(f"words of a figure are {describe_value(text)}; give a title, caption or label as text")
     text_lines: list[str] = []
     for word in clean_text(text).split(" "):
         longer_line = f"{text_lines[-1]} {word}" if text_lines else word
