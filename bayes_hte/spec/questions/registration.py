@@ -226,7 +226,10 @@ def read_looks(looks_file: Path) -> list[Look]:
     """
     if not looks_file.exists():
         return []
-    content = read_spec_file(looks_file, LookFile, PlanError)
+    try:
+        content = read_spec_file(looks_file, LookFile, PlanError)
+    except PlanError as error:
+        raise PlanError(f"{error}; restore it from a commit: without it nobody can count the looks") from error
     return [Look(entry.seen_on, dict(entry.data)) for entry in content.looks]
 
 

@@ -182,3 +182,10 @@ def test_more_than_five_dimensions_warn() -> None:
     (doubt,) = list_declaration_doubts(make_plan(breakdowns=[["a"], names]))
     assert doubt.startswith("the plan declares 6 dimensions ('a', 'b'")
     assert len(list_declaration_doubts(Plan(**make_content(breakdowns=[[name] for name in names])))) == 1
+
+
+def test_a_broken_file_of_looks_says_how_to_get_it_back(tmp_path: Path) -> None:
+    file = tmp_path / "plan.looks.toml"
+    file.write_text("looks", encoding="utf-8")
+    with pytest.raises(PlanError, match=r"plan.looks.toml is not valid TOML.*restore it from a commit"):
+        read_looks(file)
