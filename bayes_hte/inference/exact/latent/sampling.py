@@ -119,6 +119,7 @@ class _Exploration:
     draws: LatentDraws | None
     components: list[Component]
     counts: list[float]
+    log_ratio: Array | None = None
 
     def extend(self, proposal: list[Component], count: int) -> Steps[None]:
         """Draw points from a mixture and weigh them."""
@@ -131,6 +132,7 @@ class _Exploration:
         self.log_jacobian = np.concatenate([self.log_jacobian, log_jacobian])
         self.components += proposal
         self.counts += [component.share * count for component in proposal]
+        self.log_ratio = None
 
     def measure_noise(self) -> float:
         """Measure the variance of the log weight of a point, averaged over the points by weight."""
@@ -144,9 +146,11 @@ class _Exploration:
         return self.draws
 
     def compute_log_ratio(self) -> Array:
-        """Compute the log of density over proposal at every point."""
-        log_proposal = _mix_densities(self.components, self.counts, self.straight) - self.log_jacobian
-        return np.asarray(self.require_draws().log_weight - log_proposal)
+        """Compute the log of density over proposal at every point; kept until there are more points."""
+        if self.log_ratio is None:
+            log_proposal = _mix_densities(self.components, self.counts, self.straight) - self.log_jacobian
+            self.log_ratio = np.asarray(self.require_draws().log_weight - log_proposal)
+        return self.log_ratio
 
 
 def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Steps[WeightedPoints]:
@@ -163,10 +167,12 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Steps[We
     shares = np.full(len(centres), 1 / len(centres))
     exploration = _start_exploration(plain_density, maps, rng)
     yield from exploration.extend(_propose(centres, covariances, shares), FIRST_POINTS)
-    if plain_density is not density and exploration.measure_noise() > NOISE_OF_PLAIN_SITES:
+    noise = exploration.measure_noise()
+    if plain_density is not density and noise > NOISE_OF_PLAIN_SITES:
         exploration = _start_exploration(density, maps, rng)
         yield from exploration.extend(_propose(centres, covariances, shares), FIRST_POINTS)
-    if exploration.measure_noise() < NOISE_OF_ONE_SIGN and not density.is_defensive:
+        noise = exploration.measure_noise()
+    if noise < NOISE_OF_ONE_SIGN and not density.is_defensive:
         exploration.density = replace(exploration.density, draws_both_signs=False)
     rounds = 1
     while True:
@@ -188,19 +194,19 @@ def sample_points(landscape: Landscape, *, wanted: float, seed: int) -> Steps[We
             proposal, count = _propose([heaviest], [np.mean(covariances, axis=0)], np.ones(1)), FIRST_POINTS
         yield from exploration.extend(proposal, count)
         rounds += 1
+    uncovered = _measure_uncovered(landscape, exploration, sample)
     for _ in range(MAX_VISITS):
-        shares = _measure_uncovered(landscape, exploration, sample)
-        missed = np.flatnonzero(shares > VISITED_SHARE)
+        missed = np.flatnonzero(uncovered > VISITED_SHARE)
         if not len(missed):
             break
         # What the scan saw and no point did is looked at: either it has mass, or the sites were wrong about it.
-        places = maps.invert(landscape.scanned[missed[np.argsort(-shares[missed])[:MAX_PLACES]]])
+        places = maps.invert(landscape.scanned[missed[np.argsort(-uncovered[missed])[:MAX_PLACES]]])
         spread = covariances[0] if len(centres) == 1 else np.mean(covariances, axis=0)
         visit = _propose(list(places), [spread] * len(places), np.full(len(places), 1 / len(places)))
         yield from exploration.extend(visit, FIRST_POINTS)
         sample = _summarise_points(exploration)
-    shares = _measure_uncovered(landscape, exploration, sample)
-    return replace(sample, uncovered=float(shares.max(initial=0.0)))
+        uncovered = _measure_uncovered(landscape, exploration, sample)
+    return replace(sample, uncovered=float(uncovered.max(initial=0.0)))
 
 
 def _start_exploration(density: LatentDensity, maps: CoordinateMaps, rng: np.random.Generator) -> _Exploration:
