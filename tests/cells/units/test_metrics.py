@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from bayes_hte.cells import Histogram, Mean, Rate, Ratio, TwoPart, from_rows
+from bayes_hte.cells import DataSource, Histogram, Mean, Rate, Ratio, TwoPart, from_rows
 from bayes_hte.cells.from_plan import from_plan
 from bayes_hte.cells.units.metrics import METRIC_CLASSES, MetricKeywords, resolve_metric
 from bayes_hte.errors import ArgumentError
@@ -101,7 +101,8 @@ def test_keys_of_a_plan_make_the_cells_of_the_metric(metric, keywords, row_optio
 
 def test_a_plan_has_the_keywords_of_from_rows_as_keys():
     parameters = inspect.signature(from_rows).parameters.keys() - {"data", "connection", "metric_keywords"}
-    assert parameters | MetricKeywords.__annotations__.keys() == Rows.model_fields.keys() - {"form", "path", "shares"}
+    places = {field.name for field in dataclasses.fields(DataSource)}  # of the data themselves
+    assert parameters | MetricKeywords.__annotations__.keys() == Rows.model_fields.keys() - {"form", "shares"} - places
 
 
 def test_metrics_that_mean_the_same_are_equal():
