@@ -178,7 +178,7 @@ def test_figures_in_the_eight_schools_readme_are_those_of_a_run() -> None:
 def test_figures_in_the_hillstrom_readme_are_those_of_a_run() -> None:
     fit = hte.run(EXAMPLES / "hillstrom" / "plan.toml")
     table = fit.table(detail=True).set_index(["arm", "bought", "customer", "spent"]).sort_index()
-    _, rows = readme_tables("hillstrom")
+    _, rows, _ = readme_tables("hillstrom")  # averages, segments, policies
     assert len(rows) == 5
     for *levels, raw, pooled in rows:
         found = table.loc[("Women's e-mail", *levels)]
