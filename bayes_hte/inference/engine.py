@@ -148,9 +148,23 @@ def draw_posterior(problem: Problem, sampler: str, *, draws: int, seed: int, pro
     FitError
         If the engine, or every engine, refuses the problem, or one breaks down.
     """
-    tried_names = list(ENGINES) if sampler == AUTO_SAMPLER else [sampler]
-    refusal_clauses: list[str] = []
-    for name in tried_names:
+    names = list(ENGINES) if sampler == AUTO_SAMPLER else [sampler]
+    return _draw_with_first(problem, names, sampler, [], draws=draws, seed=seed, progress=progress)
+
+
+def _draw_with_first(
+    problem: Problem,
+    names: Sequence[str],
+    sampler: str,
+    earlier_refusals: Sequence[str],
+    *,
+    draws: int,
+    seed: int,
+    progress: bool,
+) -> EngineResult:
+    """Draw with the first of the named engines that can, after others have refused."""
+    refusal_clauses = list(earlier_refusals)
+    for name in names:
         refusal_reason = ENGINES[name].supports(problem)
         if refusal_reason is None:
             if progress and refusal_clauses:
@@ -162,6 +176,7 @@ def draw_posterior(problem: Problem, sampler: str, *, draws: int, seed: int, pro
             else:
                 return _build_result(name, engine_draws, sampler, refusal_clauses)
         refusal_clauses.append(_describe_refusal(name, refusal_reason))
+    tried_names = list(ENGINES) if sampler == AUTO_SAMPLER else [sampler]
     *first_names, last_name = [name for name in list_sampler_names() if name not in tried_names]
     way_out = f"; use sampler {', '.join(first_names)} or {last_name}" if first_names else ""
     raise FitError("; ".join(refusal_clauses) + way_out)
@@ -186,28 +201,32 @@ def draw_posteriors(
     list of EngineResult or FitError
         Of each problem, what `draw_posterior` would give or raise.
     """
-    first_name = next(iter(ENGINES)) if sampler == AUTO_SAMPLER else sampler
-    engine = ENGINES[first_name]
-    results: dict[int, EngineResult] = {}
+    names = list(ENGINES) if sampler == AUTO_SAMPLER else [sampler]
+    engine = ENGINES[names[0]]
+    batch: dict[int, Draws | EngineRefusalError] = {}
     if isinstance(engine, BatchEngine):
         supported = [number for number, problem in enumerate(problems) if engine.supports(problem) is None]
-        batch = engine.draw_many(
+        drawn = engine.draw_many(
             [problems[number] for number in supported], draws=draws, seeds=[seeds[number] for number in supported]
         )
-        for number, engine_draws in zip(supported, batch, strict=True):
-            if isinstance(engine_draws, Draws):
-                results[number] = _build_result(first_name, engine_draws, sampler, [])
-    return [
-        results[number] if number in results else _draw_or_refuse(problem, sampler, draws, seed)
-        for number, (problem, seed) in enumerate(zip(problems, seeds, strict=True))
-    ]
-
-
-def _draw_or_refuse(problem: Problem, sampler: str, draws: int, seed: int) -> EngineResult | FitError:
-    try:
-        return draw_posterior(problem, sampler, draws=draws, seed=seed, progress=False)
-    except FitError as error:
-        return error
+        batch = dict(zip(supported, drawn, strict=True))
+    results: list[EngineResult | FitError] = []
+    for number, (problem, seed) in enumerate(zip(problems, seeds, strict=True)):
+        outcome = batch.get(number)
+        if isinstance(outcome, Draws):
+            results.append(_build_result(names[0], outcome, sampler, []))
+            continue
+        # What the first engine refused in the batch it would refuse again.
+        refusals = [] if outcome is None else [_describe_refusal(names[0], outcome.reason)]
+        try:
+            results.append(
+                _draw_with_first(
+                    problem, names[len(refusals) :], sampler, refusals, draws=draws, seed=seed, progress=False
+                )
+            )
+        except FitError as error:
+            results.append(error)
+    return results
 
 
 def _build_result(name: str, engine_draws: Draws, sampler: str, refusal_clauses: list[str]) -> EngineResult:

@@ -1,7 +1,7 @@
 """An engine is one file: a toy that is registered here is chosen, recorded, diagnosed, reported and saved."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,15 @@ import xarray as xr
 import bayes_hte as hte
 from bayes_hte.inference import engine as engines
 from bayes_hte.inference.draws import Draws, EngineRefusalError
-from bayes_hte.inference.engine import ENGINES, list_sampler_names, register_engine, remove_engine
-from bayes_hte.model.problem import Problem
+from bayes_hte.inference.engine import (
+    ENGINES,
+    EngineResult,
+    draw_posteriors,
+    list_sampler_names,
+    register_engine,
+    remove_engine,
+)
+from bayes_hte.model.problem import Problem, build_problem
 from bayes_hte.spec import fit_tree
 
 PRIOR_SD = 20.0
@@ -141,3 +148,34 @@ def test_only_known_engines_can_be_put_behind() -> None:
     with pytest.raises(ValueError, match="no engine 'other'"):
         register_engine(Conjugate(), before="other")
     assert "toy" not in engines.ENGINES
+
+
+class RefusingInBatches:
+    """An engine that refuses every problem of a batch, and is never to be asked for one of them alone."""
+
+    name = "refusing"
+
+    def supports(self, problem: Problem) -> str | None:
+        return None
+
+    def draw(self, problem: Problem, *, draws: int, seed: int, progress: bool) -> Draws:
+        raise AssertionError("what was refused in a batch was drawn again")
+
+    def draw_many(
+        self, problems: Sequence[Problem], *, draws: int, seeds: Sequence[int]
+    ) -> list[Draws | EngineRefusalError]:
+        return [EngineRefusalError("it refuses all") for _ in problems]
+
+
+def test_what_is_refused_in_a_batch_goes_to_the_next_engine_without_a_second_try(counts: xr.Dataset) -> None:
+    problem = build_problem(counts, hte.read_model("conversion"))
+    register_engine(RefusingInBatches(), before="exact")
+    try:
+        (found,) = draw_posteriors([problem], "auto", draws=800, seeds=[1])
+        (refusal,) = draw_posteriors([problem], "refusing", draws=800, seeds=[1])
+    finally:
+        remove_engine("refusing")
+    assert isinstance(found, EngineResult)
+    assert found.engine_name == "exact"
+    assert found.engine_sentence.endswith("because the refusing engine cannot solve this: it refuses all.")
+    assert isinstance(refusal, hte.FitError)

@@ -147,11 +147,15 @@ class LatentDensity:
             solution = solve_gaussian(self.structure, natural, sites, self.start)
         return solution
 
+    @property
+    def rows_per_chunk(self) -> int:
+        """Points whose arrays, (segment, row), fit a core's cache."""
+        return max(8, CHUNK // max(self.structure.segment_count, 1))
+
     def cut_rows(self, count: int) -> Iterator[slice]:
         """Cut points into chunks whose arrays fit a core's cache."""
-        size = max(8, CHUNK // max(self.structure.segment_count, 1))
-        for first in range(0, count, size):
-            yield slice(first, min(first + size, count))
+        for first in range(0, count, self.rows_per_chunk):
+            yield slice(first, min(first + self.rows_per_chunk, count))
 
     def settled(self, point: Array) -> "LatentDensity":
         """Return the density with references and sites at the mode of η given a point (coordinate,)."""

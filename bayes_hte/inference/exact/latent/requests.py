@@ -17,9 +17,6 @@ from bayes_hte.inference.exact.latent.joint_density import join_densities, split
 from bayes_hte.inference.exact.latent.weights import LatentDraws, weigh_points
 from bayes_hte.model.normal_scores import Array
 
-CHUNK = 12_288
-"""Numbers in one array of several problems, as in `LatentDensity.cut_rows`."""
-
 
 @dataclass(frozen=True, slots=True)
 class ApproximateDensity:
@@ -149,7 +146,7 @@ def _count_rows(request: Request) -> int:
 
 def _cut_chunks(requests: Sequence[Request]) -> list[list[int]]:
     """Cut requests into chunks whose arrays fit a core's cache: places of the requests of each."""
-    size = max(8, CHUNK // max(requests[0].density.structure.segment_count, 1))
+    size = requests[0].density.rows_per_chunk
     chunks: list[list[int]] = []
     filled = size
     for place, request in enumerate(requests):

@@ -29,8 +29,6 @@ ORDER = 11
 """Nodes in each direction: likelihoods of few events lean to one side."""
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(ORDER)
 LOG_WEIGHTS = np.log(WEIGHTS / WEIGHTS.sum())
-CHUNK = 12_288
-"""Numbers in one array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,7 @@ def compute_segment_evidence(problem: Problem, variables: Mapping[str, Array]) -
     """
     density = build_density(problem)
     draws = collect_shared_draws(density, variables)
-    size = max(8, CHUNK // max(density.structure.segment_count, 1))
-    chunks = [
-        _integrate_offsets(density, draws.take(slice(first, first + size)))
-        for first in range(0, len(draws.columns), size)
-    ]
+    chunks = [_integrate_offsets(density, draws.take(rows)) for rows in density.cut_rows(len(draws.columns))]
     return np.concatenate(chunks)
 
 
